@@ -1,0 +1,38 @@
+"""Composition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from . import Bijector
+from .checks import check_images, no_log_det
+
+
+class Chain(Bijector):
+    """y = f_n(... f_2(f_1(x))); log-determinants add.
+
+    Args:
+        bijectors: f_1 first. The context goes to every one of them.
+    """
+
+    def __init__(self, bijectors: Iterable[Bijector]) -> None:
+        super().__init__()
+        self.bijectors = nn.ModuleList(bijectors)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(x, "Chain")
+        total = no_log_det(x)
+        for bijector in self.bijectors:
+            x, log_det = bijector(x, context)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(y, "Chain")
+        total = no_log_det(y)
+        for bijector in reversed(self.bijectors):
+            y, log_det = bijector.inverse(y, context)
+            total = total + log_det
+        return y, total

@@ -1,0 +1,63 @@
+"""From pixel values to the real line."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from . import Bijector
+from .checks import check_images, sum_per_example
+
+
+class DataLogit(Bijector):
+    """y = logit(p), p = margin + (1 - 2 margin) x / levels, for x in [0, levels].
+
+    Args:
+        levels: number of grey levels M of the images, at least 2 (256, 32, 8, 17, ...).
+        margin: distance of p from 0 and 1 at the ends, in (0, 1/2).
+
+    Raises:
+        ValueError: fewer than 2 levels, or a margin outside (0, 1/2).
+
+    Numerics: the inverse of a y beyond logit(margin) lies outside [0, levels]; it is returned as
+    it is, since only then is this a bijection of the real line's image. Its log-determinant is
+    computed from y.
+
+    Source: Dinh, Sohl-Dickstein and Bengio 2017, section 4.1; Flow++'s released code.
+    """
+
+    def __init__(self, levels: int, margin: float = 0.05) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"DataLogit needs at least 2 levels, got {levels}")
+        if not 0 < margin < 0.5:
+            raise ValueError(f"DataLogit needs a margin in (0, 0.5), got {margin}")
+        self.levels = int(levels)
+        self.margin = float(margin)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(x, "DataLogit")
+        p = self.margin + self._slope * x
+        # 1 - p by its own formula: near the top, 1 - p computed from p has lost digits.
+        rest = self.margin + self._slope * (self.levels - x)
+        log_p, log_rest = torch.log(p), torch.log(rest)
+        return log_p - log_rest, sum_per_example(math.log(self._slope) - log_p - log_rest)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(y, "DataLogit inverse")
+        # Measured from the nearer end: x = (sigmoid(-|y|) - margin) / slope from 0 or from
+        # `levels`.
+        offset = (torch.sigmoid(-y.abs()) - self.margin) / self._slope
+        x = torch.where(y > 0, self.levels - offset, offset)
+        terms = logsigmoid(y) + logsigmoid(-y) - math.log(self._slope)
+        return x, sum_per_example(terms)
+
+    @property
+    def _slope(self) -> float:
+        return (1 - 2 * self.margin) / self.levels
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, margin={self.margin}"

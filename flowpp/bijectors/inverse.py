@@ -1,0 +1,25 @@
+"""The other direction of a bijector."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import Bijector
+
+
+class Inverse(Bijector):
+    """y = bijector^-1(x).
+
+    Args:
+        bijector: the map to turn around.
+    """
+
+    def __init__(self, bijector: Bijector) -> None:
+        super().__init__()
+        self.bijector = bijector
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.bijector.inverse(x, context)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.bijector(y, context)

@@ -1,0 +1,100 @@
+"""Invertible 1x1 convolution with its matrix kept as P L U."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from . import Bijector
+from .checks import check_images
+from .invertible_conv import mix_channels
+
+
+class InvertibleConvLU(Bijector):
+    """y = P (I + L) (U + diag(sign * exp(log_diagonal))) x at every position.
+
+    Args:
+        permutation: integers `(G, c)`, channels in G groups; (P v)[i] = v[permutation[i]]. Fixed.
+        lower: `(G, c, c)`, only the part below the diagonal is used.
+        upper: `(G, c, c)`, only the part above the diagonal is used.
+        log_diagonal: `(G, c)`, logarithm of the diagonal's absolute values.
+        signs: `(G, c)`, +1 or -1. Fixed.
+
+    Raises:
+        ValueError: fields whose shapes do not belong together.
+
+    Numerics: never singular; log|det| = sum log_diagonal; the inverse is two triangular solves.
+
+    Source: Kingma and Dhariwal 2018, eqs. 10 and 11.
+    """
+
+    def __init__(
+        self,
+        permutation: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        log_diagonal: Tensor,
+        signs: Tensor,
+    ) -> None:
+        super().__init__()
+        groups, size = permutation.shape
+        shapes = [tuple(lower.shape), tuple(upper.shape), tuple(log_diagonal.shape)]
+        square, flat = (groups, size, size), (groups, size)
+        if shapes != [square, square, flat] or tuple(signs.shape) != flat:
+            raise ValueError(
+                f"InvertibleConvLU needs lower and upper {square}, log_diagonal and signs {flat}, "
+                f"got {', '.join(map(str, shapes))} and {tuple(signs.shape)}"
+            )
+        self.register_buffer("permutation", permutation.long())
+        self.lower = nn.Parameter(lower)
+        self.upper = nn.Parameter(upper)
+        self.log_diagonal = nn.Parameter(log_diagonal)
+        self.register_buffer("signs", signs)
+
+    @classmethod
+    def from_matrix(cls, weight: Tensor) -> InvertibleConvLU:
+        """Factor `(G, c, c)` matrices; the product of the factors is the matrix again."""
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = torch.diagonal(upper, dim1=-2, dim2=-1)
+        # Row i of P is the unit vector of the entry that (P v)[i] picks.
+        return cls(
+            permutation.argmax(-1),
+            lower.tril(-1),
+            upper.triu(1),
+            diagonal.abs().log(),
+            diagonal.sign(),
+        )
+
+    @classmethod
+    def create(cls, channels: int, groups: int = 1) -> InvertibleConvLU:
+        """A random rotation, as Glow starts it."""
+        size = channels // groups
+        return cls.from_matrix(torch.linalg.qr(torch.randn(groups, size, size)).Q)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        product = torch.gather(lower @ upper, 1, self._rows())
+        return mix_channels(x, product, "InvertibleConvLU"), self._log_det(x)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(y, "InvertibleConvLU inverse")
+        lower, upper = self._factors()
+        identity = torch.eye(lower.shape[-1], dtype=y.dtype, device=y.device)
+        # (P M)[i] = M[permutation[i]], so P^-1 scatters the rows back.
+        unpermuted = torch.zeros_like(lower).scatter(1, self._rows(), identity.expand_as(lower))
+        half = torch.linalg.solve_triangular(lower, unpermuted, upper=False, unitriangular=True)
+        inverse = torch.linalg.solve_triangular(upper, half, upper=True)
+        return mix_channels(y, inverse, "InvertibleConvLU"), -self._log_det(y)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(
+            self.lower.shape[-1], dtype=self.lower.dtype, device=self.lower.device
+        )
+        diagonal = torch.diag_embed(self.signs * torch.exp(self.log_diagonal))
+        return self.lower.tril(-1) + identity, self.upper.triu(1) + diagonal
+
+    def _rows(self) -> Tensor:
+        return self.permutation[:, :, None].expand(-1, -1, self.permutation.shape[1])
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (x.shape[2] * x.shape[3] * self.log_diagonal.sum()).expand(x.shape[0])

@@ -1,0 +1,361 @@
+"""The networks inside couplings: gated convolutions and gated self-attention.
+
+All layers speak `(batch, channels, height, width)`. Each class takes its tensors and sub-layers as
+arguments, as its twin in the reference does; `create` makes one with fresh random weights.
+
+Source: Flow++ section 3.2.3 and figure 2; details after the authors' released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+KERNEL_DEVIATION = 0.05
+POSITION_DEVIATION = 0.01
+LAYER_NORM_EPSILON = 1e-5
+SQUARED_NORM_FLOOR = 1e-12
+VARIANCE_OFFSET = 1e-8
+BEFORE_GATE = 0.1
+"""Output scale, at initialization, of layers before a gate and of a coupling's last layer."""
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
+    return functional.elu(torch.cat([x, -x], dim=1))
+
+
+def gate(x: Tensor) -> Tensor:
+    """Gated linear unit a * sigmoid(b), a, b channel halves: `(B, 2F, H, W) -> (B, F, H, W)`."""
+    return functional.glu(x, dim=1)
+
+
+class Conv2d(nn.Module):
+    """Cross-correlation with zero padding that keeps height and width, and a bias.
+
+    Args:
+        weight: `(out, in, k, k)`, k odd.
+        bias: `(out,)`.
+        gain: `(out,)` switches weight normalization on: the kernel is gain * weight / ||weight||,
+            the norm taken for each output channel.
+        init_scale: standard deviation of the output after data-dependent initialization.
+
+    Raises:
+        ValueError: shapes that do not belong together, an even kernel, a wrong number of channels.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, gain: Tensor | None = None, init_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        if weight.ndim != 4 or weight.shape[2] % 2 == 0 or weight.shape[3] % 2 == 0:
+            raise ValueError(
+                f"Conv2d needs a weight (out, in, k, k) with k odd, got {tuple(weight.shape)}"
+            )
+        for name, vector in (("bias", bias), ("gain", gain)):
+            if vector is not None and vector.shape != weight.shape[:1]:
+                raise ValueError(
+                    f"Conv2d needs {name} of shape ({weight.shape[0]},), got {tuple(vector.shape)}"
+                )
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+        self.gain = None if gain is None else nn.Parameter(gain)
+        self.init_scale = init_scale
+
+    @classmethod
+    def create(
+        cls,
+        channels: int,
+        out: int,
+        kernel: int = 1,
+        *,
+        weight_norm: bool = False,
+        init_scale: float = 1.0,
+    ) -> Conv2d:
+        """Gaussian kernel of deviation 0.05, bias 0, gain 1."""
+        weight = KERNEL_DEVIATION * torch.randn(out, channels, kernel, kernel)
+        gain = torch.ones(out) if weight_norm else None
+        return cls(weight, torch.zeros(out), gain, init_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.weight.shape[1]:
+            raise ValueError(
+                f"Conv2d needs (batch, {self.weight.shape[1]}, height, width), "
+                f"got {tuple(x.shape)}"
+            )
+        height, width = self.weight.shape[2:]
+        return functional.conv2d(x, self.kernel(), self.bias, padding=(height // 2, width // 2))
+
+    def kernel(self) -> Tensor:
+        """The kernel that is applied: the weight, or its normalized form."""
+        if self.gain is None:
+            return self.weight
+        squared = self.weight.square().sum((1, 2, 3)).clamp(min=SQUARED_NORM_FLOOR)
+        return self.weight * (self.gain * torch.rsqrt(squared))[:, None, None, None]
+
+    @torch.no_grad()
+    def initialize_from(self, x: Tensor) -> None:
+        """Rescale so that this batch comes out with mean 0 and deviation `init_scale`."""
+        self.bias.zero_()
+        variance, mean = torch.var_mean(self.forward(x), dim=(0, 2, 3), correction=0)
+        scale = self.init_scale * torch.rsqrt(variance + VARIANCE_OFFSET)
+        if self.gain is None:
+            self.weight.mul_(scale[:, None, None, None])
+        else:
+            self.gain.mul_(scale)
+        self.bias.copy_(-mean * scale)
+
+    def extra_repr(self) -> str:
+        out, channels, height, width = self.weight.shape
+        return f"{channels} -> {out}, {height}x{width}, weight_norm={self.gain is not None}"
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(var + 1e-5) * gain + bias, over the channels of each position.
+
+    Args:
+        gain: `(F,)`.
+        bias: `(F,)`.
+    """
+
+    def __init__(self, gain: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(gain)
+        self.bias = nn.Parameter(bias)
+
+    @classmethod
+    def create(cls, filters: int) -> LayerNorm:
+        """Gain 1, bias 0."""
+        return cls(torch.ones(filters), torch.zeros(filters))
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.movedim(1, -1)
+        y = functional.layer_norm(last, last.shape[-1:], self.gain, self.bias, LAYER_NORM_EPSILON)
+        return y.movedim(-1, 1)
+
+
+class GatedConv(nn.Module):
+    """x + gate(conv_out(dropout(e(conv_in(e(x)) + conv_context(e(c)))))), e = concat_elu.
+
+    Args:
+        conv_in: 2F -> F, 3x3.
+        conv_out: 2F -> 2F; 1x1 inside couplings, 3x3 in the context network.
+        conv_context: 2C -> F, 1x1, for a context of C channels; None where there is no context.
+        dropout: rate, during training.
+
+    Raises:
+        ValueError: a context without `conv_context`, or the other way round.
+    """
+
+    def __init__(
+        self,
+        conv_in: Conv2d,
+        conv_out: Conv2d,
+        conv_context: Conv2d | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.conv_in = conv_in
+        self.conv_out = conv_out
+        self.conv_context = conv_context
+        self.dropout = dropout
+
+    @classmethod
+    def create(
+        cls,
+        filters: int,
+        *,
+        kernel_out: int = 1,
+        context: int | None = None,
+        dropout: float = 0.0,
+        weight_norm: bool = False,
+    ) -> GatedConv:
+        """Fresh weights; `context` is the number of context channels."""
+        return cls(
+            Conv2d.create(2 * filters, filters, 3, weight_norm=weight_norm),
+            Conv2d.create(
+                2 * filters,
+                2 * filters,
+                kernel_out,
+                weight_norm=weight_norm,
+                init_scale=BEFORE_GATE,
+            ),
+            None
+            if context is None
+            else Conv2d.create(2 * context, filters, weight_norm=weight_norm),
+            dropout,
+        )
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if (context is None) != (self.conv_context is None):
+            needed = "no context" if self.conv_context is None else "a context"
+            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
+            raise ValueError(f"GatedConv needs {needed}, got {got}")
+        h = self.conv_in(concat_elu(x))
+        if context is not None and self.conv_context is not None:
+            h = h + self.conv_context(concat_elu(context))
+        h = functional.dropout(concat_elu(h), self.dropout, self.training)
+        return x + gate(self.conv_out(h))
+
+
+class GatedAttention(nn.Module):
+    """x + gate(proj_out(dropout(softmax(q k^T / sqrt(d)) v))) for each head.
+
+    q, k and v are the thirds of proj_in(x + position).
+
+    Args:
+        proj_in: F -> 3F, 1x1. Its output channels are q, k, v (slowest), then the head, then d.
+        proj_out: F -> 2F, 1x1.
+        heads: number of heads n, F = n * d.
+        dropout: rate, during training, on the merged heads (not on the attention weights).
+
+    Raises:
+        ValueError: heads do not divide the filters.
+    """
+
+    def __init__(
+        self, proj_in: Conv2d, proj_out: Conv2d, heads: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        filters = proj_in.weight.shape[1]
+        if heads < 1 or filters % heads:
+            raise ValueError(
+                f"GatedAttention needs heads that divide {filters} filters, got {heads}"
+            )
+        self.proj_in = proj_in
+        self.proj_out = proj_out
+        self.heads = heads
+        self.dropout = dropout
+
+    @classmethod
+    def create(
+        cls, filters: int, heads: int, *, dropout: float = 0.0, weight_norm: bool = False
+    ) -> GatedAttention:
+        """Fresh weights."""
+        return cls(
+            Conv2d.create(filters, 3 * filters, weight_norm=weight_norm),
+            Conv2d.create(filters, 2 * filters, weight_norm=weight_norm, init_scale=BEFORE_GATE),
+            heads,
+            dropout,
+        )
+
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        batch, filters, height, width = x.shape
+        projected = self.proj_in(x if position is None else x + position)
+        # (B, 3F, H, W) -> q, k, v of (B, heads, H*W, d)
+        split = projected.reshape(batch, 3, self.heads, filters // self.heads, height * width)
+        query, key, value = split.transpose(-1, -2).unbind(1)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        merged = attended.transpose(-1, -2).reshape(batch, filters, height, width)
+        merged = functional.dropout(merged, self.dropout, self.training)
+        return x + gate(self.proj_out(merged))
+
+
+class GatedMaxout(nn.Module):
+    """x + gate(proj_out(dropout(max over 3 neighbouring channels of proj_in(x + position)))).
+
+    What the paper's ablation without attention has in its place, with as many parameters.
+
+    Args:
+        proj_in: F -> 3F, 1x1. Output channels 3f, 3f + 1, 3f + 2 compete for channel f.
+        proj_out: F -> 2F, 1x1.
+        dropout: rate, during training.
+    """
+
+    def __init__(self, proj_in: Conv2d, proj_out: Conv2d, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.proj_in = proj_in
+        self.proj_out = proj_out
+        self.dropout = dropout
+
+    @classmethod
+    def create(
+        cls, filters: int, *, dropout: float = 0.0, weight_norm: bool = False
+    ) -> GatedMaxout:
+        """Fresh weights."""
+        return cls(
+            Conv2d.create(filters, 3 * filters, weight_norm=weight_norm),
+            Conv2d.create(filters, 2 * filters, weight_norm=weight_norm, init_scale=BEFORE_GATE),
+            dropout,
+        )
+
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        projected = self.proj_in(x if position is None else x + position)
+        h = projected.unflatten(1, (-1, 3)).amax(2)
+        h = functional.dropout(h, self.dropout, self.training)
+        return x + gate(self.proj_out(h))
+
+
+class Block(nn.Module):
+    """conv, then norm, then attention, then attention_norm; what is None is left out.
+
+    Args:
+        conv: a GatedConv.
+        norm: LayerNorm after it.
+        attention: a GatedAttention or GatedMaxout.
+        attention_norm: LayerNorm after that.
+    """
+
+    def __init__(
+        self,
+        conv: GatedConv,
+        norm: LayerNorm | None = None,
+        attention: GatedAttention | GatedMaxout | None = None,
+        attention_norm: LayerNorm | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.attention = attention
+        self.attention_norm = attention_norm
+
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, position: Tensor | None = None
+    ) -> Tensor:
+        x = self.conv(x, context)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.attention is not None:
+            x = self.attention(x, position)
+        if self.attention_norm is not None:
+            x = self.attention_norm(x)
+        return x
+
+
+class Conditioner(nn.Module):
+    """proj_out(block_n(... block_1(proj_in(x)))).
+
+    Args:
+        proj_in: C -> F, 3x3.
+        blocks: all on F channels; the context goes to each of them.
+        proj_out: F -> parameters, 3x3; None for a network whose features are the result.
+        position: `(F, H, W)`, added before each attention; one for all blocks.
+        activate_last: concat_elu before proj_out, which then takes 2F channels (the released
+            ImageNet family has it, the CIFAR family has not).
+    """
+
+    def __init__(
+        self,
+        proj_in: Conv2d,
+        blocks: Iterable[Block],
+        proj_out: Conv2d | None = None,
+        position: Tensor | None = None,
+        activate_last: bool = False,  # noqa: FBT001, FBT002  (a field, as in the reference)
+    ) -> None:
+        super().__init__()
+        self.proj_in = proj_in
+        self.blocks = nn.ModuleList(blocks)
+        self.proj_out = proj_out
+        self.position = None if position is None else nn.Parameter(position)
+        self.activate_last = activate_last
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.proj_in(x)
+        for block in self.blocks:
+            h = block(h, context, self.position)
+        if self.proj_out is None:
+            return h
+        return self.proj_out(concat_elu(h) if self.activate_last else h)

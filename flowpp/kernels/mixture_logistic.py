@@ -1,0 +1,212 @@
+"""Logit of a logistic mixture's CDF: value, log-derivative, inverse, and all their gradients.
+
+With lw = log_softmax(logits), z_k = (x - mu_k) exp(-s_k) and F = sum_k w_k sigmoid(z_k):
+
+    y         = logit F(x) = log F - log (1 - F)
+    log dy/dx = log f - log F - log (1 - F)
+
+Three plain log-sum-exps are right in the body and lose everything in the far tail of the second
+line, where two large numbers cancel. Here every sum is taken relative to its largest term (its
+anchor), and the anchors, which are the large numbers, are subtracted from each other first. Near
+the median, where log F and log(1 - F) cancel instead, y comes from T = 2F - 1 = sum_k w_k
+tanh(z_k / 2) as 2 atanh T.
+
+Gradients are analytic. The backward formulas are made of smooth functions only, so that a second
+backward pass through them is right everywhere, also where some z_k is exactly 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ..root_finding import find_root
+
+Parameters = tuple[Tensor, Tensor, Tensor]
+
+
+def logit_cdf(
+    x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
+) -> tuple[Tensor, Tensor]:
+    """y = logit F(x) and log dy/dx, elementwise.
+
+    Args:
+        x: any shape S.
+        logits: log of the weights up to a constant; broadcastable to S + (K,).
+        means: likewise.
+        log_scales: likewise.
+
+    Returns:
+        y and log dy/dx, both of shape S. Differentiable twice in all four arguments. Where a
+        finite x is so many scales away that even y overflows the dtype, y is the infinity of its
+        sign. A non-finite argument gives NaN.
+
+    Raises:
+        ValueError: parameters that do not broadcast to S + (K,).
+    """
+    return _LogitCdf.apply(x, *_broadcast(x, logits, means, log_scales))
+
+
+def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """The x with logit F(x) = y, elementwise.
+
+    Shapes and errors as `logit_cdf`. Differentiable twice in all four arguments, by the implicit
+    function theorem. Targets that are not finite give NaN.
+
+    Raises:
+        RuntimeError: an element did not converge; never a wrong number.
+    """
+    return _InverseLogitCdf.apply(y, *_broadcast(y, logits, means, log_scales))
+
+
+def _broadcast(x: Tensor, *parameters: Tensor) -> Parameters:
+    count = max(p.shape[-1] if p.ndim else 0 for p in parameters)
+    shape = (*x.shape, count)
+    try:
+        logits, means, log_scales = (p.expand(shape) for p in parameters)
+    except RuntimeError:
+        got = ", ".join(str(tuple(p.shape)) for p in parameters)
+        raise ValueError(
+            "MixtureLogistic needs logits, means and log_scales that broadcast to the input's "
+            f"shape and K components, {tuple(x.shape)} + (K,), got {got}"
+        ) from None
+    return logits, means, log_scales
+
+
+def _standardize(x: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    """z = (x - mu) e^-s, held inside the finite range, and e^-s."""
+    rate = torch.exp(-log_scales)
+    z = (x.unsqueeze(-1) - means) * rate
+    largest = torch.finfo(z.dtype).max
+    return z.clamp(-largest, largest), rate
+
+
+def evaluate(
+    x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`logit_cdf` without gradients; parameters already have shape x.shape + (K,)."""
+    # inf - inf and inf * 0 are NaN, so this is 0 for finite arguments and NaN for all others.
+    poison = (x + (means + log_scales + logits).sum(-1)) * 0
+
+    lw = torch.log_softmax(logits, -1)
+    z, _ = _standardize(x, means, log_scales)
+    distance = z.abs()
+    e = torch.exp(-distance)
+    r = 1 / (1 + e)
+    log_below = lw + z.clamp(max=0)  # log of w_k sigmoid(z_k), but for the factor r
+    log_above = lw - z.clamp(min=0)  # log of w_k sigmoid(-z_k), likewise
+    anchor_below, anchor_above = log_below.amax(-1), log_above.amax(-1)
+    log_sum_below = _log_sum(log_below - anchor_below.unsqueeze(-1), r)
+    log_sum_above = _log_sum(log_above - anchor_above.unsqueeze(-1), r)
+
+    in_tails = (anchor_below - anchor_above) + (log_sum_below - log_sum_above)
+    twice_excess = (torch.exp(lw) * torch.tanh(z / 2)).sum(-1)
+    near_median = twice_excess.abs() < 0.5
+    y = torch.where(near_median, 2 * torch.atanh(twice_excess.clamp(-0.5, 0.5)), in_tails)
+    largest = torch.finfo(y.dtype).max
+    y = torch.where(y.abs() >= largest, torch.copysign(y.new_tensor(torch.inf), y), y)
+
+    smaller = torch.minimum(anchor_below, anchor_above).unsqueeze(-1)
+    larger = torch.maximum(anchor_below, anchor_above).unsqueeze(-1)
+    log_density = ((lw - distance) - smaller) - larger - log_scales
+    anchor_density = log_density.amax(-1)
+    log_sum_density = _log_sum(log_density - anchor_density.unsqueeze(-1), r * r)
+    log_derivative = anchor_density + (log_sum_density - log_sum_below - log_sum_above)
+    return y + poison, log_derivative + poison
+
+
+def _log_sum(log_terms: Tensor, factors: Tensor) -> Tensor:
+    """log sum_k exp(log_terms_k) factors_k, for terms whose largest is 0."""
+    return torch.log((torch.exp(log_terms) * factors).sum(-1))
+
+
+class _Partials:
+    """Partial derivatives of y and l = log dy/dx by z_k and by lw_k, from smooth functions alone.
+
+    With A_k and B_k the shares of component k in F and in 1 - F, and D_k its share in the density:
+
+        dy/dz_k = A_k sigmoid(-z_k) + B_k sigmoid(z_k)
+        dl/dz_k = (D_k - A_k) sigmoid(-z_k) - (D_k - B_k) sigmoid(z_k)
+        dy/dlw_k = A_k - B_k            dl/dlw_k = D_k - A_k - B_k
+    """
+
+    def __init__(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> None:
+        lw = torch.log_softmax(logits, -1)
+        self.z, self.rate = _standardize(x, means, log_scales)
+        log_below, log_above = lw + logsigmoid(self.z), lw + logsigmoid(-self.z)
+        below, above = torch.softmax(log_below, -1), torch.softmax(log_above, -1)
+        density = torch.softmax(log_below + (logsigmoid(-self.z) - log_scales), -1)
+        left, right = torch.sigmoid(-self.z), torch.sigmoid(self.z)
+        self.weights = torch.exp(lw)
+        self.density = density
+        self.y_z = below * left + above * right
+        self.l_z = (density - below) * left - (density - above) * right
+        self.y_lw = below - above
+        # sum_k dl/dlw_k = -1, which log_softmax turns into + w_k for the logits.
+        self.l_logits = density - below - above + self.weights
+
+
+class _LogitCdf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
+        ctx.save_for_backward(x, logits, means, log_scales)
+        return evaluate(x, logits, means, log_scales)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> Any:  # type: ignore[override]
+        x, logits, means, log_scales = ctx.saved_tensors
+        p = _Partials(x, logits, means, log_scales)
+        grad_y, grad_l = grad_y.unsqueeze(-1), grad_l.unsqueeze(-1)
+        by_z = grad_y * p.y_z + grad_l * p.l_z
+        by_difference = by_z * p.rate
+        return (
+            by_difference.sum(-1),
+            grad_y * p.y_lw + grad_l * p.l_logits,
+            -by_difference,
+            -by_z * p.z - grad_l * p.density,
+        )
+
+
+class _InverseLogitCdf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
+        x = solve(y, logits, means, log_scales)
+        ctx.save_for_backward(x, logits, means, log_scales)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad_x: Tensor) -> Any:  # type: ignore[override]
+        # x is an output: its own dependence on y and the parameters carries the second order.
+        x, logits, means, log_scales = ctx.saved_tensors
+        p = _Partials(x, logits, means, log_scales)
+        _, log_derivative = logit_cdf(x, logits, means, log_scales)
+        grad_y = grad_x * torch.exp(-log_derivative)
+        # dx/dmu_k, component k's share in dy/dx: never a quotient of two tiny numbers.
+        share = torch.softmax(torch.log(p.y_z) - log_scales, -1)
+        by_mean = grad_x.unsqueeze(-1) * share
+        return (
+            grad_y,
+            -grad_y.unsqueeze(-1) * p.y_lw,
+            by_mean,
+            by_mean * (x.unsqueeze(-1) - means),
+        )
+
+
+def solve(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """Roots of logit F(x) = y without gradients; parameters have shape y.shape + (K,).
+
+    Each component alone would put the root at mu_k + y e^{s_k}; the mixture's F lies between the
+    smallest and the largest component's, so its root lies between theirs.
+    """
+    components = logits.shape[-1]
+    flat = tuple(p.reshape(-1, components) for p in (logits, means, log_scales))
+    target = y.reshape(-1)
+    largest = torch.finfo(y.dtype).max
+    roots = flat[1] + target.unsqueeze(-1) * torch.exp(flat[2])
+    roots = roots.clamp(-largest, largest)
+    start = (torch.softmax(flat[0], -1) * roots).sum(-1)
+    result = find_root(evaluate, flat, target, roots.amin(-1), roots.amax(-1), start)
+    return result.root.reshape(y.shape)

@@ -1,0 +1,75 @@
+"""What is maximized and reported: log p(z), the ELBO, the importance-weighted bound, bits/dim."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def log_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) in nats, summed over everything but the batch: `(B, ...) -> (B,)`."""
+    flat = z.flatten(1)
+    return -0.5 * flat.square().sum(1) - 0.5 * math.log(2 * math.pi) * flat.shape[1]
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """The terms of the bound on log P(x), each `(B,)`, in nats.
+
+    Args:
+        log_q: log q(u|x).
+        log_det: log|det dz/d(x + u)|.
+        log_prior: log N(z; 0, I).
+
+    Source: Flow++ eq. 12.
+    """
+
+    log_q: Tensor
+    log_det: Tensor
+    log_prior: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """log_prior + log_det - log_q, whose expectation over u is at most log P(x)."""
+        return self.log_prior + self.log_det - self.log_q
+
+
+def elbo(model: Any, x: Tensor, noise: Tensor) -> Elbo:
+    """One-sample bound on log P(x) of integer images.
+
+    Args:
+        model: has a `dequantizer` and a `flow`.
+        x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
+        noise: `(B, C, H, W)`, as `model.dequantizer.draw_noise` draws it; its dtype is computed
+            in.
+    """
+    u, log_q = model.dequantizer.sample(x, noise)
+    z, log_det = model.flow(x.to(u.dtype) + u)
+    return Elbo(log_q, log_det, log_normal(z))
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """log mean_n exp(log_weights), `(n, B) -> (B,)`, in nats; rises with n towards log P(x).
+
+    Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
+    """
+    if log_weights.ndim != 2 or not len(log_weights):
+        raise ValueError(
+            "importance_weighted_bound needs shape (samples, batch) with at least 1 sample, "
+            f"got {tuple(log_weights.shape)}"
+        )
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+
+
+def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
+    """-log_prob / (dims * ln 2): nats of an image to bits for each of its `dims` = C*H*W numbers.
+
+    The images are integers, so no term for the number of levels enters, whatever it is.
+    """
+    if dims < 1:
+        raise ValueError(f"bits_per_dim needs at least 1 dimension, got {dims}")
+    return -log_prob / (dims * math.log(2))
