@@ -1,0 +1,72 @@
+"""The table of one file's differences."""
+
+from __future__ import annotations
+
+import re
+
+from .compare import Row
+from .topology import Topology
+from .vectors import Vectors
+
+CHAIN = re.compile(r"(d?trace)/(\d+)")
+COLUMNS = (("flowpp", "f32"), ("flowpp", "f64"), ("reference", "f64"))
+
+
+def show(vectors: Vectors, topology: Topology, rows: list[Row], *, every: bool = False) -> None:
+    """Print what was compared; a chain's elements share a line unless `every`, or one differs."""
+    channels, height, width = topology.image_shape
+    print(
+        f"\n{vectors.path.name}: {height}x{width}x{channels}, {topology.levels} levels, "
+        f"{topology.settings['flow']['layout']}"
+    )
+    print(
+        f"{'quantity':<42}{'flowpp f32':>12}{'flowpp f64':>12}{'reference':>12}"
+        f"{'allowed f32':>13}{'f64':>9}"
+    )
+    by_name: dict[str, dict[tuple[str, str], Row]] = {}
+    for row in rows:
+        name = row.quantity if every or not row.holds else _chain_of(row.quantity)
+        cell = by_name.setdefault(name, {})
+        key = (row.side, row.precision)
+        if key not in cell or not row.error <= cell[key].error:
+            cell[key] = row
+    for name, cells in by_name.items():
+        print(_line(name, cells))
+    print(_verdict(rows))
+
+
+def _chain_of(name: str) -> str:
+    match = CHAIN.match(name)
+    if not match:
+        return name
+    chain = "main" if match[1] == "trace" else "dequantizer"
+    return f"{chain} chain, worst element"
+
+
+def _line(name: str, cells: dict[tuple[str, str], Row]) -> str:
+    errors = "".join(f"{_cell(cells.get(column)):>12}" for column in COLUMNS)
+    allowed = {row.precision: row.tolerance for row in cells.values()}
+    limits = f"{_number(allowed.get('f32')):>13}{_number(allowed.get('f64')):>9}"
+    notes = "; ".join(dict.fromkeys(row.note for row in cells.values() if row.note))
+    return f"{name:<42}{errors}{limits}  {notes}".rstrip()
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row.error:.1e}" + ("" if row.holds else " !")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0e}"
+
+
+def _verdict(rows: list[Row]) -> str:
+    failed = [row for row in rows if not row.holds]
+    if not failed:
+        return f"{len(rows)} comparisons hold"
+    first = failed[0]
+    return (
+        f"{len(failed)} of {len(rows)} comparisons differ, the first {first.quantity} "
+        f"({first.side} {first.precision}): {first.error:.3g}, allowed {first.tolerance:.3g}"
+    )

@@ -1,0 +1,123 @@
+"""One file of recorded vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WEIGHTS = ("w/", "w_before/")
+
+
+class Vectors:
+    """The arrays and the meta data of one file; images come out channels first.
+
+    Args:
+        path: the `.npz`.
+
+    Raises:
+        ValueError: not an `.npz`, without `meta`, or without the arrays that every file has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a readable .npz: {error}") from error
+        except Exception as error:  # zipfile and zlib have errors of their own
+            raise ValueError(f"{path} is damaged: {error}") from error
+        missing = [name for name in ("meta", "x") if name not in self.arrays]
+        if missing or not ({"eps", "u"} & set(self.arrays)):
+            raise ValueError(
+                f"{path} needs the arrays meta, x and eps (or u), "
+                f"got {sorted(self.arrays)[:8]} ..."
+            )
+        self.meta: dict[str, Any] = json.loads(str(self.arrays["meta"]))
+
+    @property
+    def is_initialization(self) -> bool:
+        """Whether the file holds weights before and after data-dependent initialization."""
+        return any(name.startswith("w_before/") for name in self.arrays)
+
+    @property
+    def case(self) -> str:
+        """The case's name in the meta data; an initialization shares it with its main file."""
+        return str(self.meta.get("case", {}).get("name", ""))
+
+    @property
+    def variables(self) -> dict[str, np.ndarray]:
+        """The weights under the released code's names."""
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            for prefix in WEIGHTS
+            if name.startswith(prefix)
+        }
+
+    @property
+    def images(self) -> np.ndarray:
+        """Integer images."""
+        return channels_first(self.arrays["x"]).astype(np.int64)
+
+    @property
+    def noise(self) -> np.ndarray:
+        """What the dequantizer is given: Gaussian `eps`, or uniform `u`."""
+        return channels_first(self.arrays["eps" if "eps" in self.arrays else "u"])
+
+    @property
+    def levels(self) -> int:
+        """Number of grey levels."""
+        return int(self.meta["image_max"]) + 1
+
+    def recorded(self, precision: str) -> dict[str, np.ndarray]:
+        """What the released code computed, for precision "f32" or "f64"."""
+        prefix = precision + "/"
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays whose name starts with `prefix`, the prefix taken off."""
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }
+
+
+def complete_variables(vectors: Vectors, others: Iterable[Vectors]) -> dict[str, np.ndarray]:
+    """The variables of a file; those it leaves out are taken from a file of the same case.
+
+    Raises:
+        ValueError: a variable that `meta` lists is in none of the files.
+    """
+    variables = vectors.variables
+    missing = [name for name in vectors.meta.get("variables", ()) if name not in variables]
+    for other in others:
+        if missing and other.case == vectors.case:
+            held = other.variables
+            variables |= {name: held[name] for name in missing if name in held}
+            missing = [name for name in missing if name not in variables]
+    if missing:
+        raise ValueError(
+            f"{vectors.path} leaves out {len(missing)} variables, the first {missing[0]}; "
+            f"give the main file of case {vectors.case!r} too, or lay it in the same folder"
+        )
+    return variables
+
+
+def channels_first(array: np.ndarray) -> np.ndarray:
+    """`(B, H, W, ...) -> (B, C, H, W)`."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+
+
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """`(B, C, H, W) -> (B, H, W, C)`."""
+    return np.moveaxis(array, 1, -1)
