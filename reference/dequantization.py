@@ -24,7 +24,7 @@ def as_pixels(x: ArrayLike, levels: int, owner: object) -> np.ndarray:
     wrong = ~((x >= 0) & (x <= levels - 1) & (x == np.floor(x)))
     if wrong.any():
         raise ValueError(
-            f"{owner_name(owner)} needs integers in 0 ... {levels - 1}, got {x[wrong][0]}"
+            f"{owner_name(owner)} needs integers within 0 ... {levels - 1}, got {x[wrong][0]}"
         )
     return x
 
@@ -42,9 +42,9 @@ def as_noise(noise: ArrayLike, shape: tuple[int, ...], owner: object) -> np.ndar
 
 
 def check_levels(owner: object, levels: int) -> None:
-    """Raise ValueError on fewer than one level."""
-    if not levels >= 1:
-        raise ValueError(f"{owner_name(owner)} needs at least 1 level, got {levels}")
+    """Raise ValueError on fewer than two levels."""
+    if not levels >= 2:
+        raise ValueError(f"{owner_name(owner)} needs at least 2 levels, got {levels}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,112 @@
+"""Adam in TensorFlow's form, clipping by the global norm, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowpp.config import TrainingConfig
+
+
+class Adam(torch.optim.Optimizer):
+    """w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
+
+    `m` and `v` are moving averages of the gradient and of its square. As in TensorFlow 1, epsilon
+    joins the *uncorrected* root of v, whereas `torch.optim.Adam` adds it after the correction:
+    in step t TensorFlow's epsilon weighs 1 / sqrt(1 - beta2^t) times as much, 32 times in step 1.
+    TensorFlow also keeps both betas, epsilon and the running powers beta^t in float32, whatever
+    the weights' dtype; so does this, and recorded float64 steps of the released code come out to
+    the last digits.
+
+    Args:
+        params: tensors or parameter groups, as for every torch optimizer.
+        lr: step size; a schedule writes a new one into `param_groups` before each step.
+        betas: decay rates (beta1, beta2) of the two averages, each in [0, 1).
+        epsilon: added to sqrt(v).
+
+    Raises:
+        ValueError: a setting lies outside its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        if not lr >= 0:
+            raise ValueError(f"Adam needs a learning rate of at least 0, got {lr}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"Adam needs both betas in [0, 1), got {betas}")
+        if not epsilon >= 0:
+            raise ValueError(f"Adam needs an epsilon of at least 0, got {epsilon}")
+        betas = (_float32(betas[0]), _float32(betas[1]))
+        defaults = {"lr": lr, "betas": betas, "epsilon": _float32(epsilon), "powers": (1.0, 1.0)}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            power1, power2 = (_float32(p * b) for p, b in zip(group["powers"], (beta1, beta2)))
+            group["powers"] = (power1, power2)
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["m"] = torch.zeros_like(p)
+                    self.state[p]["v"] = torch.zeros_like(p)
+            grads = [p.grad for p in params]
+            m = [self.state[p]["m"] for p in params]
+            v = [self.state[p]["v"] for p in params]
+            step_size = group["lr"] * math.sqrt(1 - power2) / (1 - power1)
+            # One call for all tensors: a model has hundreds of small ones.
+            torch._foreach_lerp_(m, grads, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+            denominators = torch._foreach_sqrt(v)
+            torch._foreach_add_(denominators, group["epsilon"])
+            torch._foreach_addcdiv_(params, m, denominators, -step_size)
+        return loss
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+@torch.no_grad()
+def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
+    """g <- g * max_norm / max(||g||, max_norm), the norm taken over all gradients together.
+
+    Returns:
+        The norm before clipping, a scalar tensor.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))
+    return norm
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Rate of update number `step`, counted from 1: a linear rise, a plateau, a cosine to zero.
+
+    The rise reaches `config.learning_rate` in step `warmup_steps`. With `decay_from` below 1 the
+    rate falls over the remaining part of the run, and would be zero one step after the last.
+    """
+    rate = config.learning_rate * min(1.0, step / max(config.warmup_steps, 1))
+    start = config.decay_from * config.steps
+    if step > start:
+        rate *= 0.5 * (1 + math.cos(math.pi * (step - start) / (config.steps + 1 - start)))
+    return rate
