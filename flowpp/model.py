@@ -76,13 +76,16 @@ class FlowPlusPlus(nn.Module):
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        """Real-valued images x + u of z; their integer part is the image."""
+        """Real-valued images x + u of z, cut to [0, levels]; their integer part is the image.
+
+        The flow reaches a little beyond [0, levels], where no image is.
+        """
         x, _ = self.flow.inverse(z)
-        return x
+        return x.clamp(0, self.levels)
 
     def decode_images(self, z: Tensor) -> Tensor:
-        """Integer images of z: decoded, cut to [0, levels - 1], truncated."""
-        return self.decode(z).floor().clamp(0, self.levels - 1)
+        """Integer images of z: decoded and truncated to 0 ... levels - 1."""
+        return self.decode(z).floor().clamp(max=self.levels - 1)
 
 
 def build_model(

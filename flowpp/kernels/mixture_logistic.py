@@ -17,13 +17,14 @@ backward pass through them is right everywhere, also where some z_k is exactly 0
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..root_finding import find_root
+from ..root_finding import MAX_EVALUATIONS, Root, bisection, find_root
 
 Parameters = tuple[Tensor, Tensor, Tensor]
 
@@ -173,7 +174,7 @@ class _LogitCdf(torch.autograd.Function):
 class _InverseLogitCdf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
-        x = solve(y, logits, means, log_scales)
+        x = solve_with_certificate(y, logits, means, log_scales).root
         ctx.save_for_backward(x, logits, means, log_scales)
         return x
 
@@ -195,18 +196,76 @@ class _InverseLogitCdf(torch.autograd.Function):
         )
 
 
-def solve(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    """Roots of logit F(x) = y without gradients; parameters have shape y.shape + (K,).
+def solve_with_certificate(
+    y: Tensor,
+    logits: Tensor,
+    means: Tensor,
+    log_scales: Tensor,
+    *,
+    ulps: float = 1.0,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Root:
+    """Roots x of logit F(x) = y without gradients, and what proves them.
 
     Each component alone would put the root at mu_k + y e^{s_k}; the mixture's F lies between the
-    smallest and the largest component's, so its root lies between theirs.
+    smallest and the largest component's, so its root lies between theirs. No bracket is guessed.
+
+    Args:
+        y: any shape S.
+        logits: broadcastable to S + (K,).
+        means: likewise.
+        log_scales: likewise.
+        ulps: size of an acceptable residual, in units of eps * max(1, |y|).
+        max_evaluations: cap for each element.
+
+    Returns:
+        Root, residual, width of the last bracket and number of evaluations, each of shape S.
+
+    Raises:
+        RuntimeError: the cap was reached; never a wrong number.
     """
-    components = logits.shape[-1]
-    flat = tuple(p.reshape(-1, components) for p in (logits, means, log_scales))
+    parameters = _broadcast(y, logits, means, log_scales)
+    flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)
-    largest = torch.finfo(y.dtype).max
-    roots = flat[1] + target.unsqueeze(-1) * torch.exp(flat[2])
-    roots = roots.clamp(-largest, largest)
-    start = (torch.softmax(flat[0], -1) * roots).sum(-1)
-    result = find_root(evaluate, flat, target, roots.amin(-1), roots.amax(-1), start)
-    return result.root.reshape(y.shape)
+    lower, upper, start = _bracket(target, *flat)
+    result = find_root(
+        evaluate, flat, target, lower, upper, start, ulps=ulps, max_evaluations=max_evaluations
+    )
+    return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
+
+
+def bisect(
+    y: Tensor,
+    logits: Tensor,
+    means: Tensor,
+    log_scales: Tensor,
+    *,
+    tolerance: float = 1e-12,
+    max_iterations: int = 200,
+) -> Root:
+    """The same roots by the paper's plain bisection, in logit space and from the exact bracket.
+
+    Args:
+        y: any shape S.
+        logits: broadcastable to S + (K,).
+        means: likewise.
+        log_scales: likewise.
+        tolerance: it stops when the widest bracket is at most this wide.
+        max_iterations: or after so many halvings, whatever the width.
+    """
+    parameters = _broadcast(y, logits, means, log_scales)
+    flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
+    target = y.reshape(-1)
+    lower, upper, _ = _bracket(target, *flat)
+    result = bisection(
+        evaluate, flat, target, lower, upper, tolerance=tolerance, max_iterations=max_iterations
+    )
+    return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
+
+
+def _bracket(target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Parameters:
+    """Lower end, upper end and a first guess, `(N,)` each."""
+    largest = torch.finfo(target.dtype).max
+    roots = (means + target.unsqueeze(-1) * torch.exp(log_scales)).clamp(-largest, largest)
+    start = (torch.softmax(logits, -1) * roots).sum(-1)
+    return roots.amin(-1), roots.amax(-1), start

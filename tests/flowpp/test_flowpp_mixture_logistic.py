@@ -1,0 +1,185 @@
+"""The mixture's kernel against hundred-digit arithmetic, its gradients against differences.
+
+Unit of error, u: eps max(1, |truth|). Inputs are rounded to the dtype first, so that what is
+measured is the arithmetic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mpmath import mp
+
+from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_with_certificate
+from mpmath_truth import DIGITS, exact, mixture_logistic
+
+DTYPES = [torch.float32, torch.float64]
+MAGNITUDES = [0.0, 1e-3, 1.0, 5.0, 10.0, 30.0, 100.0, 1e3]
+
+
+def draw(components, points, dtype, seed, *, log_scales=(-12.0, 6.0), logit_size=1.0):
+    """Parameters `(points, components)`, and points of every magnitude on either scale."""
+    rng = np.random.default_rng(seed)
+    logits = logit_size * rng.standard_normal((points, components))
+    means = 2 * rng.standard_normal((points, components))
+    scales = rng.uniform(*log_scales, (points, components))
+    magnitude = rng.choice(MAGNITUDES, points) * rng.choice([-1, 1], points)
+    k = rng.integers(components, size=points)
+    rows = np.arange(points)
+    local = means[rows, k] + np.exp(scales[rows, k]) * magnitude
+    x = np.where(rng.random(points) < 0.5, magnitude, local)
+    return [torch.from_numpy(a).to(dtype) for a in (x, logits, means, scales)]
+
+
+def truth(x, logits, means, log_scales):
+    with mp.workdps(DIGITS):
+        return mixture_logistic(
+            x.item(), *(p.double().numpy() for p in (logits, means, log_scales))
+        )
+
+
+def errors(got, wanted, dtype):
+    """Each error in u, as floats."""
+    with mp.workdps(DIGITS):
+        unit = torch.finfo(dtype).eps
+        return np.array(
+            [
+                float(abs(exact(g) - w) / (unit * max(1, abs(w))))
+                for g, w in zip(got, wanted, strict=True)
+            ]
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("components", [1, 4, 32])
+def test_value_and_log_derivative_reach_the_floor(components, dtype):
+    arguments = draw(components, 150, dtype, seed=components)
+    y, log_derivative = logit_cdf(*arguments)
+    wanted = [truth(*row) for row in zip(*arguments, strict=True)]
+    assert errors(y.tolist(), [w[0] for w in wanted], dtype).max() <= 3
+    assert errors(log_derivative.tolist(), [w[1] for w in wanted], dtype).max() <= 16
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("components", [1, 4, 128])
+def test_extreme_arguments_stay_finite(components, dtype):
+    rng = np.random.default_rng(components)
+    shape = (2000, components)
+    x = rng.choice([-1.0, 1.0], 2000) * 10.0 ** rng.uniform(-30, 30, 2000)
+    # The smallest scale is bounded so that y itself, at most |x| / scale, has room in the dtype.
+    logits, scales = rng.uniform(-1e4, 1e4, shape), rng.uniform(-30, 30, shape)
+    scales = np.maximum(scales, np.log(np.abs(x))[:, None] - 80)
+    means = rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 3, (2000, 1))
+    x[:2], means[:2] = 0.0, 0.0
+    scales[2:4], means[2:4], logits[2:4] = -5.0, 1.0, 0.0  # identical components
+    y, log_derivative = logit_cdf(
+        *(torch.from_numpy(a).to(dtype) for a in (x, logits, means, scales))
+    )
+    assert torch.isfinite(y).all()
+    assert torch.isfinite(log_derivative).all()
+
+
+def test_where_y_itself_overflows_it_is_the_infinity_of_its_sign():
+    zero = torch.zeros(2, 1)
+    y, log_derivative = logit_cdf(torch.tensor([-1e30, 1e30]), zero, zero, zero - 30)
+    assert y.tolist() == [-torch.inf, torch.inf]
+    assert log_derivative.tolist() == [30, 30]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("which", range(4))
+def test_non_finite_arguments_give_nan(which, value):
+    arguments = draw(3, 4, torch.float32, seed=0)
+    arguments[which][1 if which == 0 else (1, 2)] = value
+    y, log_derivative = logit_cdf(*arguments)
+    bad = torch.tensor([False, True, False, False])
+    assert torch.equal(torch.isnan(y), bad)
+    assert torch.equal(torch.isnan(log_derivative), bad)
+
+
+@pytest.mark.parametrize("function", [logit_cdf, inverse_logit_cdf])
+def test_gradients_to_second_order(function):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, dtype=torch.float64, generator=generator)
+    parameters = [torch.randn(6, 3, dtype=torch.float64, generator=generator) for _ in range(3)]
+    parameters[1][0, 1] = x[0]  # some z is exactly 0: |z| and sign z have kinks there
+    arguments = [t.requires_grad_() for t in (x, *parameters)]
+    assert torch.autograd.gradcheck(function, arguments)
+    assert torch.autograd.gradgradcheck(function, arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_gradient_in_the_tails_is_the_derivative(dtype):
+    x, logits, means, scales = draw(4, 500, dtype, seed=3, log_scales=(-3.0, 3.0))
+    x.requires_grad_()
+    y, log_derivative = logit_cdf(x, logits, means, scales)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    eps = torch.finfo(dtype).eps
+    allowed = 64 * eps * torch.exp(log_derivative) * y.abs().clamp(min=1)
+    assert ((gradient - torch.exp(log_derivative)).abs() <= allowed).all()
+    assert torch.isfinite(gradient).all()
+
+
+LIMITS = {torch.float32: 40, torch.float64: 65}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("components", [1, 4, 32, 128])
+def test_every_target_is_met_within_the_allowed_evaluations(components, dtype):
+    rng = np.random.default_rng(components)
+    _, logits, means, scales = draw(components, 3000, dtype, seed=components)
+    target = rng.standard_normal(3000) * 10.0 ** rng.uniform(-1, 6, 3000)
+    target = torch.from_numpy(target).clamp(-1e6, 1e6).to(dtype)
+    result = solve_with_certificate(target, logits, means, scales)
+    assert torch.isfinite(result.root).all()
+    assert result.evaluations.max() <= LIMITS[dtype]
+    # Met within 2 u as evaluated, or as nearly as neighbouring numbers x permit.
+    unit = torch.finfo(dtype).eps * target.abs().clamp(min=1)
+    missed = result.residual.abs() > 2 * unit
+    infinity = torch.full_like(target, torch.inf)
+    below = logit_cdf(torch.nextafter(result.root, -infinity), logits, means, scales)[0]
+    above = logit_cdf(torch.nextafter(result.root, infinity), logits, means, scales)[0]
+    straddled = (below <= target) & (target <= above)
+    assert (straddled | ~missed).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_roots_hold_in_truth(dtype):
+    _, logits, means, scales = draw(4, 100, dtype, seed=8, log_scales=(-2.0, 1.0))
+    target = (10 * torch.randn(100, generator=torch.Generator().manual_seed(0))).to(dtype)
+    result = solve_with_certificate(target, logits, means, scales)
+    for goal, root, *row in zip(target, result.root, logits, means, scales, strict=True):
+        y, slope = truth(root, *row)
+        unit = torch.finfo(dtype).eps * max(1, abs(goal.item()))
+        # Evaluation and stopping rule are good for 3 u; half an ulp of x moves y by the rest.
+        ulp = abs(torch.nextafter(root, torch.tensor(torch.inf, dtype=dtype)) - root).item()
+        assert abs(float(y - exact(goal))) <= 3 * unit + ulp * float(mp.exp(slope))
+
+
+def test_ordinary_parameters_need_few_evaluations():
+    generator = torch.Generator().manual_seed(0)
+    logits, means = torch.randn(2, 5000, 32, dtype=torch.float64, generator=generator)
+    scales = 0.7 * torch.randn(5000, 32, dtype=torch.float64, generator=generator) - 0.7
+    target = 2 * torch.randn(5000, dtype=torch.float64, generator=generator)
+    result = solve_with_certificate(target, logits, means, scales)
+    assert result.evaluations.double().mean() <= 10
+
+
+def test_targets_that_are_not_finite_give_nan():
+    _, logits, means, scales = draw(3, 3, torch.float64, seed=0)
+    target = torch.tensor([torch.nan, torch.inf, 1.0], dtype=torch.float64)
+    x = inverse_logit_cdf(target, logits, means, scales)
+    assert torch.isnan(x).tolist() == [True, True, False]
+
+
+def test_a_cap_that_is_hit_is_an_error():
+    _, logits, means, scales = draw(4, 50, torch.float64, seed=1)
+    target = torch.linspace(-5, 5, 50, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="needs more than 2 evaluations for"):
+        solve_with_certificate(target, logits, means, scales, max_evaluations=2)
+
+
+def test_parameters_that_do_not_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"\(2,\) \+ \(K,\), got \(3, 4\)"):
+        logit_cdf(torch.zeros(2), *[torch.zeros(3, 4)] * 3)
