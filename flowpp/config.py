@@ -10,12 +10,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowpp.schedule import parse_schedule
+
 Attention = Literal["attention", "maxout", "none"]
 Coupling = Literal["mixture", "affine"]
 Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
-Source = Literal["digits", "photos", "cifar10"]
+Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,19 @@ class DataConfig:
 
     source: Source = "digits"
     path: str | None = None
-    """`cifar10` only: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`."""
+    """Where the images lie; `digits` and `photos` need none.
+
+    cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`. imagenet32,
+    imagenet64: the folder of the PNG archives or of the npz batches. folder: a folder of images.
+    """
+    size: int | None = None
+    """Height and width: a folder's images are cut to it, others are averaged down to it."""
+    bits: int = 8
+    """Bits of each value that are kept, the highest of 8."""
+    held_out: Literal["test", "valid"] = "test"
+    """Which array of an `.npz` is held out."""
+    partial: bool = False
+    """Accept fewer ImageNet images than were published; the data set's name says so."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,8 @@ class TrainingConfig:
     """The learning rate rises linearly from 0 over so many steps."""
     decay_from: float = 1.0
     """Fraction of the run after which the rate falls to zero along a cosine; 1 for never."""
+    schedule: str | None = None
+    """The whole schedule in words instead, as in `flowpp.schedule`; overrides the three above."""
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
     init_batch_size: int = 128
@@ -125,6 +141,8 @@ class TrainingConfig:
                 )
         if not 0 <= self.decay_from <= 1:
             raise ValueError(f"training.decay_from must lie in [0, 1], got {self.decay_from}")
+        if self.schedule is not None:
+            parse_schedule(self.schedule)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in [0, 1), got {self.ema_decay}")
 

@@ -26,6 +26,25 @@ class Dequantizer(nn.Module):
             raise ValueError(f"{type(self).__name__} needs at least 2 levels, got {levels}")
         self.levels = int(levels)
 
+    def draw_noise(
+        self,
+        shape: torch.Size | tuple[int, ...],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """What `sample` needs for images of this shape."""
+        raise NotImplementedError
+
+    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise u of x's shape and log q(u|x) `(B,)`, from what `draw_noise` drew."""
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+        """log q(u|x) `(B,)` for given u."""
+        raise NotImplementedError
+
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not a batch of integer images within the levels.
 

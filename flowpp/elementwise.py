@@ -16,7 +16,10 @@ class AffineFamily(nn.Module):
     Source: Flow++ eqs. 13-16; the tanh is the released code's.
     """
 
-    parameters_per_scalar = 2
+    @property
+    def parameters_per_scalar(self) -> int:
+        """2."""
+        return 2
 
     def forward(self, parameters: Tensor) -> Affine:
         """Member of the family: an `Affine`."""

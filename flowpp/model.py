@@ -23,6 +23,7 @@ from .bijectors import (
     Sigmoid,
     Squeeze,
 )
+from .bijectors.coupling import Family
 from .conditioner import (
     BEFORE_GATE,
     POSITION_DEVIATION,
@@ -193,11 +194,9 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
 def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coupling:
     """A coupling whose halves have this shape."""
     if config.coupling == "affine":
-        family: nn.Module = AffineFamily()
-        outputs = AffineFamily.parameters_per_scalar
+        family: Family = AffineFamily()
     else:
         family = MixtureLogisticFamily(config.components, config.log_scale_floor)
-        outputs = family.parameters_per_scalar  # type: ignore[assignment]
     channels, height, width = half
     filters = config.filters
     network = Conditioner(
@@ -205,7 +204,7 @@ def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coup
         [_build_block(config, context) for _ in range(config.blocks)],
         Conv2d.create(
             2 * filters if config.activate_last else filters,
-            channels * outputs,
+            channels * family.parameters_per_scalar,
             3,
             weight_norm=config.weight_norm,
             init_scale=BEFORE_GATE,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowpp.config import TrainingConfig
+from flowpp.schedule import parse_schedule, rate_at
 
 
 class Adam(torch.optim.Optimizer):
@@ -58,8 +59,8 @@ class Adam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            power1, power2 = (_float32(p * b) for p, b in zip(group["powers"], (beta1, beta2)))
+            betas = beta1, beta2 = group["betas"]
+            power1, power2 = (_float32(p * b) for p, b in zip(group["powers"], betas, strict=True))
             group["powers"] = (power1, power2)
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -104,7 +105,10 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
     The rise reaches `config.learning_rate` in step `warmup_steps`. With `decay_from` below 1 the
     rate falls over the remaining part of the run, and would be zero one step after the last.
+    A schedule in words (`flowpp.schedule`) takes the place of all that.
     """
+    if config.schedule is not None:
+        return rate_at(parse_schedule(config.schedule), step)
     rate = config.learning_rate * min(1.0, step / max(config.warmup_steps, 1))
     start = config.decay_from * config.steps
     if step > start:

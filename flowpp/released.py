@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .bijectors import ActNorm, Bijector, Coupling, InvertibleConv
-from .conditioner import Block, Conditioner, Conv2d, GatedConv, LayerNorm
+from .conditioner import Block, Conv2d, GatedConv, LayerNorm
 from .dequantization import VariationalDequantizer
 from .elementwise import MixtureLogisticFamily
 from .model import FlowPlusPlus
@@ -149,7 +150,8 @@ class _Names:
         couplings = [m for m in model.flow.modules() if isinstance(m, Coupling)]
         if not couplings:
             raise ValueError("The released code has a coupling in every model, got a flow without")
-        self.imagenet = couplings[0].conditioner.activate_last
+        first: Any = couplings[0].conditioner
+        self.imagenet = first.activate_last
 
     def walk(self) -> Named:
         dequantizer = self.model.dequantizer
@@ -191,7 +193,7 @@ class _Names:
             yield f"{scope}/W{i}", matrix.T
 
     def _coupling(self, coupling: Coupling) -> Named:
-        network = coupling.conditioner
+        network: Any = coupling.conditioner
         mixture = isinstance(coupling.family, MixtureLogisticFamily)
         attention = all(block.attention is not None for block in network.blocks)
         kind = ("MixLogistic" if mixture else "Affine") + ("Attn" if attention else "")
@@ -217,7 +219,7 @@ class _Names:
         if block.attention_norm is not None:
             yield from self._layer_norm(f"{scope}/ln2", block.attention_norm)
 
-    def _context(self, network: Conditioner) -> Named:
+    def _context(self, network: Any) -> Named:
         scope = "context_proc"
         yield from self._conv(f"{scope}/proj", network.proj_in)
         if network.position is not None:

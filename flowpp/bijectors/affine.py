@@ -19,6 +19,9 @@ class Affine(Bijector):
     Source: Flow++ eqs. 13-16.
     """
 
+    log_scale: Tensor
+    shift: Tensor
+
     def __init__(self, log_scale: Tensor, shift: Tensor) -> None:
         super().__init__()
         hold(self, "log_scale", log_scale)

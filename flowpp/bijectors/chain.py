@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,7 +33,8 @@ class Chain(Bijector):
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_images(y, "Chain")
         total = no_log_det(y)
-        for bijector in reversed(self.bijectors):
+        bijectors: Iterable[Any] = reversed(self.bijectors)
+        for bijector in bijectors:
             y, log_det = bijector.inverse(y, context)
             total = total + log_det
         return y, total

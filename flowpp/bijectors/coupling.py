@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import Bijector
 from .checks import check_divisible, check_images
+
+
+class Family(Protocol):
+    """Elementwise bijectors, indexed by `parameters_per_scalar` numbers for each scalar."""
+
+    @property
+    def parameters_per_scalar(self) -> int:
+        """How many numbers pick a member."""
+
+    def __call__(self, parameters: Tensor) -> Bijector:
+        """The member for parameters `(B, C, H, W, parameters_per_scalar)`."""
 
 
 class Coupling(Bijector):
@@ -26,7 +38,7 @@ class Coupling(Bijector):
     Source: Flow++ eqs. 13 and 20.
     """
 
-    def __init__(self, conditioner: Callable[..., Tensor], family: Callable) -> None:
+    def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
         super().__init__()
         self.conditioner = conditioner
         self.family = family

@@ -28,6 +28,9 @@ class InvertibleConvLU(Bijector):
     Source: Kingma and Dhariwal 2018, eqs. 10 and 11.
     """
 
+    permutation: Tensor
+    signs: Tensor
+
     def __init__(
         self,
         permutation: Tensor,

@@ -26,6 +26,10 @@ class MixtureLogistic(Bijector):
     Source: Flow++ eqs. 17-19.
     """
 
+    logits: Tensor
+    means: Tensor
+    log_scales: Tensor
+
     def __init__(self, logits: Tensor, means: Tensor, log_scales: Tensor) -> None:
         super().__init__()
         hold(self, "logits", logits)

@@ -157,7 +157,7 @@ class _LogitCdf(torch.autograd.Function):
         return evaluate(x, logits, means, log_scales)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> Any:
         x, logits, means, log_scales = ctx.saved_tensors
         p = _Partials(x, logits, means, log_scales)
         grad_y, grad_l = grad_y.unsqueeze(-1), grad_l.unsqueeze(-1)
@@ -179,7 +179,7 @@ class _InverseLogitCdf(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad_x: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad_x: Tensor) -> Any:
         # x is an output: its own dependence on y and the parameters carries the second order.
         x, logits, means, log_scales = ctx.saved_tensors
         p = _Partials(x, logits, means, log_scales)

@@ -1,0 +1,61 @@
+"""Fewer grey levels, smaller images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowpp.data.image_set import ImageSet
+
+
+def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
+    """Keep the `bits` highest of 8 bits: floor(x / 2^(8 - bits)), as the 5-bit benchmarks do.
+
+    Raises:
+        ValueError: bits outside 1 ... 8, or images that do not have 256 levels.
+    """
+    if not 1 <= bits <= 8:
+        raise ValueError(f"data.bits must lie in 1 ... 8, got {bits}")
+    if bits == 8:
+        return images
+    if images.levels != 256:
+        raise ValueError(
+            f"data.bits={bits} needs images of 256 levels, but {images.name} has {images.levels}"
+        )
+    shift = 8 - bits
+    return ImageSet(
+        f"{images.name}, {bits}-bit", images.train >> shift, images.test >> shift, 1 << bits
+    )
+
+
+def reduce_size(images: ImageSet, size: int) -> ImageSet:
+    """Average square blocks down to `size` x `size`, rounding half up, as the downsampled sets do.
+
+    Raises:
+        ValueError: images that are not square, or whose side `size` does not divide.
+    """
+    _, height, width = images.shape
+    if height != width or size < 1 or height % size:
+        raise ValueError(
+            f"data.size={size} needs square images whose side it divides, "
+            f"but {images.name} is {height}x{width}"
+        )
+    if size == height:
+        return images
+    return ImageSet(
+        f"{images.name}, {size}x{size}",
+        _box(images.train, size),
+        _box(images.test, size),
+        images.levels,
+    )
+
+
+def _box(images: np.ndarray, size: int, chunk: int = 4096) -> np.ndarray:
+    count, channels, side, _ = images.shape
+    block = side // size
+    area = block * block
+    reduced = np.empty((count, channels, size, size), np.uint8)
+    for i in range(0, count, chunk):
+        part = images[i : i + chunk].reshape(-1, channels, size, block, size, block)
+        sums = part.sum(axis=(3, 5), dtype=np.int64)
+        reduced[i : i + chunk] = (2 * sums + area) // (2 * area)
+    return reduced

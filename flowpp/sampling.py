@@ -1,0 +1,73 @@
+"""Images drawn from a model, and pictures of them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flowpp.files import replaced
+from flowpp.model import FlowPlusPlus
+
+BATCH = 64
+TILE = 64
+"""Pixels that a small image's side is magnified to, at least."""
+
+
+@torch.no_grad()
+def sample(
+    model: FlowPlusPlus, image_shape: tuple[int, ...], count: int, generator: torch.Generator
+) -> np.ndarray:
+    """x = floor(f^-1(z)), z ~ N(0, I): uint8 images (count, C, H, W), clipped to the levels.
+
+    The dequantizer plays no part in it.
+    """
+    like = next(model.parameters())
+    model.eval()
+    # The flow may end in another shape than the image's: ask it for the latent's.
+    blank = torch.zeros((1, *image_shape), device=like.device)
+    noise = model.dequantizer.draw_noise(blank.shape, dtype=like.dtype, generator=generator)
+    latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
+    batches = []
+    for begin in range(0, count, BATCH):
+        shape = (min(BATCH, count - begin), *latent_shape)
+        z = torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device)
+        batches.append(model.decode_images(z).to(torch.uint8).cpu())
+    return torch.cat(batches).numpy()
+
+
+def save_grid(path: Path, images: np.ndarray | Tensor, levels: int) -> None:
+    """Write uint8 images (N, C, H, W), C = 1 or 3, as one PNG in a square grid.
+
+    The levels are stretched to 0..255, and small images magnified without smoothing.
+    """
+    picture = grid(np.asarray(images), levels)
+    with replaced(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def grid(images: np.ndarray, levels: int) -> np.ndarray:
+    """The grid's pixels, uint8 (rows, columns) or (rows, columns, 3).
+
+    Raises:
+        ValueError: the images have neither one nor three channels.
+    """
+    count, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"a picture needs 1 or 3 channels, got {channels}")
+    scale = max(1, math.ceil(TILE / max(height, width)))
+    grey = np.round(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    tiles = grey.repeat(scale, axis=2).repeat(scale, axis=3).transpose(0, 2, 3, 1)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    gap = 2
+    step_y, step_x = height * scale + gap, width * scale + gap
+    canvas = np.full((rows * step_y + gap, columns * step_x + gap, channels), 128, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = gap + index // columns * step_y, gap + index % columns * step_x
+        canvas[top : top + height * scale, left : left + width * scale] = tile
+    return canvas[..., 0] if channels == 1 else canvas

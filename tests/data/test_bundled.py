@@ -1,0 +1,85 @@
+"""digits and photos: the splits that the reported numbers refer to."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from flowpp import baselines, data
+from flowpp.config import DataConfig
+from flowpp.data import ImageSet, photos
+
+
+def test_digits():
+    images = data.load(DataConfig(source="digits"))
+    assert images.train.shape == (1500, 1, 8, 8) and images.test.shape == (297, 1, 8, 8)
+    assert images.levels == 17 and images.train.max() == 16
+    assert images.sha256.startswith("fc0bb6672dd424f2")
+
+
+def test_photos():
+    images = data.load(DataConfig(source="photos"))
+    assert images.train.shape[1:] == images.test.shape[1:] == (3, 32, 32)
+    assert len(images.train) == 5000 and len(images.test) == 104 and images.levels == 256
+
+
+def test_photos_share_no_pixel_between_the_splits(monkeypatch):
+    """Photographs whose pixels are their columns' numbers: the splits' columns are disjoint."""
+    import sklearn.datasets
+
+    columns = np.broadcast_to((np.arange(640) // 3).astype(np.uint8)[None, :, None], (64, 640, 3))
+
+    class Photographs:
+        images = [columns, columns]
+
+    monkeypatch.setattr(sklearn.datasets, "load_sample_images", Photographs)
+    images = photos.load()
+    train, test = np.unique(images.train), np.unique(images.test)
+    assert not set(train) & set(test)
+    # At least GAP - 3 columns lie between them on either side (a value stands for three columns).
+    distance = np.abs(train[:, None].astype(int) - test[None].astype(int)).min()
+    assert distance * 3 >= photos.GAP - 3
+
+
+def test_path_is_refused_where_it_would_be_ignored():
+    with pytest.raises(ValueError, match="'digits' is bundled, data.path is given in vain"):
+        data.load(DataConfig(source="digits", path="somewhere"))
+
+
+def test_unknown_source():
+    with pytest.raises(ValueError, match="must be one of digits, .*, got 'mnist'"):
+        data.load(DataConfig(source="mnist"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "error", "needed"),
+    [
+        (np.zeros((2, 1, 4, 4)), None, TypeError, "must be uint8, got float64"),
+        (np.zeros((2, 4, 4), np.uint8), None, ValueError, r"\(N, C, H, W\).* got \(2, 4, 4\)"),
+        (np.zeros((0, 1, 4, 4), np.uint8), None, ValueError, "not empty"),
+        (None, np.zeros((2, 1, 4, 8), np.uint8), ValueError, r"\(1, 4, 4\), got \(1, 4, 8\)"),
+        (None, np.full((2, 1, 4, 4), 17, np.uint8), ValueError, r"in 0\.\.16, got 17"),
+    ],
+)
+def test_image_sets_are_checked(train, test, error, needed):
+    good = np.zeros((2, 1, 4, 4), np.uint8)
+    with pytest.raises(error, match=needed):
+        ImageSet("some", good if train is None else train, good if test is None else test, 17)
+
+
+def test_hash_tells_data_apart():
+    a = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    assert ImageSet("s", a, a, 17).sha256 == ImageSet("s", a.copy(), a, 17).sha256
+    assert ImageSet("s", a, a, 17).sha256 != ImageSet("s", a, a[..., ::-1], 17).sha256
+
+
+def test_histogram_code_by_hand():
+    """Two pixels, three levels, two training images."""
+    train = np.array([[0, 1], [0, 2]], np.uint8).reshape(2, 1, 1, 2)
+    test = np.array([[0, 0]], np.uint8).reshape(1, 1, 1, 2)
+    images = ImageSet("some", train, test, 3)
+    expected = -(math.log2(3 / 5) + math.log2(1 / 5)) / 2
+    assert baselines.histogram_code(images) == pytest.approx(expected)
+    assert baselines.uniform_code(images) == math.log2(3)

@@ -1,0 +1,36 @@
+"""The moving average of the weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowpp.ema import EMA
+
+
+def test_average_starts_at_the_weights_and_follows_them():
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    ema = EMA(model, 0.75)
+    model.weight.data.fill_(3.0)
+    ema.update()
+    assert ema.average["weight"].item() == 0.75 * 1 + 0.25 * 3
+    ema.update()
+    assert ema.average["weight"].item() == 0.75 * 1.5 + 0.25 * 3
+
+
+def test_applied_lends_the_average_and_gives_the_weights_back():
+    model = torch.nn.Linear(2, 2)
+    ema = EMA(model, 0.5)
+    average = model.weight.detach().clone()
+    model.weight.data.add_(1.0)
+    with pytest.raises(RuntimeError, match="inside"), ema.applied():
+        assert torch.equal(model.weight, average)
+        raise RuntimeError("inside")
+    assert torch.equal(model.weight, average + 1)
+    assert torch.equal(ema.average["weight"], average)
+
+
+def test_decay_of_one_would_never_move():
+    with pytest.raises(ValueError, match=r"decay in \[0, 1\), got 1.0"):
+        EMA(torch.nn.Linear(1, 1), 1.0)

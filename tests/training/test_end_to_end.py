@@ -1,0 +1,167 @@
+"""Three steps of training, and everything that reads what they leave."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flowpp import data, evaluate, evaluation, sample, sampling, train
+from flowpp.runs import Run
+from flowpp.training import NonFiniteError, seeded, shuffled_batches
+from flowpp.training import train as run_training
+
+TINY_FLAGS = """
+--model.flow.layout "checkerboard 1" --model.flow.filters 4 --model.flow.blocks 1
+--model.flow.components 2 --model.dequantization uniform --training.steps 2
+--training.batch_size 8 --training.init_batch_size 16 --training.sample_count 4
+--training.threads 1
+"""
+
+
+def test_run_directory(tiny_run, tiny_config):
+    out, result = tiny_run
+    assert Run.open(out).config() == tiny_config
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["data"]["sha256"] == data.load(tiny_config.data).sha256
+    assert environment["threads"] == 1 and environment["versions"]["torch"] == torch.__version__
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [1, 2, 2, 3]
+    assert all(math.isfinite(value) for r in records for value in r.values())
+    assert records[2].keys() == {"step", "held_out_bits_per_dim"}
+    assert [p.name for p in sorted((out / "checkpoints").iterdir())] == [
+        "step-00000002.safetensors", "step-00000003.safetensors"
+    ]
+    assert [p.name for p in sorted((out / "samples").iterdir())] == [
+        "held-out.png", "step-00000002.png", "step-00000003.png"
+    ]
+    assert any((out / "tensorboard").iterdir())
+    assert json.loads((out / "result.json").read_text()) == dataclasses.asdict(result)
+
+
+def test_result(tiny_run):
+    _, result = tiny_run
+    assert result.steps == 3 and 0 < result.standard_error < 0.2
+    assert 2 < result.bits_per_dim < 6
+    assert result.uniform == pytest.approx(4.09, abs=0.005)
+    assert result.histogram == pytest.approx(2.37, abs=0.005)
+
+
+def test_evaluation_repeats_the_number_of_the_run(tiny_run, capsys):
+    out, result = tiny_run
+    evaluate.main([str(out)])
+    text = capsys.readouterr().out
+    assert f"one-sample bound             {result.bits_per_dim:.4f}" in text
+    assert "297 images" in text
+
+
+def test_importance_samples_tighten_the_bound(tiny_run, capsys):
+    evaluate.main([str(tiny_run[0]), "--importance_samples", "5", "--images", "40"])
+    lines = capsys.readouterr().out.splitlines()
+    one, five = (float(line.split("+-")[0].split()[-1]) for line in lines[1:3])
+    assert five < one
+
+
+def test_chunks_do_not_change_the_importance_bound(tiny_run, monkeypatch):
+    """With noise that does not depend on the order of drawing, chunking must not show."""
+    _, images, model = Run.open(tiny_run[0]).load()
+    monkeypatch.setattr(
+        model.dequantizer, "draw_noise",
+        lambda shape, **_: torch.zeros(shape),
+    )
+    test = images.test[:7]
+    reference = evaluation.one_sample_bound(model, test, seeded(0))
+    for batch in (1, 2, 3, 100):
+        monkeypatch.setattr(evaluation, "BATCH", batch)
+        for samples in (1, 2, 5):
+            estimate = evaluation.importance_bound(model, test, samples, seeded(0))
+            assert estimate.mean == pytest.approx(reference.mean, rel=1e-6)
+            assert estimate.count == 7
+
+
+def test_importance_bound_needs_a_sample(tiny_run):
+    _, images, model = Run.open(tiny_run[0]).load()
+    with pytest.raises(ValueError, match="at least 1 sample, got 0"):
+        evaluation.importance_bound(model, images.test, 0, seeded(0))
+
+
+def test_sample_writes_a_grid(tiny_run, tmp_path, capsys):
+    out = tmp_path / "grid.png"
+    sample.main([str(tiny_run[0]), "--count", "5", "--seed", "3", "--out", str(out)])
+    assert str(out) in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert picture.size == (3 * 66 + 2, 2 * 66 + 2) and picture.mode == "L"
+    again = tmp_path / "again.png"
+    sample.main([str(tiny_run[0]), "--count", "5", "--seed", "3", "--out", str(again)])
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_samples_are_images(tiny_run):
+    _, images, model = Run.open(tiny_run[0]).load()
+    drawn = sampling.sample(model, images.shape, 70, seeded(1))
+    assert drawn.shape == (70, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
+
+
+def test_grid_stretches_levels_and_magnifies():
+    images = np.zeros((3, 1, 8, 8), np.uint8)
+    images[1, 0, 0, 7] = 16
+    canvas = sampling.grid(images, 17)
+    assert canvas.shape == (2 * 66 + 2, 2 * 66 + 2)
+    assert (canvas[2:10, 66 + 2 + 56 : 66 + 2 + 64] == 255).all()
+    assert (canvas[2:66, 2:66] == 0).all() and canvas[100, 100] == 128
+
+
+def test_grid_refuses_two_channels():
+    with pytest.raises(ValueError, match="needs 1 or 3 channels, got 2"):
+        sampling.grid(np.zeros((1, 2, 8, 8), np.uint8), 17)
+
+
+def test_same_seed_same_run(tiny_config, tiny_run, tmp_path):
+    again = run_training(tiny_config, tmp_path / "again")
+    assert again.bits_per_dim == tiny_run[1].bits_per_dim
+    other = dataclasses.replace(
+        tiny_config, training=dataclasses.replace(tiny_config.training, seed=1)
+    )
+    assert run_training(other, tmp_path / "other").bits_per_dim != again.bits_per_dim
+
+
+def test_evaluating_does_not_disturb_the_training(tiny_config, tiny_run, tmp_path):
+    never = dataclasses.replace(
+        tiny_config, training=dataclasses.replace(tiny_config.training, evaluate_every=1000)
+    )
+    assert run_training(never, tmp_path / "r").bits_per_dim == tiny_run[1].bits_per_dim
+
+
+def test_non_finite_loss_stops_with_a_clear_error(tiny_config, tmp_path, monkeypatch):
+    from flowpp import training
+
+    def spoil(model, *_):
+        next(model.parameters()).data.fill_(math.nan)
+
+    monkeypatch.setattr(training, "initialize", spoil)
+    with pytest.raises(NonFiniteError, match="step 1: the loss is nan"):
+        run_training(tiny_config, tmp_path / "r")
+
+
+def test_command_line_trains(tmp_path, capsys):
+    import shlex
+
+    train.main(["digits", *shlex.split(TINY_FLAGS), "--out", str(tmp_path / "r")])
+    text = capsys.readouterr().out
+    assert "step 2/2" in text  # plain lines, as this is no terminal
+    for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
+        assert word in text
+    assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
+
+
+def test_epochs_are_shuffled_without_replacement():
+    batches = shuffled_batches(10, 3, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(4)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert set().union(*epochs) == set(range(10))  # what one epoch drops, another has

@@ -1,0 +1,26 @@
+"""A bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from flowpp.progress import Progress
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_numbers_are_shown(terminal):
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120)
+    with Progress(2, console) as progress:
+        for step in (1, 2):
+            progress.advance()
+            progress.show(step, "2.31 bits/dim")
+        progress.say("[done]")
+    text = stream.getvalue()
+    assert "2.31 bits/dim" in text and "[done]" in text
+    assert ("\x1b[" in text) == terminal
+    if not terminal:
+        assert text.splitlines()[0] == "step 1/2  2.31 bits/dim"
