@@ -35,14 +35,15 @@ def build(topology: Topology, variables: Mapping[str, np.ndarray]) -> FlowPlusPl
 
 def flowpp_side(model: FlowPlusPlus, precision: str) -> Side:
     """flowpp, in either precision; the model is converted in place."""
-    dtype = TORCH_DTYPES[DTYPES[precision]]  # type: ignore[index]
+    dtype = TORCH_DTYPES[DTYPES[precision]]
     spec = to_reference(model)
+    main: Any = model.flow
     model = model.to(dtype)
 
     def speaking(module: Any) -> Built:
         return Built(module, dtype, "cpu")
 
-    chain = getattr(model.dequantizer, "flow", None)
+    chain: Any = getattr(model.dequantizer, "flow", None)
     dequantizer = speaking(model.dequantizer)
     if chain is not None:
         dequantizer = _WithNetwork(model.dequantizer, dtype, "cpu")
@@ -51,7 +52,7 @@ def flowpp_side(model: FlowPlusPlus, precision: str) -> Side:
         precision=precision,
         model=spec,
         built=speaking(model),
-        flow=[speaking(b) for b in model.flow.bijectors],
+        flow=[speaking(b) for b in main.bijectors],
         dequantizer_flow=[] if chain is None else [speaking(b) for b in chain.bijectors],
         dequantizer=dequantizer,
         conditioner=lambda element: speaking(element._twin.conditioner),
@@ -126,7 +127,7 @@ def initialized(
     model: FlowPlusPlus, images: np.ndarray, noise: np.ndarray, precision: str
 ) -> tuple[float, np.ndarray]:
     """Data-dependent initialization in place; loss and z of that same pass."""
-    dtype = TORCH_DTYPES[DTYPES[precision]]  # type: ignore[index]
+    dtype = TORCH_DTYPES[DTYPES[precision]]
     model = model.to(dtype)
     x, eps = torch.from_numpy(images), torch.from_numpy(noise).to(dtype)
     latents: list[torch.Tensor] = []

@@ -25,7 +25,7 @@ class Vectors:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 self.arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is not a readable .npz: {error}") from error

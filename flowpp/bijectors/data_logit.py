@@ -50,7 +50,9 @@ class DataLogit(Bijector):
         check_images(y, "DataLogit inverse")
         # Measured from the nearer end: x = (sigmoid(-|y|) - margin) / slope from 0 or from
         # `levels`.
-        offset = (torch.sigmoid(-y.abs()) - self.margin) / self._slope
+        # Not sigmoid(-|y|): the kink of |y| would put the gradient at 0 to 0.
+        nearer = torch.where(y > 0, torch.sigmoid(-y), torch.sigmoid(y))
+        offset = (nearer - self.margin) / self._slope
         x = torch.where(y > 0, self.levels - offset, offset)
         terms = logsigmoid(y) + logsigmoid(-y) - math.log(self._slope)
         return x, sum_per_example(terms)

@@ -1,0 +1,96 @@
+"""What a case is: a specification, inputs to try it on, and the errors it is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Draw = Callable[[np.random.Generator], Any]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """So many ulps instead of the law's default, and why. Both dtypes unless one is named."""
+
+    ulps: float
+    reason: str
+    dtype: str | None = None
+
+
+Tolerances = Mapping[str, "Tolerance | tuple[Tolerance, ...]"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bijector under all laws.
+
+    Attributes:
+        name: `class_in_snake_case/variant`.
+        build: random generator -> reference object.
+        typical: random generator -> x `(B, C, H, W)` as a model meets it.
+        tails: likewise, as far out as the truth can be represented.
+        context: random generator -> context, or None.
+        noise: random generator -> y for the laws of the inverse on typical inputs; without it, and
+            on tails, the images of x.
+        tolerances: by law.
+        fixed_batch: the spec's parameters differ by example, so only batches of B go in.
+        without: laws that say nothing here, and why.
+    """
+
+    name: str
+    build: Draw
+    typical: Draw
+    tails: Draw
+    context: Draw | None = None
+    noise: Draw | None = None
+    tolerances: Tolerances = field(default_factory=dict)
+    fixed_batch: bool = False
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    family = "bijector"
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer, dequantizer, model or function, under the laws of equal value.
+
+    Attributes:
+        name: `class_in_snake_case/variant`.
+        build: random generator -> reference object or function.
+        typical, tails: random generator -> named arguments of `run`.
+        run: `(object, **arguments) -> {name: array}`, called on the reference's object and on the
+            implementation's alike.
+        batched: the arguments, and with them all results, that have an example axis, and which;
+            none where examples are not independent.
+        tolerances: by law.
+    """
+
+    name: str
+    build: Draw
+    typical: Draw
+    tails: Draw
+    run: Callable[..., dict[str, np.ndarray]]
+    batched: Mapping[str, int] = field(default_factory=dict)
+    tolerances: Tolerances = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    family = "layer"
+
+
+NETWORK: Tolerances = {
+    "forward": Tolerance(128, "the network's rounding passes through the map"),
+    "batch": Tolerance(128, "convolutions sum in another order for another number of examples"),
+}
+"""For compositions with convolutions or networks in them."""
+
+
+def allowed(case: Case | LayerCase, law: Any, dtype: str) -> Tolerance:
+    """The tolerance of a law for a case: the case's own, or else the law's default."""
+    stated = case.tolerances.get(law.name, ())
+    for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
+        if tolerance.dtype in (None, dtype):
+            return tolerance
+    return Tolerance(getattr(law, dtype), "default")

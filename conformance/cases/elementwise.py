@@ -1,0 +1,148 @@
+"""Cases of the elementwise maps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reference.bijectors import ActNorm, Affine, DataLogit, MixtureLogistic, Sigmoid
+
+from .case import Case, Tolerance
+from .draws import BATCH, Rng, act_norm, magnitudes, normal, uniform
+
+SHAPE = (2, 2, 3)
+
+
+def _floored_act_norm(rng: Rng) -> ActNorm:
+    gain = rng.uniform(0.5, 1.5, (2, 1, 1))
+    gain[1] = -0.3  # below the floor of 1e-10: cut off
+    bias = rng.standard_normal((2, 1, 1))
+    bias[1] = 0.0  # so that the slope of 1e-10 can be seen at all in finite differences
+    return ActNorm(gain, bias)
+
+
+def _affine(rng: Rng, *shape: int, largest: float = 2.0) -> Affine:
+    return Affine(rng.uniform(-largest, largest, shape), rng.standard_normal(shape))
+
+
+def _mixture(
+    rng: Rng,
+    components: int,
+    *,
+    batch: int = 1,
+    log_scales: tuple[float, float] = (-2.0, 1.0),
+    logit_scale: float = 1.0,
+) -> MixtureLogistic:
+    shape = (batch, *SHAPE, components)
+    return MixtureLogistic(
+        logit_scale * rng.standard_normal(shape),
+        1.5 * rng.standard_normal(shape),
+        rng.uniform(*log_scales, shape),
+    )
+
+
+def _tied_mixture(rng: Rng) -> MixtureLogistic:
+    """All components of an element have one mean and one scale: a single logistic in disguise."""
+    shape = (1, *SHAPE, 1)
+    ones = np.ones(5)
+    return MixtureLogistic(
+        rng.standard_normal((1, *SHAPE, 5)),
+        ones * np.round(rng.standard_normal(shape)),
+        ones * rng.uniform(-2.0, 1.0, shape),
+    )
+
+
+def _around(components: int, log_scales: tuple[float, float], widths: tuple[float, ...]):
+    """Within so many scales of a random component of `_mixture`, one width an example.
+
+    It draws the spec's own parameters once more: the widths then mean what they say.
+    """
+
+    def draw(rng: Rng) -> np.ndarray:
+        spec = _mixture(np.random.default_rng(0), components, log_scales=log_scales)
+        chosen = rng.integers(components, size=(BATCH, *SHAPE, 1))
+        means, scales = (
+            np.take_along_axis(np.broadcast_to(p, (BATCH, *SHAPE, components)), chosen, -1)[..., 0]
+            for p in (spec.means, np.exp(spec.log_scales))
+        )
+        width = np.array(widths).reshape(-1, 1, 1, 1)
+        return means + scales * width * rng.uniform(-1.0, 1.0, means.shape)
+
+    return draw
+
+
+def _extremes_and_body(rng: Rng) -> np.ndarray:
+    """One example with |x| up to 1e3, the others to 10 and 100."""
+    x = magnitudes(*SHAPE, largest=1e3)(rng)
+    x[1] = np.clip(x[1], -10.0, 10.0)
+    x[2] = np.clip(x[2], -100.0, 100.0)
+    return x
+
+
+def _at_ties(rng: Rng) -> np.ndarray:
+    """On the means exactly (whole numbers), and far away."""
+    x = np.round(2.0 * rng.standard_normal((BATCH, *SHAPE)))
+    x[0] = magnitudes(*SHAPE, largest=1e3)(rng)[0]
+    return x
+
+
+def _level_ends(levels: int):
+    """0 and `levels` exactly, next to them, and whole levels between."""
+
+    def draw(rng: Rng) -> np.ndarray:
+        ends = np.array([0.0, levels, 1e-3, levels - 1e-3, 1.0, levels - 1.0, levels / 2])
+        return rng.choice(ends, (BATCH, *SHAPE))
+
+    return draw
+
+
+def _saturating(rng: Rng) -> np.ndarray:
+    """As far as a sigmoid's float32 value tells x apart: further to the left than to the right."""
+    x = rng.uniform(-10.0, 10.0, (BATCH, *SHAPE))
+    x[0] = rng.uniform(-80.0, 12.0, SHAPE)
+    return x
+
+
+CASES = (
+    Case("act_norm/activation", lambda rng: act_norm(rng, *SHAPE), normal(*SHAPE),
+         magnitudes(*SHAPE, largest=1e4)),
+    Case("act_norm/channel", lambda rng: act_norm(rng, 2), normal(*SHAPE),
+         magnitudes(*SHAPE, largest=1e4)),
+    Case("act_norm/floor", _floored_act_norm, normal(*SHAPE), magnitudes(*SHAPE, largest=1e4)),
+    Case("affine/shared", lambda rng: _affine(rng, 2, 1, 3), normal(*SHAPE),
+         magnitudes(*SHAPE, largest=1e4)),
+    Case("affine/log_scales_to_12", lambda rng: _affine(rng, 1, *SHAPE, largest=12.0),
+         normal(*SHAPE), magnitudes(*SHAPE, largest=1e4)),
+    Case("affine/per_example", lambda rng: _affine(rng, BATCH, *SHAPE), normal(*SHAPE),
+         magnitudes(*SHAPE, largest=1e4), fixed_batch=True),
+    Case("mixture_logistic/one_component", lambda rng: _mixture(rng, 1), normal(*SHAPE, scale=2),
+         _extremes_and_body, noise=normal(*SHAPE, scale=2)),
+    Case("mixture_logistic/four_components", lambda rng: _mixture(rng, 4), normal(*SHAPE, scale=2),
+         _extremes_and_body, noise=normal(*SHAPE, scale=2)),
+    Case("mixture_logistic/thirty_two_components", lambda rng: _mixture(rng, 32),
+         normal(*SHAPE, scale=2), _extremes_and_body, noise=normal(*SHAPE, scale=2)),
+    Case("mixture_logistic/per_example", lambda rng: _mixture(rng, 4, batch=BATCH),
+         normal(*SHAPE, scale=2), _extremes_and_body, fixed_batch=True),
+    Case("mixture_logistic/large_logits", lambda rng: _mixture(rng, 4, logit_scale=30.0),
+         normal(*SHAPE, scale=2), _extremes_and_body, noise=normal(*SHAPE, scale=2)),
+    Case("mixture_logistic/ties", _tied_mixture, _at_ties, _at_ties,
+         tolerances={"gradients": Tolerance(
+             1500, "shares of five equal components, from logarithms of size 1e4", "float32")}),
+    Case("mixture_logistic/log_scales_-12_to_6",
+         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-12.0, 6.0)),
+         _around(4, (-12.0, 6.0), (1.0, 2.0, 4.0)), _extremes_and_body),
+    Case("mixture_logistic/narrow",
+         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
+         _around(4, (-9.0, -6.0), (1.0, 2.0, 4.0)), _around(4, (-9.0, -6.0), (4.0, 8.0, 12.0)),
+         tolerances={"inverse_gradients": Tolerance(
+             200_000, "x near 1 is rounded to 1e-3 of a scale", "float32")}),
+    Case("mixture_logistic/plateaus",
+         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
+         _around(4, (-9.0, -6.0), (2.0, 8.0, 40.0)), _around(4, (-9.0, -6.0), (2.0, 40.0, 400.0)),
+         without={"inverse_gradients": "on a plateau a quantile's true gradient overflows"}),
+    Case("data_logit/256_levels", lambda rng: DataLogit(256),
+         uniform(*SHAPE, low=0.0, high=256.0), _level_ends(256), noise=normal(*SHAPE)),
+    Case("data_logit/8_levels", lambda rng: DataLogit(8, 0.01),
+         uniform(*SHAPE, low=0.0, high=8.0), _level_ends(8), noise=normal(*SHAPE)),
+    Case("sigmoid", lambda rng: Sigmoid(), normal(*SHAPE, scale=2.0), _saturating,
+         noise=uniform(*SHAPE, low=0.0, high=1.0)),
+)

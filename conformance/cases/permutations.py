@@ -1,0 +1,61 @@
+"""Cases of the maps that move channels and positions about, and of the 1x1 convolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reference.bijectors import (
+    ChannelSplit,
+    Checkerboard,
+    ColumnStripes,
+    Flip,
+    InvertibleConv,
+    InvertibleConvLU,
+    Squeeze,
+)
+
+from .case import Case, Tolerance
+from .draws import Rng, magnitudes, matrices, normal
+
+SHAPE = (2, 4, 4)
+_CANCEL = "numbers of size 100 that cancel to 1"
+SUMS = {
+    "forward": Tolerance(500, _CANCEL),
+    "batch": Tolerance(500, _CANCEL),
+    "round_trip_y": Tolerance(250, "two triangular factors, worse conditioned than their product"),
+}
+
+
+def _lu(rng: Rng, groups: int, size: int) -> InvertibleConvLU:
+    square = (groups, size, size)
+    return InvertibleConvLU(
+        # Not its own inverse, which would hide a permutation applied the wrong way round.
+        np.stack([np.roll(np.arange(size), 1 + g) for g in range(groups)]),
+        0.4 * rng.standard_normal(square),
+        0.4 * rng.standard_normal(square),
+        0.4 * rng.standard_normal(square[:2]),
+        rng.choice([-1.0, 1.0], square[:2]),
+    )
+
+
+def _permutation(name: str, bijector: type, channels: int = 2) -> Case:
+    shape = (channels, *SHAPE[1:])
+    return Case(name, lambda rng: bijector(), normal(*shape), magnitudes(*shape, largest=1e6))
+
+
+def _conv(name: str, build) -> Case:
+    return Case(name, build, normal(6, 2, 2), magnitudes(6, 2, 2, largest=100.0),
+                tolerances=SUMS)
+
+
+CASES = (
+    _permutation("checkerboard", Checkerboard),
+    _permutation("column_stripes", ColumnStripes),
+    _permutation("channel_split", ChannelSplit),
+    _permutation("squeeze", Squeeze),
+    _permutation("flip", Flip),
+    _conv("invertible_conv/joint", lambda rng: InvertibleConv(matrices(rng, 1, 6))),
+    _conv("invertible_conv/halves", lambda rng: InvertibleConv(matrices(rng, 2, 3))),
+    _conv("invertible_conv_lu/joint", lambda rng: _lu(rng, 1, 6)),
+    _conv("invertible_conv_lu/halves", lambda rng: _lu(rng, 2, 3)),
+)

@@ -1,0 +1,226 @@
+"""The full Jacobian of a map and of its log-det, by extrapolated central differences.
+
+`J[b, i, j] = d y_i / d x_j` for every example b, from `(f(x + h e_j) - f(x - h e_j)) / 2h` on a
+falling ladder of h, extrapolated to h = 0 (Richardson), keeping for each entry the extrapolation
+whose neighbours agree best (Ridders). A column stops when it has converged, so that smooth maps
+take few evaluations and steep ones (a logistic of scale 1e-5) get the small steps they need. All
+perturbations of a level go through the map as one batch.
+
+References:
+    Ridders, C. J. F., "Accurate computation of F'(x) and F'(x) F''(x)", 1982.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+EPS = float(np.finfo(np.float64).eps)
+LARGEST_STEP = 2.0**-5
+CONTRACTION = 4.0
+LEAST_LEVELS = 4
+MOST_LEVELS = 14
+CONVERGED = 1e-10
+LARGEST_BATCH = 2048
+
+Pair = tuple[np.ndarray, np.ndarray]
+Bijection = Callable[..., Pair]
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """What the differences say about a map at a batch of points.
+
+    Attributes:
+        matrix: `(B, D, D)`, d y_i / d x_j.
+        error: `(B, D, D)`, the estimated error of each entry.
+        log_det_gradient: `(B, D)`, d log_det / d x_j of the log-det that the map returned.
+        log_det_gradient_error: `(B, D)`.
+    """
+
+    matrix: np.ndarray
+    error: np.ndarray
+    log_det_gradient: np.ndarray
+    log_det_gradient_error: np.ndarray
+
+    def log_det(self) -> tuple[np.ndarray, np.ndarray]:
+        """`log|det J|` for each example, and how far the differences leave it open.
+
+        The uncertainty is first-order: `sum_ij |J^-1|_ji error_ij`, infinite for a singular J.
+        """
+        finite = np.isfinite(self.matrix).all(axis=(1, 2))
+        matrix = np.where(finite[:, None, None], self.matrix, np.eye(self.matrix.shape[1]))
+        log_abs = np.linalg.slogdet(matrix)[1]
+        with np.errstate(invalid="ignore"):  # inf * 0 where a column is 0
+            inverse = np.abs(inverse_or_inf(matrix)).swapaxes(1, 2)
+            uncertainty = (inverse * self.error).sum((1, 2))
+        bad = ~finite | ~np.isfinite(log_abs) | ~np.isfinite(uncertainty)
+        return np.where(bad, np.nan, log_abs), np.where(bad, np.inf, uncertainty)
+
+
+def inverse_or_inf(matrix: np.ndarray) -> np.ndarray:
+    """Inverse of each `(D, D)` matrix of a batch.
+
+    A diagonal matrix is inverted entry by entry, infinite where it is 0 (an elementwise map can be
+    flat at one point and not at others); any other singular or non-finite one is all infinite.
+    """
+    result = np.full_like(matrix, np.inf)
+    for b, m in enumerate(matrix):
+        diagonal = np.diagonal(m)
+        if np.count_nonzero(m) == np.count_nonzero(diagonal):
+            with np.errstate(divide="ignore"):
+                result[b] = np.diag(1.0 / diagonal)
+        elif np.isfinite(m).all() and np.isfinite(np.linalg.slogdet(m)[1]):
+            result[b] = np.linalg.inv(m)
+    return result
+
+
+def jacobian(
+    bijection: Bijection,
+    x: np.ndarray,
+    context: np.ndarray | None = None,
+    *,
+    fixed_batch: bool = False,
+    noise: np.ndarray | None = None,
+) -> Jacobian:
+    """Jacobian at every example of `x` of a map `(x, context) -> (y, log_det)`.
+
+    Args:
+        bijection: the map; examples must not influence each other (a law of its own).
+        x: `(B, ...)` points, D numbers an example.
+        context: `(B, ...)` or None.
+        fixed_batch: the map takes batches of exactly B (parameters that differ by example): one
+            coordinate of all examples is then moved at a time, instead of many together.
+        noise: `(B, D + 1)`, absolute error of y and log_det beyond eps times their size: for a
+            map that is found by solving, what rounding does to the solution.
+
+    Returns:
+        Entries that could not be evaluated (the map is not finite there at any step) are NaN,
+        with an infinite error.
+    """
+    x = np.asarray(x, np.float64)
+    batch, dimension = x.shape[0], int(np.prod(x.shape[1:]))
+    evaluate = _whole_batches if fixed_batch else _stacked
+
+    example, column = (a.ravel() for a in np.indices((batch, dimension)))
+    h0 = LARGEST_STEP * np.maximum(1.0, np.abs(x.reshape(batch, dimension)))[example, column]
+    best = np.full((batch * dimension, dimension + 1), np.nan)
+    best_error = np.full(best.shape, np.inf)
+    rows: list[np.ndarray] = []  # the current and last row of each active column's tableau
+    active = np.arange(batch * dimension)
+
+    for level in range(MOST_LEVELS):
+        h = h0[active] * CONTRACTION**-level
+        center = x.reshape(batch, dimension)[example[active], column[active]]
+        # The step that is really taken, after rounding.
+        above, below = center + h, center - h
+        high, low = evaluate(bijection, x, context, example[active], column[active], above, below)
+        with np.errstate(all="ignore"):
+            last, rows = rows, [(high - low) / (above - below)[:, None]]
+            # Agreement of two levels says nothing below what rounding does to a level.
+            doubt = EPS * np.maximum(np.abs(high), np.abs(low))
+            if noise is not None:
+                doubt += noise[example[active]]
+            doubt /= (above - below)[:, None]
+        with np.errstate(all="ignore"):
+            for order, coarser in enumerate(last, start=1):
+                factor = CONTRACTION ** (2 * order)
+                finer = rows[-1]
+                extrapolated = finer + (finer - coarser) / (factor - 1.0)
+                error = doubt + np.maximum(
+                    np.abs(extrapolated - finer), np.abs(extrapolated - coarser)
+                )
+                better = error < best_error[active]
+                best[active] = np.where(better, extrapolated, best[active])
+                best_error[active] = np.where(better, error, best_error[active])
+                rows.append(extrapolated)
+                if order == 5:  # higher orders only add rounding
+                    break
+            if level + 1 >= LEAST_LEVELS:
+                scale = np.abs(best[active]).max(axis=1, keepdims=True)
+                # Smaller steps only add doubt, so what is no worse than it cannot improve.
+                enough = np.maximum(CONVERGED * scale, np.nan_to_num(doubt))
+                going_on = ~(best_error[active] <= enough).all(axis=1)
+                active, rows = active[going_on], [row[going_on] for row in rows]
+        if active.size == 0:
+            break
+
+    shape = (batch, dimension, dimension + 1)
+    columns, errors = best.reshape(shape), best_error.reshape(shape)
+    return Jacobian(
+        matrix=columns[:, :, :-1].swapaxes(1, 2),
+        error=errors[:, :, :-1].swapaxes(1, 2),
+        log_det_gradient=columns[:, :, -1],
+        log_det_gradient_error=errors[:, :, -1],
+    )
+
+
+def derivative(
+    function: Callable[[float], float], *, noise: float = 0.0
+) -> tuple[float, float]:
+    """Derivative at 0 of a function of one number of size 1, and its estimated error.
+
+    `noise` is the absolute error of the function's values, beyond eps times their size.
+    """
+
+    def as_bijection(t: np.ndarray, context: None) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([[function(float(v))] for v in t[:, 0]]), np.zeros(len(t))
+
+    found = jacobian(as_bijection, np.zeros((1, 1)), noise=np.array([[noise, 0.0]]))
+    return float(found.matrix[0, 0, 0]), float(found.error[0, 0, 0])
+
+
+def _stacked(
+    bijection: Bijection,
+    x: np.ndarray,
+    context: np.ndarray | None,
+    example: np.ndarray,
+    column: np.ndarray,
+    above: np.ndarray,
+    below: np.ndarray,
+) -> Pair:
+    """`f(above)` and `f(below)` for each (example, column), log-det last: many of them a call."""
+    results = []
+    for start in range(0, len(example), LARGEST_BATCH // 2):
+        part = slice(start, start + LARGEST_BATCH // 2)
+        chosen = example[part]
+        flat = np.repeat(x.reshape(len(x), -1)[chosen][None], 2, axis=0)
+        at = np.arange(len(chosen)), column[part]
+        flat[0][at], flat[1][at] = above[part], below[part]
+        points = flat.reshape(-1, *x.shape[1:])
+        its_context = None if context is None else np.concatenate([context[chosen]] * 2)
+        results.append(np.split(_flat(bijection, points, its_context), 2))
+    high, low = (np.concatenate(part) for part in zip(*results, strict=True))
+    return high, low
+
+
+def _whole_batches(
+    bijection: Bijection,
+    x: np.ndarray,
+    context: np.ndarray | None,
+    example: np.ndarray,
+    column: np.ndarray,
+    above: np.ndarray,
+    below: np.ndarray,
+) -> Pair:
+    """Like `_stacked`, with one coordinate of the whole batch moved at a time."""
+    high, low = np.empty((2, len(example), x[0].size + 1))
+    for j in np.unique(column):
+        mine = np.flatnonzero(column == j)
+        for result, moved in ((high, above), (low, below)):
+            flat = x.reshape(len(x), -1).copy()
+            flat[example[mine], j] = moved[mine]
+            result[mine] = _flat(bijection, flat.reshape(x.shape), context)[example[mine]]
+    return high, low
+
+
+def _flat(bijection: Bijection, x: np.ndarray, context: np.ndarray | None) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        y, log_det = bijection(x, context)
+    return np.concatenate(
+        [np.asarray(y, np.float64).reshape(len(x), -1), np.asarray(log_det, np.float64)[:, None]],
+        axis=1,
+    )
+

@@ -1,0 +1,165 @@
+"""Gradients against finite differences of the reference.
+
+The loss is `sum(w * output) + sum(v * log_det)` with random w and v, so the gradient of the
+log-det, which training needs and which a shortcut through the inverse loses first, counts as much
+as that of the output. For x every entry is compared; for array fields, derivatives along random
+directions, which every entry enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compare import Comparison, compare
+from ..fields import float_arrays, map_arrays, round_to
+from ..jacobian import derivative, inverse_or_inf
+from ..trial import Broken, Trial
+
+RESOLVED = 1e-8
+MOST_DIRECTIONS = 4
+"""Fields of larger objects are moved together, in so many groups."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The true gradient, in terms of the reference's forward map at a point x.
+
+    It is `sign * (w^T dy + v dlog_det)` for any change of the map at x. `doubt_of_w` is what
+    finite differences leave open about w. `by_input` is the gradient for the input itself, with
+    its size (of the terms it is summed from) and doubt.
+    """
+
+    x: np.ndarray
+    w: np.ndarray
+    v: np.ndarray
+    sign: float
+    by_input: np.ndarray
+    size: np.ndarray
+    doubt: np.ndarray
+    doubt_of_w: np.ndarray
+
+
+def gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """Gradients of forward, for x, context and every array field."""
+    vjp = trial.optional("vjp")
+    w, v = _weights(trial, trial.want_forward[0])
+    got = vjp(trial.cast(trial.x), trial.cast(trial.context), trial.cast(w), trial.cast(v))
+    flat, at = w.reshape(len(w), -1), trial.at_x
+    wanted = Wanted(
+        x=trial.x, w=flat, v=v, sign=1.0,
+        by_input=_times(flat, at.matrix) + v[:, None] * at.log_det_gradient,
+        size=_times(abs(flat), abs(at.matrix)) + abs(v[:, None] * at.log_det_gradient),
+        doubt=_times(abs(flat), at.error) + abs(v)[:, None] * at.log_det_gradient_error,
+        doubt_of_w=np.zeros_like(flat),
+    )
+    yield from _compare(trial, got, wanted)
+
+
+def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """Gradients of inverse, for y, context and every array field.
+
+    With y = f(x; t) fixed, dx = -A df and the inverse's log_det is -l(x; t), so the gradient is
+    minus that of forward at the solution x, with weights r = (w - v dl/dx) A in the place of w;
+    and r itself is the gradient for y. No difference through a root finder is needed.
+    """
+    vjp = trial.optional("vjp_inverse")
+    w, v = _weights(trial, trial.want_inverse[0])
+    got = vjp(trial.cast(trial.y), trial.cast(trial.context), trial.cast(w), trial.cast(v))
+    at = trial.at_inverse
+    inverse = inverse_or_inf(at.matrix)
+    along_x = w.reshape(len(w), -1) - v[:, None] * at.log_det_gradient
+    along_x_size = abs(w.reshape(len(w), -1)) + abs(v[:, None] * at.log_det_gradient)
+    with np.errstate(invalid="ignore", over="ignore"):  # flat places, which are left out below
+        r = _times(along_x, inverse)
+        size = _times(along_x_size, abs(inverse))
+        doubt = _times(_times(size, at.error), abs(inverse))
+        doubt += _times(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
+    wanted = Wanted(
+        x=trial.want_inverse[0], w=r, v=v, sign=-1.0, by_input=r, size=size, doubt=doubt,
+        doubt_of_w=doubt,
+    )
+    yield from _compare(trial, got, wanted)
+
+
+def _compare(
+    trial: Trial, got: dict[str, np.ndarray], wanted: Wanted
+) -> Iterator[tuple[str, Comparison]]:
+    for name, gradient in got.items():
+        if not np.isfinite(gradient).all():
+            raise Broken(f"the gradient for {name} is not finite")
+    resolved = wanted.doubt <= RESOLVED * np.maximum(1.0, wanted.size)
+    if not resolved.any():
+        raise Broken("the differences resolve no entry of the gradient for the input")
+    yield "x", compare(
+        got["x"].reshape(resolved.shape)[resolved], wanted.by_input[resolved], trial.dtype,
+        unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
+    )
+    if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
+        return
+
+    arrays = float_arrays(trial.spec)
+    if trial.context is not None:
+        arrays["context"] = trial.context
+    missing = sorted(set(arrays) - set(got))
+    if missing:
+        raise Broken(f"no gradient for {', '.join(missing)}")
+    rng = trial.rng("directions")
+    for paths in _groups(list(arrays), rng):
+        steps = {path: rng.standard_normal(arrays[path].shape) for path in paths}
+        norm = np.sqrt(sum((step**2).sum() for step in steps.values()))
+        steps = {path: step / norm for path, step in steps.items()}
+        yield from _along(trial, got, wanted, steps)
+
+
+def _along(
+    trial: Trial, got: dict[str, np.ndarray], wanted: Wanted, steps: dict[str, np.ndarray]
+) -> Iterator[tuple[str, Comparison]]:
+    """The derivative along one direction of some fields together."""
+
+    def terms(t: float, w: np.ndarray) -> np.ndarray:
+        spec = map_arrays(
+            trial.spec, lambda path, a: a + t * steps[path] if path in steps else a
+        )
+        context = trial.context
+        if context is not None and "context" in steps:
+            context = context + t * steps["context"]
+        with np.errstate(all="ignore"):
+            y, log_det = spec.forward(wanted.x, context)
+        return wanted.sign * np.append(w * y.reshape(len(y), -1), wanted.v * log_det)
+
+    try:
+        size = abs(terms(1e-3, wanted.w)).sum()
+    except ValueError:
+        return  # a constant, such as signs: the reference refuses any other value
+    noise = float(np.finfo(np.float64).eps * size)
+    want, doubt = derivative(lambda t: float(terms(t, wanted.w).sum()), noise=noise)
+    if wanted.doubt_of_w.any():
+        moved = abs(terms(1e-3, wanted.doubt_of_w) - terms(-1e-3, wanted.doubt_of_w)) / 2e-3
+        doubt += float(moved.sum())
+    products = np.concatenate([np.ravel(got[path] * step) for path, step in steps.items()])
+    unit = max(1.0, float(abs(products).sum()))
+    if doubt <= RESOLVED * max(1.0, abs(want)):
+        yield ", ".join(list(steps)[:3]), compare(
+            np.array([products.sum(dtype=np.float64)]), np.array([want]), trial.dtype,
+            unit=np.array([trial.eps * unit]),
+        )
+
+
+def _weights(trial: Trial, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rng = trial.rng("weights")
+    w, v = (rng.standard_normal(shape) for shape in (output.shape, output.shape[:1]))
+    return round_to(w, trial.dtype), round_to(v, trial.dtype)
+
+
+def _times(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return np.einsum("bi,bij->bj", vector, matrix)
+
+
+def _groups(paths: list[str], rng: np.random.Generator) -> list[list[str]]:
+    if len(paths) <= MOST_DIRECTIONS:
+        return [[path] for path in paths]
+    shuffled = [paths[i] for i in rng.permutation(len(paths))]
+    return [shuffled[i::MOST_DIRECTIONS] for i in range(MOST_DIRECTIONS)]

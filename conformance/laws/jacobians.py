@@ -1,0 +1,60 @@
+"""Log-dets against the determinant of the full Jacobian, by finite differences.
+
+In float64 the differences are taken of the implementation itself. In float32 they would show its
+rounding and not its map, so its log-det is held against the differences of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..compare import Comparison, compare
+from ..jacobian import Jacobian
+from ..trial import Broken, Trial
+
+RESOLVED = 1e-8
+"""An example counts where the differences leave its log-det open by less than this."""
+
+
+def jacobian(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """log_det of forward = slogdet of the full Jacobian dy/dx."""
+    if trial.dtype == np.float64:
+        found = trial.differences_of_forward()
+    else:
+        found = trial.at_x
+    yield _against(trial, "forward", trial.got_forward[1], found)
+
+
+def inverse_jacobian(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """log_det of inverse = slogdet of the full Jacobian dx/dy."""
+    if trial.dtype == np.float64:
+        found = trial.differences_of_inverse()
+        yield _against(trial, "inverse", trial.got_inverse[1], found)
+    else:
+        unit = trial.unit_of_inverse_log_det
+        yield _against(trial, "inverse", -trial.got_inverse[1], trial.at_inverse, unit=unit)
+
+
+def reference_jacobian(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """The reference's own log-dets = slogdet of its Jacobian, and its inverse is one."""
+    yield _against(trial, "reference forward", trial.want_forward[1], trial.at_x)
+    x, log_det = trial.want_inverse
+    back, _ = trial.reference("forward", x)
+    # The reference computes in float64 whatever is under test.
+    unit = trial.unit_of_image * (np.finfo(np.float64).eps / trial.eps)
+    yield "reference round trip of y", compare(back, trial.y, "float64", unit=unit)
+    unit = trial.unit_of_inverse_log_det
+    yield _against(trial, "reference inverse", -log_det, trial.at_inverse, unit=unit)
+
+
+def _against(
+    trial: Trial, label: str, log_det: np.ndarray, found: Jacobian, unit: np.ndarray | None = None
+) -> tuple[str, Comparison]:
+    want, uncertainty = found.log_det()
+    resolved = uncertainty <= RESOLVED * np.maximum(1.0, np.abs(np.nan_to_num(want)))
+    if not resolved.any():
+        raise Broken(f"{label}: the differences resolve no example (uncertain by {uncertainty})")
+    kept = None if unit is None else unit[resolved]
+    return f"{label} log_det", compare(log_det[resolved], want[resolved], trial.dtype, unit=kept)

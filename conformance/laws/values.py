@@ -1,0 +1,33 @@
+"""Both directions and both log-dets equal the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..compare import Comparison, compare
+from ..trial import Trial
+
+
+def forward(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """y = the reference's y."""
+    yield "y", compare(trial.got_forward[0], trial.want_forward[0], trial.dtype)
+
+
+def log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """log|det dy/dx| = the reference's."""
+    yield "log_det", compare(trial.got_forward[1], trial.want_forward[1], trial.dtype)
+
+
+def inverse(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """x found from y = the reference's x, in units that know the conditioning."""
+    yield "x", compare(
+        trial.got_inverse[0], trial.want_inverse[0], trial.dtype, unit=trial.unit_of_inverse
+    )
+
+
+def inverse_log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """log|det dx/dy| = the reference's, in units that know the conditioning."""
+    yield "log_det", compare(
+        trial.got_inverse[1], trial.want_inverse[1], trial.dtype,
+        unit=trial.unit_of_inverse_log_det,
+    )

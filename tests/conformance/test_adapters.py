@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from conformance.adapter import NotSupported, ReferenceAdapter, load
+from conformance.flowpp_adapter import FlowppAdapter, from_reference, to_reference
+from reference.bijectors import Affine, Chain, Flip, InvertibleConvLU
+
+
+@dataclass(frozen=True, eq=False)
+class Unheard:
+    """Of a module that flowpp has no twin of."""
+
+    shift: np.ndarray
+
+
+def test_adapters_are_found_by_name():
+    assert load("conformance.flowpp_adapter:FlowppAdapter") is FlowppAdapter
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FlowppAdapter", "named module:Class, got 'FlowppAdapter'"),
+        ("conformance.adapter:", "named module:Class"),
+        ("no_such_module:Adapter", "No module 'no_such_module'"),
+        ("conformance.adapter:Nobody", "has no class 'Nobody'"),
+    ],
+)
+def test_wrong_names_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        load(name)
+
+
+def test_the_reference_is_float64_only():
+    with pytest.raises(NotSupported, match="float64, not in float32"):
+        ReferenceAdapter(dtype="float32")
+
+
+def test_a_class_without_a_twin_is_not_supported():
+    with pytest.raises(NotSupported, match="flowpp has no Unheard"):
+        FlowppAdapter().build(Unheard(np.zeros(1)))
+
+
+def test_what_is_no_twin_is_refused():
+    with pytest.raises(TypeError, match="cannot convert a dict"):
+        to_reference({})
+    with pytest.raises(TypeError, match="cannot convert a Linear"):
+        to_reference(torch.nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="cannot convert a set"):
+        from_reference({1})
+
+
+def test_nested_fields_keep_their_kinds():
+    lu = InvertibleConvLU(
+        np.array([[1, 2, 0]]), np.zeros((1, 3, 3)), np.ones((1, 3, 3)), np.zeros((1, 3)),
+        np.array([[1.0, -1.0, 1.0]]),
+    )
+    affine = Affine(np.ones(1), np.zeros(1))
+    module = from_reference(Chain((lu, Flip(), Chain((affine,)))), "float32")
+    assert module.bijectors[0].permutation.dtype == torch.int64
+    assert module.bijectors[0].lower.dtype == torch.float32
+    assert not module.training
+    back = to_reference(module)
+    assert isinstance(back.bijectors, tuple) and isinstance(back.bijectors[1], Flip)
+    assert back.bijectors[0].permutation.dtype == np.int64
+    assert back.bijectors[2].bijectors[0].log_scale.dtype == np.float64
+
+
+def test_an_absent_gradient_is_zero_not_missing():
+    built = FlowppAdapter().build(Affine(np.zeros((2, 1, 1)), np.zeros((2, 1, 1))))
+    x = np.ones((1, 2, 1, 1))
+    found = built.vjp(x, None, np.zeros_like(x), np.ones(1))
+    np.testing.assert_array_equal(found["shift"], 0.0)
+    np.testing.assert_array_equal(found["log_scale"], 1.0)
+
+
+def test_building_leaves_the_spec_alone():
+    spec = Affine(np.ones((1, 2, 1, 1)), np.zeros((1, 2, 1, 1)))
+    with torch.no_grad():
+        from_reference(spec).log_scale.mul_(5.0)
+    np.testing.assert_array_equal(spec.log_scale, 1.0)

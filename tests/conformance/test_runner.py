@@ -1,0 +1,161 @@
+"""What the suite makes of implementations that misbehave, and of command lines with mistakes."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from conformance.__main__ import main
+from conformance.adapter import NotSupported, ReferenceAdapter
+from conformance.cases import BIJECTOR_CASES
+from conformance.laws import LAWS
+from conformance.report import failure, show, summary
+from conformance.runner import Judge, plan
+
+
+class Spoiled:
+    """The reference, with its forward's answer passed through `spoil(x, y, log_det)`."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def forward(self, x, context=None):
+        y, log_det = self.spec.forward(x, context)
+        return type(self).spoil(x, y, log_det)
+
+    def inverse(self, y, context=None):
+        return self.spec.inverse(y, context)
+
+
+def adapter_of(spoiler):
+    class Adapter(ReferenceAdapter):
+        def build(self, spec):
+            return type("Built", (Spoiled,), {"spoil": staticmethod(spoiler)})(spec)
+
+    return Adapter
+
+
+def raising(x, y, log_det):
+    raise RuntimeError("out of memory, say")
+
+
+def writing(x, y, log_det):
+    x[...] = 0.0
+    return y, log_det
+
+
+SPOILERS = {
+    "raises": (raising, "RuntimeError: out of memory, say"),
+    "wrong shape": (lambda x, y, log_det: (y[:, :1], log_det), "shape"),
+    "no batch axis": (lambda x, y, log_det: (y, log_det.sum()), "log_det of forward has shape ()"),
+    "a third part": (lambda x, y, log_det: (y, log_det, None), "not (array, log_det)"),
+    "no log_det": (lambda x, y, log_det: y, "returned ndarray"),
+    "nan": (lambda x, y, log_det: (y * np.nan, log_det), "got nan"),
+    "float32": (lambda x, y, log_det: (y.astype(np.float32), log_det), "is float32, not float64"),
+    "written to": (writing, "has written to its input"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILERS)
+def test_a_broken_implementation_fails_by_name_and_stops_nothing(name):
+    spoiler, message = SPOILERS[name]
+    judge = Judge(adapter_of(spoiler))
+    cells = [judge.cell(*one) for one in plan(["affine/shared", "flip"], dtypes=["float64"])]
+    assert len(cells) == 2 * sum(law.family == "bijector" for law in LAWS.values())
+    failing = [cell for cell in cells if cell.status == "fails"]
+    assert {cell.case for cell in failing} == {"affine/shared", "flip"}
+    assert any(message in cell.message for cell in failing), [c.message for c in failing]
+    assert all(failure(cell).startswith("FAILS ") for cell in failing)
+
+
+def test_the_reference_passes_its_own_laws():
+    judge = Judge(ReferenceAdapter)
+    quick = ["affine/*", "act_norm/*", "data_logit/*", "coupling/affine", "squeeze", "conv2d/*"]
+    cells = [judge.cell(*one) for one in plan(quick, dtypes=["float64"])]
+    assert [cell for cell in cells if cell.status == "fails"] == []
+    assert {c.law for c in cells if c.status == "left out"} >= {"gradients", "inverse_gradients"}
+
+
+def test_what_is_not_supported_is_left_out_with_its_reason():
+    class Partial(ReferenceAdapter):
+        def build(self, spec):
+            raise NotSupported(f"no {type(spec).__name__} yet")
+
+    cell = Judge(Partial).cell(BIJECTOR_CASES["flip"], LAWS["forward"], "float64")
+    assert (cell.status, cell.message) == ("left out", "no Flip yet")
+    assert "left out 1 times: no Flip yet" in summary([cell])
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
+    cells = [
+        Judge(ReferenceAdapter, seed=seed).cell(
+            BIJECTOR_CASES["invertible_conv/joint"], LAWS["jacobian"], "float64"
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert cells[0] == cells[1]
+    assert cells[0] != cells[2]
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_the_matrix_shows_errors_and_marks_failures(rich):
+    if rich:
+        pytest.importorskip("rich")
+    judge = Judge(adapter_of(lambda x, y, log_det: (y + 1.0, log_det)))
+    cells = [judge.cell(*one) for one in plan(["flip"], ["forward", "log_det"], ["float64"])]
+    text = io.StringIO()
+    show(cells, file=text, rich=rich)
+    assert "flip" in text.getvalue() and "!" in text.getvalue()
+    assert "FAILS flip | forward | float64" in text.getvalue()
+    assert "1 holds, 1 fails, 0 left out" in text.getvalue()
+
+
+def run(*arguments):
+    return main([*arguments, "--adapter", "conformance.adapter:ReferenceAdapter"])
+
+
+def test_the_command_line_returns_0_when_all_holds(capsys, tmp_path):
+    file = tmp_path / "cells.json"
+    assert run("--cases", "affine/*", "--laws", "forward", "log_det", "--json", str(file)) == 0
+    assert "affine/shared" in capsys.readouterr().out
+    assert {cell["dtype"] for cell in json.loads(file.read_text())} == {"float64", "float32"}
+
+
+def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
+    spoiled = adapter_of(lambda x, y, log_det: (y, -log_det))
+    monkeypatch.setattr("conformance.__main__.load", lambda name: spoiled)
+    assert main(["--cases", "affine/shared", "--laws", "log_det"]) == 1
+    assert "FAILS affine/shared | log_det" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cases", "no_such_case"], "no case 'no_such_case'; known are: act_norm/activation"),
+        (["--laws", "gravity"], "no law 'gravity'; known are: forward, log_det"),
+        (["--dtype", "float16"], "no dtype 'float16'; known are: float64, float32"),
+        (["--adapter", "nowhere:Adapter"], "No module 'nowhere'"),
+        (["--case", "flip"], "unrecognized arguments"),
+    ],
+)
+def test_the_command_line_refuses_unknown_names(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_law_says_what_it_means(capsys):
+    assert main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(law.meaning in shown for law in LAWS.values())
+    assert all(law.meaning for law in LAWS.values())
+
+
+def test_every_case_is_tried_by_the_laws_it_does_not_leave_out_with_a_reason():
+    for case in BIJECTOR_CASES.values():
+        assert set(case.without) <= set(LAWS) and all(case.without.values())
+        assert set(case.tolerances) <= set(LAWS)

@@ -1,0 +1,133 @@
+"""The two trees are twins: same files, classes, fields, defaults; and every class has a case."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from conformance.cases import CASES
+from conformance.fields import differences, objects, rounded
+from conformance.flowpp_adapter import from_reference, to_reference
+
+ROOT = Path(__file__).parents[1]
+RESULTS = {
+    "Elbo": "what a model returns, compared term by term in the cases of FlowPlusPlus",
+    "Root": "a root finder's certificate; the finders differ, their roots are compared",
+}
+MODULES = ["conditioner", "dequantization", "elementwise", "model", "objective"] + [
+    f"bijectors.{path.stem}"
+    for path in sorted((ROOT / "reference" / "bijectors").glob("*.py"))
+    if path.stem not in ("__init__", "checks")
+]
+
+
+def specified(module_name: str) -> dict[str, type]:
+    """The dataclasses that a module of the reference defines."""
+    module = importlib.import_module(f"reference.{module_name}")
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and dataclasses.is_dataclass(value)
+    }
+
+
+def parameters(kind: type) -> dict[str, object]:
+    """Names and defaults of what a flowpp class is made from."""
+    return {
+        name: p.default
+        for name, p in inspect.signature(kind).parameters.items()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # nn.Module's own: no fields
+    }
+
+
+PAIRS = [(module, name) for module in MODULES for name in specified(module)]
+
+
+def test_bijectors_lie_in_files_of_the_same_names():
+    reference_files, flowpp_files = (
+        {path.name for path in (ROOT / tree / "bijectors").glob("*.py")}
+        for tree in ("reference", "flowpp")
+    )
+    assert reference_files == flowpp_files
+
+
+def test_bijectors_export_the_same_names():
+    mine, twins = (
+        importlib.import_module(f"{tree}.bijectors").__all__ for tree in ("reference", "flowpp")
+    )
+    assert sorted(mine) == sorted(twins)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_define_the_same_classes(module):
+    twin = importlib.import_module(f"flowpp.{module}")
+    missing = set(specified(module)) - set(vars(twin))
+    assert not missing
+    if module.startswith("bijectors."):
+        classes = {
+            name for name, value in vars(twin).items()
+            if inspect.isclass(value) and issubclass(value, torch.nn.Module)
+            and value.__module__ == twin.__name__
+        }
+        assert classes == set(specified(module))
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS)
+def test_fields_and_defaults_are_the_same(module, name):
+    wanted = {
+        field.name: inspect.Parameter.empty
+        if field.default is dataclasses.MISSING
+        else field.default
+        for field in dataclasses.fields(specified(module)[name])
+    }
+    got = parameters(getattr(importlib.import_module(f"flowpp.{module}"), name))
+    assert list(got.items()) == list(wanted.items())
+
+
+def test_every_class_has_a_case():
+    tried = {
+        type(found).__name__
+        for case in CASES.values()
+        for found in objects(case.build(np.random.default_rng(0)))
+    }
+    assert {name for _, name in PAIRS} - tried - set(RESULTS) == set()
+
+
+def test_every_bijector_begins_a_case_of_its_own():
+    exported = importlib.import_module("reference.bijectors").__all__
+    begun = {name.split("/")[0] for name in CASES}
+    named = {snake(name) for name in exported if name != "Bijector"}
+    assert named - begun == set()
+
+
+def snake(name: str) -> str:
+    """InvertibleConvLU -> invertible_conv_lu: the name of the class's file."""
+    return next(
+        module.split(".")[-1]
+        for module in MODULES
+        if hasattr(importlib.import_module(f"reference.{module}"), name) and
+        getattr(importlib.import_module(f"reference.{module}"), name).__module__
+        == f"reference.{module}"
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_there_and_back_between_the_trees(name, dtype):
+    spec = rounded(CASES[name].build(np.random.default_rng(1)), dtype)
+    if not dataclasses.is_dataclass(spec):
+        pytest.skip("a function has no fields")
+    assert differences(to_reference(from_reference(spec, dtype)), spec) == []
+
+
+def test_the_reference_is_the_one_of_this_tree():
+    assert Path(reference.__file__).parent == ROOT / "reference"
