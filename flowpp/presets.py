@@ -71,6 +71,7 @@ DIGITS = Config(
         ema_decay=0.995,
         init_batch_size=256,
         evaluate_every=500,
+        threads=1,  # a second one gains nothing on networks this small
     ),
 )
 
@@ -89,9 +90,7 @@ PHOTOS = Config(
     "without a download",
     model=ModelConfig(
         flow=PHOTOS_FLOW,
-        dequantizer=replace(
-            PHOTOS_FLOW, layout="checkerboard 2", components=4, attention="none"
-        ),
+        dequantizer=replace(PHOTOS_FLOW, layout="checkerboard 2", components=4, attention="none"),
         context=ContextConfig(filters=16, blocks=1),
     ),
     data=DataConfig(source="photos"),

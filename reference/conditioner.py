@@ -165,7 +165,7 @@ class GatedConv:
         dropout: rate.
 
     Raises:
-        ValueError: if a context is needed and missing.
+        ValueError: if a context is needed and missing, or given in vain.
     """
 
     conv_in: Conv2d
@@ -178,7 +178,9 @@ class GatedConv:
 
     def _check_context(self, context: Array | None) -> None:
         if self.conv_context is not None and context is None:
-            raise ValueError("GatedConv needs a context, got None")
+            raise ValueError("GatedConv needs a context, got none")
+        if self.conv_context is None and context is not None:
+            raise ValueError(f"GatedConv needs no context, got one of shape {np.shape(context)}")
 
     def __call__(self, x: Array, context: Array | None = None, *, rng: Rng | None = None) -> Array:
         """(B, F, H, W) -> the same."""

@@ -60,13 +60,9 @@ class UniformDequantizer:
     def __post_init__(self) -> None:
         check_levels(self, self.levels)
 
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the noise for images of this shape: the same."""
-        return tuple(shape)
-
     def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Noise for images of this shape: uniform in [0, 1)."""
-        return rng.random(self.noise_shape(shape))
+        return rng.random(shape)
 
     def sample(self, x: ArrayLike, noise: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """(u, log q(u|x)) = (noise, 0).
@@ -75,7 +71,7 @@ class UniformDequantizer:
             ValueError: if x are not images of `levels` levels, or the noise is not in [0, 1).
         """
         x = as_pixels(x, self.levels, self)
-        u = as_noise(noise, self.noise_shape(x.shape), self)
+        u = as_noise(noise, x.shape, self)
         wrong = ~((u >= 0.0) & (u < 1.0))
         if wrong.any():
             raise ValueError(f"UniformDequantizer needs noise in [0, 1), got {u[wrong][0]}")
@@ -115,13 +111,9 @@ class VariationalDequantizer:
     def __post_init__(self) -> None:
         check_levels(self, self.levels)
 
-    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the noise for images of this shape: the same."""
-        return tuple(shape)
-
     def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Noise for images of this shape: standard normal."""
-        return rng.standard_normal(self.noise_shape(shape))
+        return rng.standard_normal(shape)
 
     def _network_input(self, x: np.ndarray) -> np.ndarray:
         return self.split.forward(x / self.levels - 0.5)[0]
@@ -137,7 +129,7 @@ class VariationalDequantizer:
             ValueError: if x are not images of `levels` levels, or the noise has another shape.
         """
         x = as_pixels(x, self.levels, self)
-        eps = as_noise(noise, self.noise_shape(x.shape), self)
+        eps = as_noise(noise, x.shape, self)
         u, log_det = self.flow.forward(eps, self.context(x))
         return u, log_normal(eps) - log_det
 
@@ -153,7 +145,7 @@ class VariationalDequantizer:
     ) -> tuple[VariationalDequantizer, np.ndarray]:
         """Fit the context network, then the flow: (fitted, its u)."""
         x = as_pixels(x, self.levels, self)
-        eps = as_noise(noise, self.noise_shape(x.shape), self)
+        eps = as_noise(noise, x.shape, self)
         network, context = self.context_network.initialized(self._network_input(x))
         flow, u = self.flow.initialized(eps, context)
         return dataclasses.replace(self, context_network=network, flow=flow), u

@@ -44,6 +44,7 @@ class InvertibleConv(Bijector):
         return mix_channels(x, self.weight, "InvertibleConv"), self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_images(y, "InvertibleConv inverse")
         # The determinant first: it refuses a singular matrix by name.
         log_det = -self._log_det(y)
         inverse = torch.linalg.inv(self.weight.double()).to(y.dtype)

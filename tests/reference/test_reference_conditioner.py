@@ -116,7 +116,7 @@ def test_wrong_inputs_are_refused(rng):
     attention = GatedAttention(conv(rng, 5, 12), conv(rng, 4, 10), heads=2)
     with pytest.raises(ValueError, match=r"GatedAttention needs a position \(5, 3, 5\)"):
         attention(x, np.zeros((5, 5, 3)))
-    with pytest.raises(ValueError, match="GatedConv needs a context, got None"):
+    with pytest.raises(ValueError, match="GatedConv needs a context, got none"):
         gated_conv(rng, 5, context=2)(x)
     with pytest.raises(ValueError, match="multiple of 15 .* projected channels, got 12"):
         GatedAttention(conv(rng, 5, 12), conv(rng, 4, 10), heads=5)
