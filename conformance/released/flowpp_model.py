@@ -12,7 +12,7 @@ from flowpp.config import ModelConfig, from_dict
 from flowpp.initialization import initialize
 from flowpp.model import FlowPlusPlus, build_model
 from flowpp.optimizer import Adam, clip_by_global_norm
-from flowpp.released import load_released, released_views, rename_scopes, save_released
+from flowpp.released import load_released, released_views, rename_scopes
 
 from ..flowpp_adapter import TORCH_DTYPES, Built, FlowppAdapter, from_reference, to_reference
 from .side import Side
@@ -74,10 +74,18 @@ def reference_twin(model: FlowPlusPlus) -> Any:
 
 
 def variables_of(model: Any, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Released variables of a flowpp or reference model, under the names that `like` uses."""
+    """Released variables of a flowpp or reference model, under the names that `like` uses.
+
+    Variables that the released code owns without using them are none of the model's: `like`'s own.
+    """
     if not isinstance(model, FlowPlusPlus):
         model = from_reference(model)
-    return dict(zip(_names(model, like), save_released(model).values(), strict=True))
+    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    views = zip(_names(model, like), released_views(model).values(), strict=True)
+    return {
+        name: view.numpy().copy() if view.untyped_storage().data_ptr() in held else like[name]
+        for name, view in views
+    }
 
 
 def with_variables(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> Any:

@@ -1,0 +1,141 @@
+"""A model is read off its released variables, whatever the topology, its size and its levels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from conformance.released.proof import prove
+from conformance.released.topology import infer_topology
+from conformance.released.vectors import Vectors
+from flowpp.config import ModelConfig, from_dict
+from flowpp.initialization import initialize
+from flowpp.model import build_model
+from flowpp.presets import PRESETS
+from flowpp.released import released_views, save_released
+
+SHAPES = {
+    "cifar10": (3, 8, 12),
+    "cifar10-uniform": (3, 8, 8),
+    "cifar10-affine": (3, 8, 8),
+    "cifar10-no-attention": (3, 8, 8),
+    "imagenet32": (3, 8, 16),
+    "imagenet64": (3, 16, 32),
+    "celeba64-3bit": (3, 16, 16),
+    "celeba128-5bit": (3, 32, 32),
+}
+LEVELS = {"celeba64-3bit": 8, "celeba128-5bit": 32}
+
+
+def small_config(name: str) -> ModelConfig:
+    config = PRESETS[name].model
+    small = {"filters": 4, "blocks": 2, "components": 3, "dropout": 0.0}
+    if config.flow.coupling == "affine":
+        small["components"] = 1
+    return dataclasses.replace(
+        config,
+        flow=dataclasses.replace(config.flow, **small),
+        dequantizer=dataclasses.replace(config.dequantizer, **small | {"blocks": 1}),
+        context=dataclasses.replace(config.context, filters=8, blocks=2),
+    )
+
+
+@pytest.fixture(params=SHAPES)
+def example(request):
+    """(name, model after initialization with every weight moved, images, noise)."""
+    name = request.param
+    levels = LEVELS.get(name, 256)
+    torch.manual_seed(0)
+    model = build_model(small_config(name), SHAPES[name], levels).double().eval()
+    x = torch.randint(levels, (3, *SHAPES[name]))
+    noise = model.dequantizer.draw_noise(x.shape).double()
+    initialize(model, x, noise)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.copy_(parameter.float().double())  # files hold float32
+    return name, model, x, noise
+
+
+def scopes(model) -> dict[str, str]:
+    """What `meta.scopes` says: which scope belongs to which numbered element of a chain."""
+    found = {}
+    names = list(dict.fromkeys(name.partition("/")[0] for name in released_views(model)))
+    queues = {
+        kind: [n for n in names if re.fullmatch(rf"{pattern}(_\d+)?", n)]
+        for kind, pattern in (
+            ("ActNorm", "Norm"),
+            ("InvertibleConv", "Pointwise"),
+            ("Coupling", r"\w*Coupling"),
+        )
+    }
+    chains = [("trace", model.flow)]
+    if hasattr(model.dequantizer, "flow"):
+        chains.insert(0, ("dtrace", model.dequantizer.flow))
+    for chain, flow in chains:
+        for number, element in enumerate(flow.bijectors):
+            queue = queues.get(type(element).__name__)
+            if queue:
+                found[f"{chain}/{number:02}_{type(element).__name__}"] = queue.pop(0)
+    return found
+
+
+def test_the_settings_are_found(example):
+    name, model, x, _ = example
+    meta = {
+        "case": {"name": "abl_noattn" if "no-attention" in name else "case"},
+        "scopes": scopes(model),
+    }
+    topology = infer_topology(meta, save_released(model), SHAPES[name], model.levels)
+    found, wanted = from_dict(ModelConfig, topology.settings), small_config(name)
+    assert found.flow == wanted.flow
+    if wanted.dequantization == "variational":
+        assert found == wanted
+    assert topology.imagenet == wanted.flow.activate_last
+
+
+def test_without_scopes_the_topology_is_still_equivalent(example):
+    """Merging and splitting again between two groups of columns changes nothing."""
+    name, model, *_ = example
+    topology = infer_topology({}, save_released(model), SHAPES[name], model.levels)
+    wanted = small_config(name).flow.layout.replace("columns 4, columns 3", "columns 7")
+    assert topology.settings["flow"]["layout"] == wanted
+
+
+def test_a_file_of_any_topology_is_compared(example, tmp_path):
+    """Recorded here by flowpp itself: this proves the reading, not the arithmetic."""
+    name, model, x, noise = example
+    with torch.no_grad():
+        terms = model.elbo(x, noise)
+        z = model.encode(x, noise)
+        u, _ = model.dequantizer.sample(x, noise)
+    recorded = {
+        "xdeq": np.moveaxis((x + u).numpy(), 1, -1),
+        "z": np.moveaxis(z.numpy(), 1, -1),
+        "total_logp": terms.total.numpy(),
+        "dequant_logd": -terms.log_q.numpy(),
+    }
+    meta = {
+        "case": {"name": "case_abl_noattn" if "no-attention" in name else "case", "kw": {}},
+        "image_max": model.levels - 1,
+        "scopes": scopes(model),
+        "variables": list(released_views(model)),
+    }
+    path = tmp_path / "vectors.npz"
+    weights = {f"w/{n}": a.astype(np.float32) for n, a in save_released(model).items()}
+    np.savez(
+        path,
+        meta=json.dumps(meta),
+        x=np.moveaxis(x.numpy(), 1, -1).astype(np.uint8),
+        **{"u" if name == "cifar10-uniform" else "eps": np.moveaxis(noise.numpy(), 1, -1)},
+        **weights,
+        **{f"f64/{n}": a for n, a in recorded.items()},
+    )
+    _, rows = prove(Vectors(path), [])
+    assert {row.side for row in rows} == {"flowpp", "reference"}
+    assert [row for row in rows if not row.holds] == []
