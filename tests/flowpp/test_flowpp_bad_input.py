@@ -90,6 +90,24 @@ def test_singular_and_non_finite_matrices_are_refused(weight):
             direction(torch.zeros(1, 2, 4, 4))
 
 
+def test_a_matrix_that_float64_cannot_invert_is_refused_with_its_condition():
+    weight = torch.tensor([[[1.0, 2.0], [3.0, 6.0 + 1e-15]]], dtype=torch.float64)
+    convolution = b.InvertibleConv(weight)
+    with pytest.raises(ValueError, match="float64 can invert, got condition numbers"):
+        convolution.inverse(torch.zeros(1, 2, 1, 1, dtype=torch.float64))
+
+
+def test_a_badly_scaled_matrix_is_not_a_singular_one():
+    weight = torch.diag(torch.tensor([1e-20, 1.0], dtype=torch.float64))[None]
+    convolution = b.InvertibleConv(weight)
+    x = torch.rand(1, 2, 2, 2, dtype=torch.float64)
+    y, log_det = convolution(x)
+    back, inverse_log_det = convolution.inverse(y)
+    assert torch.allclose(back, x, rtol=1e-14, atol=0)
+    assert torch.equal(log_det, -inverse_log_det)
+    assert convolution.condition_numbers().tolist() == [1.0]
+
+
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"invertible_conv_lu"}))
 def test_nan_comes_out_as_nan(name):
     x = torch.full((1, 4, 4, 4), 0.5)
