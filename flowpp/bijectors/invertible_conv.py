@@ -20,8 +20,8 @@ class InvertibleConv(Bijector):
         ValueError: weights of another shape, another number of channels than G * c, or a singular
             or non-finite matrix.
 
-    Numerics: log_det = H * W * sum_g log|det W_g|, by LU in float64 whatever the dtype. The inverse
-    is computed in float64 too, and refused where it would have no digits left.
+    Numerics: log_det = H * W * sum_g log|det W_g|, by LU in float64 whatever the dtype. The
+    inverse is computed in float64 too, and refused where it would have no digits left.
 
     Source: Kingma and Dhariwal 2018, eq. 9.
     """
