@@ -93,10 +93,24 @@ def find_root(
             parameters = tuple(p[going] for p in parameters)
     if not state["place"].numel():
         return result
-    raise RuntimeError(
-        f"find_root needs more than {max_evaluations} evaluations for "
-        f"{state['place'].numel()} of {target.numel()} elements; the largest residual left is "
-        f"{state['best_r'].abs().max().item():.3g}"
+    raise _unfinished(max_evaluations, state["best_r"], target.numel())
+
+
+def check_finished(result: Root, max_evaluations: int) -> None:
+    """Raise what `find_root` raises, for roots found elsewhere that count one above the cap.
+
+    Raises:
+        RuntimeError: an element used more than `max_evaluations`.
+    """
+    late = result.evaluations > max_evaluations
+    if late.any():
+        raise _unfinished(max_evaluations, result.residual[late], late.numel())
+
+
+def _unfinished(max_evaluations: int, residuals: Tensor, count: int) -> RuntimeError:
+    return RuntimeError(
+        f"find_root needs more than {max_evaluations} evaluations for {residuals.numel()} of "
+        f"{count} elements; the largest residual left is {residuals.abs().max().item():.3g}"
     )
 
 

@@ -24,7 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..root_finding import MAX_EVALUATIONS, Root, bisection, find_root
+from ..root_finding import MAX_EVALUATIONS, Root, bisection, check_finished, find_root
+from .backend import backend_for
+from .operators import mixture_backward, mixture_forward, mixture_inverse
 
 Parameters = tuple[Tensor, Tensor, Tensor]
 
@@ -154,11 +156,17 @@ class _LogitCdf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
         ctx.save_for_backward(x, logits, means, log_scales)
-        return evaluate(x, logits, means, log_scales)
+        if backend_for(x) == "torch":
+            return evaluate(x, logits, means, log_scales)
+        return mixture_forward(x, logits, means, log_scales)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> Any:
         x, logits, means, log_scales = ctx.saved_tensors
+        # The compiled kernels give numbers; a second derivative needs a graph through the
+        # formulas.
+        if not torch.is_grad_enabled() and backend_for(x) != "torch":
+            return mixture_backward(x, logits, means, log_scales, grad_y, grad_l)
         p = _Partials(x, logits, means, log_scales)
         grad_y, grad_l = grad_y.unsqueeze(-1), grad_l.unsqueeze(-1)
         by_z = grad_y * p.y_z + grad_l * p.l_z
@@ -225,6 +233,10 @@ def solve_with_certificate(
         RuntimeError: the cap was reached; never a wrong number.
     """
     parameters = _broadcast(y, logits, means, log_scales)
+    if backend_for(y) != "torch":
+        result = Root(*mixture_inverse(y, *parameters, ulps, max_evaluations))
+        check_finished(result, max_evaluations)
+        return result
     flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)
     lower, upper, start = _bracket(target, *flat)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from flowpp.kernels.backend import use_backend
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
@@ -11,3 +13,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def torch_backend():
+    """The bugs are sown in torch's formulas, which compiled kernels would pass by."""
+    with use_backend("torch"):
+        yield

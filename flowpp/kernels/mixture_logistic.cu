@@ -1,0 +1,494 @@
+// Logit of a logistic mixture's CDF: value, log-derivative, gradients, root.
+//
+// The one source for GPU and host. Compiled by NVRTC or nvcc it yields CUDA kernels, one element a
+// thread. Included by mixture_logistic_host.cpp and compiled by any C++ compiler, the same functions
+// work on LANES elements side by side, which the compiler turns into vector instructions. Nothing
+// here may rely on fast-math: the order of operations is what keeps the digits.
+//
+// With w = softmax(logits), z_k = (x - mu_k) e^{-s_k}, e_k = e^{-|z_k|}, r_k = 1 / (1 + e_k):
+//
+//     F = sum_k w_k sigmoid(z_k)      S = 1 - F = sum_k w_k sigmoid(-z_k)
+//     f = sum_k w_k e^{-s_k} sigmoid(z_k) sigmoid(-z_k)
+//     y = log(F / S)                  l = log dy/dx = log(f / (F S))
+//
+// While F, S and f are far from underflow, these sums of positive terms are formed as they stand
+// ("body"): three exponentials a component. Elsewhere ("tail") every sum is taken relative to its
+// largest term, and the large logarithms are subtracted from each other before anything is added.
+// Near the median y = 2 atanh(F - S), with F - S summed term by term.
+
+#ifdef __CUDACC__
+#define FLOWPP_FUNCTION __device__ static inline
+#define FLOWPP_METHOD __device__ inline
+#define FLOWPP_VECTOR
+#else
+#define FLOWPP_FUNCTION static inline __attribute__((always_inline))
+#define FLOWPP_METHOD inline __attribute__((always_inline))
+#define FLOWPP_VECTOR _Pragma("GCC ivdep")
+#endif
+
+// ---- numbers --------------------------------------------------------------------------------------
+
+template <typename T> struct Number;
+
+template <> struct Number<float> {
+    static constexpr float eps = 1.1920928955078125e-07f;
+    static constexpr float tiny = 1.1754943508222875e-38f;
+    static constexpr float largest = 3.4028234663852886e38f;
+    static constexpr float body = 1e-30f;
+    typedef int Bits;
+};
+
+template <> struct Number<double> {
+    static constexpr double eps = 2.220446049250313e-16;
+    static constexpr double tiny = 2.2250738585072014e-308;
+    static constexpr double largest = 1.7976931348623157e308;
+    static constexpr double body = 1e-280;
+    typedef long long Bits;
+};
+
+#ifdef __CUDACC__
+FLOWPP_FUNCTION int bits_of(float x) { return __float_as_int(x); }
+FLOWPP_FUNCTION long long bits_of(double x) { return __double_as_longlong(x); }
+FLOWPP_FUNCTION float from_bits(int b) { return __int_as_float(b); }
+FLOWPP_FUNCTION double from_bits(long long b) { return __longlong_as_double(b); }
+#else
+FLOWPP_FUNCTION int bits_of(float x) { int b; __builtin_memcpy(&b, &x, sizeof b); return b; }
+FLOWPP_FUNCTION long long bits_of(double x) { long long b; __builtin_memcpy(&b, &x, sizeof b); return b; }
+FLOWPP_FUNCTION float from_bits(int b) { float x; __builtin_memcpy(&x, &b, sizeof x); return x; }
+FLOWPP_FUNCTION double from_bits(long long b) { double x; __builtin_memcpy(&x, &b, sizeof x); return x; }
+#endif
+
+template <typename T> FLOWPP_FUNCTION T lesser(T a, T b) { return a < b ? a : b; }
+template <typename T> FLOWPP_FUNCTION T greater(T a, T b) { return a > b ? a : b; }
+template <typename T> FLOWPP_FUNCTION T magnitude(T a) { return a < 0 ? -a : a; }
+template <typename T> FLOWPP_FUNCTION bool is_finite(T a) {
+    return magnitude(a) <= Number<T>::largest;
+}
+
+// e^x within about 1 ulp, without branches, so that a loop over lanes vectorizes; 0 far below and
+// infinite above the range. NaN is not kept: callers add their own.
+FLOWPP_FUNCTION float exponential(float x) {
+    x = lesser(greater(x, -104.0f), 89.0f);
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+    float shifted = x * 1.44269504f + magic;
+    int n = bits_of(shifted) - bits_of(magic);
+    float whole = shifted - magic;
+    float r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    int half = n >> 1;  // 2^n in two factors: the result may be subnormal, or overflow
+    return p * from_bits((half + 127) << 23) * from_bits((n - half + 127) << 23);
+}
+
+FLOWPP_FUNCTION double exponential(double x) {
+    x = lesser(greater(x, -746.0), 710.0);
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52
+    double shifted = x * 1.4426950408889634 + magic;
+    long long n = bits_of(shifted) - bits_of(magic);
+    double whole = shifted - magic;
+    double r = (x - whole * 6.93145751953125e-1) - whole * 1.42860682030941723212e-6;
+    double p = 1.0 / 6227020800.0;  // Taylor: |r| <= log(2)/2 leaves 4e-18
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * (r * r) + r + 1.0;
+    // No arithmetic shift of 64-bit integers in AVX2: halve by way of a shift that keeps them positive.
+    long long half = ((n + 2048) >> 1) - 1024;
+    return p * from_bits((half + 1023) << 52) * from_bits((n - half + 1023) << 52);
+}
+
+FLOWPP_FUNCTION float logarithm(float x) { return logf(x); }
+FLOWPP_FUNCTION double logarithm(double x) { return log(x); }
+FLOWPP_FUNCTION float area_tanh(float x) { return atanhf(x); }
+FLOWPP_FUNCTION double area_tanh(double x) { return atanh(x); }
+
+// ---- one component --------------------------------------------------------------------------------
+
+template <typename T> struct Component {
+    T rate, z, small, below, above;  // e^{-s}, z, e^{-|z|} / (1 + e^{-|z|})^2, sigmoid(z), sigmoid(-z)
+};
+
+template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
+    Component<T> c;
+    c.rate = exponential(-log_scale);
+    T z = (x - mean) * c.rate;
+    c.z = lesser(greater(z, -Number<T>::largest), Number<T>::largest);
+    T e = exponential(-magnitude(c.z));
+    T r = 1 / (1 + e), er = e * r;
+    c.below = z < 0 ? er : r;
+    c.above = z < 0 ? r : er;
+    c.small = r * er;
+    return c;
+}
+
+// ---- the body, LANES elements at a time -----------------------------------------------------------
+
+// Sums over components of unnormalized weights e^{logit - shift}. Parameter k of lane i lies at
+// [k * stride + i].
+template <typename T, int LANES> struct Sums {
+    T shift[LANES], weight[LANES], below[LANES], above[LANES], density[LANES], excess[LANES];
+    T poison[LANES];  // 0, or NaN if any argument is not finite
+};
+
+// What a second pass over the components needs again, for each of them.
+template <typename T, int LANES> struct Kept {
+    T weight[LANES], rate[LANES], z[LANES], below[LANES], above[LANES], small[LANES];
+};
+
+// `kept` has room for `count` entries, or is null.
+template <typename T, int LANES>
+FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
+                               long stride, int count, Sums<T, LANES> &s, Kept<T, LANES> *kept) {
+    FLOWPP_VECTOR
+    for (int i = 0; i < LANES; ++i) {
+        s.shift[i] = logits[i];
+        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = 0;
+        s.poison[i] = x[i];
+    }
+    for (int k = 1; k < count; ++k) {
+        const T *logit = logits + k * stride;
+        FLOWPP_VECTOR
+        for (int i = 0; i < LANES; ++i) s.shift[i] = greater(s.shift[i], logit[i]);
+    }
+    for (int k = 0; k < count; ++k) {
+        const T *logit = logits + k * stride, *mean = means + k * stride;
+        const T *log_scale = log_scales + k * stride;
+        Kept<T, LANES> spare, &keep = kept ? kept[k] : spare;
+        FLOWPP_VECTOR
+        for (int i = 0; i < LANES; ++i) {
+            T w = exponential(logit[i] - s.shift[i]);
+            Component<T> c = component(x[i], mean[i], log_scale[i]);
+            s.weight[i] += w;
+            s.below[i] += w * c.below;
+            s.above[i] += w * c.above;
+            s.density[i] += w * (c.rate * c.small);
+            s.excess[i] += w * (c.below - c.above);
+            s.poison[i] += logit[i] + mean[i] + log_scale[i];
+            keep.weight[i] = w;
+            keep.rate[i] = c.rate;
+            keep.z[i] = c.z;
+            keep.below[i] = c.below;
+            keep.above[i] = c.above;
+            keep.small[i] = c.small;
+        }
+    }
+    FLOWPP_VECTOR
+    for (int i = 0; i < LANES; ++i) s.poison[i] *= 0;
+}
+
+// Whether a lane's sums may be used as they stand.
+template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
+    T least = lesser(lesser(s.below[i], s.above[i]), s.density[i]);
+    return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]);
+}
+
+template <typename T, int LANES>
+FLOWPP_FUNCTION void body_values(const Sums<T, LANES> &s, int i, T &y, T &l) {
+    T small = lesser(s.below[i], s.above[i]), large = greater(s.below[i], s.above[i]);
+    T excess = s.excess[i] / s.weight[i];
+    y = magnitude(excess) < T(0.5) ? 2 * area_tanh(excess) : logarithm(s.below[i] / s.above[i]);
+    // The smaller sum first: in a tail it is about as small as the density.
+    l = logarithm((s.density[i] / small) * (s.weight[i] / large));
+}
+
+// ---- the tail, one element at a time --------------------------------------------------------------
+
+template <typename T> struct Anchored {
+    T log_weight;                                   // log of the total weight
+    T below, above, density;                        // sums relative to their anchors
+    T anchor_below, anchor_above, anchor_density;   // logarithms of the largest terms
+};
+
+// log of w_k sigmoid(z_k) and of w_k sigmoid(-z_k), but for the factor r_k.
+template <typename T> FLOWPP_FUNCTION T log_below(T log_w, T z) { return log_w + lesser(z, T(0)); }
+template <typename T> FLOWPP_FUNCTION T log_above(T log_w, T z) { return log_w - greater(z, T(0)); }
+
+template <typename T>
+FLOWPP_FUNCTION T log_term(const Anchored<T> &a, T log_w, T z, T log_scale) {
+    T near = lesser(a.anchor_below, a.anchor_above), far = greater(a.anchor_below, a.anchor_above);
+    return (((log_w - magnitude(z)) - near) - far) - log_scale;
+}
+
+template <typename T>
+FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, const T *log_scales,
+                                      long stride, int count, T shift, T weight) {
+    Anchored<T> a;
+    a.log_weight = logarithm(weight);
+    a.anchor_below = a.anchor_above = a.anchor_density = -2 * Number<T>::largest;
+    a.below = a.above = a.density = 0;
+    for (int k = 0; k < count; ++k) {
+        T log_w = (logits[k * stride] - shift) - a.log_weight;
+        T z = component(x, means[k * stride], log_scales[k * stride]).z;
+        a.anchor_below = greater(a.anchor_below, log_below(log_w, z));
+        a.anchor_above = greater(a.anchor_above, log_above(log_w, z));
+    }
+    for (int k = 0; k < count; ++k) {
+        T log_w = (logits[k * stride] - shift) - a.log_weight;
+        Component<T> c = component(x, means[k * stride], log_scales[k * stride]);
+        T r = greater(c.below, c.above);
+        a.below += exponential(log_below(log_w, c.z) - a.anchor_below) * r;
+        a.above += exponential(log_above(log_w, c.z) - a.anchor_above) * r;
+        a.anchor_density =
+            greater(a.anchor_density, log_term(a, log_w, c.z, log_scales[k * stride]));
+    }
+    for (int k = 0; k < count; ++k) {
+        T log_w = (logits[k * stride] - shift) - a.log_weight;
+        Component<T> c = component(x, means[k * stride], log_scales[k * stride]);
+        T r = greater(c.below, c.above), q = log_term(a, log_w, c.z, log_scales[k * stride]);
+        a.density += exponential(q - a.anchor_density) * (r * r);
+    }
+    return a;
+}
+
+template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T excess, T &y, T &l) {
+    T log_below = logarithm(a.below), log_above = logarithm(a.above);
+    y = (a.anchor_below - a.anchor_above) + (log_below - log_above);
+    if (magnitude(excess) < T(0.5)) y = 2 * area_tanh(excess);
+    if (magnitude(y) >= Number<T>::largest) y *= 2;  // y itself overflows: the infinity of its sign
+    l = a.anchor_density + (logarithm(a.density) - log_below - log_above);
+}
+
+// ---- value, gradient, root ------------------------------------------------------------------------
+
+template <typename T, int LANES>
+FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const T *log_scales,
+                              long stride, int count, T *y, T *l) {
+    Sums<T, LANES> s;
+    body_sums<T, LANES>(x, logits, means, log_scales, stride, count, s, (Kept<T, LANES> *)0);
+    for (int i = 0; i < LANES; ++i) {
+        if (in_body(s, i)) {
+            body_values(s, i, y[i], l[i]);
+        } else {
+            Anchored<T> a = tail_sums(x[i], logits + i, means + i, log_scales + i, stride, count,
+                                      s.shift[i], s.weight[i]);
+            tail_values(a, s.excess[i] / s.weight[i], y[i], l[i]);
+        }
+        y[i] += s.poison[i];
+        l[i] += s.poison[i];
+    }
+}
+
+// Gradients of g_y y + g_l l. With A_k, B_k and D_k the shares of component k in F, in S and in f:
+//     dy/dz_k = A_k sigmoid(-z_k) + B_k sigmoid(z_k)           dy/dlog w_k = A_k - B_k
+//     dl/dz_k = (D_k - A_k) sigmoid(-z_k) - (D_k - B_k) sigmoid(z_k)
+//     dl/dlog w_k = D_k - A_k - B_k, and + w_k for the logits
+template <typename T>
+FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_below, T share_above,
+                                        T share_density, T weight, T g_y, T g_l, T &g_x,
+                                        T *g_logit, T *g_mean, T *g_log_scale) {
+    T y_z = share_below * c.above + share_above * c.below;
+    T l_z = (share_density - share_below) * c.above - (share_density - share_above) * c.below;
+    T by_z = g_y * y_z + g_l * l_z, by_x = by_z * c.rate;
+    g_x += by_x;
+    *g_mean = -by_x;
+    *g_log_scale = -by_z * c.z - g_l * share_density;
+    *g_logit = g_y * (share_below - share_above) +
+               g_l * (share_density - share_below - share_above + weight);
+}
+
+template <typename T, int LANES>
+FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const T *log_scales,
+                              long stride, int count, const T *g_y, const T *g_l, T *g_x,
+                              T *g_logits, T *g_means, T *g_log_scales, Kept<T, LANES> *kept) {
+    Sums<T, LANES> s;
+    body_sums<T, LANES>(x, logits, means, log_scales, stride, count, s, kept);
+    T per_below[LANES], per_above[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
+    FLOWPP_VECTOR
+    for (int i = 0; i < LANES; ++i) {
+        per_below[i] = 1 / s.below[i];
+        per_above[i] = 1 / s.above[i];
+        per_density[i] = 1 / s.density[i];
+        per_weight[i] = 1 / s.weight[i];
+        sum[i] = s.poison[i];
+    }
+    for (int k = 0; k < count; ++k) {
+        const long at = k * stride;
+        FLOWPP_VECTOR
+        for (int i = 0; i < LANES; ++i) {
+            T w;
+            Component<T> c;
+            if (kept) {
+                const Kept<T, LANES> &keep = kept[k];
+                w = keep.weight[i];
+                c = {keep.rate[i], keep.z[i], keep.small[i], keep.below[i], keep.above[i]};
+            } else {
+                w = exponential(logits[at + i] - s.shift[i]);
+                c = component(x[i], means[at + i], log_scales[at + i]);
+            }
+            component_gradient(c, w * c.below * per_below[i], w * c.above * per_above[i],
+                               w * (c.rate * c.small) * per_density[i], w * per_weight[i], g_y[i],
+                               g_l[i], sum[i], g_logits + at + i, g_means + at + i,
+                               g_log_scales + at + i);
+        }
+    }
+    for (int i = 0; i < LANES; ++i) {
+        g_x[i] = sum[i];
+        if (in_body(s, i)) continue;
+        Anchored<T> a = tail_sums(x[i], logits + i, means + i, log_scales + i, stride, count,
+                                  s.shift[i], s.weight[i]);
+        g_x[i] = s.poison[i];
+        for (int k = 0; k < count; ++k) {
+            const long at = k * stride + i;
+            T log_w = (logits[at] - s.shift[i]) - a.log_weight;
+            Component<T> c = component(x[i], means[at], log_scales[at]);
+            T r = greater(c.below, c.above);
+            T below = exponential(log_below(log_w, c.z) - a.anchor_below) * r / a.below;
+            T above = exponential(log_above(log_w, c.z) - a.anchor_above) * r / a.above;
+            T q = log_term(a, log_w, c.z, log_scales[at]);
+            T density = exponential(q - a.anchor_density) * (r * r) / a.density;
+            component_gradient(c, below, above, density, exponential(log_w), g_y[i], g_l[i],
+                               g_x[i], g_logits + at, g_means + at, g_log_scales + at);
+        }
+    }
+}
+
+// Integers in the order of the floating-point numbers, and back: its own inverse.
+FLOWPP_FUNCTION int ordinal(int bits) { return bits < 0 ? (int)(0x80000000u - (unsigned)bits) : bits; }
+FLOWPP_FUNCTION long long ordinal(long long bits) {
+    return bits < 0 ? (long long)(0x8000000000000000ull - (unsigned long long)bits) : bits;
+}
+
+// The number with as many floating-point numbers below it as above it, inside the bracket.
+template <typename T> FLOWPP_FUNCTION T middle_number(T lower, T upper) {
+    typename Number<T>::Bits a = ordinal(bits_of(lower)), b = ordinal(bits_of(upper));
+    return from_bits(ordinal((a >> 1) + (b >> 1) + (a & b & 1)));
+}
+
+template <typename T> struct Root {
+    T root, residual, width;
+    int evaluations;  // one more than the cap if it was not enough
+};
+
+// A bracket of the root, a first guess, and 0 or NaN as `poison`.
+template <typename T> struct Bracket { T lower, upper, start, poison; };
+
+// Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between.
+template <typename T>
+FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
+                                        const T *log_scales, long stride, int count) {
+    const T largest = Number<T>::largest;
+    Bracket<T> b = {largest, -largest, 0, target};
+    T top = logits[0], weight = 0;
+    for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
+    for (int k = 0; k < count; ++k) {
+        const long at = k * stride;
+        T root = means[at] + target * exponential(log_scales[at]);
+        root = lesser(greater(root, -largest), largest);
+        T w = exponential(logits[at] - top);
+        b.lower = lesser(b.lower, root);
+        b.upper = greater(b.upper, root);
+        b.start += w * root;
+        weight += w;
+        b.poison += logits[at] + means[at] + log_scales[at];
+    }
+    b.start /= weight;
+    b.poison *= 0;
+    return b;
+}
+
+// x with y(x) = target: Newton safeguarded by bisection, stopped in ulps. See flowpp/root_finding.py,
+// whose steps these are. `evaluate_at(x, y, l)` gives the function and its log-derivative.
+template <typename T, typename Evaluate>
+FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evaluate evaluate_at) {
+    const T eps = Number<T>::eps, tiny = Number<T>::tiny, infinite = 2 * Number<T>::largest;
+    Root<T> best = {b.poison, b.poison, b.poison, 0};
+    if (!is_finite(b.poison)) return best;
+    T lower = b.lower - (4 * eps * magnitude(b.lower) + tiny);
+    T upper = b.upper + (4 * eps * magnitude(b.upper) + tiny);
+    T x = lesser(greater(b.start, lower), upper);
+    T least = infinite, last_step = infinite, nudge = 1;
+    const T allowed = ulps * eps * greater(magnitude(target), T(1));
+    bool halved = false;
+    for (int n = 1; n <= cap; ++n) {
+        T y, l;
+        evaluate_at(x, y, l);
+        T r = y - target, distance = magnitude(r);
+        if (!(distance >= least)) {
+            least = distance;
+            best.root = r == r ? x : r;
+            best.residual = r;
+        }
+        if (r <= 0) lower = x;
+        if (r >= 0) upper = x;
+        best.width = upper - lower;
+        best.evaluations = n;
+        T middle = halved ? middle_number(lower, upper) : lower / 2 + upper / 2;
+        if (distance <= allowed || middle <= lower || middle >= upper || r != r) return best;
+        T step = -r * exponential(-l), shortest = nudge * (eps * magnitude(x) + tiny);
+        bool is_short = magnitude(step) <= shortest;
+        if (is_short) {
+            step = r > 0 ? -shortest : shortest;
+            nudge *= 2;
+        }
+        T next = x + step;
+        bool trusted = next > lower && next < upper &&
+                       (is_short || magnitude(step) <= last_step / 2);
+        last_step = magnitude(step);
+        halved = halved || !trusted;
+        x = trusted ? next : middle;
+    }
+    best.evaluations = cap + 1;
+    return best;
+}
+
+// The plain evaluation of one element, for find_root.
+template <typename T> struct ElementAt {
+    const T *logits, *means, *log_scales;
+    long stride;
+    int count;
+    FLOWPP_METHOD void operator()(T x, T &y, T &l) const {
+        evaluate<T, 1>(&x, logits, means, log_scales, stride, count, &y, &l);
+    }
+};
+
+// ---- CUDA kernels ---------------------------------------------------------------------------------
+
+#ifdef __CUDACC__
+#define FLOWPP_ELEMENT long n = blockIdx.x * (long)blockDim.x + threadIdx.x; if (n >= elements) return
+#define FLOWPP_KERNELS(T, NAME)                                                                      \
+    extern "C" __global__ void mixture_forward_##NAME(                                               \
+        const T *x, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
+        T *y, T *l) {                                                                                \
+        FLOWPP_ELEMENT;                                                                              \
+        const long at = n * count;                                                                   \
+        evaluate<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, y + n, l + n);     \
+    }                                                                                                \
+    extern "C" __global__ void mixture_backward_##NAME(                                              \
+        const T *x, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
+        const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means, T *g_log_scales) {              \
+        FLOWPP_ELEMENT;                                                                              \
+        const long at = n * count;                                                                   \
+        gradient<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, g_l + n,  \
+                       g_x + n, g_logits + at, g_means + at, g_log_scales + at,                      \
+                       (Kept<T, 1> *)0);                                                             \
+    }                                                                                                \
+    extern "C" __global__ void mixture_inverse_##NAME(                                               \
+        const T *y, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
+        T ulps, int cap, T *root, T *residual, T *width, long long *evaluations) {                   \
+        FLOWPP_ELEMENT;                                                                              \
+        const long at = n * count;                                                                   \
+        const ElementAt<T> element = {logits + at, means + at, log_scales + at, 1, count};           \
+        Root<T> found = find_root(                                                                   \
+            y[n], bracket_root(y[n], logits + at, means + at, log_scales + at, 1, count), ulps, cap, \
+            element);                                                                                \
+        root[n] = found.root;                                                                        \
+        residual[n] = found.residual;                                                                \
+        width[n] = found.width;                                                                      \
+        evaluations[n] = found.evaluations;                                                          \
+    }
+FLOWPP_KERNELS(float, float32)
+FLOWPP_KERNELS(double, float64)
+#endif

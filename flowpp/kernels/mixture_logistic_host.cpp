@@ -1,0 +1,246 @@
+// The kernels of mixture_logistic.cu on the host: LANES elements side by side, in several threads.
+
+#include <cmath>
+#include <memory>
+#include <thread>
+#include <vector>
+
+using std::atanh;
+using std::log;
+
+#include "mixture_logistic.cu"
+
+namespace {
+
+template <typename T> constexpr int lanes() { return 64 / sizeof(T); }
+
+// Where parameter k of element n = outer * inner_size + inner lies: base + outer * outer_stride +
+// inner * inner_stride + k * component_stride.
+struct Layout {
+    long inner_size, outer_stride, inner_stride, component_stride;
+
+    long offset(long n) const {
+        return (n / inner_size) * outer_stride + (n % inner_size) * inner_stride;
+    }
+};
+
+// Copies the parameters of up to LANES elements to buffer[k * LANES + i]; missing lanes repeat the last.
+template <typename T>
+void gather(const T *source, const Layout &layout, long begin, int present, int count, T *buffer) {
+    constexpr int L = lanes<T>();
+    const bool together = layout.inner_stride == 1 && present == L &&
+                          begin % layout.inner_size + L <= layout.inner_size;
+    if (together) {
+        const T *first = source + layout.offset(begin);
+        for (int k = 0; k < count; ++k)
+            for (int i = 0; i < L; ++i) buffer[k * L + i] = first[k * layout.component_stride + i];
+        return;
+    }
+    for (int i = 0; i < L; ++i) {
+        const T *element = source + layout.offset(begin + (i < present ? i : present - 1));
+        for (int k = 0; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
+    }
+}
+
+template <typename T>
+void scatter(const T *buffer, const Layout &layout, long begin, int present, int count, T *target) {
+    constexpr int L = lanes<T>();
+    const bool together = layout.inner_stride == 1 && present == L &&
+                          begin % layout.inner_size + L <= layout.inner_size;
+    if (together) {
+        T *first = target + layout.offset(begin);
+        for (int k = 0; k < count; ++k)
+            for (int i = 0; i < L; ++i) first[k * layout.component_stride + i] = buffer[k * L + i];
+        return;
+    }
+    for (int i = 0; i < present; ++i) {
+        T *element = target + layout.offset(begin + i);
+        for (int k = 0; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
+    }
+}
+
+template <typename T> void load(const T *source, long begin, int present, T *lane) {
+    for (int i = 0; i < lanes<T>(); ++i) lane[i] = source[begin + (i < present ? i : present - 1)];
+}
+
+// Calls work(begin, present) for every group of lanes, the groups shared out among threads.
+template <typename T, typename Work> void for_each_group(long elements, int threads, Work work) {
+    constexpr int L = lanes<T>();
+    const long groups = (elements + L - 1) / L;
+    auto run = [&](long from, long to) {
+        auto mine = work();
+        for (long g = from; g < to; ++g) {
+            const long left = elements - g * L;
+            mine(g * L, static_cast<int>(left < L ? left : L));
+        }
+    };
+    if (threads > groups) threads = static_cast<int>(groups);
+    std::vector<std::thread> others;
+    for (int t = 1; t < threads; ++t)
+        others.emplace_back(run, groups * t / threads, groups * (t + 1) / threads);
+    run(0, groups / (threads < 1 ? 1 : threads));
+    for (auto &other : others) other.join();
+}
+
+template <typename T>
+void forward(const T *x, const T *logits, const T *means, const T *log_scales, const Layout *layout,
+             long elements, int count, T *y, T *l, int threads) {
+    constexpr int L = lanes<T>();
+    for_each_group<T>(elements, threads, [&] {
+        return [&, buffer = std::vector<T>(3 * L * count)](long begin, int present) mutable {
+            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+            alignas(64) T lane[L], value[L], slope[L];
+            load(x, begin, present, lane);
+            gather(logits, layout[0], begin, present, count, a);
+            gather(means, layout[1], begin, present, count, b);
+            gather(log_scales, layout[2], begin, present, count, c);
+            evaluate<T, L>(lane, a, b, c, L, count, value, slope);
+            for (int i = 0; i < present; ++i) y[begin + i] = value[i], l[begin + i] = slope[i];
+        };
+    });
+}
+
+template <typename T>
+void backward(const T *x, const T *logits, const T *means, const T *log_scales,
+              const Layout *layout, long elements, int count, const T *g_y, const T *g_l, T *g_x,
+              T *g_logits, T *g_means, T *g_log_scales, const Layout *target, int threads) {
+    constexpr int L = lanes<T>();
+    for_each_group<T>(elements, threads, [&] {
+        return [&, buffer = std::vector<T>(6 * L * count),
+                kept = std::vector<Kept<T, L>>(count)](long begin, int present) mutable {
+            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+            T *ga = c + L * count, *gb = ga + L * count, *gc = gb + L * count;
+            alignas(64) T lane[L], by_y[L], by_l[L], by_x[L];
+            load(x, begin, present, lane);
+            load(g_y, begin, present, by_y);
+            load(g_l, begin, present, by_l);
+            gather(logits, layout[0], begin, present, count, a);
+            gather(means, layout[1], begin, present, count, b);
+            gather(log_scales, layout[2], begin, present, count, c);
+            gradient<T, L>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
+                           kept.data());
+            for (int i = 0; i < present; ++i) g_x[begin + i] = by_x[i];
+            scatter(ga, target[0], begin, present, count, g_logits);
+            scatter(gb, target[1], begin, present, count, g_means);
+            scatter(gc, target[2], begin, present, count, g_log_scales);
+        };
+    });
+}
+
+// One element prepared for many evaluations: what does not depend on x is computed once, and the
+// components lie side by side, padded with weight 0 to whole vectors.
+template <typename T> class Prepared {
+  public:
+    explicit Prepared(int count) : room((count + L - 1) / L * L), memory(6 * room) {}
+
+    void take(const T *logit, const T *mean, const T *log_scale, const Layout *layout, long n,
+              int components) {
+        count = components;
+        T *a = raw(0), *b = raw(1), *c = raw(2);
+        for (int k = 0; k < count; ++k) {
+            a[k] = logit[layout[0].offset(n) + k * layout[0].component_stride];
+            b[k] = mean[layout[1].offset(n) + k * layout[1].component_stride];
+            c[k] = log_scale[layout[2].offset(n) + k * layout[2].component_stride];
+        }
+        T top = a[0];
+        for (int k = 1; k < count; ++k) top = greater(top, a[k]);
+        shift = top;
+        FLOWPP_VECTOR
+        for (int k = 0; k < count; ++k) weight[k] = exponential(a[k] - top);
+        FLOWPP_VECTOR
+        for (int k = 0; k < count; ++k) rate[k] = exponential(-c[k]);
+        total = 0;
+        for (int k = 0; k < count; ++k) total += weight[k];
+        for (long k = count; k < room; ++k) weight[k] = rate[k] = b[k] = 0;
+    }
+
+    Bracket<T> bracket(T target) { return bracket_root(target, raw(0), raw(1), raw(2), 1, count); }
+
+    void operator()(T x, T &y, T &l) {
+        const T *mean = raw(1);
+        const T largest = Number<T>::largest;
+        T below[L] = {}, above[L] = {}, density[L] = {}, excess[L] = {};
+        for (long k = 0; k < room; k += L) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < L; ++i) {
+                const T z = lesser(greater((x - mean[k + i]) * rate[k + i], -largest), largest);
+                const T e = exponential(-magnitude(z)), r = 1 / (1 + e), er = e * r;
+                const T w = weight[k + i], low = z < 0 ? er : r, high = z < 0 ? r : er;
+                below[i] += w * low;
+                above[i] += w * high;
+                density[i] += w * (rate[k + i] * (r * er));
+                excess[i] += w * (low - high);
+            }
+        }
+        Sums<T, 1> s = {};
+        for (int i = 0; i < L; ++i) {
+            s.below[0] += below[i];
+            s.above[0] += above[i];
+            s.density[0] += density[i];
+            s.excess[0] += excess[i];
+        }
+        s.weight[0] = total;
+        if (in_body(s, 0)) {
+            body_values(s, 0, y, l);
+        } else {
+            const Anchored<T> a = tail_sums(x, raw(0), raw(1), raw(2), 1, count, shift, total);
+            tail_values(a, s.excess[0] / total, y, l);
+        }
+    }
+
+  private:
+    static constexpr int L = lanes<T>() / 2;
+    long room;
+    std::vector<T> memory;
+    T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
+    T shift = 0, total = 0;
+    int count = 0;
+
+    T *raw(int which) { return memory.data() + which * room; }
+};
+
+template <typename T>
+void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
+             long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
+             long long *evaluations, int threads) {
+    for_each_group<T>(elements, threads, [&] {
+        auto element = std::make_shared<Prepared<T>>(count);
+        return [&, element](long begin, int present) {
+            for (long n = begin; n < begin + present; ++n) {
+                element->take(logits, means, log_scales, layout, n, count);
+                const Root<T> r = find_root<T, Prepared<T> &>(y[n], element->bracket(y[n]), ulps,
+                                                              cap, *element);
+                root[n] = r.root;
+                residual[n] = r.residual;
+                width[n] = r.width;
+                evaluations[n] = r.evaluations;
+            }
+        };
+    });
+}
+
+}  // namespace
+
+#define FLOWPP_HOST(T, NAME)                                                                         \
+    extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,           \
+                                           const Layout *layout, long elements, int count, T *y,     \
+                                           T *l, int threads) {                                      \
+        forward<T>(x, a, b, c, layout, elements, count, y, l, threads);                              \
+    }                                                                                                \
+    extern "C" void mixture_backward_##NAME(                                                         \
+        const T *x, const T *a, const T *b, const T *c, const Layout *layout, long elements,         \
+        int count, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,                       \
+        const Layout *target, int threads) {                                                         \
+        backward<T>(x, a, b, c, layout, elements, count, g_y, g_l, g_x, g_a, g_b, g_c, target,       \
+                    threads);                                                                        \
+    }                                                                                                \
+    extern "C" void mixture_inverse_##NAME(const T *y, const T *a, const T *b, const T *c,           \
+                                           const Layout *layout, long elements, int count, T ulps,   \
+                                           int cap, T *root, T *residual, T *width,                  \
+                                           long long *evaluations, int threads) {                    \
+        inverse<T>(y, a, b, c, layout, elements, count, ulps, cap, root, residual, width,            \
+                   evaluations, threads);                                                            \
+    }
+
+FLOWPP_HOST(float, float32)
+FLOWPP_HOST(double, float64)
