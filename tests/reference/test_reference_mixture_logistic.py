@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpmath import mp
-from mpmath_truth import DIGITS, EPS, errors_in_u, exact, mixture_logistic
 
+from mpmath_truth import DIGITS, EPS, errors_in_u, exact, mixture_logistic
 from reference.bijectors import MixtureLogistic
 from reference.bijectors.mixture_logistic import logit_cdf
 

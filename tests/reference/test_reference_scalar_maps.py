@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mpmath import mp, mpf
+
 from mpmath_truth import (
     DIGITS,
     EPS,
@@ -16,7 +17,6 @@ from mpmath_truth import (
     logit,
     sigmoid,
 )
-
 from reference import objective
 from reference.bijectors import Affine, DataLogit, Sigmoid
 from reference.bijectors import sigmoid as sigmoid_module
