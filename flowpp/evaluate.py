@@ -1,11 +1,16 @@
-"""python -m flowpp.evaluate RUN [--importance_samples N] [--images N] [--seed N]"""
+"""python -m flowpp.evaluate RUN [--importance-samples N] [--images N]: held-out bits/dim."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -22,8 +27,13 @@ class Arguments:
     """Draws per image for the importance-weighted bound; 1 for the one-sample bound alone."""
     images: int | None = None
     """So many of the held-out images, from the first; all if not given."""
+    memory: float = 512.0
+    """Megabytes for activations; more is faster, the result is the same."""
     seed: int = 0
     device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    out: Path | None = None
+    """Where the receipt goes; RUN/evaluations/DATE.json if not given."""
 
     def __post_init__(self) -> None:
         """Refuse counts below one."""
@@ -36,7 +46,7 @@ class Arguments:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print held-out bits per dimension of a trained model, with its averaged weights."""
+    """Print held-out bits per dimension of a trained model, and leave a receipt."""
     with mistakes_in_one_line():
         arguments = parse(
             Arguments,
@@ -44,20 +54,77 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.evaluate",
             description="Held-out bits/dim of a trained model, with its averaged weights.",
         )
-        from flowpp import baselines, evaluation, runs  # after parsing: torch takes seconds
-        from flowpp.training import seeded
+        import torch  # after parsing: it takes seconds
 
-        _, images, model = runs.Run.open(arguments.run).load(arguments.device)
-    test = images.test[: arguments.images]
-    print(f"held-out bits/dim on {images.name}, {len(test)} images")
-    estimate = evaluation.one_sample_bound(model, test, seeded(arguments.seed))
-    print(f"  one-sample bound             {estimate}")
-    if arguments.importance_samples > 1:
-        samples = arguments.importance_samples
-        estimate = evaluation.importance_bound(model, test, samples, seeded(arguments.seed))
-        print(f"  {samples:>5} importance samples     {estimate}")
-    print(f"  independent pixels           {baselines.histogram_code(images):.4f} (all held-out)")
-    print(f"  uniform                      {baselines.uniform_code(images):.4f}")
+        from flowpp import baselines, importance, runs
+        from flowpp.files import write_json
+        from flowpp.receipt import receipt
+
+        run = runs.Run.open(arguments.run)
+        _, images, model = run.load(arguments.device)
+        _check_data(run.path, images.sha256, images.name)
+        count = _count(arguments.images, len(images.test), images.name)
+        model = model.to(getattr(torch, arguments.dtype))
+        batch = importance.batch_for(model, images.shape, arguments.memory)
+    test = images.test[:count]
+    print(f"held-out bits/dim on {images.name}, {count} images")
+    begin = time.monotonic()
+    with _progress(count * arguments.importance_samples) as advance:
+        bounds = importance.importance_bounds(
+            model, test, arguments.importance_samples, seed=arguments.seed, batch=batch,
+            progress=advance,
+        )  # fmt: skip
+    for samples, estimate in bounds.items():
+        what = "one-sample bound" if samples == 1 else f"{samples} importance samples"
+        print(f"  {what:<26} {estimate}")
+    print(f"  {'independent pixels':<26} {baselines.histogram_code(images):.4f} (all held-out)")
+    print(f"  {'uniform':<26} {baselines.uniform_code(images):.4f}")
+    written = receipt(
+        images=images, count=count, bounds=bounds, checkpoint=run.checkpoint(),
+        dtype=getattr(torch, arguments.dtype), device=torch.device(arguments.device),
+        seed=arguments.seed, batch=batch, seconds=time.monotonic() - begin,
+    )  # fmt: skip
+    out = arguments.out or run.path / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}.json"
+    with mistakes_in_one_line():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, written)
+    print(f"receipt   {out}")
+
+
+def _check_data(run: Path, found: str, name: str) -> None:
+    """The images must be those that the run held out, or the figure would mean something else."""
+    file = run / "environment.json"
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from error
+    if recorded != found:
+        raise ValueError(
+            f"the run was trained on data with hash {recorded[:12]}..., "
+            f"but {name} now has {found[:12]}..."
+        )
+
+
+def _count(wanted: int | None, there: int, name: str) -> int:
+    if wanted is not None and wanted > there:
+        raise ValueError(
+            f"images must be at most {there}, as many as {name} holds out, got {wanted}"
+        )
+    return wanted or there
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluations", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowpp.model import FlowPlusPlus
-from flowpp.objective import bits_per_dim, importance_weighted_bound
+from flowpp.objective import bits_per_dim
 
 BATCH = 128
 
@@ -45,34 +45,6 @@ def one_sample_bound(
         log_weights(model, batch, generator)
         for batch in np.split(images, range(BATCH, len(images), BATCH))
     ]
-    return Estimate.of(bits_per_dim(torch.cat(bounds), images[0].size))
-
-
-@torch.no_grad()
-def importance_bound(
-    model: FlowPlusPlus, images: np.ndarray, samples: int, generator: torch.Generator
-) -> Estimate:
-    """-log( mean over samples of p(x+u) / q(u|x) ) / (D ln 2), the importance-weighted bound.
-
-    In bits per dimension; falls towards -log2 P(x) / D as the number of samples grows.
-    The same images are evaluated `samples` times, in chunks of at most BATCH; the memory needed
-    beyond a chunk is one number per image and sample.
-
-    Raises:
-        ValueError: `samples` is below 1.
-    """
-    if samples < 1:
-        raise ValueError(f"importance_bound needs at least 1 sample, got {samples}")
-    model.eval()
-    bounds = []
-    images_per_chunk = max(1, BATCH // samples)
-    for batch in np.split(images, range(images_per_chunk, len(images), images_per_chunk)):
-        drawn = []
-        repeats = BATCH // len(batch)
-        for begin in range(0, samples, repeats):
-            tiled = np.tile(batch, (min(repeats, samples - begin), 1, 1, 1))
-            drawn.append(log_weights(model, tiled, generator).reshape(-1, len(batch)))
-        bounds.append(importance_weighted_bound(torch.cat(drawn)))
     return Estimate.of(bits_per_dim(torch.cat(bounds), images[0].size))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from flowpp import baselines, data, environment, evaluation, sampling
+from flowpp import baselines, data, environment, evaluation, importance, sampling
 from flowpp.checkpoint import Checkpoint
 from flowpp.config import Config
 from flowpp.ema import EMA
@@ -178,7 +178,7 @@ def train(
 
     run.save(Checkpoint(settings.steps, model.state_dict(), ema.state_dict()))
     with ema.applied():
-        final = evaluation.one_sample_bound(model, images.test, seeded(settings.seed))
+        final = importance.importance_bounds(model, images.test, 1, seed=settings.seed)[1]
         drawn = sampling.sample(
             model, images.shape, settings.sample_count, seeded(settings.seed)
         )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flowpp import data, evaluate, evaluation, sample, sampling, train
+from flowpp import data, evaluate, sample, sampling, train
 from flowpp.runs import Run
 from flowpp.training import NonFiniteError, seeded, shuffled_batches
 from flowpp.training import train as run_training
@@ -56,7 +56,7 @@ def test_evaluation_repeats_the_number_of_the_run(tiny_run, capsys):
     out, result = tiny_run
     evaluate.main([str(out)])
     text = capsys.readouterr().out
-    assert f"one-sample bound             {result.bits_per_dim:.4f}" in text
+    assert f"one-sample bound           {result.bits_per_dim:.4f}" in text
     assert "297 images" in text
 
 
@@ -65,29 +65,6 @@ def test_importance_samples_tighten_the_bound(tiny_run, capsys):
     lines = capsys.readouterr().out.splitlines()
     one, five = (float(line.split("+-")[0].split()[-1]) for line in lines[1:3])
     assert five < one
-
-
-def test_chunks_do_not_change_the_importance_bound(tiny_run, monkeypatch):
-    """With noise that does not depend on the order of drawing, chunking must not show."""
-    _, images, model = Run.open(tiny_run[0]).load()
-    monkeypatch.setattr(
-        model.dequantizer, "draw_noise",
-        lambda shape, **_: torch.zeros(shape),
-    )
-    test = images.test[:7]
-    reference = evaluation.one_sample_bound(model, test, seeded(0))
-    for batch in (1, 2, 3, 100):
-        monkeypatch.setattr(evaluation, "BATCH", batch)
-        for samples in (1, 2, 5):
-            estimate = evaluation.importance_bound(model, test, samples, seeded(0))
-            assert estimate.mean == pytest.approx(reference.mean, rel=1e-6)
-            assert estimate.count == 7
-
-
-def test_importance_bound_needs_a_sample(tiny_run):
-    _, images, model = Run.open(tiny_run[0]).load()
-    with pytest.raises(ValueError, match="at least 1 sample, got 0"):
-        evaluation.importance_bound(model, images.test, 0, seeded(0))
 
 
 def test_sample_writes_a_grid(tiny_run, tmp_path, capsys):

@@ -1,0 +1,80 @@
+"""A receipt for a number: all that it depends on, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowpp import environment
+from flowpp.checkpoint import Checkpoint
+from flowpp.data import ImageSet
+from flowpp.evaluation import Estimate
+
+
+def receipt(
+    *,
+    images: ImageSet,
+    count: int,
+    bounds: Mapping[int, Estimate],
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    batch: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """Plain values.
+
+    Args:
+        images: the data set.
+        count: the first so many held-out images were evaluated.
+        bounds: number of importance samples to bits per dimension.
+        checkpoint: whose averaged weights were used.
+        dtype: computed in.
+        device: computed on.
+        seed: of the noise.
+        batch: rows evaluated at once.
+        seconds: wall time.
+    """
+    return {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "unit": "bits per dimension, an upper bound on -log2 P(x) / D",
+        "bounds": [
+            {"importance_samples": samples, **asdict(estimate)}
+            for samples, estimate in bounds.items()
+        ],
+        "data": {
+            "name": images.name,
+            "sha256": images.sha256,
+            "levels": images.levels,
+            "shape": list(images.shape),
+            "held_out_images": len(images.test),
+            "evaluated": f"the first {count} held-out images",
+            "count": count,
+        },
+        "weights": {
+            "step": checkpoint.step,
+            "which": "moving average" if checkpoint.ema else "raw",
+            "sha256": weights_hash({**checkpoint.weights, **checkpoint.ema}),
+        },
+        "dtype": str(dtype).removeprefix("torch."),
+        "batch": batch,
+        "seconds": round(seconds, 1),
+        "environment": environment.describe(device, seed, images),
+    }
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
