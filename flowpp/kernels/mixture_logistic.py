@@ -50,6 +50,7 @@ def logit_cdf(
     Raises:
         ValueError: parameters that do not broadcast to S + (K,).
     """
+    x, logits, means, log_scales = _one_dtype(x, logits, means, log_scales)
     return _LogitCdf.apply(x, *_broadcast(x, logits, means, log_scales))
 
 
@@ -62,7 +63,16 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
     Raises:
         RuntimeError: an element did not converge; never a wrong number.
     """
+    y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     return _InverseLogitCdf.apply(y, *_broadcast(y, logits, means, log_scales))
+
+
+def _one_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The widest of the dtypes, float32 at least: half precisions stop before the mixture."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _broadcast(x: Tensor, *parameters: Tensor) -> Parameters:
@@ -232,6 +242,7 @@ def solve_with_certificate(
     Raises:
         RuntimeError: the cap was reached; never a wrong number.
     """
+    y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     parameters = _broadcast(y, logits, means, log_scales)
     if backend_for(y) != "torch":
         result = Root(*mixture_inverse(y, *parameters, ulps, max_evaluations))
@@ -265,6 +276,7 @@ def bisect(
         tolerance: it stops when the widest bracket is at most this wide.
         max_iterations: or after so many halvings, whatever the width.
     """
+    y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     parameters = _broadcast(y, logits, means, log_scales)
     flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)

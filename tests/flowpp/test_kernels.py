@@ -189,3 +189,26 @@ def test_the_cuda_kernels_compute_what_the_host_does(dtype):
         wanted = getattr(host, name)(*given, *extra)[0]
         got = getattr(cuda, name)(*on_device, *extra)[0].cpu()
         assert ((got - wanted).abs() <= 100 * torch.finfo(dtype).eps * (1 + wanted.abs())).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precisions_stop_before_the_mixture(half, backend):
+    x, *parameters = arguments((2, 3, 4, 4), 5, torch.float32)
+    rounded = [p.to(half) for p in parameters]
+    with use_backend(backend):
+        y, slope = logit_cdf(x, *rounded)
+        wanted = logit_cdf(x, *(p.float() for p in rounded))
+        assert inverse_logit_cdf(y, *rounded).dtype == torch.float32
+    assert y.dtype == slope.dtype == torch.float32
+    assert torch.equal(y, wanted[0])
+    assert torch.equal(slope, wanted[1])
+
+
+@needs_compiler
+def test_torch_compile_sees_the_operator_whole():
+    given = arguments((2, 3, 4, 4), 5, torch.float32)
+    compiled = torch.compile(mixture_forward, fullgraph=True, backend="eager")
+    for wanted, got in zip(mixture_forward(*given), compiled(*given), strict=True):
+        assert torch.equal(wanted, got)
