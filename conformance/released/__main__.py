@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .cdf import prove_cdf
 from .compare import Row
 from .proof import prove
 from .table import show
@@ -25,6 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         files = [_read(path) for path in options.vectors]
         for file in files:
+            if file.is_cdf:
+                rows = prove_cdf(file)
+                show(file, None, rows)
+                failed += [row for row in rows if not row.holds]
+                continue
             others = [other for other in files if other is not file] or []
             topology, rows = prove(file, others + _siblings(file))
             show(file, topology, rows, every=options.all)

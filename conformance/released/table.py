@@ -12,13 +12,11 @@ CHAIN = re.compile(r"(d?trace)/(\d+)")
 COLUMNS = (("flowpp", "f32"), ("flowpp", "f64"), ("reference", "f64"))
 
 
-def show(vectors: Vectors, topology: Topology, rows: list[Row], *, every: bool = False) -> None:
+def show(
+    vectors: Vectors, topology: Topology | None, rows: list[Row], *, every: bool = False
+) -> None:
     """Print what was compared; a chain's elements share a line unless `every`, or one differs."""
-    channels, height, width = topology.image_shape
-    print(
-        f"\n{vectors.path.name}: {height}x{width}x{channels}, {topology.levels} levels, "
-        f"{topology.settings['flow']['layout']}"
-    )
+    print(f"\n{vectors.path.name}: {_described(topology)}")
     print(
         f"{'quantity':<42}{'flowpp f32':>12}{'flowpp f64':>12}{'reference':>12}"
         f"{'allowed f32':>13}{'f64':>9}"
@@ -33,6 +31,14 @@ def show(vectors: Vectors, topology: Topology, rows: list[Row], *, every: bool =
     for name, cells in by_name.items():
         print(_line(name, cells))
     print(_verdict(rows))
+
+
+def _described(topology: Topology | None) -> str:
+    if topology is None:
+        return "mixtures by themselves"
+    channels, height, width = topology.image_shape
+    layout = topology.settings["flow"]["layout"]
+    return f"{height}x{width}x{channels}, {topology.levels} levels, {layout}"
 
 
 def _chain_of(name: str) -> str:

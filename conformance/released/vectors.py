@@ -24,6 +24,7 @@ class Vectors:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.meta: dict[str, Any] = {}
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 self.arrays = {name: file[name] for name in file.files}
@@ -32,12 +33,20 @@ class Vectors:
         except Exception as error:  # zipfile and zlib have errors of their own
             raise ValueError(f"{path} is damaged: {error}") from error
         missing = [name for name in ("meta", "x") if name not in self.arrays]
-        if missing or not ({"eps", "u"} & set(self.arrays)):
+        model = not missing and bool({"eps", "u"} & set(self.arrays))
+        if not (model or self.is_cdf):
             raise ValueError(
-                f"{path} needs the arrays meta, x and eps (or u), "
+                f"{path} needs the arrays meta, x and eps (or u), or groups with f64/logcdf, "
                 f"got {sorted(self.arrays)[:8]} ..."
             )
-        self.meta: dict[str, Any] = json.loads(str(self.arrays["meta"]))
+        if self.is_cdf:
+            return
+        self.meta = json.loads(str(self.arrays["meta"]))
+
+    @property
+    def is_cdf(self) -> bool:
+        """Whether the file holds groups of mixtures instead of a model."""
+        return any(name.endswith("/f64/logcdf") for name in self.arrays)
 
     @property
     def is_initialization(self) -> bool:

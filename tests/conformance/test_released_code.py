@@ -19,7 +19,9 @@ BESIDE = Path(__file__).resolve().parents[3] / "shared" / "golden"
 CASE = COMMITTED / "case1_cifar_8x8.npz"
 
 
-@pytest.mark.parametrize("name", ["case1_cifar_8x8.npz", "case1_cifar_8x8_init.npz"])
+@pytest.mark.parametrize(
+    "name", ["case1_cifar_8x8.npz", "case1_cifar_8x8_init.npz", "case5_cdf.npz"]
+)
 def test_committed_vectors_hold(name, capsys):
     assert main([str(COMMITTED / name)]) == 0
     assert "everything holds" in capsys.readouterr().out
@@ -28,7 +30,7 @@ def test_committed_vectors_hold(name, capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(not BESIDE.is_dir(), reason="the full vectors are not beside this checkout")
 def test_all_vectors_hold():
-    files = [str(p) for p in sorted(BESIDE.glob("case[1-4]*.npz"))]
+    files = [str(p) for p in sorted(BESIDE.glob("*.npz"))]
     assert files
     assert main(files) == 0
 
