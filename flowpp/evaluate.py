@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -36,13 +38,17 @@ class Arguments:
     """Where the receipt goes; RUN/evaluations/DATE.json if not given."""
 
     def __post_init__(self) -> None:
-        """Refuse counts below one."""
+        """Refuse counts below one, and what is no memory or no seed."""
         if self.importance_samples < 1:
             raise ValueError(
                 f"importance_samples must be at least 1, got {self.importance_samples}"
             )
         if self.images is not None and self.images < 1:
             raise ValueError(f"images must be at least 1, got {self.images}")
+        if not 0 < self.memory < math.inf:
+            raise ValueError(f"memory needs a positive number of megabytes, got {self.memory}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,10 +68,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         run = runs.Run.open(arguments.run)
         _, images, model = run.load(arguments.device)
+        # Read once and kept: a run still in training writes newer ones while this computes.
+        checkpoint = run.checkpoint()
+        checkpoint.restore(model, average=True)
         _check_data(run.path, images.sha256, images.name)
         count = _count(arguments.images, len(images.test), images.name)
         model = model.to(getattr(torch, arguments.dtype))
         batch = importance.batch_for(model, images.shape, arguments.memory)
+        out = _new_file(
+            arguments.out or run.path / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}.json"
+        )
     test = images.test[:count]
     print(f"held-out bits/dim on {images.name}, {count} images")
     begin = time.monotonic()
@@ -74,19 +86,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             model, test, arguments.importance_samples, seed=arguments.seed, batch=batch,
             progress=advance,
         )  # fmt: skip
+    seconds = time.monotonic() - begin
     for samples, estimate in bounds.items():
         what = "one-sample bound" if samples == 1 else f"{samples} importance samples"
         print(f"  {what:<26} {estimate}")
     print(f"  {'independent pixels':<26} {baselines.histogram_code(images):.4f} (all held-out)")
     print(f"  {'uniform':<26} {baselines.uniform_code(images):.4f}")
     written = receipt(
-        images=images, count=count, bounds=bounds, checkpoint=run.checkpoint(),
+        images=images, count=count, bounds=bounds, checkpoint=checkpoint,
         dtype=getattr(torch, arguments.dtype), device=torch.device(arguments.device),
-        seed=arguments.seed, batch=batch, seconds=time.monotonic() - begin,
+        seed=arguments.seed, batch=batch, memory=arguments.memory, seconds=seconds,
     )  # fmt: skip
-    out = arguments.out or run.path / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}.json"
     with mistakes_in_one_line():
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, written)
     print(f"receipt   {out}")
 
@@ -103,6 +114,16 @@ def _check_data(run: Path, found: str, name: str) -> None:
             f"the run was trained on data with hash {recorded[:12]}..., "
             f"but {name} now has {found[:12]}..."
         )
+
+
+def _new_file(path: Path) -> Path:
+    """Make its folder now: a place that cannot be written to should not show after hours."""
+    if path.is_dir():
+        raise ValueError(f"out must be a file, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"the receipt cannot be written to {path.parent}")
+    return path
 
 
 def _count(wanted: int | None, there: int, name: str) -> int:

@@ -80,7 +80,7 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     """How many rows fit into so much memory, at least 1.
 
     One image is sent through; without gradients a layer's input and output are alive at the same
-    time, with a few copies of them inside the layer. Four times the largest such pair is a row.
+    time, with a few copies of them inside the layer. Six times the largest such pair is a row.
 
     Args:
         model: the model.
@@ -105,7 +105,7 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     finally:
         for handle in handles:
             handle.remove()
-    return max(1, int(megabytes * 2**20 / (4 * max(largest, 1))))
+    return max(1, int(min(megabytes, 1e6) * 2**20 / (6 * max(largest, 1))))
 
 
 def _batches(images: int, draws: range, batch: int) -> Iterator[list[tuple[int, int]]]:

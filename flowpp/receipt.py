@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -27,6 +28,7 @@ def receipt(
     device: torch.device,
     seed: int,
     batch: int,
+    memory: float,
     seconds: float,
 ) -> dict[str, Any]:
     """Plain values.
@@ -40,15 +42,14 @@ def receipt(
         device: computed on.
         seed: of the noise.
         batch: rows evaluated at once.
+        memory: megabytes for activations, from which `batch` was chosen.
         seconds: wall time.
     """
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
         "unit": "bits per dimension, an upper bound on -log2 P(x) / D",
-        "bounds": [
-            {"importance_samples": samples, **asdict(estimate)}
-            for samples, estimate in bounds.items()
-        ],
+        "importance_samples": max(bounds),
+        "bounds": [_bound(samples, estimate) for samples, estimate in bounds.items()],
         "data": {
             "name": images.name,
             "sha256": images.sha256,
@@ -65,16 +66,24 @@ def receipt(
         },
         "dtype": str(dtype).removeprefix("torch."),
         "batch": batch,
+        "memory_megabytes": memory,
         "seconds": round(seconds, 1),
         "environment": environment.describe(device, seed, images),
     }
+
+
+def _bound(samples: int, estimate: Estimate) -> dict[str, Any]:
+    """One line of the table; null for what is no number, as JSON has no NaN and no infinity."""
+    values = {"importance_samples": samples, **asdict(estimate)}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        digest.update(tensor.numpy().tobytes())
+        # As bytes: NumPy has no bfloat16.
+        digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,0 +1,301 @@
+"""flowpp's models, as the audit needs them: its only file that knows flowpp and torch.
+
+Arrays in and arrays out. A model's mixtures can be replaced by those of any adapter, so that what
+a formula costs is seen on real images, with the networks of a trained model around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowpp import presets, training
+from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
+from flowpp.elementwise import MixtureLogisticFamily
+from flowpp.initialization import initialize
+from flowpp.kernels.backend import backend_for
+from flowpp.kernels.mixture_logistic import solve_with_certificate
+from flowpp.model import FlowPlusPlus, build_model
+from flowpp.objective import bits_per_dim
+from flowpp.runs import Run
+
+from ..flowpp_adapter import TORCH_DTYPES
+
+Build = Callable[..., Any]
+"""(logits, means, log_scales) -> an object with forward and inverse, in NumPy."""
+
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def environment() -> dict[str, Any]:
+    """What of torch a number depends on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "flowpp_backend": backend_for(torch.zeros(1)),
+        "cuda": torch.version.cuda if cuda else None,
+        "cuda_device": torch.cuda.get_device_name() if cuda else None,
+    }
+
+
+def one_thread() -> None:
+    """Small arrays: more threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+def newton(
+    targets: np.ndarray, *parameters: np.ndarray, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """flowpp's roots of logit F(x) = target, and how often it evaluated F for each."""
+    arguments = (torch.from_numpy(a).to(TORCH_DTYPES[dtype]) for a in (targets, *parameters))
+    found = solve_with_certificate(*arguments)
+    return found.root.numpy(), found.evaluations.numpy()
+
+
+def train_small(folder: Path, steps: int, seed: int) -> Path:
+    """The preset `digits` with fewer filters and steps: a run directory, in some seconds."""
+    preset = presets.get("digits")
+    flow = replace(preset.model.flow, filters=16)
+    dequantizer = replace(preset.model.dequantizer, filters=16)
+    settings = replace(
+        preset.training, steps=steps, decay_from=0.5, warmup_steps=min(50, steps // 2),
+        ema_decay=0.95, evaluate_every=steps, evaluation_images=32, sample_count=4, seed=seed,
+    )  # fmt: skip
+    model = replace(preset.model, flow=flow, dequantizer=dequantizer)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        training.train(replace(preset, model=model, training=settings), folder / "run")
+    return folder / "run"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and held-out images of its data set.
+
+    Attributes:
+        name: preset and step, for titles.
+        flowpp: the model with averaged weights, float64.
+        untrained: the same settings, initialized from data, float64.
+        images, noise: integer images, and noise for the dequantizer, `(N, C, H, W)`.
+        seed: of `noise` and of prior samples.
+    """
+
+    name: str
+    flowpp: FlowPlusPlus
+    untrained: FlowPlusPlus
+    images: np.ndarray
+    noise: Tensor
+    seed: int
+
+    @classmethod
+    def open(cls, path: Path, images: int, seed: int) -> Model:
+        """From a run directory.
+
+        Raises:
+            FileNotFoundError, ValueError: it is none, or is damaged; one line that says so.
+        """
+        run = Run.open(path)
+        config, data, model = run.load("cpu")
+        model = model.double()
+        generator = torch.Generator().manual_seed(seed)
+        untrained = build_model(config.model, data.shape, data.levels, generator).double()
+
+        def noise(count: int) -> Tensor:
+            return model.dequantizer.draw_noise(
+                (count, *data.shape), dtype=torch.float64, generator=generator
+            )
+
+        first = torch.from_numpy(data.train[:128]).double()
+        initialize(untrained, first, noise(len(first)))
+        test = data.test[:images]
+        name = f"{config.preset}, step {run.checkpoint().step}"
+        return cls(name, model, untrained.eval(), test, noise(len(test)), seed)
+
+    @property
+    def dims(self) -> int:
+        """Numbers in an image."""
+        return int(self.images[0].size)
+
+    @torch.no_grad()
+    def bits_per_dim(
+        self,
+        dtype: str,
+        build: Build | None = None,
+        *,
+        trained: bool = True,
+        tf32: bool = False,
+    ) -> np.ndarray:
+        """One-sample bound of each image, `(N,)`, in one dtype; half ones by autocast.
+
+        Args:
+            dtype: float64, float32, or bfloat16 and float16, which autocast applies to networks.
+            build: replaces the mixtures; None for flowpp's own.
+            trained: or as initialized from data.
+            tf32: on the GPU, with TF32 products.
+        """
+        half = HALVES.get(dtype)
+        device = "cuda" if tf32 else "cpu"
+        chosen = self.flowpp if trained else self.untrained
+        model = _with_mixtures(chosen, "float32" if half else dtype, build).to(device)
+        noise = self.noise.to(next(model.parameters()))
+        x = torch.from_numpy(self.images).to(noise)
+        with (
+            torch.autocast(device, half) if half else contextlib.nullcontext(),
+            _tf32() if tf32 else contextlib.nullcontext(),
+        ):
+            total = model.elbo(x, noise).total
+        return bits_per_dim(total.double(), self.dims).cpu().numpy()
+
+    @torch.no_grad()
+    def mixture_outputs(self, *, trained: bool = True) -> np.ndarray:
+        """|logit F(x)| of every scalar that passes a mixture on its way from an image, float64."""
+        seen: list[np.ndarray] = []
+
+        def build(*parameters: np.ndarray) -> _Watched:
+            return _Watched(parameters, seen)
+
+        self.bits_per_dim("float64", build, trained=trained)
+        return np.concatenate(seen)
+
+    @torch.no_grad()
+    def trace(
+        self, dtype: str, build: Build | None = None, *, trained: bool = True
+    ) -> dict[str, Any]:
+        """Round trips: of the whole flow and of each layer at what really reaches it.
+
+        Returns:
+            "data" and "prior", each with "total" and "layers": (name, errors) with errors an array
+            of |there and back - start|. Data starts from images, prior from N(0, 1).
+        """
+        model = _with_mixtures(self.flowpp if trained else self.untrained, dtype, build)
+        layers = list(_layers(model.flow))
+        noise = self.noise.to(next(model.parameters()).dtype)
+        x = torch.from_numpy(self.images).to(noise)
+        start = x + model.dequantizer.sample(x, noise)[0]
+        inputs = [start]
+        for layer in layers:
+            inputs.append(layer.forward(inputs[-1])[0])
+        z = torch.randn(
+            inputs[-1].shape,
+            dtype=torch.float64,
+            generator=torch.Generator().manual_seed(self.seed),
+        ).to(noise)
+        outputs = [z]
+        for layer in reversed(layers):
+            outputs.append(layer.inverse(outputs[-1])[0])
+        data_end, prior_end = inputs[-1], outputs[-1]
+        for layer in layers:
+            prior_end = layer.forward(prior_end)[0]
+        for layer in reversed(layers):
+            data_end = layer.inverse(data_end)[0]
+        names = [f"{i} {_name(layer)}" for i, layer in enumerate(layers, start=1)]
+        data_layers = [
+            _distance(layer.inverse(after)[0], before)
+            for layer, before, after in zip(layers, inputs[:-1], inputs[1:], strict=True)
+        ]
+        outputs.reverse()
+        prior_layers = [
+            _distance(layer.forward(before)[0], after)
+            for layer, before, after in zip(layers, outputs[:-1], outputs[1:], strict=True)
+        ]
+        return {
+            "data": {
+                "total": _distance(data_end, start),
+                "layers": list(zip(names, data_layers, strict=True)),
+            },
+            "prior": {
+                "total": _distance(prior_end, z),
+                "layers": list(zip(names, prior_layers, strict=True)),
+            },
+        }
+
+
+def _layers(flow: Any) -> Iterator[Any]:
+    for bijector in flow.bijectors if isinstance(flow, Chain) else [flow]:
+        if isinstance(bijector, Chain):
+            yield from _layers(bijector)
+        else:
+            yield bijector
+
+
+def _name(layer: Any) -> str:
+    inner = getattr(layer, "bijector", None)
+    return f"{type(layer).__name__}({type(inner).__name__})" if inner else type(layer).__name__
+
+
+def _distance(one: Tensor, other: Tensor) -> np.ndarray:
+    return (one.double() - other.double()).abs().flatten().numpy()
+
+
+def _with_mixtures(model: FlowPlusPlus, dtype: str, build: Build | None) -> FlowPlusPlus:
+    model = copy.deepcopy(model).to(TORCH_DTYPES[dtype]).eval()
+    if build is not None:
+        for module in list(model.modules()):
+            if isinstance(module, Coupling) and isinstance(module.family, MixtureLogisticFamily):
+                module.family = _Family(module.family, build)
+    return model
+
+
+class _Family(nn.Module):
+    """A mixture family whose members compute by someone else's arithmetic."""
+
+    def __init__(self, family: MixtureLogisticFamily, build: Build) -> None:
+        super().__init__()
+        self.family, self.build = family, build
+        self.parameters_per_scalar = family.parameters_per_scalar
+
+    def forward(self, parameters: Tensor) -> Chain:
+        mixture, affine = self.family(parameters).bijectors
+        fields = (mixture.logits, mixture.means, mixture.log_scales)
+        return Chain([_Stranger(self.build(*(f.numpy() for f in fields))), affine])
+
+
+class _Stranger(Bijector):
+    """A NumPy mixture as one of flowpp's bijectors."""
+
+    def __init__(self, built: Any) -> None:
+        super().__init__()
+        self.built = built
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, log_det = self.built.forward(x.numpy())
+        return torch.as_tensor(y).to(x), torch.as_tensor(log_det).to(x)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.built.inverse(y.numpy())
+        return torch.as_tensor(x).to(y), torch.as_tensor(log_det).to(y)
+
+
+class _Watched:
+    """flowpp's mixture, its outputs noted."""
+
+    def __init__(self, parameters: tuple[np.ndarray, ...], seen: list[np.ndarray]) -> None:
+        self._mixture = MixtureLogistic(*(torch.from_numpy(p) for p in parameters))
+        self._seen = seen
+
+    def forward(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        y, log_det = self._mixture.forward(torch.from_numpy(x))
+        self._seen.append(y.abs().flatten().numpy())
+        return y, log_det
+
+
+@contextlib.contextmanager
+def _tf32() -> Iterator[None]:
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [s.fp32_precision for s in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "tf32"
+        yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision

@@ -1,0 +1,31 @@
+"""There and back through a model, and through each of its layers alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+UNITS = {"data": "grey levels", "prior": "units of z"}
+
+
+def summary(trace: dict[str, Any]) -> dict[str, Any]:
+    """Medians and maxima of `Model.trace`."""
+    return {
+        start: {
+            "total": numbers(found["total"]),
+            "layers": [{"layer": name} | numbers(errors) for name, errors in found["layers"]],
+        }
+        for start, found in trace.items()
+    }
+
+
+def numbers(errors: np.ndarray) -> dict[str, float]:
+    """Of |there and back - start|; an element that is not finite is infinitely wrong."""
+    errors = np.where(np.isfinite(errors), errors, np.inf)
+    return {
+        "median": float(np.median(errors)),
+        "p99": float(np.quantile(errors, 0.99, method="higher")),
+        "max": float(errors.max()),
+        "non_finite_percent": 100 * float(np.mean(~np.isfinite(errors))),
+    }

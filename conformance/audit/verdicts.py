@@ -1,0 +1,203 @@
+"""From numbers to plain words: what holds, what fails, and whether the audit can see.
+
+The bounds are those that logit-space arithmetic reaches; nothing here is adapted to a subject.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .measure import Measured
+from .specimens import SPECIMENS
+
+VALUE_ULPS = 3.0
+LOG_DERIVATIVE_ULPS = 16.0
+GRADIENT_ULPS = 16.0
+EVALUATIONS = {"float32": 40, "float64": 65}
+MEAN_EVALUATIONS = 10.0
+MEDIAN_ROUND_TRIP = {"float32": 1e-5, "float64": 1e-12}
+BITS = {"float32": 1e-5, "float64": 1e-12}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One statement about one subject.
+
+    Attributes:
+        who: the subject.
+        finding: what it is about: "value", "inverse", ...
+        status: "good", "bad", or "note", which decides nothing.
+        text: the statement, with its numbers.
+    """
+
+    who: str
+    finding: str
+    status: str
+    text: str
+
+
+def of_subject(found: Measured) -> list[Verdict]:
+    """What can be said without a model."""
+    who = str(found.subject)
+
+    def verdict(finding: str, good: bool | None, text: str) -> Verdict:  # noqa: FBT001
+        status = "note" if good is None else ("good" if good else "bad")
+        return Verdict(who, finding, status, text)
+
+    if found.broken:
+        return [verdict("answers", False, f"it raised {found.broken}")]  # noqa: FBT003
+    random = {name: s and s["all"] for name, s in found.numbers["accuracy"]["random"].items()}
+    extremes = {name: s and s["all"] for name, s in found.numbers["accuracy"]["extremes"].items()}
+    results = [
+        verdict(
+            "value", random["y"]["max"] <= VALUE_ULPS,
+            f"y is off by at most {number(random['y']['max'])} u (allowed {VALUE_ULPS:g} u) on "
+            f"{random['y']['count']} random mixtures",
+        ),
+        verdict(
+            "log-derivative", random["l"]["max"] <= LOG_DERIVATIVE_ULPS,
+            f"log dy/dx is off by at most {number(random['l']['max'])} u "
+            f"(allowed {LOG_DERIVATIVE_ULPS:g} u)",
+        ),
+    ]  # fmt: skip
+    results += [_non_finite(found, verdict), _gradient(random, verdict), _dead(found, verdict)]
+    results += _extremes(extremes, verdict)
+    results += _inverse(found.numbers["inverse"], verdict)
+    return results
+
+
+def _non_finite(found: Measured, verdict: Any) -> Verdict:
+    share = max(
+        s["all"]["non_finite_percent"]
+        for sets in found.numbers["accuracy"].values()
+        for s in sets.values()
+        if s
+    )
+    text = "every answer is finite where the truth is"
+    return verdict(
+        "non-finite", share == 0, text if share == 0 else f"up to {share:.1f} % are not finite"
+    )
+
+
+def _gradient(random: dict[str, Any], verdict: Any) -> Verdict:
+    names = {"y_x": "of y by x", "l_x": "of log dy/dx by x", "parameters": "of y by parameters"}
+    given = {text: random[name]["max"] for name, text in names.items() if random[name]}
+    if not given:
+        return verdict("gradient", None, "gradients were not audited: its adapter has no vjp")
+    worst = max(given, key=lambda name: given[name])
+    return verdict(
+        "gradient",
+        given[worst] <= GRADIENT_ULPS,
+        f"gradients are off by at most {number(given[worst])} u (allowed {GRADIENT_ULPS:g} u), "
+        f"worst {worst}",
+    )
+
+
+def _dead(found: Measured, verdict: Any) -> Verdict:
+    dead = {side: x for side, x in found.numbers["dead_from_x"].items() if x is not None}
+    if not dead:
+        return verdict("dead zone", True, "y moves wherever it should, out to |x| = 10 000")
+    where = " and ".join(
+        f"{side} of {'-' if side == 'left' else ''}{x:.3g}" for side, x in dead.items()
+    )
+    return verdict("dead zone", False, f"y stands still, or has no gradient, {where}")
+
+
+def _extremes(extremes: dict[str, Any], verdict: Any) -> list[Verdict]:
+    value, slope = extremes["y"], extremes["l"]
+    good = slope["excess_max"] <= LOG_DERIVATIVE_ULPS
+    return [
+        verdict(
+            "value at extremes", value["max"] <= VALUE_ULPS,
+            f"|x| to 1e30, log-scales to 30, logits to 1e4: y is off by at most "
+            f"{number(value['max'])} u",
+        ),
+        # Beyond what any formula here promises (plateaus under logits of 1e4): to be seen, not to fail.
+        verdict(
+            "log-derivative at extremes", True if good else None,
+            f"same: log dy/dx is off by at most {number(slope['excess_max'])} times its "
+            "conditioning",
+        ),
+    ]  # fmt: skip
+
+
+def _inverse(found: dict[str, Any], verdict: Any) -> list[Verdict]:
+    for kind, result in found.items():
+        if "raised" in result:
+            return [verdict("inverse", False, f"on {kind} targets it raised {result['raised']}")]
+    missed = {kind: result["missed_percent"] for kind, result in found.items()}
+    count = sum(result["count"] for result in found.values())
+    good = all(m == 0 for m in missed.values())
+    text = f"all {count} targets up to 1e6 are met, to the nearest number"
+    if not good:
+        text = f"misses {missed['hard']:.0f} % of targets up to 1e6"
+        text += f", and {missed['ordinary']:.0f} % of ordinary ones"
+    return [verdict("inverse", good, text)]
+
+
+def of_newton(who: str, dtype: str, found: dict[str, Any]) -> Verdict:
+    """flowpp's evaluations, which its certificate tells."""
+    mean = found["ordinary"]["evaluations"]["mean"]
+    most = max(f["evaluations"]["max"] for f in found.values())
+    good = mean <= MEAN_EVALUATIONS and most <= EVALUATIONS[dtype]
+    text = (
+        f"{mean:.1f} evaluations on average for ordinary mixtures (allowed {MEAN_EVALUATIONS:g}), "
+        f"{most} at most for any (allowed {EVALUATIONS[dtype]})"
+    )
+    return Verdict(who, "evaluations", "good" if good else "bad", text)
+
+
+def of_model(who: str, dtype: str, study: dict[str, Any]) -> list[Verdict]:
+    """Round trips from the prior, and bits per dimension, of a model with the subject's mixture."""
+    results = []
+    for state, trip in study["round_trips"][who].items():
+        if "raised" in trip:
+            results.append(Verdict(who, "round trip", "bad", f"{state}: raised {trip['raised']}"))
+            continue
+        allowed = MEDIAN_ROUND_TRIP[dtype]
+        total = trip["prior"]["total"]
+        good = total["median"] < allowed
+        results.append(
+            Verdict(
+                who,
+                "round trip",
+                "good" if good else "bad",
+                f"{state} model, noise to image and back: median error {number(total['median'])} "
+                f"in z (allowed {allowed:g}), largest {number(total['max'])}",
+            )
+        )
+    cost = study["mixtures"][who]
+    if "cannot" in cost:
+        return [*results, Verdict(who, "bits/dim", "bad", f"raised {cost['cannot']}")]
+    good = cost["non_finite_percent"] == 0 and abs(cost["mean_difference"]) <= BITS[dtype]
+    text = f"bits/dim of the model differ from float64's by {number(cost['mean_difference'])}"
+    if cost["non_finite_percent"]:
+        text += f"; {cost['non_finite_percent']:.0f} % of images have none"
+    return [*results, Verdict(who, "bits/dim", "good" if good else "bad", text)]
+
+
+def of_audit(specimens: list[Measured]) -> list[Verdict]:
+    """Whether each known flaw was seen: an audit that passes everything proves nothing."""
+    wanted = {kind.__name__: set(kind.caught_by) for kind in SPECIMENS}
+    results = []
+    for found in specimens:
+        bad = {v.finding for v in of_subject(found) if v.status == "bad"}
+        missing = wanted[found.subject.name] - bad
+        text = f"caught: {', '.join(sorted(bad))}" if not missing else (
+            f"not caught: {', '.join(sorted(missing))}"
+        )  # fmt: skip
+        results.append(Verdict(str(found.subject), "specimen", "bad" if missing else "good", text))
+    return results
+
+
+def number(value: float | None) -> str:
+    """As it stands in a sentence or a table."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "infinity"
+    if value == 0:
+        return "0"
+    return f"{value:.2g}" if 0.01 <= abs(value) < 100 else f"{value:.1e}"
