@@ -77,10 +77,13 @@ def judged(targets: Points, search: Search, dtype: str) -> dict[str, Any]:
     }
     if search.evaluations is not None:
         n = search.evaluations
+        values, counts = np.unique(n, return_counts=True)
         found["evaluations"] = {
-            "mean": float(n.mean()), "p99": float(np.quantile(n, 0.99)), "max": int(n.max()),
-            "histogram": dict(zip(*map(np.ndarray.tolist, np.unique(n, return_counts=True)), strict=True)),
-        }  # fmt: skip
+            "mean": float(n.mean()),
+            "p99": float(np.quantile(n, 0.99)),
+            "max": int(n.max()),
+            "histogram": dict(zip(values.tolist(), counts.tolist(), strict=True)),
+        }
     return found
 
 

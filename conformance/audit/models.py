@@ -87,7 +87,7 @@ def _clamps(model: Model, true: np.ndarray, state: str) -> dict[str, Any]:
     for dtype in ("float32", "float64"):
         found[dtype] = []
         for size in SIZES:
-            subject = Subject("clamped", clamped_at(size), dtype, "specimen")  # type: ignore[arg-type]
+            subject = Subject("clamped", clamped_at(size), dtype, "specimen")
             got = model.bits_per_dim(dtype, subject.build, trained=trained)
             limit = np.log((1 - size) / size)
             touched = 100 * float(np.mean(outputs > limit))

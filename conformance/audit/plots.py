@@ -30,7 +30,7 @@ BITS = LinearSegmentedColormap.from_list(
     "bits", ["#eef5ee", "#fdf3c4", "#f8b75a", "#d9482b", "#7d1020"]
 )
 NOT_FINITE = "#2b2b2b"
-STYLE = {
+STYLE: Any = {  # keys of rcParams, which mypy would have as literals
     "font.size": 9.5, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.grid": True,
     "grid.color": "#e6e6e6", "axes.edgecolor": "#999", "axes.spines.top": False,
     "axes.spines.right": False, "axes.axisbelow": True, "legend.frameon": False,
@@ -59,14 +59,20 @@ def error_curves(groups: dict[str, Sequence[Measured]]) -> str:
             line[0].set_ylabel("worst error, u")
         for axis in axes[-1]:
             axis.set_xlabel("|y| (logit of the mixture's CDF)")
-        axes[0][0].legend(loc="upper left", bbox_to_anchor=(0.0, 0.9), fontsize=8.5)
+        lines = {
+            line.get_label(): line
+            for axis in axes[:, 0]
+            for line in axis.get_lines()
+            if not line.get_label().startswith("_")
+        }
+        figure.legend(lines.values(), lines, loc="outside upper center", ncols=len(lines))
         return _svg(figure)
 
 
 def _curve(axis: Any, m: Measured, quantity: str, edges: np.ndarray, top: float) -> None:
     both = [m.errors[name] for name in ("random", "plane")]
     size = np.concatenate([e.size for e in both])
-    error = np.concatenate([e.by[quantity] for e in both])  # type: ignore[arg-type]
+    error = np.concatenate([e.by[quantity] for e in both])
     bins = np.digitize(size, edges)
     x, worst = [], []
     for i in range(1, len(edges)):
@@ -98,8 +104,9 @@ def heat_maps(at: Grids, found: Sequence[Measured]) -> str:
                     axis.text(0.5, 0.5, "no gradients", transform=axis.transAxes, ha="center")
                     continue
                 bits = wrong_bits(values).reshape(shape)
+                bits = np.where(np.isfinite(bits), np.minimum(bits, 24), 1e3)
                 mesh = axis.pcolormesh(
-                    np.arange(shape[1]), at.plane_c, np.where(np.isfinite(bits), bits, 1e3),
+                    np.arange(shape[1]), at.plane_c, bits,
                     cmap=cmap, vmin=0, vmax=24, shading="nearest", rasterized=True,
                 )  # fmt: skip
                 axis.set_title(f"{title}" if m is found[0] else "", loc="left")
@@ -133,18 +140,17 @@ def clamps(sweep: dict[str, Any], study: dict[str, Any]) -> str:
         axes[0].set_title("y stands still from |x| =", loc="left")
         axes[0].set_ylabel("|x| (scales of the mixture are about 1)")
         axes[0].legend(fontsize=8)
-        for name, color in (("y", "#c0392b"), ("log-derivative", "#e67e22")):
-            for dtype, look in (("float32", "-o"), ("float64", "--s")):
+        for dtype in ("float32", "float64"):
+            for side, look in (("-20", "-o"), ("20", "--s")):
                 rows = sweep[dtype]
-                values = [_shown(r["at"]["20"][name]) for r in rows]
                 axes[1].plot(
-                    [r["eps"] for r in rows], values, look, color=color, ms=3.5, lw=1.2,
-                    label=f"{name}, {dtype}",
+                    [r["eps"] for r in rows], [_shown(r["at"][side]["y"]) for r in rows], look,
+                    color=_dtype_color(dtype), ms=3.5, lw=1.2, label=f"{dtype}, x = {side}",
                 )  # fmt: skip
-        axes[1].set(yscale="log", title="")
-        axes[1].set_title("Error at x = 20 (true y = 21.6)", loc="left")
-        axes[1].set_ylabel("|error|, nats")
-        axes[1].legend(fontsize=8, loc="lower right")
+        axes[1].set(yscale="log")
+        axes[1].set_title("Error of y at x = -20 and 20", loc="left")
+        axes[1].set_ylabel("|error of y|; log dy/dx is off by as much")
+        axes[1].legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.85))
         _model_cost(axes[2], study)
         for axis in axes:
             axis.set_xscale("log")
@@ -165,9 +171,15 @@ def _model_cost(axis: Any, study: dict[str, Any]) -> None:
             [r["eps"] for r in rows], [max(r["largest_difference"], 1e-9) for r in rows], look,
             color="#8e44ad", ms=3.5, lw=1.2, label=f"{state}, float32",
         )  # fmt: skip
+        lost = [r["eps"] for r in rows if r["non_finite_percent"]]
+        if lost:
+            axis.plot(
+                lost, [0.97] * len(lost), "x", color=NOT_FINITE, ms=5, clip_on=False,
+                transform=axis.get_xaxis_transform(), label=f"{state}: some images not finite",
+            )  # fmt: skip
     axis.set(yscale="log")
     axis.set_ylabel("|reported - true|, bits/dim")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.8))
 
 
 def iterations(methods: dict[str, Any], dtype: str) -> str:
@@ -181,6 +193,7 @@ def iterations(methods: dict[str, Any], dtype: str) -> str:
             len(shown), 2, figsize=(10.5, 0.72 * len(shown) + 0.9),
             width_ratios=(3, 2), squeeze=False,
         )  # fmt: skip
+        last = shown[-1][0]
         for line, (name, found) in zip(axes, shown, strict=True):
             color = JUDGED[0] if name == NEWTON else "#7f8c8d" if "of F" not in name else "#c0392b"
             counts = found["evaluations"]["histogram"]
@@ -192,8 +205,8 @@ def iterations(methods: dict[str, Any], dtype: str) -> str:
             bars = line[1].bar(range(len(missed)), missed.values(), color=color, width=0.6)
             line[1].bar_label(bars, [f"{v:.0f}%" for v in missed.values()], fontsize=7.5)
             line[1].set(ylim=(0, 150), yticks=[], xticks=range(len(missed)))
-            line[1].set_xticklabels(missed.keys() if line is axes[-1] else [])
-            if line is not axes[-1]:
+            line[1].set_xticklabels(missed.keys() if name == last else [])
+            if name != last:
                 line[0].set_xticklabels([])
             for axis in line:
                 axis.grid(visible=False)
@@ -230,14 +243,20 @@ def round_trips(study: dict[str, Any]) -> str:
                 axis.axvline(total, color=JUDGED[i], lw=1, ls=":")
             axis.set(xscale="log", xlabel="|there and back - start|")
         every = [r["layer"] for r in trips[shown[0]]["data"]["layers"]]
-        moved = {n for who in shown for s in ("data", "prior")
-                 for r in trips[who][s]["layers"] if r["max"] > 0 for n in [r["layer"]]}  # fmt: skip
+        moved = {
+            row["layer"]
+            for who in shown
+            for start in ("data", "prior")
+            for row in trips[who][start]["layers"]
+            if row["max"] > 0
+        }
         kept = [n for n in every if n in moved]
         axes[0].set_yticks([int(n.split()[0]) for n in kept], kept, fontsize=8)
         axes[0].invert_yaxis()
         axes[0].set_title("from an image: x → z → x", loc="left")
         axes[1].set_title("from noise: z → x → z", loc="left")
-        axes[1].legend(fontsize=8, loc="upper right")
+        marks = axes[1].get_legend_handles_labels()
+        figure.legend(*marks, fontsize=8, loc="outside lower center", ncols=3)
         return _svg(figure)
 
 
@@ -250,6 +269,8 @@ def _shown(value: float) -> float:
 
 
 def _svg(figure: Any) -> str:
+    for axis in figure.axes:
+        axis.minorticks_off()  # over many decades they are dirt
     with io.StringIO() as file:
         figure.savefig(file, format="svg", dpi=110, metadata={"Date": None})
         text = file.getvalue()

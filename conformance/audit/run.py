@@ -60,7 +60,9 @@ def subjects(adapter: str | None) -> tuple[list[Subject], list[Subject]]:
     Raises:
         ValueError: no such adapter, or one without a mixture.
     """
-    flowpp = [Subject("flowpp", FlowppAdapter, dtype, "judged") for dtype in ("float32", "float64")]  # type: ignore[arg-type]
+    flowpp = [
+        Subject("flowpp", FlowppAdapter, dtype, "judged") for dtype in ("float32", "float64")
+    ]
     if adapter is None:
         return [*flowpp, Subject("reference", ReferenceAdapter, "float64", "judged")], []
     kind = load(adapter)
@@ -107,7 +109,7 @@ def run(
         ("judged", judged),
         ("shown", shown),
         ("specimens", [
-            Subject(kind.__name__, kind, dtype, "specimen")  # type: ignore[arg-type]
+            Subject(kind.__name__, kind, dtype, "specimen")
             for kind in SPECIMENS for dtype in ("float32", "float64")
         ]),
     ):  # fmt: skip
@@ -137,7 +139,7 @@ def run(
         "inversion": methods,
         "model": study,
     }
-    return Report(numbers, found, audit, at, **measured)  # type: ignore[arg-type]
+    return Report(numbers, found, audit, at, **measured)
 
 
 def environment(seed: int) -> dict[str, Any]:

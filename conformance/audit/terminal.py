@@ -63,7 +63,7 @@ def conclusion(report: Report) -> str:
     if blind:
         return "The audit itself is not to be trusted: it did not catch a formula known to fail."
     if not bad:
-        return f"Good: nothing is wrong with {names}, and every formula known to fail was caught."
+        return f"Good: {names} keep every bound; every formula known to fail was caught."
     findings = ", ".join(dict.fromkeys(v.finding for v in bad))
     who = ", ".join(dict.fromkeys(v.who for v in bad))
     return f"Bad: {who}: {findings}."

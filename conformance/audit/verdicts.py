@@ -40,101 +40,114 @@ class Verdict:
 
 def of_subject(found: Measured) -> list[Verdict]:
     """What can be said without a model."""
-    who = str(found.subject)
-
-    def verdict(finding: str, good: bool | None, text: str) -> Verdict:  # noqa: FBT001
-        status = "note" if good is None else ("good" if good else "bad")
-        return Verdict(who, finding, status, text)
-
+    about = _About(str(found.subject))
     if found.broken:
-        return [verdict("answers", False, f"it raised {found.broken}")]  # noqa: FBT003
+        return [about("answers", f"it raised {found.broken}", holds=False)]
     random = {name: s and s["all"] for name, s in found.numbers["accuracy"]["random"].items()}
     extremes = {name: s and s["all"] for name, s in found.numbers["accuracy"]["extremes"].items()}
-    results = [
-        verdict(
-            "value", random["y"]["max"] <= VALUE_ULPS,
-            f"y is off by at most {number(random['y']['max'])} u (allowed {VALUE_ULPS:g} u) on "
+    value, slope = random["y"]["max"], random["l"]["max"]
+    return [
+        about(
+            "value",
+            f"y is off by at most {number(value)} u (allowed {VALUE_ULPS:g} u) on "
             f"{random['y']['count']} random mixtures",
+            holds=value <= VALUE_ULPS,
         ),
-        verdict(
-            "log-derivative", random["l"]["max"] <= LOG_DERIVATIVE_ULPS,
-            f"log dy/dx is off by at most {number(random['l']['max'])} u "
-            f"(allowed {LOG_DERIVATIVE_ULPS:g} u)",
+        about(
+            "log-derivative",
+            f"log dy/dx is off by at most {number(slope)} u (allowed {LOG_DERIVATIVE_ULPS:g} u)",
+            holds=slope <= LOG_DERIVATIVE_ULPS,
         ),
-    ]  # fmt: skip
-    results += [_non_finite(found, verdict), _gradient(random, verdict), _dead(found, verdict)]
-    results += _extremes(extremes, verdict)
-    results += _inverse(found.numbers["inverse"], verdict)
-    return results
+        _non_finite(found, about),
+        _gradient(random, about),
+        _dead(found, about),
+        *_extremes(extremes, about),
+        _inverse(found.numbers["inverse"], about),
+    ]
 
 
-def _non_finite(found: Measured, verdict: Any) -> Verdict:
+@dataclass(frozen=True)
+class _About:
+    """Makes verdicts on one subject."""
+
+    who: str
+
+    def __call__(self, finding: str, text: str, *, holds: bool | None) -> Verdict:
+        """A verdict; `holds` is None for a note."""
+        status = "note" if holds is None else "good" if holds else "bad"
+        return Verdict(self.who, finding, status, text)
+
+
+def _non_finite(found: Measured, about: _About) -> Verdict:
     share = max(
         s["all"]["non_finite_percent"]
         for sets in found.numbers["accuracy"].values()
         for s in sets.values()
         if s
     )
-    text = "every answer is finite where the truth is"
-    return verdict(
-        "non-finite", share == 0, text if share == 0 else f"up to {share:.1f} % are not finite"
-    )
+    if share:
+        return about("non-finite", f"up to {share:.1f} % are not finite", holds=False)
+    return about("non-finite", "every answer is finite where the truth is", holds=True)
 
 
-def _gradient(random: dict[str, Any], verdict: Any) -> Verdict:
+def _gradient(random: dict[str, Any], about: _About) -> Verdict:
     names = {"y_x": "of y by x", "l_x": "of log dy/dx by x", "parameters": "of y by parameters"}
     given = {text: random[name]["max"] for name, text in names.items() if random[name]}
     if not given:
-        return verdict("gradient", None, "gradients were not audited: its adapter has no vjp")
+        return about("gradient", "gradients were not audited: its adapter has no vjp", holds=None)
     worst = max(given, key=lambda name: given[name])
-    return verdict(
-        "gradient",
-        given[worst] <= GRADIENT_ULPS,
+    text = (
         f"gradients are off by at most {number(given[worst])} u (allowed {GRADIENT_ULPS:g} u), "
-        f"worst {worst}",
+        f"worst {worst}"
     )
+    return about("gradient", text, holds=given[worst] <= GRADIENT_ULPS)
 
 
-def _dead(found: Measured, verdict: Any) -> Verdict:
-    dead = {side: x for side, x in found.numbers["dead_from_x"].items() if x is not None}
-    if not dead:
-        return verdict("dead zone", True, "y moves wherever it should, out to |x| = 10 000")
-    where = " and ".join(
-        f"{side} of {'-' if side == 'left' else ''}{x:.3g}" for side, x in dead.items()
-    )
-    return verdict("dead zone", False, f"y stands still, or has no gradient, {where}")
+def _dead(found: Measured, about: _About) -> Verdict:
+    signs = {"left": "-", "right": ""}
+    dead = [
+        f"{side} of {signs[side]}{x:.3g}"
+        for side, x in found.numbers["dead_from_x"].items()
+        if x is not None
+    ]
+    if dead:
+        text = f"y stands still, or has no gradient, {' and '.join(dead)}"
+        return about("dead zone", text, holds=False)
+    return about("dead zone", "y moves wherever it should, out to |x| = 10 000", holds=True)
 
 
-def _extremes(extremes: dict[str, Any], verdict: Any) -> list[Verdict]:
-    value, slope = extremes["y"], extremes["l"]
-    good = slope["excess_max"] <= LOG_DERIVATIVE_ULPS
+def _extremes(extremes: dict[str, Any], about: _About) -> list[Verdict]:
+    value, slope = extremes["y"]["max"], extremes["l"]["excess_max"]
     return [
-        verdict(
-            "value at extremes", value["max"] <= VALUE_ULPS,
-            f"|x| to 1e30, log-scales to 30, logits to 1e4: y is off by at most "
-            f"{number(value['max'])} u",
+        about(
+            "value at extremes",
+            f"|x| to 1e30, log-scales to 30, logits to 1e4: y is off by at most {number(value)} u",
+            holds=value <= VALUE_ULPS,
         ),
-        # Beyond what any formula here promises (plateaus under logits of 1e4): to be seen, not to fail.
-        verdict(
-            "log-derivative at extremes", True if good else None,
-            f"same: log dy/dx is off by at most {number(slope['excess_max'])} times its "
-            "conditioning",
+        # Plateaus under logits of 1e4 are beyond what is promised: to be seen, not to fail.
+        about(
+            "log-derivative at extremes",
+            f"same: log dy/dx is off by at most {number(slope)} times its conditioning",
+            holds=True if slope <= LOG_DERIVATIVE_ULPS else None,
         ),
-    ]  # fmt: skip
+    ]
 
 
-def _inverse(found: dict[str, Any], verdict: Any) -> list[Verdict]:
+def _inverse(found: dict[str, Any], about: _About) -> Verdict:
     for kind, result in found.items():
         if "raised" in result:
-            return [verdict("inverse", False, f"on {kind} targets it raised {result['raised']}")]
+            text = f"on {kind} targets it raised {result['raised']}"
+            return about("inverse", text, holds=False)
     missed = {kind: result["missed_percent"] for kind, result in found.items()}
     count = sum(result["count"] for result in found.values())
-    good = all(m == 0 for m in missed.values())
-    text = f"all {count} targets up to 1e6 are met, to the nearest number"
-    if not good:
-        text = f"misses {missed['hard']:.0f} % of targets up to 1e6"
-        text += f", and {missed['ordinary']:.0f} % of ordinary ones"
-    return [verdict("inverse", good, text)]
+    if not any(missed.values()):
+        text = f"all {count} targets up to 1e6 are met, to the nearest number"
+        return about("inverse", text, holds=True)
+    text = (
+        f"misses {missed['hard']:.0f} % of targets up to 1e6, and {missed['ordinary']:.0f} % of "
+        "ordinary ones"
+    )
+    return about("inverse", text, holds=False)
 
 
 def of_newton(who: str, dtype: str, found: dict[str, Any]) -> Verdict:
@@ -150,7 +163,7 @@ def of_newton(who: str, dtype: str, found: dict[str, Any]) -> Verdict:
 
 
 def of_model(who: str, dtype: str, study: dict[str, Any]) -> list[Verdict]:
-    """Round trips from the prior, and bits per dimension, of a model with the subject's mixture."""
+    """Round trips from the prior, and bits per dimension, of a model with its mixture."""
     results = []
     for state, trip in study["round_trips"][who].items():
         if "raised" in trip:
@@ -197,7 +210,7 @@ def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
-        return "infinity"
+        return "inf"
     if value == 0:
         return "0"
     return f"{value:.2g}" if 0.01 <= abs(value) < 100 else f"{value:.1e}"

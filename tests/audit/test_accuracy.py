@@ -1,0 +1,102 @@
+"""The measuring instruments: errors by region, dead zones, targets met."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from conformance.audit import accuracy, grids, inversion
+from conformance.audit.accuracy import errors, first_wrong, wrong_bits
+from conformance.audit.clamp import SIZES, sweep
+from conformance.audit.inversion import Search, judged
+from conformance.audit.subjects import Answer
+from conformance.audit.truth import truth
+from conformance.audit.verdicts import number
+
+FLOAT64 = SimpleNamespace(dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def case():
+    points = grids.ordinary_targets(np.random.default_rng(0), 3, 40)
+    return points, truth(points)
+
+
+def test_an_error_of_ten_units_is_ten_units(case):
+    _, true = case
+    unit = np.finfo(float).eps * np.maximum(1, np.abs(true.y.high))
+    found = errors(FLOAT64, Answer(true.y.high + 10 * unit, true.l.high), true)
+    np.testing.assert_allclose(found.by["y"], 10, atol=1)
+    assert found.by["l"].max() <= 0.5
+    assert found.by["y_x"] is None
+    assert (found.excess["y"] <= found.by["y"]).all()
+    assert wrong_bits(1023.0) == 10
+
+
+def test_what_is_not_finite_is_counted_and_not_averaged_away(case):
+    _, true = case
+    y = true.y.high.copy()
+    y[:4] = np.nan
+    summary = accuracy.summary(errors(FLOAT64, Answer(y, true.l.high), true))
+    assert summary["y"]["all"]["non_finite_percent"] == 10
+    assert summary["y"]["all"]["max"] == np.inf
+    assert summary["y"]["all"]["max_finite"] < 1
+    assert summary["y"]["|y| > 700"] is None
+    assert summary["y_x"] is None
+
+
+def test_the_first_wrong_x_is_found_on_its_side():
+    points = grids.repeat(np.array([-4.0, -2.0, 2.0, 4.0]), np.zeros(4))
+    true = truth(points)
+    y = true.y.high.copy()
+    y[3] *= 1.5
+    found = first_wrong(points, errors(FLOAT64, Answer(y, true.l.high), true), "float64")
+    assert found["y"] == {
+        "left": {"six bits": None, "one percent": None},
+        "right": {"six bits": 4.0, "one percent": 4.0},
+    }
+    assert found["y_x"] is None
+
+
+def test_weaker_clamps_stand_still_farther_out_until_the_dtype_ends_it():
+    found = sweep(61)
+    for dtype, last in (("float32", 17.0), ("float64", 38.0)):
+        dead = [row["dead_from"] for row in found[dtype]]
+        left = [d["left"] for d in dead]
+        assert len(left) == len(SIZES)
+        assert left == sorted(left)
+        assert left[-1] > 45
+        assert max(d["right"] for d in dead) < last
+    weakest = found["float32"][-1]["at"]
+    assert weakest["-20"]["y"] < 1e-5 < 1 < weakest["20"]["y"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_are_met_by_a_right_method_and_missed_from_guessed_brackets(dtype):
+    targets = grids.hard_targets(np.random.default_rng(3), 4, 60).rounded(dtype)
+    right = inversion.run(inversion.chandrupatla, targets, dtype)
+    assert right["missed_percent"] == 0
+    assert right["evaluations"]["max"] < 60
+    assert sum(right["evaluations"]["histogram"].values()) == 60
+    for name, method in inversion.METHODS.items():
+        if "of F" in name:
+            assert inversion.run(method, targets, dtype)["missed_percent"] > 40, name
+
+
+def test_a_root_a_little_beside_is_missed():
+    targets = grids.ordinary_targets(np.random.default_rng(3), 4, 20)
+    x = inversion.chandrupatla(targets, "float64").x
+    assert judged(targets, Search(x), "float64")["missed_percent"] == 0
+    assert judged(targets, Search(x + 1e-13), "float64")["missed_percent"] > 80
+    x[0] = np.nan
+    assert judged(targets, Search(x), "float64")["missed_percent"] == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (np.nan, "-"), (np.inf, "inf"), (0.0, "0"), (3.14, "3.1"), (12345.0, "1.2e+04")],
+)
+def test_numbers_in_sentences(value, text):
+    assert number(value) == text
