@@ -1,0 +1,212 @@
+"""flowjax: bijections in JAX, mapped over examples by `vmap`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flowjax.bijections as fb
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from ..adapter import Dtype, NotSupported
+from .fields import Fields, Makers, Pair, leaves
+
+FEW = 8
+"""Batches of up to so many examples go in as they are."""
+
+
+class FlowjaxAdapter(Makers):
+    """`Affine`, `Sigmoid`, `TriangularAffine`, `Householder`, `Permute`, `Invert`, `Chain`.
+
+    flowjax's coupling makes its own network, of vectors, and cannot be given another.
+    """
+
+    library = "flowjax"
+    absent = {
+        "coupling": "Coupling makes its own network, of vectors, and takes no other",
+        "channel_split": "has nothing to do here",
+    }
+
+    def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
+        if device != "cpu":
+            raise NotSupported(f"flowjax is tried on the cpu, not on {device}")
+        self.dtype = dtype
+
+    def build(self, spec: Any) -> Any:
+        built = Differentiable(self, spec)
+        built.functions({path: jnp.asarray(a) for path, a in leaves(spec).items()})
+        return built
+
+    def affine(self, fields: Fields) -> Pair:
+        return _elementwise(
+            lambda loc, scale: fb.Affine(loc, scale), fields.shift, jnp.exp(fields.log_scale)
+        )
+
+    def act_norm(self, fields: Fields) -> Pair:
+        gain = jnp.maximum(fields.gain, 1e-10)
+        return _elementwise(lambda loc, scale: fb.Affine(loc, scale), fields.bias, gain)
+
+    def sigmoid(self, fields: Fields) -> Pair:
+        return _elementwise(lambda _: fb.Sigmoid(), jnp.zeros(()))
+
+    def data_logit(self, fields: Fields) -> Pair:
+        slope = (1 - 2 * fields.margin) / fields.levels
+
+        def logit(margin: Any) -> Any:
+            return fb.Chain([fb.Affine(margin, slope), fb.Invert(fb.Sigmoid())])
+
+        return _elementwise(logit, jnp.asarray(fields.margin))
+
+    def invertible_conv(self, fields: Fields) -> Pair:
+        # Order and signs are fixed, and those of the specification; the triangles are traced.
+        known = [scipy.linalg.lu(weight) for weight in fields.spec.weight]
+        order = np.stack([permutation.argmax(-1) for permutation, _, _ in known])
+        signs = np.stack([np.sign(np.diag(upper)) for _, _, upper in known])
+        factors = [jax.scipy.linalg.lu(weight) for weight in fields.weight]
+        lower, upper = (jnp.stack([factor[i] for factor in factors]) for i in (1, 2))
+        size = abs(jnp.diagonal(upper, axis1=-2, axis2=-1))
+        return self._linear(order, lower, upper, size, signs)
+
+    def invertible_conv_lu(self, fields: Fields) -> Pair:
+        signs = fields.spec.signs
+        return self._linear(
+            fields.permutation, fields.lower, fields.upper, jnp.exp(fields.log_diagonal), signs
+        )
+
+    def flip(self, fields: Fields) -> Pair:
+        return self._permutation(fields)
+
+    def squeeze(self, fields: Fields) -> Pair:
+        return self._permutation(fields)
+
+    def checkerboard(self, fields: Fields) -> Pair:
+        return self._permutation(fields)
+
+    def column_stripes(self, fields: Fields) -> Pair:
+        return self._permutation(fields)
+
+    def _permutation(self, fields: Fields) -> Pair:
+        """`Permute` of whole images in the specification's order, and a reshape around it."""
+        spec = fields.spec
+
+        def forward(x: Any, context: Any) -> tuple[Any, Any]:
+            order, _ = spec.forward(np.arange(x[0].size).reshape(1, *x.shape[1:]))
+            permute = fb.Permute(order[0].astype(int).reshape(x.shape[1:]))
+            y, log_det = jax.vmap(permute.transform_and_log_det)(x)
+            return y.reshape(len(x), *order.shape[1:]), log_det
+
+        def inverse(y: Any, context: Any) -> tuple[Any, Any]:
+            places, _ = spec.inverse(np.arange(y[0].size).reshape(1, *y.shape[1:]))
+            order = np.argsort(places.ravel().astype(int)).reshape(places.shape[1:])
+            permute = fb.Permute(order)
+            x, log_det = jax.vmap(permute.inverse_and_log_det)(
+                y.reshape(len(y), *places.shape[1:])
+            )
+            return x, log_det
+
+        return forward, inverse
+
+    @staticmethod
+    def _linear(permutation: Any, lower: Any, upper: Any, size: Any, signs: Any) -> Pair:
+        """P L (U + S D) = P S (S L S) (S U + D): flowjax's triangles have positive diagonals."""
+        groups, channels = size.shape
+        bijections = []
+        for g in range(groups):
+            sign = jnp.asarray(signs[g])
+            above = jnp.triu(sign[:, None] * upper[g], 1) + jnp.diag(size[g])
+            below = jnp.tril(sign[:, None] * lower[g] * sign, -1) + jnp.eye(channels)
+            reflections = [
+                fb.Householder(jnp.eye(channels)[i]) for i in np.flatnonzero(signs[g] < 0)
+            ]
+            bijections.append(
+                fb.Chain(
+                    [
+                        fb.TriangularAffine(0, above, lower=False),
+                        fb.TriangularAffine(0, below, lower=True),
+                        *reflections,
+                        fb.Permute(permutation[g]),
+                    ]
+                )
+            )
+        whole = bijections[0] if groups == 1 else fb.Concatenate(bijections)
+
+        def side(function: Callable) -> Any:
+            def apply(x: Any, context: Any) -> tuple[Any, Any]:
+                at_every_place = jax.vmap(jax.vmap(jax.vmap(function)))
+                y, log_det = at_every_place(jnp.moveaxis(x, 1, -1))
+                return jnp.moveaxis(y, -1, 1), log_det.sum((1, 2))
+
+            return apply
+
+        return side(whole.transform_and_log_det), side(whole.inverse_and_log_det)
+
+
+def _elementwise(make: Callable, *arrays: Any) -> Pair:
+    """A scalar bijection for every entry, its parameters broadcast to the images."""
+
+    def side(method: str) -> Any:
+        def apply(x: Any, context: Any) -> tuple[Any, Any]:
+            def one(value: Any, *parameters: Any) -> Any:
+                return getattr(make(*parameters), method)(value)
+
+            flat = (jnp.broadcast_to(a, x.shape).ravel() for a in arrays)
+            y, log_det = jax.vmap(one)(x.ravel(), *flat)
+            return y.reshape(x.shape), log_det.reshape(len(x), -1).sum(1)
+
+        return apply
+
+    return side("transform_and_log_det"), side("inverse_and_log_det")
+
+
+class Differentiable:
+    """The two functions on NumPy arrays, and their gradients by `jax.vjp`."""
+
+    def __init__(self, makers: FlowjaxAdapter, spec: Any) -> None:
+        self._makers, self._spec = makers, spec
+        # Compiled once for each shape: mapping over entries one operation at a time is slow.
+        self._compiled = [
+            jax.jit(lambda arrays, x, side=side: self.functions(arrays)[side](x, None))
+            for side in (0, 1)
+        ]
+
+    def functions(self, arrays: dict[str, Any]) -> Pair:
+        return self._makers.make(Fields(self._spec, arrays))
+
+    def forward(self, x: np.ndarray, context: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        return self._call(0, x)
+
+    def inverse(self, y: np.ndarray, context: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        return self._call(1, y)
+
+    def vjp(self, x: Any, context: Any, grad_y: Any, grad_log_det: Any) -> dict[str, Any]:
+        return self._vjp(0, x, grad_y, grad_log_det)
+
+    def vjp_inverse(self, y: Any, context: Any, grad_x: Any, grad_log_det: Any) -> dict[str, Any]:
+        return self._vjp(1, y, grad_x, grad_log_det)
+
+    def _call(self, side: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = len(x)
+        if rows > FEW:  # few sizes, each compiled once: up to a power of 2, by repetition
+            x = np.resize(x, (1 << (rows - 1).bit_length(), *x.shape[1:]))
+        with self._precision():
+            output, log_det = self._compiled[side](self._arrays(), self._array(x))
+            return np.asarray(output)[:rows], np.asarray(log_det)[:rows]
+
+    def _vjp(self, side: int, x: Any, grad_y: Any, grad_log_det: Any) -> dict[str, Any]:
+        with self._precision():
+            leaves = self._arrays() | {"x": self._array(x)}
+            _, pull = jax.vjp(lambda given: self._compiled[side](given, given["x"]), leaves)
+            (found,) = pull((self._array(grad_y), self._array(grad_log_det)))
+            return {path: np.asarray(gradient) for path, gradient in found.items()}
+
+    def _arrays(self) -> dict[str, Any]:
+        return {path: self._array(array) for path, array in leaves(self._spec).items()}
+
+    def _array(self, array: Any) -> Any:
+        return jnp.asarray(np.asarray(array), dtype=self._makers.dtype)
+
+    def _precision(self) -> Any:
+        return jax.enable_x64(self._makers.dtype == "float64")

@@ -1,0 +1,88 @@
+"""Pyro: its own transforms of images; what it takes over from torch is judged there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions.transforms as pt
+import torch
+from torch import Tensor
+
+from ..adapter import NotSupported
+from .fields import Fields, Pair, check_affine
+from .torch_arrays import TorchMakers, in_groups
+
+
+class PyroAdapter(TorchMakers):
+    """`GeneralizedChannelPermute`, `AffineCoupling` on channels, `Permute`."""
+
+    library = "pyro"
+
+    def invertible_conv(self, fields: Fields) -> Pair:
+        permutations, lower, upper = torch.linalg.lu(fields.weight)
+        return in_groups(
+            [
+                self._conv(*group)
+                for group in zip(permutations.argmax(-1), lower, upper, strict=True)
+            ]
+        )
+
+    def invertible_conv_lu(self, fields: Fields) -> Pair:
+        permutations = torch.as_tensor(fields.permutation)
+        upper = fields.upper.triu(1) + torch.diag_embed(fields.signs * fields.log_diagonal.exp())
+        return in_groups(
+            [self._conv(*group) for group in zip(permutations, fields.lower, upper, strict=True)]
+        )
+
+    def flip(self, fields: Fields) -> Pair:
+        def transform(x: Tensor) -> Any:
+            order = torch.arange(x.shape[1]).roll(x.shape[1] // 2)
+            return pt.Permute(order, dim=-3)
+
+        def forward(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+            return _summed(transform(x), x)
+
+        def inverse(y: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+            return _summed(transform(y).inv, y)
+
+        return forward, inverse
+
+    def coupling(self, fields: Fields) -> Pair:
+        check_affine(fields, self.library)
+
+        def transform(x: Tensor, context: Tensor | None) -> Any:
+            half = (len(x), x.shape[1] // 2, *x.shape[2:])
+
+            def network(a: Tensor) -> tuple[Tensor, Tensor]:
+                raw = self.raw(fields, a.reshape(half), context)
+                return raw[..., 1].flatten(1), raw[..., 0].tanh().flatten(1)
+
+            return pt.AffineCoupling(x.shape[1] // 2, network, dim=-3)
+
+        def forward(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+            return _summed(transform(x, context), x)
+
+        def inverse(y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+            return _summed(transform(y, context).inv, y)
+
+        return forward, inverse
+
+    def _conv(self, order: Tensor, lower: Tensor, upper: Tensor) -> Pair:
+        transform = pt.GeneralizedChannelPermute(len(order), order).to(self.dtype)
+        del transform._parameters["LU"]
+        transform.LU = lower.tril(-1) + upper.triu()
+        # Its cache would answer the inverse with the input of the last call.
+        transform._cache_size = 0
+        return (
+            lambda x, context: _summed(transform, x),
+            lambda y, context: _summed(transform.inv, y),
+        )
+
+
+def _summed(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and log-det; the log-det is summed over what the transform left of the event."""
+    y = transform(x)
+    log_det = transform.log_abs_det_jacobian(x, y)
+    if log_det.ndim == 0 or len(log_det) != len(x):
+        raise NotSupported(f"pyro: the log-det of {type(transform).__name__} has no batch axis")
+    return y, log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det

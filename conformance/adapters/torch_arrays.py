@@ -1,0 +1,134 @@
+"""What adapters of torch libraries share: arrays to tensors and back, gradients by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapter import Dtype, NotSupported
+from . import fields as f
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+class TorchMakers(f.Makers):
+    """An adapter; a subclass names its library and has a method for each map."""
+
+    def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise NotSupported(f"no CUDA device for {device}")
+        self.dtype, self.device = DTYPES[dtype], device
+
+    def build(self, spec: Any) -> Any:
+        """The library's object; with gradients, unless a network in it is the reference's."""
+        self.make(f.Fields(spec, self.tensors(spec)))  # says at once what is not supported
+        return Built(self, spec) if f.has_network(spec) else Differentiable(self, spec)
+
+    def tensors(self, spec: Any) -> dict[str, Tensor]:
+        """The specification's arrays as fresh leaves."""
+        return {path: self.tensor(array) for path, array in f.leaves(spec).items()}
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array, dtype=self.dtype, device=self.device)
+
+    def raw(self, coupling: f.Fields, a: Tensor, context: Tensor | None) -> Tensor:
+        """The network's parameters `(B, C/2, H, W, P)` of the half that conditions."""
+        given = None if context is None else _array(context)
+        return self.tensor(f.parameters(coupling, _array(a), given))
+
+
+class Built:
+    """A library's two functions of tensors, as functions of arrays."""
+
+    def __init__(self, makers: TorchMakers, spec: Any) -> None:
+        self._makers, self._spec = makers, spec
+        self._functions = makers.make(f.Fields(spec, makers.tensors(spec)))
+
+    def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Any:
+        return self._call(self._functions[0], x, context)
+
+    def inverse(self, y: np.ndarray, context: np.ndarray | None = None) -> Any:
+        return self._call(self._functions[1], y, context)
+
+    def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
+        # Memory is shared where it can be, so that a library that writes to its input is seen.
+        shared = x if x.flags.writeable else x.copy()
+        given = None if context is None else self._makers.tensor(context)
+        with torch.no_grad():
+            output, log_det = function(torch.as_tensor(shared, device=self._makers.device), given)
+        return output.detach().cpu().numpy(), log_det.detach().cpu().numpy()
+
+
+class Differentiable(Built):
+    """With the gradient of sum(grad_y * y) + sum(grad_log_det * log_det)."""
+
+    def vjp(
+        self, x: np.ndarray, context: Any, grad_y: np.ndarray, grad_log_det: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return self._vjp(0, x, context, grad_y, grad_log_det)
+
+    def vjp_inverse(
+        self, y: np.ndarray, context: Any, grad_x: np.ndarray, grad_log_det: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return self._vjp(1, y, context, grad_x, grad_log_det)
+
+    def _vjp(
+        self, side: int, x: np.ndarray, context: Any, grad_y: np.ndarray, grad_log_det: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        makers = self._makers
+        leaves = makers.tensors(self._spec) | {"x": makers.tensor(x)}
+        for tensor in leaves.values():
+            tensor.requires_grad_()
+        function = makers.make(f.Fields(self._spec, leaves))[side]
+        given = None if context is None else makers.tensor(context)
+        output, log_det = function(leaves["x"], given)
+        loss = (output * makers.tensor(grad_y)).sum()
+        loss = loss + (log_det * makers.tensor(grad_log_det)).sum()
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        return {
+            path: (torch.zeros_like(leaf) if gradient is None else gradient).cpu().numpy()
+            for (path, leaf), gradient in zip(leaves.items(), found, strict=True)
+        }
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+def per_example(log_det: Any, x: Tensor) -> Tensor:
+    """A log-det that a library leaves to broadcasting (a number, or `()`), as `(B,)`."""
+    return torch.as_tensor(log_det, dtype=x.dtype, device=x.device).expand(len(x))
+
+
+def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> f.Function:
+    """A map of vectors `(N, C)` applied to the channels at every position of `(B, C, H, W)`."""
+
+    def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        y, log_det = function(rows)
+        images = y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return images, log_det.reshape(batch, -1).sum(1)
+
+    return apply
+
+
+def in_groups(pairs: list[f.Pair]) -> f.Pair:
+    """One map for each group of channels, side by side; log-dets add."""
+
+    def side(index: int) -> f.Function:
+        def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+            parts = [
+                pair[index](group, context)
+                for pair, group in zip(pairs, x.chunk(len(pairs), dim=1), strict=True)
+            ]
+            log_det = torch.stack([part[1] for part in parts]).sum(0)
+            return torch.cat([part[0] for part in parts], dim=1), log_det
+
+        return apply
+
+    return side(0), side(1)

@@ -1,0 +1,177 @@
+"""A whole model as a distribution of integer images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import (
+    Distribution,
+    Independent,
+    Normal,
+    TransformedDistribution,
+    constraints,
+)
+
+from ..bijectors import Inverse
+from ..model import FlowPlusPlus
+from ..objective import importance_weighted_bound
+from .spaces import output_shape
+from .transform import EVENT_DIM, BijectorTransform
+
+
+class FlowPlusPlusDistribution(Distribution):
+    """P(x) of integer images x, an event being one image `(C, H, W)`.
+
+    `log_prob` is a lower bound of log P(x), in expectation over the dequantizer's noise: the ELBO,
+    or with several importance samples the tighter bound of Burda et al. It is random unless the
+    noise is given, and differentiable in the model's parameters.
+
+    Integers have no reparametrized samples, so `has_rsample` is False. `rsample` is there all the
+    same, and gives the real-valued images behind the integers.
+
+    Args:
+        model: dequantizer and flow. Its mode is left as it is: call `model.eval()` where dropout
+            is not wanted.
+        image_shape: `(C, H, W)`.
+        importance_samples: draws of noise for each image in `log_prob`.
+        batch_shape: of independent copies, as `expand` makes them.
+
+    Raises:
+        TypeError: the model is not a `FlowPlusPlus`.
+        ValueError: a shape that the flow does not fit, or fewer than 1 importance sample.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = False
+
+    def __init__(
+        self,
+        model: FlowPlusPlus,
+        image_shape: Size | tuple[int, ...],
+        *,
+        importance_samples: int = 1,
+        batch_shape: Size | tuple[int, ...] = (),
+        validate_args: bool | None = None,
+    ) -> None:
+        if not isinstance(model, FlowPlusPlus):
+            raise TypeError(
+                f"FlowPlusPlusDistribution needs a FlowPlusPlus, got {type(model).__name__}"
+            )
+        if len(image_shape) != EVENT_DIM:
+            raise ValueError(
+                "FlowPlusPlusDistribution needs an image_shape (channels, height, width), "
+                f"got {tuple(image_shape)}"
+            )
+        if importance_samples < 1:
+            raise ValueError(
+                "FlowPlusPlusDistribution needs at least 1 importance sample, "
+                f"got {importance_samples}"
+            )
+        channels, height, width = image_shape
+        self.latent_shape = output_shape(model.flow, (channels, height, width))
+        self.model, self.importance_samples = model, importance_samples
+        super().__init__(Size(batch_shape), Size(image_shape), validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Integers 0 ... levels - 1."""
+        return constraints.independent(
+            constraints.integer_interval(0, self.model.levels - 1), EVENT_DIM
+        )
+
+    def log_prob(self, value: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Bound on log P(x), in nats, `(*batch)`.
+
+        Args:
+            value: images `(*batch, C, H, W)`, integers of any dtype.
+            noise: as the model's `dequantizer.draw_noise` draws it: of the shape of `value` for
+                one sample, `(n, *value.shape)` for n importance samples. Fresh if None.
+
+        Raises:
+            ValueError: images or noise of another shape; values outside the support.
+        """
+        if value.shape[-EVENT_DIM:] != self.event_shape:
+            shape = ", ".join(map(str, self.event_shape))
+            raise ValueError(
+                f"FlowPlusPlusDistribution needs images (..., {shape}), got {tuple(value.shape)}"
+            )
+        if self._validate_args:
+            self._validate_sample(value)
+        batch = value.shape[:-EVENT_DIM]
+        images = value.reshape(-1, *self.event_shape)
+        if noise is None:
+            bounds = [
+                self.model.elbo(images, self._noise(images)).total
+                for _ in range(self.importance_samples)
+            ]
+        else:
+            bounds = [self.model.elbo(images, draw).total for draw in self._draws(value, noise)]
+        bound = importance_weighted_bound(torch.stack(bounds)) if len(bounds) > 1 else bounds[0]
+        return bound.reshape(batch).expand(torch.broadcast_shapes(batch, self.batch_shape))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Integer images `(*sample_shape, *batch_shape, C, H, W)`, int64."""
+        images = self._decoded(Size(sample_shape)).floor()
+        return images.clamp(max=self.model.levels - 1).long()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Real-valued images in [0, levels]: `sample` is their floor.
+
+        Differentiable in the flow's parameters (not where an image is cut off at the ends). They
+        lie outside the support, and have no `log_prob` here; see `dequantized` for their density.
+        """
+        return self._decoded(Size(sample_shape))
+
+    def dequantized(self) -> TransformedDistribution:
+        """The exact density of real-valued images x + u, before any cut; reparametrized."""
+        like = self._like()
+        zero = torch.zeros(self.latent_shape, dtype=like.dtype, device=like.device)
+        prior = Independent(Normal(zero, torch.ones_like(zero)), EVENT_DIM)
+        transform = BijectorTransform(Inverse(self.model.flow))
+        return TransformedDistribution(prior.expand(self.batch_shape), [transform])
+
+    def expand(
+        self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None
+    ) -> FlowPlusPlusDistribution:
+        """Independent copies: the model is shared."""
+        new = self._get_checked_instance(FlowPlusPlusDistribution, _instance)
+        new.model, new.importance_samples = self.model, self.importance_samples
+        new.latent_shape = self.latent_shape
+        super(FlowPlusPlusDistribution, new).__init__(
+            Size(batch_shape), self.event_shape, validate_args=False
+        )
+        new._validate_args = self._validate_args
+        return new
+
+    def __repr__(self) -> str:
+        shape, samples = tuple(self.event_shape), self.importance_samples
+        return f"FlowPlusPlusDistribution(image_shape={shape}, importance_samples={samples})"
+
+    def _decoded(self, sample_shape: Size) -> Tensor:
+        batch = sample_shape + self.batch_shape
+        like = self._like()
+        z = torch.randn((batch.numel(), *self.latent_shape), dtype=like.dtype, device=like.device)
+        return self.model.decode(z).reshape(*batch, *self.event_shape)
+
+    def _noise(self, images: Tensor) -> Tensor:
+        like = self._like()
+        return self.model.dequantizer.draw_noise(
+            images.shape, dtype=like.dtype, device=like.device
+        )
+
+    def _draws(self, value: Tensor, noise: Tensor) -> list[Tensor]:
+        if noise.shape == value.shape:
+            noise = noise[None]
+        if noise.shape[1:] != value.shape or not len(noise):
+            raise ValueError(
+                f"FlowPlusPlusDistribution needs noise of shape {tuple(value.shape)} or "
+                f"(samples, ...) of it, got {tuple(noise.shape)}"
+            )
+        return [draw.reshape(-1, *self.event_shape) for draw in noise]
+
+    def _like(self) -> Tensor:
+        """A tensor of the model's dtype and device."""
+        return next(self.model.parameters(), torch.empty(0))

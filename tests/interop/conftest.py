@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from conformance.cases import CASES
+from conformance.flowpp_adapter import from_reference
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed():
+    """Small calls: more threads only wait for each other. What is drawn is drawn again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def flowpp_case(name: str, dtype: str = "float64"):
+    """A case's bijector or model as flowpp's, with fixed random parameters."""
+    return from_reference(CASES[name].build(np.random.default_rng(0)), dtype)
+
+
+@pytest.fixture
+def coupling():
+    """A mixture coupling of (4, 2, 3) images."""
+    return flowpp_case("coupling/mixture_no_attention_with_context")
+
+
+@pytest.fixture
+def flow():
+    """Flow++ in small: (1, 4, 4) pixels in [0, 256] to (4, 2, 2)."""
+    return flowpp_case("flow/main")
+
+
+@pytest.fixture
+def model():
+    """A whole model of (1, 4, 4) images of 32 levels, with variational dequantization."""
+    return flowpp_case("flow_plus_plus/variational")
+
+
+@pytest.fixture
+def uniform_model():
+    """The same shape of images in float32, with uniform dequantization."""
+    return flowpp_case("flow_plus_plus/uniform", "float32")

@@ -1,0 +1,148 @@
+"""The ready adapters: what they build is what was specified; the rest says why it is not there."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+
+from conformance.adapter import NotSupported
+from conformance.cases import CASES
+from conformance.laws import LAWS
+from conformance.runner import Judge
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+HELD = {
+    "torch_distributions:TorchDistributionsAdapter": (
+        "act_norm/channel",
+        "affine/per_example",
+        "data_logit/256_levels",
+        "channel_split",
+        "inverse/sigmoid",
+    ),
+    "zuko:ZukoAdapter": (
+        "act_norm/activation",
+        "affine/per_example",
+        "mixture_logistic/four_components",
+        "invertible_conv_lu/halves",
+        "flip",
+        "coupling/mixture_with_context",
+    ),
+    "nflows:NflowsAdapter": (
+        "act_norm/channel",
+        "affine/shared",
+        "squeeze",
+        "flip",
+        "invertible_conv_lu/joint",
+        "coupling/affine_with_context",
+    ),
+    "normflows:NormflowsAdapter": (
+        "act_norm/channel",
+        "affine/shared",
+        "squeeze",
+        "invertible_conv/halves",
+        "invertible_conv_lu/joint",
+        "coupling/affine",
+        "inverse/data_logit",
+    ),
+    "pyro:PyroAdapter": (
+        "invertible_conv/halves",
+        "invertible_conv_lu/joint",
+        "flip",
+        "coupling/affine",
+    ),
+    "flowjax:FlowjaxAdapter": ("affine/shared", "checkerboard", "invertible_conv_lu/halves"),
+}
+FAILING = (
+    ("torch_distributions:TorchDistributionsAdapter", "sigmoid", "log_det", "float64"),
+    (
+        "torch_distributions:TorchDistributionsAdapter",
+        "mixture_logistic/ties",
+        "forward",
+        "float32",
+    ),
+    ("nflows:NflowsAdapter", "sigmoid", "round_trip_x", "float64"),
+    ("nflows:NflowsAdapter", "invertible_conv/joint", "inverse", "float32"),
+    ("normflows:NormflowsAdapter", "flip", "contract", "float64"),
+)
+UNSUPPORTED = (
+    ("torch_distributions:TorchDistributionsAdapter", "squeeze", "has no Squeeze"),
+    ("torch_distributions:TorchDistributionsAdapter", "chain/empty", "no empty composition"),
+    ("zuko:ZukoAdapter", "squeeze", "zuko has no Squeeze"),
+    ("nflows:NflowsAdapter", "affine/per_example", "one scale for all examples"),
+    ("normflows:NormflowsAdapter", "checkerboard", "alternates from channel to channel"),
+    ("pyro:PyroAdapter", "coupling/mixture", "no coupling of logistic mixtures"),
+    ("flowjax:FlowjaxAdapter", "coupling/affine", "makes its own network"),
+)
+
+
+def adapter(name: str):
+    """The adapter class, where its library is installed."""
+    module, _, kind = name.partition(":")
+    if module != "torch_distributions":
+        pytest.importorskip(module, reason=f"{module} is not installed: tox -e libraries")
+    return getattr(importlib.import_module(f"conformance.adapters.{module}"), kind)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("name", "case"), [(n, c) for n, cases in HELD.items() for c in cases])
+def test_what_is_built_is_what_was_specified(name, case, dtype):
+    kind, rng = adapter(name), np.random.default_rng(0)
+    spec = CASES[case].build(rng)
+    context = CASES[case].context
+    context = None if context is None else context(rng).astype(dtype)
+    x = CASES[case].typical(rng).astype(dtype)
+    built = kind(dtype).build(spec)
+    tolerance = (
+        {"rtol": 1e-9, "atol": 1e-9} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-3}
+    )
+    for direction in ("forward", "inverse"):
+        wanted = getattr(spec, direction)(x, context)
+        got = getattr(built, direction)(x, context)
+        for mine, truth in zip(got, wanted, strict=True):
+            assert mine.dtype == dtype and mine.shape == truth.shape
+            np.testing.assert_allclose(mine, truth, **tolerance)
+        x = wanted[0].astype(dtype)
+
+
+@pytest.mark.parametrize(("name", "case", "law", "dtype"), FAILING)
+def test_what_the_suite_refuses(name, case, law, dtype):
+    assert Judge(adapter(name)).cell(CASES[case], LAWS[law], dtype).status == "fails"
+
+
+@pytest.mark.parametrize(("name", "case", "reason"), UNSUPPORTED)
+def test_what_a_library_has_not(name, case, reason):
+    kind = adapter(name)
+    with pytest.raises(NotSupported, match=reason):
+        kind().build(CASES[case].build(np.random.default_rng(0)))
+
+
+def test_a_mixture_of_torch_has_no_inverse():
+    kind = adapter("torch_distributions:TorchDistributionsAdapter")
+    built = kind().build(CASES["mixture_logistic/line"].build(np.random.default_rng(0)))
+    with pytest.raises(NotSupported, match="no icdf"):
+        built.inverse(np.zeros((1, 1, 1, 1)))
+
+
+def test_layers_are_not_asked_for():
+    with pytest.raises(NotSupported, match="bijectors only"):
+        adapter("torch_distributions:TorchDistributionsAdapter")().build(
+            CASES["flow_plus_plus/uniform"].build(np.random.default_rng(0))
+        )
+
+
+@pytest.mark.parametrize("case", ["act_norm/floor", "invertible_conv_lu/halves"])
+def test_gradients_reach_the_fields(case):
+    """Of zuko's, against those of the whole library's own twin."""
+    from conformance.flowpp_adapter import FlowppAdapter
+
+    kind, rng = adapter("zuko:ZukoAdapter"), np.random.default_rng(0)
+    spec, x = CASES[case].build(rng), CASES[case].typical(rng)
+    arguments = (x, None, np.ones_like(spec.forward(x)[0]), np.ones(len(x)))
+    got, wanted = (k().build(spec).vjp(*arguments) for k in (kind, FlowppAdapter))
+    for path, gradient in wanted.items():
+        if path == "signs":
+            continue  # constants of +1 and -1
+        np.testing.assert_allclose(got[path], gradient, atol=1e-9, err_msg=path)
