@@ -157,9 +157,7 @@ def jacobian(
     )
 
 
-def derivative(
-    function: Callable[[float], float], *, noise: float = 0.0
-) -> tuple[float, float]:
+def derivative(function: Callable[[float], float], *, noise: float = 0.0) -> tuple[float, float]:
     """Derivative at 0 of a function of one number of size 1, and its estimated error.
 
     `noise` is the absolute error of the function's values, beyond eps times their size.
@@ -223,4 +221,3 @@ def _flat(bijection: Bijection, x: np.ndarray, context: np.ndarray | None) -> np
         [np.asarray(y, np.float64).reshape(len(x), -1), np.asarray(log_det, np.float64)[:, None]],
         axis=1,
     )
-

@@ -18,7 +18,12 @@ class LayerTrial:
     """One layer case, adapter, dtype, set of inputs and seed."""
 
     def __init__(
-        self, case: Any, adapter: type[Adapter], dtype: str, inputs: Inputs, seed: int,
+        self,
+        case: Any,
+        adapter: type[Adapter],
+        dtype: str,
+        inputs: Inputs,
+        seed: int,
         device: str = "cpu",
     ) -> None:
         self.case, self.dtype, self.inputs, self.seed = case, np.dtype(dtype), inputs, seed

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import TextIO
 
+from .cell import STATUSES, Cell
 from .laws import LAWS
-from .runner import Cell
+
+MARKS = {"left out": "-", "unsupported": "n/a"}
+KEY = "! fails   ~ fails as expected   n/a not supported   - the law does not apply"
+MOST_REASONS = 30
+MOST_FAILURES = 60
+MOST_COLUMNS = 10
+"""A table of more is two, so that each fits a terminal."""
 
 
 def show(cells: Iterable[Cell], *, file: TextIO | None = None, rich: bool | None = None) -> None:
     """Print a table for each dtype and family of laws, then what fails, line by line.
 
-    A cell holds the worst error in ulps; a failing one is marked `!`, one left out is `-`.
+    A cell holds the worst error in ulps; a failing one is marked `!`, an expected failure `~`.
 
     Args:
         cells: what was judged.
@@ -26,51 +34,81 @@ def show(cells: Iterable[Cell], *, file: TextIO | None = None, rich: bool | None
         rich = file.isatty() and importlib.util.find_spec("rich") is not None
     for title, header, rows in _tables(cells):
         (_show_rich if rich else _show_plain)(title, header, rows, file)
-    for cell in cells:
-        if cell.status == "fails":
-            print(failure(cell), file=file)
+    print(f"\n{KEY}", file=file)
+    failing = [cell for cell in cells if cell.status == "fails"]
+    for cell in failing[:MOST_FAILURES]:
+        print(failure(cell), file=file)
+    if len(failing) > MOST_FAILURES:
+        print(f"... and {len(failing) - MOST_FAILURES} more that fail (all in --html)", file=file)
     print(summary(cells), file=file)
 
 
 def failure(cell: Cell) -> str:
-    """One line that says what failed, by how much, and where."""
+    """What failed, by how much, and where; the probable cause; and how to see it again."""
     size = "" if cell.ulps is None else f" (allowed {cell.allowed:.3g})"
-    return f"FAILS {cell.case} | {cell.law} | {cell.dtype}: {cell.message}{size}"
-
-
-def summary(cells: Iterable[Cell]) -> str:
-    """How many hold, fail, were left out; and why, for the last."""
-    cells = list(cells)
-    count = {status: sum(c.status == status for c in cells) for status in
-             ("holds", "fails", "left out")}
-    lines = [", ".join(f"{number} {status}" for status, number in count.items())]
-    reasons: dict[str, int] = {}
-    for cell in cells:
-        if cell.status == "left out":
-            reasons[cell.message] = reasons.get(cell.message, 0) + 1
-    lines += [f"  left out {number} times: {reason}" for reason, number in reasons.items()]
+    lines = [f"FAILS {cell.name}: {cell.message}{size}"]
+    if cell.hint:
+        lines.append(f"  probable cause: {cell.hint}")
+    if cell.reproducer:
+        first, *rest = cell.reproducer.splitlines()
+        lines += [f"  again: {first}", *(f"    {line}" for line in rest)]
     return "\n".join(lines)
 
 
+def summary(cells: Iterable[Cell]) -> str:
+    """How many hold, fail, and were not judged; and the reasons for what is neither."""
+    cells = list(cells)
+    count = {status: sum(c.status == status for c in cells) for status in STATUSES}
+    lines = [", ".join(f"{number} {status}" for status, number in count.items())]
+    for status, text in (
+        ("expected", "fails as expected"),
+        ("unsupported", "not supported"),
+        ("left out", "left out"),
+    ):
+        reasons = Counter(c.message for c in cells if c.status == status)
+        for reason, number in reasons.most_common(MOST_REASONS):
+            lines.append(f"  {text} {number} times: {reason}")
+        if len(reasons) > MOST_REASONS:
+            lines.append(f"  {text} for {len(reasons) - MOST_REASONS} more reasons")
+    causes = Counter(c.hint for c in cells if c.status == "fails" and c.hint)
+    lines += [f"  probable cause of {number}: {cause}" for cause, number in causes.most_common(8)]
+    if not count["holds"] and not count["fails"]:
+        lines.append("nothing was proven: no cell could be judged")
+    return "\n".join(lines)
+
+
+def proven(cells: Iterable[Cell]) -> bool:
+    """Whether something holds, and nothing fails that is not expected to."""
+    statuses = {cell.status for cell in cells}
+    return "fails" not in statuses and bool(statuses & {"holds", "expected"})
+
+
+FAMILIES = {"bijector": "", "layer": ", of layers and models", "random": ", of random specs"}
+
+
 def _tables(cells: list[Cell]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
-    groups: dict[tuple[str, bool], list[Cell]] = {}
-    for cell in cells:
-        is_layer = LAWS[cell.law].family == "layer"
-        groups.setdefault((cell.dtype, is_layer), []).append(cell)
-    for (dtype, _), members in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
-        laws = list(dict.fromkeys(cell.law for cell in members))
-        table: dict[str, dict[str, str]] = {}
-        for cell in members:
-            table.setdefault(cell.case, {})[cell.law] = _text(cell)
-        rows = [[case, *(row.get(law, "") for law in laws)] for case, row in table.items()]
-        yield f"worst error in ulps of {dtype}", ["case", *laws], rows
+    for family, text in FAMILIES.items():
+        for dtype in sorted({cell.dtype for cell in cells}):
+            members = [c for c in cells if c.dtype == dtype and LAWS[c.law].family == family]
+            if not members:
+                continue
+            laws = [law for law in LAWS if any(c.law == law for c in members)]
+            table: dict[str, dict[str, str]] = {}
+            for cell in members:
+                table.setdefault(cell.case, {})[cell.law] = text_of(cell)
+            title = f"worst error in ulps of {dtype}{text}"
+            for start in range(0, len(laws), MOST_COLUMNS):
+                some = laws[start : start + MOST_COLUMNS]
+                rows = [[case, *(row.get(law, "") for law in some)] for case, row in table.items()]
+                yield title, ["case", *some], [row for row in rows if any(row[1:])]
 
 
-def _text(cell: Cell) -> str:
-    if cell.status == "left out":
-        return "-"
+def text_of(cell: Cell) -> str:
+    """A cell in a few characters."""
+    if cell.status in MARKS:
+        return MARKS[cell.status]
     size = "broken" if cell.ulps is None else f"{cell.ulps:.2g}"
-    return f"{size}!" if cell.status == "fails" else size
+    return size + {"fails": "!", "expected": "~"}.get(cell.status, "")
 
 
 def _show_plain(title: str, header: list[str], rows: list[list[str]], file: TextIO) -> None:

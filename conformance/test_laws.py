@@ -1,40 +1,60 @@
 """Every case under every law that speaks of it, at both dtypes.
 
-`CONFORMANCE_ADAPTER=module:Class` judges another implementation, `CONFORMANCE_SEED` another draw
-of specs and inputs, `CONFORMANCE_DEVICE` tells the adapter where to compute. At the end of the run
-the matrix of errors is printed (`conftest.py`).
+`pytest --pyargs conformance --adapter module:Class` judges another implementation; the other
+options are those of `python -m conformance`, values between spaces (`--laws "forward inverse"`).
+Each may also come from the environment, as `CONFORMANCE_ADAPTER`, `CONFORMANCE_SEED` and so on. At
+the end of the run the matrix of errors is printed.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict
-
 import pytest
 
+from . import xfails
 from .adapter import load
+from .cases import CASES
+from .cell import as_json
+from .laws import LAWS
+from .pytest_plugin import chosen
 from .report import failure
 from .runner import Judge, plan
 
-ADAPTER = load(
-    os.environ.get("CONFORMANCE_ADAPTER", "conformance.flowpp_adapter:FlowppAdapter")
-)
-SEED = int(os.environ.get("CONFORMANCE_SEED", "0"))
-DEVICE = os.environ.get("CONFORMANCE_DEVICE", "cpu")
-PLAN = list(plan())
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each cell of the plan that the options choose."""
+    names = ("cases", "laws", "dtype", "bijectors")
+    try:
+        cells = list(plan(*(chosen(metafunc.config, name).split() for name in names)))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    ids = [f"{case.name}-{law.name}-{dtype}" for case, law, dtype in cells]
+    metafunc.parametrize(("case", "law", "dtype"), cells, ids=ids)
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge(ADAPTER, seed=SEED, device=DEVICE)
+def judge(pytestconfig: pytest.Config) -> Judge:
+    name = chosen(pytestconfig, "adapter")
+    return Judge(
+        load(name),
+        seed=int(chosen(pytestconfig, "seed")),
+        device=chosen(pytestconfig, "device"),
+        examples=int(chosen(pytestconfig, "examples")),
+        timeout=float(chosen(pytestconfig, "timeout")),
+        name=name,
+    )
 
 
-@pytest.mark.parametrize(
-    ("case", "law", "dtype"), PLAN, ids=[f"{c.name}-{law.name}-{d}" for c, law, d in PLAN]
-)
-def test_law(judge: Judge, case, law, dtype, record_property) -> None:
-    cell = judge.cell(case, law, dtype)
-    record_property("conformance_cell", asdict(cell))
-    if cell.status == "left out":
-        pytest.skip(cell.message)
+@pytest.fixture(scope="module")
+def known(pytestconfig: pytest.Config) -> list[xfails.Xfail]:
+    file = chosen(pytestconfig, "xfails")
+    return xfails.read(file, cases=CASES, laws=LAWS) if file else []
+
+
+def test_law(judge: Judge, known, case, law, dtype, record_property) -> None:
+    cell = xfails.applied(judge.cell(case, law, dtype), known)
+    record_property("conformance_cell", as_json([cell])[0])
+    if cell.status == "expected":
+        pytest.xfail(cell.message)
+    if cell.status in ("left out", "unsupported"):
+        pytest.skip(f"{cell.status}: {cell.message}")
     assert cell.status == "holds", failure(cell)

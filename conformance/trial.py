@@ -38,6 +38,10 @@ class Broken(AssertionError):
     """A law does not hold, in a way that has no size in ulps; the message says how."""
 
 
+class LeftOut(Exception):
+    """The law has nothing to say about this case; the message says why."""
+
+
 def generator(seed: int, *names: str) -> np.random.Generator:
     """A random generator that depends on the seed and the names alone, on every machine."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
@@ -47,12 +51,24 @@ class Trial:
     """One case, adapter, dtype, set of inputs and seed. See the module for the units."""
 
     def __init__(
-        self, case: Any, adapter: type[Adapter], dtype: str, inputs: Inputs, seed: int,
+        self,
+        case: Any,
+        adapter: type[Adapter],
+        dtype: str,
+        inputs: Inputs,
+        seed: int,
         device: str = "cpu",
     ) -> None:
         self.case, self.dtype, self.inputs, self.seed = case, np.dtype(dtype), inputs, seed
         self._adapter, self._device = adapter, device
         self.eps = float(np.finfo(dtype).eps)
+        self._kept: dict[Any, Any] = {}
+
+    def kept(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What a law computes and another one asks for again."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
     def rng(self, purpose: str) -> np.random.Generator:
         return generator(self.seed, self.case.name, purpose)
@@ -98,8 +114,18 @@ class Trial:
     # The implementation
 
     @cached_property
+    def given_spec(self) -> Any:
+        """The copy of the spec that the implementation was built from."""
+        return rounded(self.spec, self.dtype)
+
+    @cached_property
     def built(self) -> Any:
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(self.spec)
+        return self._adapter(dtype=self.dtype.name, device=self._device).build(self.given_spec)
+
+    def built_anew(self) -> Any:
+        """Another one of the same."""
+        spec = rounded(self.spec, self.dtype)
+        return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Pair:
         """The implementation at `x`, in its dtype."""
@@ -131,7 +157,15 @@ class Trial:
         return None if x is None else np.array(x, self.dtype)
 
     def _call(self, direction: str, x: np.ndarray, context: np.ndarray | None) -> Pair:
-        result = getattr(self.built, direction)(self.cast(x), self.cast(context))
+        return self.answer(direction, self.cast(x), self.cast(context))
+
+    def answer(self, direction: str, x: Any, context: Any) -> Pair:
+        """The implementation's (array, log_det) for these arrays, handed in as they are.
+
+        Raises:
+            Broken: it is no such pair.
+        """
+        result = getattr(self.built, direction)(x, context)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Broken(f"{direction} returned {type(result).__name__}, not (array, log_det)")
         output, log_det = (np.asarray(part) for part in result)

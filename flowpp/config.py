@@ -124,8 +124,13 @@ class TrainingConfig:
             ValueError: a number lies outside its range; the message names it.
         """
         at_least_one = (
-            "steps", "batch_size", "init_batch_size", "log_every", "evaluate_every",
-            "evaluation_images", "sample_count",
+            "steps",
+            "batch_size",
+            "init_batch_size",
+            "log_every",
+            "evaluate_every",
+            "evaluation_images",
+            "sample_count",
         )
         for name in at_least_one:
             if getattr(self, name) < 1:
@@ -174,8 +179,12 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     if surplus:
         raise ValueError(f"{cls.__name__} has no field {surplus}; its fields are {sorted(known)}")
     nested = {
-        "model": ModelConfig, "data": DataConfig, "training": TrainingConfig,
-        "flow": FlowConfig, "dequantizer": FlowConfig, "context": ContextConfig,
+        "model": ModelConfig,
+        "data": DataConfig,
+        "training": TrainingConfig,
+        "flow": FlowConfig,
+        "dequantizer": FlowConfig,
+        "context": ContextConfig,
     }
     converted = {
         name: from_dict(nested[name], value) if name in nested else value

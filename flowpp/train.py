@@ -34,9 +34,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[Config, Path | None]:
     named = argv and not argv[0].startswith("-")
     preset = presets.get(argv[0] if named else "digits")
     width = max(map(len, presets.PRESETS))
-    choices = "\n".join(
-        f"  {name:{width}} {c.description}" for name, c in presets.PRESETS.items()
-    )
+    choices = "\n".join(f"  {name:{width}} {c.description}" for name, c in presets.PRESETS.items())
     arguments = parse(
         Arguments,
         argv[1:] if named else argv,

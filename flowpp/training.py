@@ -86,9 +86,7 @@ def train(
     device = torch.device(settings.device)
     dims = math.prod(images.shape)
     train_images = torch.from_numpy(images.train)
-    run = Run.create(
-        Path(out_dir), config, environment.describe(device, settings.seed, images)
-    )
+    run = Run.create(Path(out_dir), config, environment.describe(device, settings.seed, images))
     sampling.save_grid(
         run.path / "samples" / "held-out.png", images.test[: settings.sample_count], images.levels
     )
@@ -179,9 +177,7 @@ def train(
     run.save(Checkpoint(settings.steps, model.state_dict(), ema.state_dict()))
     with ema.applied():
         final = importance.importance_bounds(model, images.test, 1, seed=settings.seed)[1]
-        drawn = sampling.sample(
-            model, images.shape, settings.sample_count, seeded(settings.seed)
-        )
+        drawn = sampling.sample(model, images.shape, settings.sample_count, seeded(settings.seed))
     sampling.save_grid(run.sample_path(settings.steps), drawn, images.levels)
     result = Result(
         bits_per_dim=final.mean,

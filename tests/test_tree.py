@@ -74,8 +74,10 @@ def test_modules_define_the_same_classes(module):
     assert not missing
     if module.startswith("bijectors."):
         classes = {
-            name for name, value in vars(twin).items()
-            if inspect.isclass(value) and issubclass(value, torch.nn.Module)
+            name
+            for name, value in vars(twin).items()
+            if inspect.isclass(value)
+            and issubclass(value, torch.nn.Module)
             and value.__module__ == twin.__name__
         }
         assert classes == set(specified(module))
@@ -114,8 +116,8 @@ def snake(name: str) -> str:
     return next(
         module.split(".")[-1]
         for module in MODULES
-        if hasattr(importlib.import_module(f"reference.{module}"), name) and
-        getattr(importlib.import_module(f"reference.{module}"), name).__module__
+        if hasattr(importlib.import_module(f"reference.{module}"), name)
+        and getattr(importlib.import_module(f"reference.{module}"), name).__module__
         == f"reference.{module}"
     )
 

@@ -7,19 +7,39 @@ fields agree and that every class has a case.
 
 from __future__ import annotations
 
-from . import couplings, elementwise, flows, layers, models, permutations
+from . import (
+    alphabets,
+    couplings,
+    densities,
+    elementwise,
+    flows,
+    layers,
+    models,
+    permutations,
+    random,
+)
 from .case import Case, LayerCase, Tolerance, allowed
+from .random import RandomCase
 
 BIJECTOR_CASES: dict[str, Case] = {
     case.name: case
-    for module in (elementwise, permutations, couplings, flows)
+    for module in (elementwise, permutations, couplings, flows, densities)
     for case in module.CASES
 }
 LAYER_CASES: dict[str, LayerCase] = {
-    case.name: case for module in (layers, models) for case in module.CASES
+    case.name: case for module in (layers, models, alphabets) for case in module.CASES
 }
-CASES: dict[str, Case | LayerCase] = {**BIJECTOR_CASES, **LAYER_CASES}
+RANDOM_CASES: dict[str, RandomCase] = {case.name: case for case in random.CASES}
+CASES: dict[str, Case | LayerCase | RandomCase] = {**BIJECTOR_CASES, **LAYER_CASES, **RANDOM_CASES}
 
 __all__ = [
-    "BIJECTOR_CASES", "CASES", "Case", "LAYER_CASES", "LayerCase", "Tolerance", "allowed",
+    "BIJECTOR_CASES",
+    "CASES",
+    "Case",
+    "LAYER_CASES",
+    "LayerCase",
+    "RANDOM_CASES",
+    "RandomCase",
+    "Tolerance",
+    "allowed",
 ]

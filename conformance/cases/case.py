@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..quadrature import Density
+
 Draw = Callable[[np.random.Generator], Any]
 
 
@@ -21,6 +23,23 @@ class Tolerance:
 
 
 Tolerances = Mapping[str, "Tolerance | tuple[Tolerance, ...]"]
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Which scalars of a case are mapped one by one: output i depends on input i alone.
+
+    Attributes:
+        low, high: ends of the domain.
+        range: ends of the range.
+        first_channel: these scalars and all after them; what is before them conditions and passes
+            unchanged.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    range: tuple[float, float] = (-np.inf, np.inf)
+    first_channel: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,8 @@ class Case:
         tolerances: by law.
         fixed_batch: the spec's parameters differ by example, so only batches of B go in.
         without: laws that say nothing here, and why.
+        scalars: what of it is a map of scalars, if anything is.
+        densities: for maps of one or two numbers, the densities that integrate to 1.
     """
 
     name: str
@@ -49,6 +70,8 @@ class Case:
     tolerances: Tolerances = field(default_factory=dict)
     fixed_batch: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
+    scalars: Scalars | None = None
+    densities: tuple[Density, ...] = ()
 
     family = "bijector"
 
@@ -66,6 +89,8 @@ class LayerCase:
         batched: the arguments, and with them all results, that have an example axis, and which;
             none where examples are not independent.
         tolerances: by law.
+        without: laws that say nothing here, and why.
+        alphabet: the model is small enough to go through all of its images.
     """
 
     name: str
@@ -76,6 +101,7 @@ class LayerCase:
     batched: Mapping[str, int] = field(default_factory=dict)
     tolerances: Tolerances = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    alphabet: bool = False
 
     family = "layer"
 
@@ -87,10 +113,14 @@ NETWORK: Tolerances = {
 """For compositions with convolutions or networks in them."""
 
 
-def allowed(case: Case | LayerCase, law: Any, dtype: str) -> Tolerance:
-    """The tolerance of a law for a case: the case's own, or else the law's default."""
-    stated = case.tolerances.get(law.name, ())
-    for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
-        if tolerance.dtype in (None, dtype):
-            return tolerance
+def allowed(case: Any, law: Any, dtype: str) -> Tolerance:
+    """The tolerance of a law for a case: the case's own, or else the law's default.
+
+    A law may be `like` another one: what magnifies rounding in the one does so in the other.
+    """
+    for name in (law.name, law.like):
+        stated = case.tolerances.get(name, ())
+        for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
+            if tolerance.dtype in (None, dtype):
+                return tolerance
     return Tolerance(getattr(law, dtype), "default")

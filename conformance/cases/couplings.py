@@ -9,10 +9,11 @@ import numpy as np
 from reference.bijectors import Chain, Checkerboard, ColumnStripes, Coupling
 
 from ..fields import moved
-from .case import NETWORK, Case, Tolerance
+from .case import NETWORK, Case, Scalars, Tolerance
 from .draws import CONTEXT, Rng, coupling, magnitudes, normal
 
 SHAPE = (4, 2, 3)
+SECOND_HALF = Scalars(first_channel=SHAPE[0] // 2)
 _NARROW = "a scale of e^-8 magnifies the network's rounding of a mean 3000 times"
 MAGNIFIED = {
     "forward": Tolerance(1500, _NARROW),
@@ -25,9 +26,14 @@ def _case(variant: str, *, context: bool = False, **options: Any) -> Case:
         return coupling(rng, *SHAPE, context=CONTEXT if context else 0, **options)
 
     return Case(
-        f"coupling/{variant}", build, normal(*SHAPE), magnitudes(*SHAPE, largest=30.0),
-        context=normal(CONTEXT, *SHAPE[1:]) if context else None, noise=normal(*SHAPE),
+        f"coupling/{variant}",
+        build,
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=30.0),
+        context=normal(CONTEXT, *SHAPE[1:]) if context else None,
+        noise=normal(*SHAPE),
         tolerances=NETWORK,
+        scalars=SECOND_HALF,
     )
 
 
@@ -46,7 +52,10 @@ def _over(split: type, variant: str) -> Case:
         return Chain((split(), coupling(rng, 2, 4, 2, components=2)))
 
     return Case(
-        f"coupling/{variant}", build, normal(1, 4, 4), magnitudes(1, 4, 4, largest=30.0),
+        f"coupling/{variant}",
+        build,
+        normal(1, 4, 4),
+        magnitudes(1, 4, 4, largest=30.0),
         tolerances=NETWORK,
     )
 
@@ -61,8 +70,15 @@ CASES = (
     _case("mixture_no_attention_with_context", mixing="none", context=True),
     _case("mixture_activate_last", activate_last=True),
     _case("mixture_floor", floor=-0.2),
-    Case("coupling/mixture_narrow", _with_narrow_component, normal(*SHAPE),
-         magnitudes(*SHAPE, largest=30.0), noise=normal(*SHAPE), tolerances=MAGNIFIED),
+    Case(
+        "coupling/mixture_narrow",
+        _with_narrow_component,
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=30.0),
+        noise=normal(*SHAPE),
+        tolerances=MAGNIFIED,
+        scalars=SECOND_HALF,
+    ),
     _case("mixture_thirty_two_components", components=32, mixing="none"),
     _over(Checkerboard, "over_checkerboard"),
     _over(ColumnStripes, "over_column_stripes"),

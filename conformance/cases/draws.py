@@ -156,10 +156,16 @@ def conditioner(
             block(rng, filters, context=context, mixing=mixing, weight_norm=weight_norm)
             for _ in range(blocks)
         ),
-        None if outputs is None
+        None
+        if outputs is None
         else conv(
-            rng, filters * (2 if activate_last else 1), outputs, 3, weight_norm=weight_norm,
-            scale=0.4, bias_scale=0.5,
+            rng,
+            filters * (2 if activate_last else 1),
+            outputs,
+            3,
+            weight_norm=weight_norm,
+            scale=0.4,
+            bias_scale=0.5,
         ),
         position,
         activate_last,
@@ -179,9 +185,7 @@ def coupling(
     """A coupling over a mixture, or over an affine map if there are no components."""
     family = MixtureLogisticFamily(components, floor) if components else AffineFamily()
     outputs = channels // 2 * (2 + 3 * components)
-    return Coupling(
-        conditioner(rng, channels // 2, outputs, height, width, **network), family
-    )
+    return Coupling(conditioner(rng, channels // 2, outputs, height, width, **network), family)
 
 
 def act_norm(rng: Rng, channels: int, height: int = 1, width: int = 1) -> ActNorm:

@@ -6,7 +6,7 @@ import numpy as np
 
 from reference.bijectors import ActNorm, Affine, DataLogit, MixtureLogistic, Sigmoid
 
-from .case import Case, Tolerance
+from .case import Case, Scalars, Tolerance
 from .draws import BATCH, Rng, act_norm, magnitudes, normal, uniform
 
 SHAPE = (2, 2, 3)
@@ -102,47 +102,160 @@ def _saturating(rng: Rng) -> np.ndarray:
     return x
 
 
+def logit_range(margin: float) -> tuple[float, float]:
+    """Where the levels go: not the whole line, as the margin lies outside of them."""
+    end = float(np.log1p(-margin) - np.log(margin))
+    return -end, end
+
+
 CASES = (
-    Case("act_norm/activation", lambda rng: act_norm(rng, *SHAPE), normal(*SHAPE),
-         magnitudes(*SHAPE, largest=1e4)),
-    Case("act_norm/channel", lambda rng: act_norm(rng, 2), normal(*SHAPE),
-         magnitudes(*SHAPE, largest=1e4)),
-    Case("act_norm/floor", _floored_act_norm, normal(*SHAPE), magnitudes(*SHAPE, largest=1e4)),
-    Case("affine/shared", lambda rng: _affine(rng, 2, 1, 3), normal(*SHAPE),
-         magnitudes(*SHAPE, largest=1e4)),
-    Case("affine/log_scales_to_12", lambda rng: _affine(rng, 1, *SHAPE, largest=12.0),
-         normal(*SHAPE), magnitudes(*SHAPE, largest=1e4)),
-    Case("affine/per_example", lambda rng: _affine(rng, BATCH, *SHAPE), normal(*SHAPE),
-         magnitudes(*SHAPE, largest=1e4), fixed_batch=True),
-    Case("mixture_logistic/one_component", lambda rng: _mixture(rng, 1), normal(*SHAPE, scale=2),
-         _extremes_and_body, noise=normal(*SHAPE, scale=2)),
-    Case("mixture_logistic/four_components", lambda rng: _mixture(rng, 4), normal(*SHAPE, scale=2),
-         _extremes_and_body, noise=normal(*SHAPE, scale=2)),
-    Case("mixture_logistic/thirty_two_components", lambda rng: _mixture(rng, 32),
-         normal(*SHAPE, scale=2), _extremes_and_body, noise=normal(*SHAPE, scale=2)),
-    Case("mixture_logistic/per_example", lambda rng: _mixture(rng, 4, batch=BATCH),
-         normal(*SHAPE, scale=2), _extremes_and_body, fixed_batch=True),
-    Case("mixture_logistic/large_logits", lambda rng: _mixture(rng, 4, logit_scale=30.0),
-         normal(*SHAPE, scale=2), _extremes_and_body, noise=normal(*SHAPE, scale=2)),
-    Case("mixture_logistic/ties", _tied_mixture, _at_ties, _at_ties,
-         tolerances={"gradients": Tolerance(
-             1500, "shares of five equal components, from logarithms of size 1e4", "float32")}),
-    Case("mixture_logistic/log_scales_-12_to_6",
-         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-12.0, 6.0)),
-         _around(4, (-12.0, 6.0), (1.0, 2.0, 4.0)), _extremes_and_body),
-    Case("mixture_logistic/narrow",
-         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
-         _around(4, (-9.0, -6.0), (1.0, 2.0, 4.0)), _around(4, (-9.0, -6.0), (4.0, 8.0, 12.0)),
-         tolerances={"inverse_gradients": Tolerance(
-             200_000, "x near 1 is rounded to 1e-3 of a scale", "float32")}),
-    Case("mixture_logistic/plateaus",
-         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
-         _around(4, (-9.0, -6.0), (2.0, 8.0, 40.0)), _around(4, (-9.0, -6.0), (2.0, 40.0, 400.0)),
-         without={"inverse_gradients": "on a plateau a quantile's true gradient overflows"}),
-    Case("data_logit/256_levels", lambda rng: DataLogit(256),
-         uniform(*SHAPE, low=0.0, high=256.0), _level_ends(256), noise=normal(*SHAPE)),
-    Case("data_logit/8_levels", lambda rng: DataLogit(8, 0.01),
-         uniform(*SHAPE, low=0.0, high=8.0), _level_ends(8), noise=normal(*SHAPE)),
-    Case("sigmoid", lambda rng: Sigmoid(), normal(*SHAPE, scale=2.0), _saturating,
-         noise=uniform(*SHAPE, low=0.0, high=1.0)),
+    Case(
+        "act_norm/activation",
+        lambda rng: act_norm(rng, *SHAPE),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        scalars=Scalars(),
+    ),
+    Case(
+        "act_norm/channel",
+        lambda rng: act_norm(rng, 2),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        scalars=Scalars(),
+    ),
+    Case(
+        "act_norm/floor",
+        _floored_act_norm,
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        scalars=Scalars(),
+    ),
+    Case(
+        "affine/shared",
+        lambda rng: _affine(rng, 2, 1, 3),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        scalars=Scalars(),
+    ),
+    Case(
+        "affine/log_scales_to_12",
+        lambda rng: _affine(rng, 1, *SHAPE, largest=12.0),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        scalars=Scalars(),
+    ),
+    Case(
+        "affine/per_example",
+        lambda rng: _affine(rng, BATCH, *SHAPE),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        fixed_batch=True,
+    ),
+    Case(
+        "mixture_logistic/one_component",
+        lambda rng: _mixture(rng, 1),
+        normal(*SHAPE, scale=2),
+        _extremes_and_body,
+        noise=normal(*SHAPE, scale=2),
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/four_components",
+        lambda rng: _mixture(rng, 4),
+        normal(*SHAPE, scale=2),
+        _extremes_and_body,
+        noise=normal(*SHAPE, scale=2),
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/thirty_two_components",
+        lambda rng: _mixture(rng, 32),
+        normal(*SHAPE, scale=2),
+        _extremes_and_body,
+        noise=normal(*SHAPE, scale=2),
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/per_example",
+        lambda rng: _mixture(rng, 4, batch=BATCH),
+        normal(*SHAPE, scale=2),
+        _extremes_and_body,
+        fixed_batch=True,
+    ),
+    Case(
+        "mixture_logistic/large_logits",
+        lambda rng: _mixture(rng, 4, logit_scale=30.0),
+        normal(*SHAPE, scale=2),
+        _extremes_and_body,
+        noise=normal(*SHAPE, scale=2),
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/ties",
+        _tied_mixture,
+        _at_ties,
+        _at_ties,
+        tolerances={
+            "gradients": Tolerance(
+                1500, "shares of five equal components, from logarithms of size 1e4", "float32"
+            )
+        },
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/log_scales_-12_to_6",
+        lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-12.0, 6.0)),
+        _around(4, (-12.0, 6.0), (1.0, 2.0, 4.0)),
+        _extremes_and_body,
+        tolerances={
+            "inverse_gradients": Tolerance(
+                200_000, "x near 1 is rounded to 1e-2 of the narrowest scale", "float32"
+            )
+        },
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/narrow",
+        lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
+        _around(4, (-9.0, -6.0), (1.0, 2.0, 4.0)),
+        _around(4, (-9.0, -6.0), (4.0, 8.0, 12.0)),
+        tolerances={
+            "inverse_gradients": Tolerance(
+                200_000, "x near 1 is rounded to 1e-3 of a scale", "float32"
+            )
+        },
+        scalars=Scalars(),
+    ),
+    Case(
+        "mixture_logistic/plateaus",
+        lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
+        _around(4, (-9.0, -6.0), (2.0, 8.0, 40.0)),
+        _around(4, (-9.0, -6.0), (2.0, 40.0, 400.0)),
+        without={"inverse_gradients": "on a plateau a quantile's true gradient overflows"},
+        scalars=Scalars(),
+    ),
+    Case(
+        "data_logit/256_levels",
+        lambda rng: DataLogit(256),
+        uniform(*SHAPE, low=0.0, high=256.0),
+        _level_ends(256),
+        noise=normal(*SHAPE),
+        scalars=Scalars(0.0, 256.0, logit_range(0.05)),
+    ),
+    Case(
+        "data_logit/8_levels",
+        lambda rng: DataLogit(8, 0.01),
+        uniform(*SHAPE, low=0.0, high=8.0),
+        _level_ends(8),
+        noise=normal(*SHAPE),
+        scalars=Scalars(0.0, 8.0, logit_range(0.01)),
+    ),
+    Case(
+        "sigmoid",
+        lambda rng: Sigmoid(),
+        normal(*SHAPE, scale=2.0),
+        _saturating,
+        noise=uniform(*SHAPE, low=0.0, high=1.0),
+        scalars=Scalars(range=(0.0, 1.0)),
+    ),
 )

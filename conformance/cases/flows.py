@@ -22,7 +22,7 @@ from reference.bijectors import (
     Squeeze,
 )
 
-from .case import NETWORK, Case
+from .case import NETWORK, Case, Scalars
 from .draws import (
     BATCH,
     CONTEXT,
@@ -35,6 +35,7 @@ from .draws import (
     step,
     uniform,
 )
+from .elementwise import logit_range
 
 SHAPE = (2, 2, 3)
 
@@ -51,43 +52,55 @@ def mixture_and_affine(rng: Rng) -> Chain:
 
 def multi_scale(rng: Rng) -> Chain:
     """Half of the channels leave after one step; the rest is squeezed and goes on."""
-    inner = Chain((
-        Squeeze(), act_norm(rng, 8), *step(rng, 8, 1, 2, components=2, mixing="none"),
-        Inverse(Squeeze()),
-    ))
+    inner = Chain(
+        (
+            Squeeze(),
+            act_norm(rng, 8),
+            *step(rng, 8, 1, 2, components=2, mixing="none"),
+            Inverse(Squeeze()),
+        )
+    )
     return Chain((*step(rng, 4, 2, 4, components=2, mixing="none"), FactorOut(inner)))
 
 
 def main_flow(
-    rng: Rng, *, split: type[Bijector] = ColumnStripes, channels: int = 1, levels: int = 256,
+    rng: Rng,
+    *,
+    split: type[Bijector] = ColumnStripes,
+    channels: int = 1,
+    levels: int = 256,
     **network: Any,
 ) -> Chain:
     """Flow++ on `(channels, 4, 4)` images: "columns 2, squeeze, channels 1, columns 1"."""
     c = channels
-    return Chain((
-        DataLogit(levels),
-        split(),
-        *step(rng, 2 * c, 4, 2, **network),
-        *step(rng, 2 * c, 4, 2, **network),
-        Inverse(split()),
-        Squeeze(),
-        ChannelSplit(),
-        *step(rng, 4 * c, 2, 2, **network),
-        split(),
-        *step(rng, 8 * c, 2, 1, **network),
-        Inverse(split()),
-    ))
+    return Chain(
+        (
+            DataLogit(levels),
+            split(),
+            *step(rng, 2 * c, 4, 2, **network),
+            *step(rng, 2 * c, 4, 2, **network),
+            Inverse(split()),
+            Squeeze(),
+            ChannelSplit(),
+            *step(rng, 4 * c, 2, 2, **network),
+            split(),
+            *step(rng, 8 * c, 2, 1, **network),
+            Inverse(split()),
+        )
+    )
 
 
 def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
     """eps -> u in (0, 1), on `(channels, 4, 4)`, given a context."""
-    return Chain((
-        ColumnStripes(),
-        *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
-        *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
-        Inverse(ColumnStripes()),
-        Sigmoid(),
-    ))
+    return Chain(
+        (
+            ColumnStripes(),
+            *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
+            *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
+            Inverse(ColumnStripes()),
+            Sigmoid(),
+        )
+    )
 
 
 def _near_level_ends(rng: Rng) -> np.ndarray:
@@ -97,37 +110,103 @@ def _near_level_ends(rng: Rng) -> np.ndarray:
 
 
 def _joint_convolution(rng: Rng) -> Chain:
-    return Chain((
-        InvertibleConv(matrices(rng, 1, 4)), coupling(rng, 4, 2, 3, components=2), act_norm(rng, 4)
-    ))
+    return Chain(
+        (
+            InvertibleConv(matrices(rng, 1, 4)),
+            coupling(rng, 4, 2, 3, components=2),
+            act_norm(rng, 4),
+        )
+    )
 
 
 CASES = (
-    Case("chain/mixture_and_affine", mixture_and_affine, normal(*SHAPE, scale=2),
-         magnitudes(*SHAPE, largest=1e3), noise=normal(*SHAPE, scale=2)),
+    Case(
+        "chain/mixture_and_affine",
+        mixture_and_affine,
+        normal(*SHAPE, scale=2),
+        magnitudes(*SHAPE, largest=1e3),
+        noise=normal(*SHAPE, scale=2),
+        scalars=Scalars(),
+    ),
     Case("chain/empty", lambda rng: Chain(()), normal(*SHAPE), magnitudes(*SHAPE, largest=1e6)),
-    Case("chain/joint_convolution", _joint_convolution, normal(4, 2, 3),
-         magnitudes(4, 2, 3, largest=30.0), noise=normal(4, 2, 3), tolerances=NETWORK),
-    Case("inverse/mixture", lambda rng: Inverse(mixture_and_affine(rng)), normal(*SHAPE, scale=2),
-         magnitudes(*SHAPE, largest=100.0)),
-    Case("inverse/data_logit", lambda rng: Inverse(DataLogit(256)), normal(*SHAPE),
-         uniform(*SHAPE, low=-2.9, high=2.9)),
-    Case("inverse/sigmoid", lambda rng: Inverse(Sigmoid()), uniform(*SHAPE, low=0.0, high=1.0),
-         uniform(*SHAPE, low=1e-3, high=0.999)),
-    Case("inverse/coupling", lambda rng: Inverse(coupling(rng, 4, 2, 3)), normal(4, 2, 3),
-         magnitudes(4, 2, 3, largest=30.0), tolerances=NETWORK),
-    Case("inverse/inverse", lambda rng: Inverse(Inverse(coupling(rng, 4, 2, 2, components=2))),
-         normal(4, 2, 2), magnitudes(4, 2, 2, largest=30.0), tolerances=NETWORK),
-    Case("factor_out/multi_scale", multi_scale, normal(4, 2, 4),
-         magnitudes(4, 2, 4, largest=10.0), noise=normal(4, 2, 4), tolerances=NETWORK),
-    Case("flow/main", main_flow, uniform(1, 4, 4, low=0.0, high=256.0), _near_level_ends,
-         tolerances=NETWORK),
-    Case("flow/main_checkerboard", lambda rng: main_flow(rng, split=Checkerboard, components=2),
-         uniform(1, 4, 4, low=0.0, high=256.0), _near_level_ends, tolerances=NETWORK),
-    Case("flow/main_affine_colour",
-         lambda rng: main_flow(rng, channels=3, components=0, mixing="none"),
-         uniform(3, 4, 4, low=0.0, high=256.0), uniform(3, 4, 4, low=0.0, high=256.0),
-         tolerances=NETWORK),
-    Case("flow/dequantization", dequantization_flow, normal(1, 4, 4), normal(1, 4, 4, scale=3.0),
-         context=normal(CONTEXT, 4, 2), tolerances=NETWORK),
+    Case(
+        "chain/joint_convolution",
+        _joint_convolution,
+        normal(4, 2, 3),
+        magnitudes(4, 2, 3, largest=30.0),
+        noise=normal(4, 2, 3),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "inverse/mixture",
+        lambda rng: Inverse(mixture_and_affine(rng)),
+        normal(*SHAPE, scale=2),
+        magnitudes(*SHAPE, largest=100.0),
+        scalars=Scalars(),
+    ),
+    Case(
+        "inverse/data_logit",
+        lambda rng: Inverse(DataLogit(256)),
+        normal(*SHAPE),
+        uniform(*SHAPE, low=-2.9, high=2.9),
+        scalars=Scalars(*logit_range(0.05), (0.0, 256.0)),
+    ),
+    Case(
+        "inverse/sigmoid",
+        lambda rng: Inverse(Sigmoid()),
+        uniform(*SHAPE, low=0.0, high=1.0),
+        uniform(*SHAPE, low=1e-3, high=0.999),
+        scalars=Scalars(0.0, 1.0, (-6.0, 6.0)),
+    ),
+    Case(
+        "inverse/coupling",
+        lambda rng: Inverse(coupling(rng, 4, 2, 3)),
+        normal(4, 2, 3),
+        magnitudes(4, 2, 3, largest=30.0),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "inverse/inverse",
+        lambda rng: Inverse(Inverse(coupling(rng, 4, 2, 2, components=2))),
+        normal(4, 2, 2),
+        magnitudes(4, 2, 2, largest=30.0),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "factor_out/multi_scale",
+        multi_scale,
+        normal(4, 2, 4),
+        magnitudes(4, 2, 4, largest=10.0),
+        noise=normal(4, 2, 4),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/main",
+        main_flow,
+        uniform(1, 4, 4, low=0.0, high=256.0),
+        _near_level_ends,
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/main_checkerboard",
+        lambda rng: main_flow(rng, split=Checkerboard, components=2),
+        uniform(1, 4, 4, low=0.0, high=256.0),
+        _near_level_ends,
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/main_affine_colour",
+        lambda rng: main_flow(rng, channels=3, components=0, mixing="none"),
+        uniform(3, 4, 4, low=0.0, high=256.0),
+        uniform(3, 4, 4, low=0.0, high=256.0),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/dequantization",
+        dequantization_flow,
+        normal(1, 4, 4),
+        normal(1, 4, 4, scale=3.0),
+        context=normal(CONTEXT, 4, 2),
+        tolerances=NETWORK,
+    ),
 )

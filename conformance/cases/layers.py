@@ -25,9 +25,12 @@ from .draws import (
 )
 
 HEIGHT, WIDTH = 3, 2
-SCORES = {"value": Tolerance(
-    5_000, "in the tails scores are several hundreds, and their rounding a weight's relative error"
-)}
+SCORES = {
+    "value": Tolerance(
+        5_000,
+        "in the tails scores are several hundreds, and their rounding a weight's relative error",
+    )
+}
 
 
 def _inputs(
@@ -47,7 +50,10 @@ def _inputs(
 
 def _layer(name: str, build: Draw, channels: int = FILTERS, **inputs: Any) -> LayerCase:
     return LayerCase(
-        name, build, _inputs(1.0, channels, **inputs), _inputs(10.0, channels, **inputs),
+        name,
+        build,
+        _inputs(1.0, channels, **inputs),
+        _inputs(10.0, channels, **inputs),
         run=lambda layer, **arguments: {"y": layer(**arguments)},
         batched={"x": 0, "context": 0} if "context" in inputs else {"x": 0},
         tolerances=SCORES if name.startswith("gated_attention") else {},
@@ -63,8 +69,11 @@ def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerC
         return {"y": result[0] if isinstance(result, tuple) else result}
 
     return LayerCase(
-        f"{name}/initialized", build, _inputs(2.0, channels, batch=16, **inputs),
-        _inputs(30.0, channels, batch=16, **inputs), run=run,
+        f"{name}/initialized",
+        build,
+        _inputs(2.0, channels, batch=16, **inputs),
+        _inputs(30.0, channels, batch=16, **inputs),
+        run=run,
     )
 
 
@@ -74,29 +83,46 @@ CASES = (
     _layer("conv2d/weight_norm", lambda rng: conv(rng, FILTERS, 5, 3, weight_norm=True)),
     _layer("layer_norm", lambda rng: layer_norm(rng, FILTERS)),
     _layer("gated_conv/plain", lambda rng: gated_conv(rng, FILTERS)),
-    _layer("gated_conv/with_context", lambda rng: gated_conv(rng, FILTERS, context=CONTEXT),
-           context=CONTEXT),
+    _layer(
+        "gated_conv/with_context",
+        lambda rng: gated_conv(rng, FILTERS, context=CONTEXT),
+        context=CONTEXT,
+    ),
     _layer("gated_attention/heads", lambda rng: attention(rng, FILTERS, HEADS), position=True),
     _layer("gated_attention/one_head", lambda rng: attention(rng, FILTERS, 1)),
     _layer("gated_maxout", lambda rng: maxout(rng, FILTERS), position=True),
     _layer("block/attention", lambda rng: block(rng), position=True),
     _layer("block/maxout", lambda rng: block(rng, mixing="maxout"), position=True),
-    _layer("block/no_attention", lambda rng: block(rng, mixing="none", context=CONTEXT),
-           context=CONTEXT),
+    _layer(
+        "block/no_attention",
+        lambda rng: block(rng, mixing="none", context=CONTEXT),
+        context=CONTEXT,
+    ),
     _layer("conditioner/plain", lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, blocks=2), 3),
-    _layer("conditioner/with_context",
-           lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT), 3,
-           context=CONTEXT),
-    _layer("conditioner/weight_norm_activate_last",
-           lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, weight_norm=True,
-                                   activate_last=True), 3),
-    _layer("conditioner/features",
-           lambda rng: conditioner(rng, 3, None, HEIGHT, WIDTH, mixing="none"), 3),
+    _layer(
+        "conditioner/with_context",
+        lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT),
+        3,
+        context=CONTEXT,
+    ),
+    _layer(
+        "conditioner/weight_norm_activate_last",
+        lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, weight_norm=True, activate_last=True),
+        3,
+    ),
+    _layer(
+        "conditioner/features",
+        lambda rng: conditioner(rng, 3, None, HEIGHT, WIDTH, mixing="none"),
+        3,
+    ),
     _initialized("conv2d", lambda rng: conv(rng, 4, 5, 3), 4),
     _initialized("conv2d_weight_norm", lambda rng: conv(rng, 4, 5, 3, weight_norm=True), 4),
     _initialized("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4),
     _initialized("act_norm_channel", lambda rng: act_norm(rng, 4), 4),
-    _initialized("conditioner",
-                 lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT), 3,
-                 context=CONTEXT),
+    _initialized(
+        "conditioner",
+        lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT),
+        3,
+        context=CONTEXT,
+    ),
 )

@@ -22,9 +22,7 @@ DEEP = Tolerance(256, "rounding passes through ten bijectors and four networks")
 
 def variational_dequantizer(rng: Rng) -> VariationalDequantizer:
     """With a context network without attention, as in the released CIFAR model."""
-    network = conditioner(
-        rng, 2 * SHAPE[0], None, 4, 2, filters=CONTEXT, mixing="none"
-    )
+    network = conditioner(rng, 2 * SHAPE[0], None, 4, 2, filters=CONTEXT, mixing="none")
     return VariationalDequantizer(
         LEVELS, ColumnStripes(), network, dequantization_flow(rng, components=2, mixing="none")
     )
@@ -40,17 +38,27 @@ def _uniform_model(rng: Rng) -> FlowPlusPlus:
     )
 
 
-def _images(*, noise: str, scale: float = 1.0, batch: int = BATCH) -> Draw:
+def images(
+    *,
+    noise: str,
+    scale: float = 1.0,
+    batch: int = BATCH,
+    levels: int = LEVELS,
+    shape: tuple[int, ...] = SHAPE,
+) -> Draw:
+    """Random images, black and white pixels among them, and noise: "uniform" or "normal"."""
+
     def draw(rng: Rng) -> dict[str, np.ndarray]:
-        x = rng.integers(LEVELS, size=(batch, *SHAPE)).astype(np.uint8)
-        x[0].flat[:2] = 0, LEVELS - 1
+        x = rng.integers(levels, size=(batch, *shape)).astype(np.uint8)
+        x[0].flat[:2] = 0, levels - 1
         u = rng.random(x.shape) if noise == "uniform" else scale * rng.standard_normal(x.shape)
         return {"x": x, "noise": u}
 
     return draw
 
 
-def _elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+def elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+    """Every term of the bound, and z."""
     bound = model.elbo(x, noise)
     names = ("log_q", "log_det", "log_prior", "total")
     return {name: getattr(bound, name) for name in names} | {"z": model.encode(x, noise)}
@@ -58,7 +66,7 @@ def _elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]
 
 def _initialized_elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
     fitted, _ = needs(model, "initialized")(x, noise)
-    return _elbo(fitted, x, noise)
+    return elbo(fitted, x, noise)
 
 
 def _sample(dequantizer: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
@@ -72,7 +80,7 @@ def _log_prob(dequantizer: Any, x: np.ndarray, u: np.ndarray) -> dict[str, np.nd
 
 def _images_and_u(low: float, high: float) -> Draw:
     def draw(rng: Rng) -> dict[str, np.ndarray]:
-        x = _images(noise="uniform")(rng)["x"]
+        x = images(noise="uniform")(rng)["x"]
         return {"x": x, "u": rng.uniform(low, high, x.shape)}
 
     return draw
@@ -88,33 +96,94 @@ def _log_weights(offset: float, spread: float) -> Draw:
 
 BOTH = {"x": 0, "noise": 0}
 CASES = (
-    LayerCase("uniform_dequantizer", lambda rng: UniformDequantizer(LEVELS),
-              _images(noise="uniform"), _images(noise="uniform"), _sample, BOTH),
-    LayerCase("variational_dequantizer", variational_dequantizer,
-              _images(noise="normal"), _images(noise="normal", scale=2.0), _sample, BOTH),
-    LayerCase("uniform_dequantizer/log_prob", lambda rng: UniformDequantizer(LEVELS),
-              _images_and_u(0.0, 1.0), _images_and_u(-0.05, 1.05), _log_prob, {"x": 0, "u": 0}),
-    LayerCase("variational_dequantizer/log_prob", variational_dequantizer,
-              _images_and_u(0.1, 0.9), _images_and_u(1e-3, 0.999), _log_prob, {"x": 0, "u": 0}),
-    LayerCase("flow_plus_plus/variational", _model,
-              _images(noise="normal"), _images(noise="normal", scale=2.0), _elbo, BOTH,
-              tolerances={"value": DEEP, "layer_batch": DEEP}),
-    LayerCase("flow_plus_plus/uniform", _uniform_model,
-              _images(noise="uniform"), _images(noise="uniform"), _elbo, BOTH),
-    LayerCase("flow_plus_plus/decode", _model, _latents(0.5), _latents(2.0),
-              lambda model, z: {"x": model.decode(z)}, {"z": 0},
-              tolerances={"value": DEEP, "layer_batch": DEEP}),
-    LayerCase("flow_plus_plus/initialized", _model, _images(noise="normal", batch=16),
-              _images(noise="normal", scale=2.0, batch=16), _initialized_elbo,
-              tolerances={"value": Tolerance(600, "layer after layer divided by a deviation")}),
-    LayerCase("log_normal", lambda rng: objective.log_normal, _latents(1.0), _latents(100.0),
-              lambda function, z: {"log_prob": function(z)}, {"z": 0}),
-    LayerCase("importance_weighted_bound", lambda rng: objective.importance_weighted_bound,
-              _log_weights(-2.0, 1.0), _log_weights(-7000.0, 100.0),
-              lambda function, log_weights: {"bound": function(log_weights)},
-              {"log_weights": 1}),
-    LayerCase("bits_per_dim", lambda rng: objective.bits_per_dim,
-              lambda rng: {"log_prob": -10.0 * rng.random(BATCH)},
-              lambda rng: {"log_prob": -1e4 * rng.random(BATCH)},
-              lambda function, log_prob: {"bits": function(log_prob, 12)}, {"log_prob": 0}),
+    LayerCase(
+        "uniform_dequantizer",
+        lambda rng: UniformDequantizer(LEVELS),
+        images(noise="uniform"),
+        images(noise="uniform"),
+        _sample,
+        BOTH,
+    ),
+    LayerCase(
+        "variational_dequantizer",
+        variational_dequantizer,
+        images(noise="normal"),
+        images(noise="normal", scale=2.0),
+        _sample,
+        BOTH,
+    ),
+    LayerCase(
+        "uniform_dequantizer/log_prob",
+        lambda rng: UniformDequantizer(LEVELS),
+        _images_and_u(0.0, 1.0),
+        _images_and_u(-0.05, 1.05),
+        _log_prob,
+        {"x": 0, "u": 0},
+    ),
+    LayerCase(
+        "variational_dequantizer/log_prob",
+        variational_dequantizer,
+        _images_and_u(0.1, 0.9),
+        _images_and_u(1e-3, 0.999),
+        _log_prob,
+        {"x": 0, "u": 0},
+    ),
+    LayerCase(
+        "flow_plus_plus/variational",
+        _model,
+        images(noise="normal"),
+        images(noise="normal", scale=2.0),
+        elbo,
+        BOTH,
+        tolerances={"value": DEEP, "layer_batch": DEEP},
+    ),
+    LayerCase(
+        "flow_plus_plus/uniform",
+        _uniform_model,
+        images(noise="uniform"),
+        images(noise="uniform"),
+        elbo,
+        BOTH,
+    ),
+    LayerCase(
+        "flow_plus_plus/decode",
+        _model,
+        _latents(0.5),
+        _latents(2.0),
+        lambda model, z: {"x": model.decode(z)},
+        {"z": 0},
+        tolerances={"value": DEEP, "layer_batch": DEEP},
+    ),
+    LayerCase(
+        "flow_plus_plus/initialized",
+        _model,
+        images(noise="normal", batch=16),
+        images(noise="normal", scale=2.0, batch=16),
+        _initialized_elbo,
+        tolerances={"value": Tolerance(600, "layer after layer divided by a deviation")},
+    ),
+    LayerCase(
+        "log_normal",
+        lambda rng: objective.log_normal,
+        _latents(1.0),
+        _latents(100.0),
+        lambda function, z: {"log_prob": function(z)},
+        {"z": 0},
+    ),
+    LayerCase(
+        "importance_weighted_bound",
+        lambda rng: objective.importance_weighted_bound,
+        _log_weights(-2.0, 1.0),
+        _log_weights(-7000.0, 100.0),
+        lambda function, log_weights: {"bound": function(log_weights)},
+        {"log_weights": 1},
+    ),
+    LayerCase(
+        "bits_per_dim",
+        lambda rng: objective.bits_per_dim,
+        lambda rng: {"log_prob": -10.0 * rng.random(BATCH)},
+        lambda rng: {"log_prob": -1e4 * rng.random(BATCH)},
+        lambda function, log_prob: {"bits": function(log_prob, 12)},
+        {"log_prob": 0},
+    ),
 )

@@ -44,8 +44,7 @@ def _permutation(name: str, bijector: type, channels: int = 2) -> Case:
 
 
 def _conv(name: str, build) -> Case:
-    return Case(name, build, normal(6, 2, 2), magnitudes(6, 2, 2, largest=100.0),
-                tolerances=SUMS)
+    return Case(name, build, normal(6, 2, 2), magnitudes(6, 2, 2, largest=100.0), tolerances=SUMS)
 
 
 CASES = (

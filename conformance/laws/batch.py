@@ -6,21 +6,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..adapter import NotSupported
 from ..compare import Comparison, compare
-from ..trial import Trial
+from ..trial import LeftOut, Trial
 
 
 def batch(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """Each example alone, and the batch in another order, give the same as the batch."""
+    """Each example alone, a batch of any other size, and in another order: the same."""
     if trial.case.fixed_batch:
-        raise NotSupported("the case's parameters differ by example")
+        raise LeftOut("the case's parameters differ by example")
     everyone = np.arange(len(trial.x))
-    orders = [("alone", [i]) for i in everyone] + [("reversed", everyone[::-1])]
+    shuffled = trial.rng("order").permutation(np.tile(everyone, 3))
+    orders = [("alone", everyone[i : i + 1]) for i in everyone]
+    orders += [("two of them", everyone[:2]), ("reversed", everyone[::-1])]
+    orders += [("three times as many, shuffled", shuffled)]
     for direction, at, (output, log_det), units in (
         ("forward", trial.x, trial.got_forward, (None, None)),
         (
-            "inverse", trial.y, trial.got_inverse,
+            "inverse",
+            trial.y,
+            trial.got_inverse,
             (trial.unit_of_inverse, trial.unit_of_inverse_log_det),
         ),
     ):

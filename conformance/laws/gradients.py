@@ -20,7 +20,9 @@ from ..trial import Broken, Trial
 
 RESOLVED = 1e-8
 MOST_DIRECTIONS = 4
-"""Fields of larger objects are moved together, in so many groups."""
+"""Objects with more fields than that have them moved together, in `FEW` groups."""
+FEW = 2
+SMALL = 2.0**-17
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,16 @@ def gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     got = vjp(trial.cast(trial.x), trial.cast(trial.context), trial.cast(w), trial.cast(v))
     flat, at = w.reshape(len(w), -1), trial.at_x
     wanted = Wanted(
-        x=trial.x, w=flat, v=v, sign=1.0,
-        by_input=_times(flat, at.matrix) + v[:, None] * at.log_det_gradient,
-        size=_times(abs(flat), abs(at.matrix)) + abs(v[:, None] * at.log_det_gradient),
-        doubt=_times(abs(flat), at.error) + abs(v)[:, None] * at.log_det_gradient_error,
+        x=trial.x,
+        w=flat,
+        v=v,
+        sign=1.0,
+        by_input=times(flat, at.matrix) + v[:, None] * at.log_det_gradient,
+        size=times(abs(flat), abs(at.matrix)) + abs(v[:, None] * at.log_det_gradient),
+        doubt=times(abs(flat), at.error) + abs(v)[:, None] * at.log_det_gradient_error,
         doubt_of_w=np.zeros_like(flat),
     )
-    yield from _compare(trial, got, wanted)
+    yield from against(trial, got, wanted)
 
 
 def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
@@ -73,29 +78,45 @@ def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     along_x = w.reshape(len(w), -1) - v[:, None] * at.log_det_gradient
     along_x_size = abs(w.reshape(len(w), -1)) + abs(v[:, None] * at.log_det_gradient)
     with np.errstate(invalid="ignore", over="ignore"):  # flat places, which are left out below
-        r = _times(along_x, inverse)
-        size = _times(along_x_size, abs(inverse))
-        doubt = _times(_times(size, at.error), abs(inverse))
-        doubt += _times(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
+        r = times(along_x, inverse)
+        size = times(along_x_size, abs(inverse))
+        doubt = times(times(size, at.error), abs(inverse))
+        doubt += times(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
     wanted = Wanted(
-        x=trial.want_inverse[0], w=r, v=v, sign=-1.0, by_input=r, size=size, doubt=doubt,
+        x=trial.want_inverse[0],
+        w=r,
+        v=v,
+        sign=-1.0,
+        by_input=r,
+        size=size,
+        doubt=doubt,
         doubt_of_w=doubt,
     )
-    yield from _compare(trial, got, wanted)
+    yield from against(trial, got, wanted)
 
 
-def _compare(
-    trial: Trial, got: dict[str, np.ndarray], wanted: Wanted
+def against(
+    trial: Trial,
+    got: dict[str, np.ndarray],
+    wanted: Wanted,
+    *,
+    directions: int = MOST_DIRECTIONS,
 ) -> Iterator[tuple[str, Comparison]]:
+    """Compare the gradient for the input entry by entry, those for fields along directions."""
     for name, gradient in got.items():
         if not np.isfinite(gradient).all():
             raise Broken(f"the gradient for {name} is not finite")
     resolved = wanted.doubt <= RESOLVED * np.maximum(1.0, wanted.size)
     if not resolved.any():
         raise Broken("the differences resolve no entry of the gradient for the input")
-    yield "x", compare(
-        got["x"].reshape(resolved.shape)[resolved], wanted.by_input[resolved], trial.dtype,
-        unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
+    yield (
+        "x",
+        compare(
+            got["x"].reshape(resolved.shape)[resolved],
+            wanted.by_input[resolved],
+            trial.dtype,
+            unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
+        ),
     )
     if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
         return
@@ -107,7 +128,7 @@ def _compare(
     if missing:
         raise Broken(f"no gradient for {', '.join(missing)}")
     rng = trial.rng("directions")
-    for paths in _groups(list(arrays), rng):
+    for paths in _groups(list(arrays), directions, rng):
         steps = {path: rng.standard_normal(arrays[path].shape) for path in paths}
         norm = np.sqrt(sum((step**2).sum() for step in steps.values()))
         steps = {path: step / norm for path, step in steps.items()}
@@ -120,9 +141,7 @@ def _along(
     """The derivative along one direction of some fields together."""
 
     def terms(t: float, w: np.ndarray) -> np.ndarray:
-        spec = map_arrays(
-            trial.spec, lambda path, a: a + t * steps[path] if path in steps else a
-        )
+        spec = map_arrays(trial.spec, lambda path, a: a + t * steps[path] if path in steps else a)
         context = trial.context
         if context is not None and "context" in steps:
             context = context + t * steps["context"]
@@ -136,15 +155,24 @@ def _along(
         return  # a constant, such as signs: the reference refuses any other value
     noise = float(np.finfo(np.float64).eps * size)
     want, doubt = derivative(lambda t: float(terms(t, wanted.w).sum()), noise=noise)
+    # Components of very different widths: what is narrower than the ladder's steps, and small,
+    # goes unnoticed until a step is taken that is smaller still.
+    rise = terms(SMALL, wanted.w).sum() - terms(-SMALL, wanted.w).sum()
+    doubt = max(doubt, abs(float(rise) / (2 * SMALL) - want) - 8 * noise / SMALL)
     if wanted.doubt_of_w.any():
         moved = abs(terms(1e-3, wanted.doubt_of_w) - terms(-1e-3, wanted.doubt_of_w)) / 2e-3
         doubt += float(moved.sum())
     products = np.concatenate([np.ravel(got[path] * step) for path, step in steps.items()])
     unit = max(1.0, float(abs(products).sum()))
     if doubt <= RESOLVED * max(1.0, abs(want)):
-        yield ", ".join(list(steps)[:3]), compare(
-            np.array([products.sum(dtype=np.float64)]), np.array([want]), trial.dtype,
-            unit=np.array([trial.eps * unit]),
+        yield (
+            ", ".join(list(steps)[:3]),
+            compare(
+                np.array([products.sum(dtype=np.float64)]),
+                np.array([want]),
+                trial.dtype,
+                unit=np.array([trial.eps * unit]),
+            ),
         )
 
 
@@ -154,12 +182,14 @@ def _weights(trial: Trial, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return round_to(w, trial.dtype), round_to(v, trial.dtype)
 
 
-def _times(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def times(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Vector times matrix, for each example."""
     return np.einsum("bi,bij->bj", vector, matrix)
 
 
-def _groups(paths: list[str], rng: np.random.Generator) -> list[list[str]]:
-    if len(paths) <= MOST_DIRECTIONS:
+def _groups(paths: list[str], most: int, rng: np.random.Generator) -> list[list[str]]:
+    if len(paths) <= most:
         return [[path] for path in paths]
     shuffled = [paths[i] for i in rng.permutation(len(paths))]
-    return [shuffled[i::MOST_DIRECTIONS] for i in range(MOST_DIRECTIONS)]
+    count = min(FEW, most)
+    return [shuffled[i::count] for i in range(count)]

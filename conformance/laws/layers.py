@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..adapter import NotSupported
 from ..compare import Comparison, compare
 from ..layer_trial import LayerTrial
-from ..trial import Broken
+from ..trial import Broken, LeftOut
 
 
 def value(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
@@ -24,7 +23,7 @@ def layer_batch(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
     """Each example alone gives the same as in the batch."""
     axes = trial.case.batched
     if not axes:
-        raise NotSupported("the examples of a batch belong together here")
+        raise LeftOut("the examples of a batch belong together here")
     first, axis = next(iter(axes.items()))
     for b in range(trial.arguments[first].shape[axis]):
         alone = {

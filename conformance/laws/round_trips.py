@@ -24,6 +24,7 @@ def opposite(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     """log_det of the inverse at y = -log_det of forward at inverse(y)."""
     x, log_det = trial.got_inverse
     _, opposite_log_det = trial.forward(x, trial.context)
-    yield "log_det", compare(
-        log_det, -opposite_log_det, trial.dtype, unit=trial.unit_of_inverse_log_det
+    yield (
+        "log_det",
+        compare(log_det, -opposite_log_det, trial.dtype, unit=trial.unit_of_inverse_log_det),
     )

@@ -20,14 +20,22 @@ def log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
 
 def inverse(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     """x found from y = the reference's x, in units that know the conditioning."""
-    yield "x", compare(
-        trial.got_inverse[0], trial.want_inverse[0], trial.dtype, unit=trial.unit_of_inverse
+    yield (
+        "x",
+        compare(
+            trial.got_inverse[0], trial.want_inverse[0], trial.dtype, unit=trial.unit_of_inverse
+        ),
     )
 
 
 def inverse_log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     """log|det dx/dy| = the reference's, in units that know the conditioning."""
-    yield "log_det", compare(
-        trial.got_inverse[1], trial.want_inverse[1], trial.dtype,
-        unit=trial.unit_of_inverse_log_det,
+    yield (
+        "log_det",
+        compare(
+            trial.got_inverse[1],
+            trial.want_inverse[1],
+            trial.dtype,
+            unit=trial.unit_of_inverse_log_det,
+        ),
     )

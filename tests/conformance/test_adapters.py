@@ -57,7 +57,10 @@ def test_what_is_no_twin_is_refused():
 
 def test_nested_fields_keep_their_kinds():
     lu = InvertibleConvLU(
-        np.array([[1, 2, 0]]), np.zeros((1, 3, 3)), np.ones((1, 3, 3)), np.zeros((1, 3)),
+        np.array([[1, 2, 0]]),
+        np.zeros((1, 3, 3)),
+        np.ones((1, 3, 3)),
+        np.zeros((1, 3)),
         np.array([[1.0, -1.0, 1.0]]),
     )
     affine = Affine(np.ones(1), np.zeros(1))

@@ -95,9 +95,7 @@ def test_fixed_batch_and_stacked_agree():
     per_example = jacobian(
         lambda v, context=None: (np.sinh(scale * v), np.zeros(len(v))), x, fixed_batch=True
     )
-    shared = jacobian(
-        lambda v, context: (np.sinh(context * v), np.zeros(len(v))), x, scale
-    )
+    shared = jacobian(lambda v, context: (np.sinh(context * v), np.zeros(len(v))), x, scale)
     np.testing.assert_allclose(per_example.matrix, shared.matrix, rtol=1e-9)
 
 

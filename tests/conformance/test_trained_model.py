@@ -19,8 +19,14 @@ FLOW = FlowConfig(
 CONFIG = ModelConfig(
     flow=FLOW,
     dequantizer=FlowConfig(
-        layout="columns 2", filters=8, blocks=1, components=3, heads=2, weight_norm=True,
-        convolution="lu", act_norm="channel",
+        layout="columns 2",
+        filters=8,
+        blocks=1,
+        components=3,
+        heads=2,
+        weight_norm=True,
+        convolution="lu",
+        act_norm="channel",
     ),
     context=ContextConfig(filters=4, blocks=1),
 )

@@ -46,7 +46,11 @@ def python2_pickle(array):
         return b"T" + struct.pack("<i", len(value)) + value
 
     dtype = (
-        b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN"
+        b"cnumpy\ndtype\n"
+        + text(b"u1")
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(b"|")
+        + b"NNN"
         + b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     )
     shape = b"".join(b"J" + struct.pack("<i", n) for n in array.shape) + b"\x86"
@@ -54,8 +58,15 @@ def python2_pickle(array):
     reconstruct = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b")
     labels = b"](" + b"K\x03" * len(array) + b"e"
     return (
-        b"\x80\x02}(" + text(b"data") + reconstruct + b"\x87R" + state + b"b"
-        + text(b"labels") + labels + b"u."
+        b"\x80\x02}("
+        + text(b"data")
+        + reconstruct
+        + b"\x87R"
+        + state
+        + b"b"
+        + text(b"labels")
+        + labels
+        + b"u."
     )
 
 

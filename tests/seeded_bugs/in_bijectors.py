@@ -35,20 +35,32 @@ def wrong_sign_of_log_det(patch):
 
 @bug("invertible_conv/joint", "log_det jacobian")
 def forgotten_positions_in_the_1x1_convolution(patch):
-    wrap(patch, InvertibleConv, "_log_det",
-         lambda original, self, x: original(self, x) / (x.shape[2] * x.shape[3]))
+    wrap(
+        patch,
+        InvertibleConv,
+        "_log_det",
+        lambda original, self, x: original(self, x) / (x.shape[2] * x.shape[3]),
+    )
 
 
 @bug("invertible_conv_lu/halves", "log_det jacobian")
 def forgotten_positions_in_the_lu_convolution(patch):
-    wrap(patch, InvertibleConvLU, "_log_det",
-         lambda original, self, x: original(self, x) / (x.shape[2] * x.shape[3]))
+    wrap(
+        patch,
+        InvertibleConvLU,
+        "_log_det",
+        lambda original, self, x: original(self, x) / (x.shape[2] * x.shape[3]),
+    )
 
 
 @bug("invertible_conv/joint invertible_conv/halves", "forward round_trip_x")
 def transposed_1x1_matrix(patch):
-    wrap(patch, invertible_conv_module, "mix_channels",
-         lambda original, x, weight, who: original(x, weight.mT, who))
+    wrap(
+        patch,
+        invertible_conv_module,
+        "mix_channels",
+        lambda original, x, weight, who: original(x, weight.mT, who),
+    )
 
 
 @bug("invertible_conv_lu/joint", "forward")
@@ -97,8 +109,12 @@ def lost_log_det_of_the_affine_map(patch):
 
 @bug("affine/per_example", "log_det")
 def log_det_of_the_batch_for_each_example(patch):
-    wrap(patch, affine_module, "sum_per_example",
-         lambda original, terms: original(terms).sum().expand(len(terms)))
+    wrap(
+        patch,
+        affine_module,
+        "sum_per_example",
+        lambda original, terms: original(terms).sum().expand(len(terms)),
+    )
 
 
 @bug("affine/shared", "contract")
@@ -117,8 +133,15 @@ def log_det_without_a_batch_axis(patch):
 
 @bug("act_norm/activation", "forward")
 def bias_before_gain(patch):
-    wrap(patch, ActNorm, "forward", lambda original, self, x, context=None: (
-        (x + self.bias) * self.gain, original(self, x)[1]))
+    wrap(
+        patch,
+        ActNorm,
+        "forward",
+        lambda original, self, x, context=None: (
+            (x + self.bias) * self.gain,
+            original(self, x)[1],
+        ),
+    )
 
 
 @bug("act_norm/floor", "forward contract")
@@ -146,14 +169,22 @@ def lost_constant_of_the_data_logit(patch):
 
 @bug("data_logit/256_levels", "forward log_det")
 def one_level_too_few(patch):
-    wrap(patch, DataLogit, "__init__", lambda original, self, levels, margin=0.05: original(
-        self, levels - 1, margin))
+    wrap(
+        patch,
+        DataLogit,
+        "__init__",
+        lambda original, self, levels, margin=0.05: original(self, levels - 1, margin),
+    )
 
 
 @bug("data_logit/8_levels", "forward")
 def margin_fixed(patch):
-    wrap(patch, DataLogit, "__init__", lambda original, self, levels, margin=0.05: original(
-        self, levels, 0.05))
+    wrap(
+        patch,
+        DataLogit,
+        "__init__",
+        lambda original, self, levels, margin=0.05: original(self, levels, 0.05),
+    )
 
 
 @bug("sigmoid", "log_det")
@@ -218,5 +249,6 @@ def the_other_half_factored_out(patch):
 @bug("coupling/affine", "forward log_det")
 def log_scale_without_tanh(patch):
     assert callable(elementwise.AffineFamily.forward)
-    patch.setattr(elementwise.AffineFamily, "forward",
-                  lambda self, r: Affine(r[..., 0], r[..., 1]))
+    patch.setattr(
+        elementwise.AffineFamily, "forward", lambda self, r: Affine(r[..., 0], r[..., 1])
+    )

@@ -27,8 +27,9 @@ def lost_log_q(patch):
 @bug(MODEL, "value")
 def log_q_added_to_the_bound(patch):
     assert isinstance(objective.Elbo.total, property)
-    patch.setattr(objective.Elbo, "total", property(
-        lambda self: self.log_prior + self.log_det + self.log_q))
+    patch.setattr(
+        objective.Elbo, "total", property(lambda self: self.log_prior + self.log_det + self.log_q)
+    )
 
 
 @bug("variational_dequantizer", "value")
@@ -42,9 +43,14 @@ def log_q_of_the_noise_alone(patch):
 
 @bug("variational_dequantizer", "value")
 def context_image_not_centred(patch):
-    wrap(patch, VariationalDequantizer, "context",
-         lambda original, self, x, dtype: self.context_network(
-             self.split(x.to(dtype) / self.levels)[0]))
+    wrap(
+        patch,
+        VariationalDequantizer,
+        "context",
+        lambda original, self, x, dtype: self.context_network(
+            self.split(x.to(dtype) / self.levels)[0]
+        ),
+    )
 
 
 @bug("variational_dequantizer/log_prob", "value")
@@ -58,8 +64,12 @@ def log_prob_with_the_sign_of_forward(patch):
 
 @bug("uniform_dequantizer/log_prob", "value")
 def uniform_density_without_a_support(patch):
-    wrap(patch, dequantization.UniformDequantizer, "log_prob",
-         lambda original, self, x, u: u.new_zeros(len(u)))
+    wrap(
+        patch,
+        dequantization.UniformDequantizer,
+        "log_prob",
+        lambda original, self, x, u: u.new_zeros(len(u)),
+    )
 
 
 @bug("flow_plus_plus/uniform", "value")
@@ -72,29 +82,39 @@ def noise_not_added(patch):
 
 @bug("bits_per_dim", "value")
 def natural_logarithm_for_bits(patch):
-    wrap(patch, objective, "bits_per_dim",
-         lambda original, log_prob, dims: original(log_prob, dims) * math.log(2))
+    wrap(
+        patch,
+        objective,
+        "bits_per_dim",
+        lambda original, log_prob, dims: original(log_prob, dims) * math.log(2),
+    )
 
 
 @bug("importance_weighted_bound", "value")
 def sum_in_place_of_the_mean_of_weights(patch):
-    wrap(patch, objective, "importance_weighted_bound",
-         lambda original, weights: original(weights) + math.log(len(weights)))
+    wrap(
+        patch,
+        objective,
+        "importance_weighted_bound",
+        lambda original, weights: original(weights) + math.log(len(weights)),
+    )
 
 
 @bug("importance_weighted_bound", "value")
 def mean_of_logarithms(patch):
-    wrap(patch, objective, "importance_weighted_bound",
-         lambda original, weights: weights.mean(0))
+    wrap(patch, objective, "importance_weighted_bound", lambda original, weights: weights.mean(0))
 
 
 @bug("importance_weighted_bound", "value")
 def weights_exponentiated_without_a_shift(patch):
-    wrap(patch, objective, "importance_weighted_bound",
-         lambda original, weights: torch.log(torch.exp(weights).mean(0)))
+    wrap(
+        patch,
+        objective,
+        "importance_weighted_bound",
+        lambda original, weights: torch.log(torch.exp(weights).mean(0)),
+    )
 
 
 @bug("log_normal", "value")
 def density_without_its_constant(patch):
-    wrap(patch, objective, "log_normal",
-         lambda original, z: -0.5 * z.square().flatten(1).sum(1))
+    wrap(patch, objective, "log_normal", lambda original, z: -0.5 * z.square().flatten(1).sum(1))

@@ -6,26 +6,36 @@ import functools
 
 import pytest
 
+from conformance.adapter import DTYPES
 from conformance.flowpp_adapter import FlowppAdapter
+from conformance.laws import LAWS
 from conformance.runner import Cell, Judge, plan
 
-from . import in_bijectors, in_mixtures, in_models, in_networks  # noqa: F401  (each enters its bugs)
 from .catalogue import BUGS, Bug
+from .kills import seen_by
+
+EACH = [(bug, dtype) for bug in BUGS.values() for dtype in DTYPES if dtype not in bug.without]
+ALONE = [(bug, dtype) for bug, dtype in EACH if bug.alone]
+NEVER_ALONE = {
+    "reference_jacobian": "it is the reference that it speaks of; no implementation can break it",
+}
 
 
-def cells(bug: Bug) -> list[Cell]:
-    judge = Judge(FlowppAdapter)
-    return [judge.cell(*one) for one in plan(bug.cases, bug.laws)]
+def named(pairs: list[tuple[Bug, str]]) -> list[str]:
+    return [f"{bug.name}-{dtype}" for bug, dtype in pairs]
 
 
 def test_there_are_enough_of_them():
-    assert len(BUGS) >= 24
+    assert len(BUGS) >= 90
+    assert len([bug for bug in BUGS.values() if not bug.without]) >= 85
+    assert all(reason for bug in BUGS.values() for reason in bug.without.values())
 
 
-@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
-def test_bug_is_seen(bug, monkeypatch):
+@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=named(EACH))
+def test_bug_is_seen(bug, dtype, monkeypatch):
     bug.patch(monkeypatch)
-    judged = cells(bug)
+    judge = Judge(FlowppAdapter)
+    judged = [judge.cell(*one) for one in plan(bug.cases, bug.laws, [dtype])]
     failing = [cell for cell in judged if cell.status == "fails"]
     assert failing, f"{bug.name} passes {judged}"
     # By a wrong answer, not because the patch itself is broken.
@@ -36,6 +46,24 @@ def test_bug_is_seen(bug, monkeypatch):
 def test_clean_code_passes_the_same(bug):
     failing = [cell for cell in clean_cells(bug.cases, bug.laws) if cell.status == "fails"]
     assert not failing
+
+
+def test_every_law_sees_a_bug_that_no_other_law_sees():
+    alone = {bug.alone for bug in BUGS.values() if bug.alone}
+    assert alone | set(NEVER_ALONE) == set(LAWS)
+    assert not alone & set(NEVER_ALONE)
+
+
+@pytest.mark.parametrize(("bug", "dtype"), ALONE, ids=named(ALONE))
+def test_no_other_law_sees_it(bug, dtype):
+    """Of all laws, on the bug's cases."""
+    assert seen_by(bug, dtype) == {bug.alone}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=named(EACH))
+def test_bug_is_seen_by_all_laws_together(bug, dtype):
+    assert seen_by(bug, dtype) & set(bug.laws)
 
 
 @functools.cache

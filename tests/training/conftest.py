@@ -27,8 +27,15 @@ TINY = Config(
     ),
     data=DataConfig(source="digits"),
     training=TrainingConfig(
-        steps=3, batch_size=8, init_batch_size=32, log_every=1, evaluate_every=2,
-        evaluation_images=16, sample_count=4, warmup_steps=2, threads=1,
+        steps=3,
+        batch_size=8,
+        init_batch_size=32,
+        log_every=1,
+        evaluate_every=2,
+        evaluation_images=16,
+        sample_count=4,
+        warmup_steps=2,
+        threads=1,
     ),
 )
 

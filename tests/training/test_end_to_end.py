@@ -35,10 +35,13 @@ def test_run_directory(tiny_run, tiny_config):
     assert all(math.isfinite(value) for r in records for value in r.values())
     assert records[2].keys() == {"step", "held_out_bits_per_dim"}
     assert [p.name for p in sorted((out / "checkpoints").iterdir())] == [
-        "step-00000002.safetensors", "step-00000003.safetensors"
+        "step-00000002.safetensors",
+        "step-00000003.safetensors",
     ]
     assert [p.name for p in sorted((out / "samples").iterdir())] == [
-        "held-out.png", "step-00000002.png", "step-00000003.png"
+        "held-out.png",
+        "step-00000002.png",
+        "step-00000003.png",
     ]
     assert any((out / "tensorboard").iterdir())
     assert json.loads((out / "result.json").read_text()) == dataclasses.asdict(result)

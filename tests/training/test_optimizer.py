@@ -161,9 +161,16 @@ def test_no_warm_up_if_it_has_no_steps():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("batch_size", 0), ("sample_count", -1), ("threads", 0),
-        ("warmup_steps", -1), ("learning_rate", 0.0), ("learning_rate", float("nan")),
-        ("max_grad_norm", float("inf")), ("decay_from", 1.5), ("ema_decay", 1.0),
+        ("steps", 0),
+        ("batch_size", 0),
+        ("sample_count", -1),
+        ("threads", 0),
+        ("warmup_steps", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("max_grad_norm", float("inf")),
+        ("decay_from", 1.5),
+        ("ema_decay", 1.0),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(name, value):

@@ -1,0 +1,220 @@
+"""Specifications of any shape and parameters, for each bijector: what a search may draw.
+
+`make(source) -> Drawn`. Ranges are as wide as the truth is well enough conditioned to judge by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reference.bijectors import (
+    ActNorm,
+    Affine,
+    Bijector,
+    Chain,
+    ChannelSplit,
+    Checkerboard,
+    ColumnStripes,
+    Coupling,
+    DataLogit,
+    FactorOut,
+    Flip,
+    Inverse,
+    InvertibleConv,
+    InvertibleConvLU,
+    MixtureLogistic,
+    Sigmoid,
+    Squeeze,
+)
+
+from .case import NETWORK, Tolerance, Tolerances
+from .draws import Rng, coupling
+from .permutations import SUMS
+from .source import NumpySource, Source
+
+Shape = tuple[int, int, int]
+LARGEST = 1000.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A specification, and inputs to try it on."""
+
+    spec: Bijector
+    x: np.ndarray
+
+
+@dataclass(frozen=True)
+class RandomCase:
+    """What a search draws from.
+
+    Attributes:
+        name: `class_in_snake_case/random`.
+        make: source -> specification and inputs.
+        tolerances: by law, of the laws that each example is held against.
+        without: laws that say nothing here, and why.
+    """
+
+    name: str
+    make: Callable[[Source], Drawn]
+    tolerances: Tolerances = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    family = "random"
+
+    def build(self, rng: Rng) -> Any:
+        """One specification, drawn the ordinary way."""
+        return self.make(NumpySource(rng)).spec
+
+
+def _shape(source: Source, *, channels: int = 1, width: int = 1, height: int = 1) -> Shape:
+    """(C, H, W), multiples of what is given."""
+    return (
+        channels * source.integer(1, 2),
+        height * source.integer(1, 2),
+        width * source.integer(1, 2),
+    )
+
+
+def _inputs(source: Source, shape: Shape, largest: float = LARGEST) -> np.ndarray:
+    return source.extremes((source.integer(1, 3), *shape), largest)
+
+
+def _act_norm(source: Source, shape: Shape) -> ActNorm:
+    fields = source.choice([shape, (shape[0], 1, 1)])
+    return ActNorm(0.1 + source.array(fields, 0.0, 4.0), source.array(fields, -4.0, 4.0))
+
+
+def _affine(source: Source, shape: Shape) -> Affine:
+    """Of every shape that broadcasts."""
+    fields = [
+        tuple(source.choice([size, 1]) for size in shape)[source.integer(0, 2) :] for _ in range(2)
+    ]
+    return Affine(source.array(fields[0], -4.0, 4.0), source.array(fields[1], -8.0, 8.0))
+
+
+def _mixture(source: Source, shape: Shape) -> MixtureLogistic:
+    full = (1, *shape, source.integer(1, 3))
+    logits, means = source.array(full, -8.0, 8.0), source.array(full, -4.0, 4.0)
+    return MixtureLogistic(logits, means, source.array(full, -2.0, 2.0))
+
+
+def _any(source: Source, shape: Shape) -> Bijector:
+    """One or two elementwise maps, either way round."""
+    kinds = [_affine, _act_norm, _mixture]
+    parts = []
+    for _ in range(source.integer(1, 2)):
+        part = source.choice(kinds)(source, shape)
+        parts.append(Inverse(part) if source.choice([False, True]) else part)
+    return Chain(tuple(parts))
+
+
+def _elementwise(build: Callable[[Source, Shape], Bijector], largest: float = LARGEST):
+    def make(source: Source) -> Drawn:
+        shape = _shape(source)
+        return Drawn(build(source, shape), _inputs(source, shape, largest))
+
+    return make
+
+
+def _permutation(kind: Callable[[], Bijector], **multiples: int):
+    def make(source: Source) -> Drawn:
+        return Drawn(kind(), _inputs(source, _shape(source, **multiples), 1e6))
+
+    return make
+
+
+def _data_logit(source: Source) -> Drawn:
+    levels = source.choice([2, 3, 8, 32, 256])
+    x = 0.5 * levels * (1.0 + source.array((source.integer(1, 3), *_shape(source)), -1.0, 1.0))
+    return Drawn(DataLogit(levels, source.choice([0.05, 0.01, 0.25, 0.4])), x)
+
+
+def _sigmoid(source: Source) -> Drawn:
+    return Drawn(Sigmoid(), source.array((source.integer(1, 3), *_shape(source)), -10.0, 10.0))
+
+
+def _matrix(source: Source, groups: int, size: int) -> np.ndarray:
+    """A permutation, a lower and an upper triangle: invertible by construction."""
+    lower = np.tril(source.array((groups, size, size), -1.0, 1.0), -1) + np.eye(size)
+    upper = np.triu(source.array((groups, size, size), -1.0, 1.0), 1)
+    diagonal = 1.0 + source.array((groups, size), -0.5, 1.0)
+    upper = upper + np.stack([np.diag(d) for d in diagonal])
+    return np.stack([(a @ b)[source.order(size)] for a, b in zip(lower, upper, strict=True)])
+
+
+def _conv(source: Source) -> Drawn:
+    groups, size = source.integer(1, 2), source.integer(1, 3)
+    _, height, width = _shape(source)
+    x = _inputs(source, (groups * size, height, width), 100.0)
+    return Drawn(InvertibleConv(_matrix(source, groups, size)), x)
+
+
+def _conv_lu(source: Source) -> Drawn:
+    groups, size = source.integer(1, 2), source.integer(1, 3)
+    _, height, width = _shape(source)
+    square = (groups, size, size)
+    spec = InvertibleConvLU(
+        np.stack([source.order(size) for _ in range(groups)]),
+        source.array(square, -1.0, 1.0),
+        source.array(square, -1.0, 1.0),
+        source.array(square[:2], -1.0, 1.0),
+        1.0 - 2.0 * np.array([[source.integer(0, 1) for _ in range(size)] for _ in range(groups)]),
+    )
+    return Drawn(spec, _inputs(source, (groups * size, height, width), 100.0))
+
+
+def _coupling(source: Source) -> Drawn:
+    """The network from a seed: its weights are too many to be searched one by one."""
+    shape = _shape(source, channels=2)
+    network: Coupling = coupling(
+        np.random.default_rng(source.integer(0, 1000)),
+        *shape,
+        components=source.integer(0, 3),
+        mixing=source.choice(["none", "attention", "maxout"]),
+        weight_norm=source.choice([False, True]),
+        filters=4,
+    )
+    return Drawn(network, source.extremes((source.integer(1, 3), *shape), 30.0))
+
+
+def _factor_out(source: Source) -> Drawn:
+    channels, height, width = _shape(source)
+    inner = _any(source, (channels, height, width))
+    return Drawn(FactorOut(inner), _inputs(source, (2 * channels, height, width), 30.0))
+
+
+CASES = (
+    RandomCase("act_norm/random", _elementwise(_act_norm)),
+    RandomCase("affine/random", _elementwise(_affine)),
+    RandomCase("mixture_logistic/random", _elementwise(_mixture)),
+    RandomCase("data_logit/random", _data_logit),
+    RandomCase("sigmoid/random", _sigmoid),
+    RandomCase("checkerboard/random", _permutation(Checkerboard, width=2)),
+    RandomCase("column_stripes/random", _permutation(ColumnStripes, width=2)),
+    RandomCase("channel_split/random", _permutation(ChannelSplit, channels=2)),
+    RandomCase("squeeze/random", _permutation(Squeeze, height=2, width=2)),
+    RandomCase("flip/random", _permutation(Flip, channels=2)),
+    RandomCase("invertible_conv/random", _conv, SUMS),
+    RandomCase("invertible_conv_lu/random", _conv_lu, SUMS),
+    RandomCase("coupling/random", _coupling, NETWORK),
+    RandomCase(
+        "chain/random",
+        _elementwise(_any, 30.0),
+        {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+    ),
+    RandomCase(
+        "inverse/random",
+        _elementwise(lambda source, shape: Inverse(_any(source, shape)), 30.0),
+        {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+    ),
+    RandomCase(
+        "factor_out/random",
+        _factor_out,
+        {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+    ),
+)

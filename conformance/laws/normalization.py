@@ -1,0 +1,133 @@
+"""Densities integrate to 1, and samples are distributed as the density claims.
+
+Both only ask the implementation about itself: no value of the reference is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..compare import Comparison
+from ..fields import round_to
+from ..quadrature import Density, Grid, integrate, noise_to_cover
+from ..trial import Broken, Trial
+
+Side = Callable[[Trial, str, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""The implementation, or the reference: (trial, direction, points) -> (array, log_det)."""
+
+RESOLVED = 1e-8
+"""Doubt of the quadrature beyond this widens the unit, until so much error is allowed as doubt."""
+SAMPLES = 4000
+FALSE_ALARMS = 1e-6
+"""Of one comparison of samples with a density, for a correct implementation and a random seed."""
+
+
+def normalization(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """The density that the map carries integrates to 1, by quadrature in 1-D and 2-D."""
+    for density in trial.case.densities:
+        grid = _grid(trial, density)
+        unit = max(trial.eps * max(1.0, grid.doubt / RESOLVED), _rounding(trial, density))
+        error = abs(grid.integral - 1.0) / unit
+        if not np.isfinite(grid.integral):
+            error = np.inf
+        yield (
+            f"integral of the density by {density.direction}",
+            Comparison(error, (), grid.integral, 1.0, unit),
+        )
+
+
+def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """Samples follow the claimed density: Kolmogorov-Smirnov, in critical distances.
+
+    The critical distance sqrt(-ln(a / 2) / 2n) has a chance of a = 1e-6 to be exceeded.
+    """
+    critical = float(np.sqrt(-np.log(FALSE_ALARMS / 2.0) / (2.0 * SAMPLES)))
+    for density in trial.case.densities:
+        grid = _grid(trial, density)
+        noise = trial.rng("noise").standard_normal((SAMPLES, trial.x[0].size))
+        samples = _call(trial, density.opposite, noise)[0].reshape(SAMPLES, -1)
+        if np.isnan(samples).any():
+            raise Broken(f"{np.isnan(samples).any(axis=1).sum()} of {SAMPLES} samples are NaN")
+        for axis in range(samples.shape[1]):
+            try:
+                u, cdf = grid.marginal(axis)
+            except FloatingPointError as error:
+                raise Broken(str(error)) from error
+            placed = np.sort(density.stretched(samples[:, axis].astype(np.float64)))
+            claimed = np.interp(placed, u, cdf, left=0.0, right=cdf[-1])
+            steps = np.arange(SAMPLES + 1) / SAMPLES
+            distance = np.maximum(np.abs(claimed - steps[:-1]), np.abs(claimed - steps[1:]))
+            worst = int(distance.argmax())
+            # Between the grid's points the CDF is known to a quarter of its second difference.
+            unit = critical + float(np.abs(np.diff(cdf, 2)).max()) / 4.0
+            yield (
+                f"CDF of samples by {density.opposite}, axis {axis}",
+                Comparison(
+                    float(distance[worst]) / unit,
+                    (axis,),
+                    float(steps[worst]),
+                    float(claimed[worst]),
+                    unit,
+                ),
+            )
+
+
+def _grid(trial: Trial, density: Density) -> Grid:
+    def compute() -> Grid:
+        try:
+            return _integrated(trial, density, _call)
+        except FloatingPointError as error:
+            raise Broken(str(error)) from error
+
+    return trial.kept(("grid", density), compute)
+
+
+def _integrated(trial: Trial, density: Density, side: Side) -> Grid:
+    noise = noise_to_cover(trial.x[0].size)
+    reached, _ = _reference(trial, density.opposite, noise)
+    return integrate(
+        density, lambda x: _log_density(trial, density, x, side), reached.reshape(len(noise), -1)
+    )
+
+
+def _rounding(trial: Trial, density: Density) -> float:
+    """What rounding the grid's points to float32 does to the true integral.
+
+    Towards an end of an interval such as 1, where little is left between the numbers, it is much.
+    """
+    if trial.dtype == np.float64 or np.isinf(density.low):
+        return 0.0
+    return abs(_integrated(trial, density, _reference).integral - 1.0)
+
+
+def _log_density(trial: Trial, density: Density, x: np.ndarray, side: Side) -> np.ndarray:
+    if np.isfinite(density.low):  # rounded, a point may lie on the end
+        ends = np.array([density.low, density.high], trial.dtype)
+        inner = np.nextafter(ends, ends[::-1])
+        x = np.clip(round_to(x, trial.dtype), *inner.astype(np.float64))
+    z, log_det = side(trial, density.direction, x)
+    z = z.reshape(len(x), -1).astype(np.float64)
+    log_normal = -0.5 * (z * z + np.log(2.0 * np.pi)).sum(axis=1)
+    return np.where(np.isinf(z).any(axis=1), -np.inf, log_normal + log_det)
+
+
+def _call(trial: Trial, direction: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x = points.reshape(len(points), *_shape(trial, direction))
+    return getattr(trial, direction)(x, _context(trial, len(x)))
+
+
+def _reference(trial: Trial, direction: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x = points.reshape(len(points), *_shape(trial, direction))
+    with np.errstate(all="ignore"):
+        return getattr(trial.spec, direction)(x, _context(trial, len(x)))
+
+
+def _shape(trial: Trial, direction: str) -> tuple[int, ...]:
+    return (trial.x if direction == "forward" else trial.want_forward[0]).shape[1:]
+
+
+def _context(trial: Trial, count: int) -> np.ndarray | None:
+    """That of the first example, for all."""
+    return None if trial.context is None else np.repeat(trial.context[:1], count, axis=0)

@@ -1,0 +1,133 @@
+"""What is a map of scalars rises, everywhere, and from one end of its range to the other.
+
+A case says which scalars its outputs are maps of, one by one (all of an elementwise map; the
+second half of a coupling's), and the ends of their domain and range. No reference is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..compare import Comparison, unit_of
+from ..fields import round_to
+from ..trial import Broken, Trial
+
+FAR = 1e30
+"""As far out as an unbounded domain is tried."""
+TARGETS = (100.0, 300.0, 1000.0)
+"""Of an unbounded range, either sign. Far beyond what a density computed in floats can show."""
+NEAR = (1e-2, 1e-4)
+"""Of a bounded range, so near to its ends, in parts of its width."""
+REACHED = 0.01
+
+
+def monotone(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """Of two x the larger has the larger y, for each scalar by itself."""
+    scalars = trial.case.scalars
+    x = round_to(_points(scalars.low, scalars.high), trial.dtype)
+    y, log_det = _moved_together(trial, "forward", x)
+    if np.isnan(y).any():
+        raise Broken(f"forward is NaN at {x[np.isnan(y).any(axis=1)][0]:g}")
+    fall = np.maximum(y[:-1] - y[1:], 0.0)
+    with np.errstate(invalid="ignore"):
+        error = np.where(fall > 0, fall / unit_of(y[:-1], trial.dtype), 0.0)
+    k, scalar = np.unravel_index(int(error.argmax()), error.shape)
+    yield (
+        f"y rises from x = {x[k]:g} to {x[k + 1]:g}, scalar {scalar}",
+        Comparison(
+            float(error[k, scalar]),
+            (int(k), int(scalar)),
+            float(y[k + 1, scalar]),
+            float(y[k, scalar]),
+            float(unit_of(y[k, scalar], trial.dtype)),
+        ),
+    )
+
+
+def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+    """The range reaches both its ends: forward gets there, inverse comes back from there."""
+    scalars = trial.case.scalars
+    (low, high), (start, end) = scalars.range, (scalars.low, scalars.high)
+    if np.isinf(start):
+        x = np.array([-FAR, FAR])
+    else:
+        x = start + (end - start) * np.array([1e-7, 1.0 - 1e-7])
+    targets, distances = _targets(low, high)
+    x, targets = round_to(x, trial.dtype), round_to(targets, trial.dtype)
+    y, _ = _moved_together(trial, "forward", x)
+    if not (y[0] <= targets.min()).all() or not (y[1] >= targets.max()).all():
+        raise Broken(
+            f"forward reaches from {y[0].max():.6g} (x = {x[0]:g}) to {y[1].min():.6g} "
+            f"(x = {x[1]:g}) only; the range is ({low:g}, {high:g})"
+        )
+    x, _ = _moved_together(trial, "inverse", targets)
+    if not np.isfinite(x).all():
+        raise Broken(f"inverse is not finite at {targets[~np.isfinite(x).all(axis=1)][0]:g}")
+    back = _each(trial, "forward", x)
+    unit = REACHED * distances[:, None] * np.ones_like(back)
+    error = np.abs(back - targets[:, None]) / unit
+    k, scalar = np.unravel_index(int(np.nan_to_num(error, nan=np.inf).argmax()), error.shape)
+    yield (
+        f"forward(inverse({targets[k]:g})), scalar {scalar}",
+        Comparison(
+            float(np.nan_to_num(error[k, scalar], nan=np.inf)),
+            (int(k), int(scalar)),
+            float(back[k, scalar]),
+            float(targets[k]),
+            float(unit[k, scalar]),
+        ),
+    )
+
+
+def _targets(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """(y, how far from 0, or from the near end of a bounded range)."""
+    if np.isinf(low):
+        sizes = np.array(TARGETS)
+        return np.concatenate([-sizes[::-1], sizes]), np.concatenate([sizes[::-1], sizes])
+    near = (high - low) * np.array(NEAR)
+    return np.concatenate([low + near, high - near]), 10.0 * np.concatenate([near, near])
+
+
+def _points(low: float, high: float) -> np.ndarray:
+    """Rising numbers, dense in the middle and out to the ends."""
+    if np.isinf(low):
+        sizes = 10.0 ** np.linspace(-3.0, 6.0, 40)
+        return np.unique(np.concatenate([-sizes, sizes, np.linspace(-12.0, 12.0, 61)]))
+    near = 0.5 * 10.0 ** np.linspace(-6.0, 0.0, 30)
+    parts = np.unique(np.concatenate([near, 1.0 - near, np.linspace(0.01, 0.99, 50)]))
+    return low + (high - low) * parts
+
+
+def _moved_together(
+    trial: Trial, direction: str, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each value given to all of the case's scalars: ((n, scalars), log_det)."""
+    first = trial.case.scalars.first_channel
+    base = _base(trial, direction, len(values))
+    base[:, first:] = values[:, None, None, None]
+    result, log_det = getattr(trial, direction)(base, _context(trial, len(values)))
+    return _scalars(result, first), log_det
+
+
+def _each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
+    """(n, scalars) values to (n, scalars) values."""
+    first = trial.case.scalars.first_channel
+    base = _base(trial, direction, len(values))
+    base[:, first:] = values.reshape(base[:, first:].shape)
+    return _scalars(getattr(trial, direction)(base, _context(trial, len(values)))[0], first)
+
+
+def _base(trial: Trial, direction: str, count: int) -> np.ndarray:
+    # The halves that a coupling conditions on are the same on both sides of it.
+    at = trial.x if direction == "forward" else trial.want_forward[0]
+    return np.repeat(at[:1], count, axis=0)
+
+
+def _scalars(result: np.ndarray, first: int) -> np.ndarray:
+    return result[:, first:].reshape(len(result), -1).astype(np.float64)
+
+
+def _context(trial: Trial, count: int) -> np.ndarray | None:
+    return None if trial.context is None else np.repeat(trial.context[:1], count, axis=0)

@@ -1,0 +1,201 @@
+"""Each of the laws that need no reference, against what it is there for; and against none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from spoiled import Spoiled, judged
+
+from conformance.adapter import ReferenceAdapter
+from conformance.cases import CASES
+from conformance.laws import LAWS
+from conformance.runner import Judge
+
+DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
+DENSITIES = ("affine/line", "mixture_logistic/line", "chain/pixel", "flow/dequantization_plane")
+
+
+def negated(spec, x, context):
+    y, log_det = spec.forward(x, context)
+    return y, -log_det
+
+
+def squashed(spec, x, context):
+    """A CDF on which eps is kept from 0 and 1, as is often done."""
+    y, log_det = spec.forward(x, context)
+    end = np.log1p(-1e-6) - np.log(1e-6)
+    return np.clip(y, -end, end), log_det
+
+
+def saturated_inverse(spec, y, context):
+    x, log_det = spec.inverse(y, context)
+    return np.clip(x, -10.0, 10.0), log_det
+
+
+@DTYPES
+@pytest.mark.parametrize("law", ["normalization", "sampling"])
+@pytest.mark.parametrize("case", DENSITIES)
+def test_densities_of_correct_maps_hold(case, law, dtype):
+    assert judged(case, law, dtype).status == "holds"
+
+
+@DTYPES
+@pytest.mark.parametrize("case", ["mixture_logistic/line", "coupling/plane", "flow/plane"])
+def test_a_density_that_does_not_integrate_to_one(case, dtype):
+    cell = judged(case, "normalization", dtype, forward=negated)
+    assert cell.status == "fails" and "integral of the density" in cell.message
+
+
+@DTYPES
+def test_a_density_with_a_hundredth_too_much(dtype):
+    def more(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return y, log_det + 1e-4
+
+    cell = judged("mixture_logistic/line", "normalization", dtype, forward=more)
+    assert cell.status == "fails" and cell.point["got"] == pytest.approx(np.exp(1e-4), rel=1e-6)
+
+
+def test_a_density_that_is_not_a_number():
+    def nan(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return y, np.where(abs(y).reshape(len(y), -1).max(1) > 1, np.nan, log_det)
+
+    cell = judged("affine/line", "normalization", forward=nan)
+    assert "the density is not a number at [" in cell.message
+
+
+@DTYPES
+def test_samples_of_another_distribution(dtype):
+    def wider(spec, y, context):
+        return spec.inverse(1.2 * y, context)
+
+    cell = judged("mixture_logistic/line", "sampling", dtype, inverse=wider)
+    assert cell.status == "fails" and cell.point["what"].startswith("CDF of samples by ")
+
+
+def test_samples_that_are_not_numbers():
+    def nan(spec, y, context):
+        x, log_det = spec.inverse(y, context)
+        return np.where(y > 3, np.nan, x), log_det
+
+    assert "samples are NaN" in judged("affine/line", "sampling", inverse=nan).message
+
+
+@DTYPES
+@pytest.mark.parametrize("law", ["monotone", "onto"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "affine/shared",
+        "mixture_logistic/plateaus",
+        "data_logit/8_levels",
+        "sigmoid",
+        "inverse/sigmoid",
+        "inverse/data_logit",
+        "coupling/mixture_narrow",
+    ],
+)
+def test_scalars_of_correct_maps_rise_to_both_ends(case, law, dtype):
+    assert judged(case, law, dtype).status == "holds"
+
+
+@DTYPES
+@pytest.mark.parametrize("case", ["mixture_logistic/four_components", "coupling/mixture"])
+def test_a_squashed_cdf_is_refused(case, dtype):
+    cell = judged(case, "onto", dtype, forward=squashed)
+    assert "forward reaches from -13.8155" in cell.message and "(-inf, inf)" in cell.message
+
+
+@DTYPES
+def test_an_inverse_that_returns_its_bracket_is_refused(dtype):
+    cell = judged("mixture_logistic/line", "onto", dtype, inverse=saturated_inverse)
+    assert cell.status == "fails" and "forward(inverse(" in cell.message
+
+
+def test_an_inverse_that_overflows_is_refused():
+    def overflowing(spec, y, context):
+        x, log_det = spec.inverse(y, context)
+        return np.where(abs(y) > 200, np.inf, x), log_det
+
+    cell = judged("affine/shared", "onto", inverse=overflowing)
+    assert "inverse is not finite at" in cell.message
+
+
+@DTYPES
+def test_a_fall_is_refused(dtype):
+    def dented(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return np.where(abs(x - 4.0) < 0.3, y - 5.0, y), log_det
+
+    cell = judged("affine/shared", "monotone", dtype, forward=dented)
+    assert cell.status == "fails" and "y rises from x = " in cell.message
+
+
+def test_memory_read_as_it_lies():
+    def as_it_lies(spec, x, context):
+        return spec.forward(np.ravel(x, order="K").reshape(x.shape), context)
+
+    cell = judged("affine/shared", "layout", forward=as_it_lies)
+    assert cell.status == "fails" and "memory" in cell.hint
+    assert judged("affine/shared", "layout").status == "holds"
+
+
+def test_read_only_memory_written_to():
+    def in_place(spec, x, context):
+        x += 0.0
+        return spec.forward(x, context)
+
+    assert "read-only" in judged("affine/shared", "layout", forward=in_place).message
+
+
+def test_randomness():
+    rng = np.random.default_rng(0)
+
+    def noisy(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return y, log_det * (1 + 1e-15 * rng.standard_normal(log_det.shape))
+
+    cell = judged("affine/shared", "determinism", forward=noisy)
+    assert cell.status == "fails" and "something random" in cell.hint
+
+
+def test_a_buffer_handed_out_twice():
+    kept = {}
+
+    class Buffered(Spoiled):
+        def forward(self, x, context=None):
+            y, log_det = self.spec.forward(x, context)
+            buffer = kept.setdefault(y.shape, np.empty_like(y))
+            buffer[...] = y
+            return buffer, log_det
+
+    class Adapter(ReferenceAdapter):
+        def build(self, spec):
+            return Buffered(spec, {})
+
+    cell = Judge(Adapter).cell(CASES["affine/shared"], LAWS["determinism"], "float64")
+    assert cell.message.endswith("the result of forward is overwritten by the next call")
+    assert "one buffer" in cell.hint
+
+
+def test_the_specification_written_to():
+    def scribbled(spec, x, context):
+        answer = spec.forward(x, context)
+        shift = spec.shift
+        shift.flags.writeable = True
+        shift[...] += 1.0
+        return answer
+
+    cell = judged("affine/shared", "contract", forward=scribbled)
+    assert "the specification has been written to: shift" in cell.message
+
+
+def test_a_batch_that_depends_on_its_size():
+    def truncated(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        y[8:] = 0.0
+        return y, log_det
+
+    cell = judged("affine/shared", "batch", forward=truncated)
+    assert "three times as many, shuffled" in cell.message

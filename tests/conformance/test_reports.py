@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from conformance.__main__ import main
+from conformance.cell import Cell, as_json, from_json, wrong_bits
+from conformance.html_report import html_report
+from conformance.junit import junit
+from conformance.report import failure, proven, summary
+
+NASTY = "<script>alert('&')</script>"
+CELLS = [
+    Cell("affine/shared", "forward", "float64", "holds", 2.0, 16.0, "typical, y: 2 ulps"),
+    Cell(
+        "affine/shared",
+        "log_det",
+        "float64",
+        "fails",
+        1e15,
+        48.0,
+        f"off {NASTY}",
+        hint="log_det of forward has the opposite sign",
+        reproducer="python -m conformance",
+        point={
+            "index": [0],
+            "got": -1.0,
+            "want": 1.0,
+            "x": "(2,) [1, 2]",
+            "parameters": {"class": "Affine", "shift": "(1,) [3]"},
+        },
+    ),
+    Cell("flip", "contract", "float32", "fails", None, 0.0, "forward is NaN \x00 here"),
+    Cell("flip", "gradients", "float32", "unsupported", message="no gradients yet"),
+    Cell("flip", "batch", "float32", "left out", message="nothing to say"),
+    Cell("sigmoid", "inverse", "float32", "expected", float("inf"), 16.0, "expected (old): bad"),
+    Cell("log_normal", "value", "float64", "holds", 0.0, 64.0),
+    Cell("flip/random", "random_specs", "float64", "holds", 0.0, 1.0),
+]
+ABOUT = {"adapter": f"mine:{NASTY}", "device": "cpu", "seed": 0, "examples": 1, "seconds": 1.5}
+
+
+class Reader(HTMLParser):
+    """Checks that tags close, and collects what is loaded from elsewhere."""
+
+    EMPTY = ("meta", "br", "link", "img")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.classes, self.ids, self.links = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.loaded += [values[n] for n in ("src",) if n in values] + [tag] * (tag == "link")
+        self.links += [values["href"]] if "href" in values else []
+        self.classes.append(values.get("class", ""))
+        self.ids += [values["id"]] if "id" in values else []
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert not reader.open
+    return reader
+
+
+def test_the_page_is_whole_loads_nothing_and_escapes_what_it_shows():
+    page = html_report(CELLS, ABOUT)
+    reader = read(page)
+    assert not reader.loaded
+    assert "<script>alert" not in page
+    assert page.count("<script>") == 1
+    assert all(
+        status in reader.classes for status in ("holds", "fails", "unsupported", "expected")
+    )
+
+
+def test_a_failing_cell_leads_to_its_card():
+    reader = read(html_report(CELLS, ABOUT))
+    assert sorted(reader.links) == sorted(f"#{name}" for name in reader.ids)
+
+
+def test_the_worst_point_is_spelled_out():
+    page = html_report(CELLS, ABOUT)
+    for text in ("49.8 bits wrong", "parameter shift", "(1,) [3]", "opposite sign", "wanted"):
+        assert text in page
+
+
+def test_a_page_without_failures_says_so():
+    assert "All laws hold" in html_report(CELLS[:1], ABOUT)
+    assert "Nothing could be judged" in html_report(CELLS[3:5], ABOUT)
+
+
+def test_junit_counts_and_survives_what_xml_cannot_hold():
+    suite = ElementTree.fromstring(junit(CELLS, name="mine"))[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("8", "2", "3")
+    failures = suite.findall("testcase/failure")
+    assert "opposite sign" in failures[0].text and "python -m conformance" in failures[0].text
+    assert failures[1].get("message") == "forward is NaN ? here"
+    reasons = [skipped.get("message") for skipped in suite.findall("testcase/skipped")]
+    assert reasons[0] == "unsupported: no gradients yet"
+
+
+def test_json_is_strict_and_comes_back():
+    text = json.dumps(as_json(CELLS), allow_nan=False)
+    back = [from_json(value) for value in json.loads(text)]
+    assert back == CELLS
+    assert json.loads(text)[5]["ulps"] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("ulps", "dtype", "bits"),
+    [
+        (0.0, "float64", 0),
+        (1.0, "float64", 0),
+        (8.0, "float64", 3),
+        (1e99, "float64", 53),
+        (float("inf"), "float32", 24),
+        (float("nan"), "float32", 24),
+        (None, "float64", None),
+    ],
+)
+def test_wrong_bits(ulps, dtype, bits):
+    assert wrong_bits(ulps, dtype) == bits
+
+
+def test_proven_needs_something_that_holds_and_nothing_that_fails():
+    holds, fails, _, unsupported, left_out, expected = CELLS[:2] + CELLS[2:6]
+    assert proven([holds, unsupported, left_out]) and proven([holds, expected])
+    assert not proven([holds, fails])
+    assert not proven([unsupported, left_out]) and not proven([])
+
+
+def test_the_summary_gathers_reasons_and_causes():
+    text = summary(CELLS)
+    assert "3 holds, 2 fails, 1 expected, 1 unsupported, 1 left out" in text
+    assert "not supported 1 times: no gradients yet" in text
+    assert "probable cause of 1: log_det of forward has the opposite sign" in text
+    assert "again: python -m conformance" in failure(CELLS[1])
+
+
+def test_all_reports_of_a_run(tmp_path):
+    files = {name: tmp_path / f"report.{name}" for name in ("html", "json", "junit")}
+    arguments = [f"--{name}={file}" for name, file in files.items()]
+    assert (
+        main(
+            [
+                *arguments,
+                "--adapter",
+                "conformance.adapter:ReferenceAdapter",
+                "--in-process",
+                "--cases",
+                "affine/shared",
+                "--laws",
+                "forward",
+                "--dtype",
+                "float64",
+            ]
+        )
+        == 0
+    )
+    read(files["html"].read_text())
+    assert json.loads(files["json"].read_text())["cells"][0]["status"] == "holds"
+    assert ElementTree.fromstring(files["junit"].read_text())[0].get("tests") == "1"

@@ -1,0 +1,91 @@
+"""Bugs that hide behind a cache of the last (x, y) pair, as many libraries of transforms keep one.
+
+What went forward comes back from memory, so a round trip shows nothing, and a value that is wrong
+is undone by itself. The bugs are in mixtures of many components only, as if they had a kernel of
+their own.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from flowpp.bijectors import MixtureLogistic
+
+from .catalogue import bug
+
+CASE = "mixture_logistic/thirty_two_components"
+TOO_SMALL = {"float32": "less than a unit in the last place of float32"}
+
+
+def same(x, log_det):
+    return x, log_det
+
+
+def rounded(x):
+    """As if kept in half the bytes, to save memory."""
+    return x.to(torch.float32 if x.dtype == torch.float64 else torch.bfloat16).to(x.dtype)
+
+
+def cached(patch, *, forward=same, inverse=same, hit_forward=same, hit_inverse=same):
+    """A cache around both directions. Each argument spoils an (array, log_det).
+
+    `forward` and `inverse` spoil what is computed, `hit_...` what comes out of the cache.
+    """
+    originals = {name: getattr(MixtureLogistic, name) for name in ("forward", "inverse")}
+    spoiled = {"forward": forward, "inverse": inverse}
+    hits = {"forward": hit_forward, "inverse": hit_inverse}
+
+    def around(direction):
+        other = "inverse" if direction == "forward" else "forward"
+
+        def asked(self, x, context=None):
+            answer = spoiled[direction](*originals[direction](self, x, context))
+            if self.logits.shape[-1] < 8:
+                return originals[direction](self, x, context)
+            if torch.is_grad_enabled():
+                return answer
+            kept = self.__dict__.get(f"kept_{other}")
+            if kept is not None and torch.equal(kept[1], x):
+                return hits[direction](kept[0].clone(), -kept[2])
+            self.__dict__[f"kept_{direction}"] = (x.clone(), answer[0].clone(), answer[1].clone())
+            return answer
+
+        return asked
+
+    for direction in originals:
+        patch.setattr(MixtureLogistic, direction, around(direction))
+
+
+@bug(CASE, "forward", alone="forward")
+def forward_shifted_and_undone_by_a_cache(patch):
+    cached(patch, forward=lambda y, log_det: (y + 1e-3, log_det))
+
+
+@bug(CASE, "inverse", alone="inverse")
+def inverse_shifted_and_undone_by_a_cache(patch):
+    cached(patch, inverse=lambda x, log_det: (x + 1e-3, log_det))
+
+
+@bug(CASE, "log_det", alone="log_det", without=TOO_SMALL)
+def log_det_with_a_constant_of_ten_digits(patch):
+    cached(patch, forward=lambda y, log_det: (y, log_det + 1e-10))
+
+
+@bug(CASE, "inverse_log_det", alone="inverse_log_det", without=TOO_SMALL)
+def inverse_log_det_with_a_constant_of_ten_digits(patch):
+    cached(patch, inverse=lambda x, log_det: (x, log_det + 1e-10))
+
+
+@bug(CASE, "round_trip_x", alone="round_trip_x")
+def x_rounded_in_the_cache(patch):
+    cached(patch, hit_inverse=lambda x, log_det: (rounded(x), log_det))
+
+
+@bug(CASE, "round_trip_y", alone="round_trip_y")
+def y_rounded_in_the_cache(patch):
+    cached(patch, hit_forward=lambda y, log_det: (rounded(y), log_det))
+
+
+@bug(CASE, "opposite", alone="opposite")
+def log_det_rounded_in_the_cache(patch):
+    cached(patch, hit_forward=lambda y, log_det: (y, rounded(log_det)))

@@ -1,0 +1,58 @@
+"""Which law sees which bug: the whole matrix, of all laws on each bug's cases.
+
+python -m seeded_bugs.kills    (in tests/)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+from conformance.adapter import DTYPES
+from conformance.flowpp_adapter import FlowppAdapter
+from conformance.laws import LAWS
+from conformance.runner import Judge, plan
+from flowpp.kernels.backend import use_backend
+
+from . import (  # noqa: F401  (each enters its bugs)
+    in_bijectors,
+    in_caches,
+    in_mixtures,
+    in_models,
+    in_networks,
+    in_one_place,
+)
+from .catalogue import BUGS, Bug
+
+
+def seen_by(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> set[str]:
+    """The laws that fail on a bug's cases, or on others."""
+    # The bugs are sown in torch's formulas, which compiled kernels would pass by.
+    with pytest.MonkeyPatch.context() as patch, use_backend("torch"):
+        bug.patch(patch)
+        judge = Judge(FlowppAdapter)
+        cells = [judge.cell(*one) for one in plan(cases or bug.cases, ["*"], [dtype])]
+    return {cell.law for cell in cells if cell.status == "fails"}
+
+
+def table(kills: dict[tuple[str, str], set[str]]) -> str:
+    """A line for each law: how many bugs it sees, and those that no other law sees."""
+    lines = []
+    for law in LAWS:
+        seen = {name for (name, _), laws in kills.items() if law in laws}
+        alone = sorted({name for (name, _), laws in kills.items() if laws == {law}})
+        lines.append(f"{law:24} {len(seen):3}  {', '.join(alone) or '(none alone)'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    found = {}
+    for one in BUGS.values():
+        for kind in DTYPES:
+            if kind not in one.without:
+                found[one.name, kind] = seen_by(one, kind)
+                laws = " ".join(sorted(found[one.name, kind])) or "NOTHING"
+                print(f"{one.name:55} {kind} {laws}", file=sys.stderr, flush=True)
+    print(table(found))
