@@ -22,7 +22,8 @@ class Root:
     Args:
         root: `(N,)`.
         residual: `(N,)`, f(root) - target.
-        width: `(N,)`, distance of the last bracket's ends.
+        width: `(N,)`, distance of the last bracket's ends; the function was evaluated at the
+            root, and at both ends if the residual is larger than what was asked for.
         evaluations: `(N,)`, how often the function was evaluated.
     """
 
@@ -47,36 +48,40 @@ def find_root(
     """x with f(x; parameters) = target, by Newton's method safeguarded with bisection.
 
     An element is finished when |f(x) - target| <= ulps * eps * max(1, |target|), or when no
-    floating-point number lies between its bracket's ends: one of the two always happens. Finished
-    elements are dropped, so that a batch does not wait for its slowest member.
+    floating-point number lies between its bracket's ends and the function, evaluated at both,
+    straddles the target: the better end is then the root. Finished elements are dropped, so that
+    a batch does not wait for its slowest member.
 
     Args:
         function: `(x, *parameters) -> (f(x), log f'(x))`, increasing in x, elementwise.
         parameters: tensors whose first axis is N.
         target: `(N,)`. Elements that are not finite give NaN.
-        lower: `(N,)`, below the root up to rounding.
-        upper: `(N,)`, above the root up to rounding.
+        lower: `(N,)`, not above the root; NaN gives NaN.
+        upper: `(N,)`, not below the root; NaN gives NaN.
         start: `(N,)`, the first guess.
         ulps: size of an acceptable residual, in units of eps * max(1, |target|).
         max_evaluations: cap for each element.
 
     Raises:
-        RuntimeError: the cap was reached before every element was finished.
+        RuntimeError: the cap was reached before every element was finished, or a bracket does not
+            hold a root.
     """
-    lower, upper = _widen(lower, -1), _widen(upper, 1)
     start = torch.minimum(torch.maximum(start, lower), upper)
     root = torch.full_like(target, torch.nan)
     result = Root(root, root.clone(), root.clone(), torch.zeros_like(target, dtype=torch.int64))
 
-    place = torch.nonzero(torch.isfinite(target) & torch.isfinite(start)).squeeze(-1)
+    known = torch.isfinite(target) & ~torch.isnan(lower) & ~torch.isnan(upper)
+    place = torch.nonzero(known).squeeze(-1)
+    unknown = torch.full_like(target[place], torch.nan)
     state: State = {
         "place": place,
         "goal": target[place],
         "x": start[place],
         "lower": lower[place],
         "upper": upper[place],
-        "best_x": start[place],
-        "best_r": torch.full_like(target[place], torch.inf),
+        "below": unknown,  # residuals at the bracket's ends, once the function was evaluated there
+        "above": unknown.clone(),
+        "residual": unknown.clone(),  # and at the last x
         "last_step": torch.full_like(target[place], torch.inf),
         "nudge": torch.ones_like(target[place]),
         "halved": torch.zeros_like(place, dtype=torch.bool),
@@ -85,26 +90,43 @@ def find_root(
     for count in range(1, max_evaluations + 1):
         if not state["place"].numel():
             return result
-        finished = _advance(state, function, parameters, ulps)
+        finished, failed = _advance(state, function, parameters, ulps)
+        if failed.any():
+            raise _no_root(state["residual"][failed], target.numel())
         if finished.any():
-            _record(result, {name: t[finished] for name, t in state.items()}, count)
+            _record(result, {name: t[finished] for name, t in state.items()}, count, ulps)
             going = torch.nonzero(~finished).squeeze(-1)
             state = {name: t[going] for name, t in state.items()}
             parameters = tuple(p[going] for p in parameters)
     if not state["place"].numel():
         return result
-    raise _unfinished(max_evaluations, state["best_r"], target.numel())
+    raise _unfinished(max_evaluations, state["residual"], target.numel())
 
 
 def check_finished(result: Root, max_evaluations: int) -> None:
-    """Raise what `find_root` raises, for roots found elsewhere that count one above the cap.
+    """Raise what `find_root` raises, for roots found elsewhere.
+
+    Those count one above the cap where it was reached, and -1 where the bracket holds no root.
 
     Raises:
-        RuntimeError: an element used more than `max_evaluations`.
+        RuntimeError: an element used more than `max_evaluations`, or has no root.
     """
-    late = result.evaluations > max_evaluations
-    if late.any():
-        raise _unfinished(max_evaluations, result.residual[late], late.numel())
+    count = result.evaluations
+    unfinished = (count > max_evaluations) | (count < 0)
+    if not unfinished.any():
+        return
+    failed = count < 0
+    if failed.any():
+        raise _no_root(result.residual[failed], count.numel())
+    raise _unfinished(max_evaluations, result.residual[unfinished], count.numel())
+
+
+def _no_root(residuals: Tensor, count: int) -> RuntimeError:
+    return RuntimeError(
+        f"find_root found no root for {residuals.numel()} of {count} elements: the function does "
+        "not reach the target within the dtype's range; the largest residual left is "
+        f"{residuals.abs().max().item():.3g}"
+    )
 
 
 def _unfinished(max_evaluations: int, residuals: Tensor, count: int) -> RuntimeError:
@@ -155,16 +177,15 @@ def bisection(
 
 def _advance(
     state: State, function: Function, parameters: tuple[Tensor, ...], ulps: float
-) -> Tensor:
-    """Evaluate at x, tighten the bracket, choose the next x; True where an element is finished."""
+) -> tuple[Tensor, Tensor]:
+    """Evaluate at x, tighten the bracket, choose the next x: (finished, without a root)."""
     x, goal = state["x"], state["goal"]
     value, log_slope = function(x, *parameters)
-    r = value - goal
-    better = ~(r.abs() >= state["best_r"].abs())  # NaN is kept: it must not pass for a root
-    state["best_x"] = torch.where(better, torch.where(torch.isnan(r), r, x), state["best_x"])
-    state["best_r"] = torch.where(better, r, state["best_r"])
+    r = state["residual"] = value - goal
     lower = state["lower"] = torch.where(r <= 0, x, state["lower"])
     upper = state["upper"] = torch.where(r >= 0, x, state["upper"])
+    below = state["below"] = torch.where(r <= 0, r, state["below"])
+    above = state["above"] = torch.where(r >= 0, r, state["above"])
 
     # The first halving is by length, since most roots are of the bracket's own order; all others
     # are by count of floats, since a root may be of any.
@@ -182,27 +203,37 @@ def _advance(
     # otherwise jump to and fro for ever.
     inside = (newton > lower) & (newton < upper)
     trusted = inside & (short | (step.abs() <= state["last_step"] / 2))
-    state["last_step"] = step.abs()
-    state["x"] = torch.where(trusted, newton, middle)
+    state["last_step"] = step.abs().nan_to_num(torch.inf)
     state["halved"] = state["halved"] | ~trusted
 
-    collapsed = (middle <= lower) | (middle >= upper)
-    allowed = ulps * eps * goal.abs().clamp(min=1)
-    return (r.abs() <= allowed) | collapsed | torch.isnan(r)
+    # An end that was only claimed proves nothing: evaluate there before the bracket is closed.
+    closed = (middle <= lower) | (middle >= upper)
+    lower_open, upper_open = closed & torch.isnan(below), closed & torch.isnan(above)
+    failed = (lower_open & (x == lower)) | (upper_open & (x == upper))
+    state["x"] = torch.where(trusted, newton, middle)
+    state["x"] = torch.where(lower_open, lower, torch.where(upper_open, upper, state["x"]))
+
+    accepted = r.abs() <= _allowed(goal, ulps)
+    finished = accepted | (closed & ~lower_open & ~upper_open) | torch.isnan(r)
+    # What `_record` takes: an accepted x, or a value that is not a number, as it is.
+    state["taken"] = torch.where(torch.isnan(r), r, x)
+    return finished, failed & ~finished
 
 
-def _record(result: Root, done: State, count: int) -> None:
-    place = done["place"]
-    result.root[place] = done["best_x"]
-    result.residual[place] = done["best_r"]
+def _allowed(goal: Tensor, ulps: float) -> Tensor:
+    return ulps * torch.finfo(goal.dtype).eps * goal.abs().clamp(min=1)
+
+
+def _record(result: Root, done: State, count: int, ulps: float) -> None:
+    place, r = done["place"], done["residual"]
+    better_end = done["below"].abs() <= done["above"].abs()
+    root = torch.where(better_end, done["lower"], done["upper"])
+    residual = torch.where(better_end, done["below"], done["above"])
+    as_it_is = ~(r.abs() > _allowed(done["goal"], ulps))  # NaN too: it must not pass for a root
+    result.root[place] = torch.where(as_it_is, done["taken"], root)
+    result.residual[place] = torch.where(as_it_is, r, residual)
     result.width[place] = done["upper"] - done["lower"]
     result.evaluations[place] = count
-
-
-def _widen(bound: Tensor, direction: int) -> Tensor:
-    """Move a bracket's end outward by a few ulps: it was itself rounded."""
-    info = torch.finfo(bound.dtype)
-    return bound + direction * (4 * info.eps * bound.abs() + info.tiny)
 
 
 def _middle_float(lower: Tensor, upper: Tensor) -> Tensor:

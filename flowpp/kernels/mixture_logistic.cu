@@ -12,8 +12,9 @@
 //     y = log(F / S)                  l = log dy/dx = log(f / (F S))
 //
 // While F, S and f are far from underflow, these sums of positive terms are formed as they stand
-// ("body"): three exponentials a component. Elsewhere ("tail") every sum is taken relative to its
-// largest term, and the large logarithms are subtracted from each other before anything is added.
+// ("body"): three exponentials a component, compensated summation. Elsewhere ("tail") every sum is
+// taken relative to its largest term, its anchor, and the large numbers are subtracted from each
+// other before anything is added: the anchor's logit from the logits, its z from the zs.
 // Near the median y = 2 atanh(F - S), with F - S summed term by term.
 
 #ifdef __CUDACC__
@@ -35,6 +36,7 @@ template <> struct Number<float> {
     static constexpr float tiny = 1.1754943508222875e-38f;
     static constexpr float largest = 3.4028234663852886e38f;
     static constexpr float body = 1e-30f;
+    static constexpr float exp_range = 80.0f;  // e^(+-this) is still an ordinary number
     typedef int Bits;
 };
 
@@ -43,6 +45,7 @@ template <> struct Number<double> {
     static constexpr double tiny = 2.2250738585072014e-308;
     static constexpr double largest = 1.7976931348623157e308;
     static constexpr double body = 1e-280;
+    static constexpr double exp_range = 700.0;
     typedef long long Bits;
 };
 
@@ -118,20 +121,45 @@ FLOWPP_FUNCTION double area_tanh(double x) { return atanh(x); }
 // ---- one component --------------------------------------------------------------------------------
 
 template <typename T> struct Component {
-    T rate, z, small, below, above;  // e^{-s}, z, e^{-|z|} / (1 + e^{-|z|})^2, sigmoid(z), sigmoid(-z)
+    T rate, z;       // e^{-s}, (x - mu) e^{-s}
+    T below, above;  // sigmoid(z), sigmoid(-z)
+    T excess;        // their difference, tanh(z / 2)
+    T small;         // their product
 };
 
-template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
+template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
     Component<T> c;
-    c.rate = exponential(-log_scale);
-    T z = (x - mean) * c.rate;
+    c.rate = lesser(rate, Number<T>::largest);
     c.z = lesser(greater(z, -Number<T>::largest), Number<T>::largest);
     T e = exponential(-magnitude(c.z));
     T r = 1 / (1 + e), er = e * r;
     c.below = z < 0 ? er : r;
     c.above = z < 0 ? r : er;
+    c.excess = z < 0 ? (e - 1) * r : (1 - e) * r;
     c.small = r * er;
     return c;
+}
+
+// For log-scales within exp_range: without branches.
+template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
+    T rate = exponential(-log_scale);
+    return component_at((x - mean) * rate, rate);
+}
+
+// Where x - mean or e^-s alone is out of range, z need not be: half of each at a time.
+template <typename T> FLOWPP_FUNCTION Component<T> any_component(T x, T mean, T log_scale) {
+    if (x == mean) return component_at(T(0), exponential(-log_scale));
+    if (is_finite(x - mean) && magnitude(log_scale) <= Number<T>::exp_range)
+        return component(x, mean, log_scale);
+    T half = exponential(-log_scale / 2);
+    return component_at((x / 2 - mean / 2) * half * half * 2, exponential(-log_scale));
+}
+
+// Kahan's sum: its error does not grow with the number of terms.
+template <typename T> FLOWPP_FUNCTION void add(T &sum, T &lost, T term) {
+    T corrected = term - lost, next = sum + corrected;
+    lost = (next - sum) - corrected;
+    sum = next;
 }
 
 // ---- the body, LANES elements at a time -----------------------------------------------------------
@@ -141,6 +169,7 @@ template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_
 template <typename T, int LANES> struct Sums {
     T shift[LANES], weight[LANES], below[LANES], above[LANES], density[LANES], excess[LANES];
     T poison[LANES];  // 0, or NaN if any argument is not finite
+    T widest[LANES];  // largest |log-scale|
 };
 
 // What a second pass over the components needs again, for each of them.
@@ -152,11 +181,13 @@ template <typename T, int LANES> struct Kept {
 template <typename T, int LANES>
 FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
                                long stride, int count, Sums<T, LANES> &s, Kept<T, LANES> *kept) {
+    T lost_weight[LANES], lost_below[LANES], lost_above[LANES], lost_excess[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
         s.shift[i] = logits[i];
-        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = 0;
-        s.poison[i] = x[i];
+        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = s.widest[i] = 0;
+        lost_weight[i] = lost_below[i] = lost_above[i] = lost_excess[i] = 0;
+        s.poison[i] = x[i] * 0;
     }
     for (int k = 1; k < count; ++k) {
         const T *logit = logits + k * stride;
@@ -171,12 +202,13 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
         for (int i = 0; i < LANES; ++i) {
             T w = exponential(logit[i] - s.shift[i]);
             Component<T> c = component(x[i], mean[i], log_scale[i]);
-            s.weight[i] += w;
-            s.below[i] += w * c.below;
-            s.above[i] += w * c.above;
+            add(s.weight[i], lost_weight[i], w);
+            add(s.below[i], lost_below[i], w * c.below);
+            add(s.above[i], lost_above[i], w * c.above);
+            add(s.excess[i], lost_excess[i], w * c.excess);
             s.density[i] += w * (c.rate * c.small);
-            s.excess[i] += w * (c.below - c.above);
-            s.poison[i] += logit[i] + mean[i] + log_scale[i];
+            s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
+            s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
             keep.weight[i] = w;
             keep.rate[i] = c.rate;
             keep.z[i] = c.z;
@@ -185,14 +217,13 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
             keep.small[i] = c.small;
         }
     }
-    FLOWPP_VECTOR
-    for (int i = 0; i < LANES; ++i) s.poison[i] *= 0;
 }
 
 // Whether a lane's sums may be used as they stand.
 template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
     T least = lesser(lesser(s.below[i], s.above[i]), s.density[i]);
-    return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]);
+    return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]) &&
+           s.widest[i] <= Number<T>::exp_range;
 }
 
 template <typename T, int LANES>
@@ -206,57 +237,95 @@ FLOWPP_FUNCTION void body_values(const Sums<T, LANES> &s, int i, T &y, T &l) {
 
 // ---- the tail, one element at a time --------------------------------------------------------------
 
-template <typename T> struct Anchored {
-    T log_weight;                                   // log of the total weight
-    T below, above, density;                        // sums relative to their anchors
-    T anchor_below, anchor_above, anchor_density;   // logarithms of the largest terms
+// log sum_k e^{lw_k + q_k} r_k in parts: the anchor's logit and q, and the sum relative to them.
+// For F, q_k = min(z_k, 0); for S, q_k = -max(z_k, 0).
+template <typename T> struct AnchoredSum {
+    T logit, exponent, sum;
+
+    FLOWPP_METHOD T relative(T logit_k, T exponent_k) const {
+        return (logit_k - logit) + (exponent_k - exponent);
+    }
 };
 
-// log of w_k sigmoid(z_k) and of w_k sigmoid(-z_k), but for the factor r_k.
-template <typename T> FLOWPP_FUNCTION T log_below(T log_w, T z) { return log_w + lesser(z, T(0)); }
-template <typename T> FLOWPP_FUNCTION T log_above(T log_w, T z) { return log_w - greater(z, T(0)); }
+template <typename T> struct Anchored {
+    T log_weight;      // log of the total weight e^{logit - shift}
+    AnchoredSum<T> below, above;
+    T anchor_below, anchor_above;      // logarithms of the largest terms
+    T anchor_density, density;         // the density over F S: its largest term, the sum over it
+    T excess;                          // F - S
 
-template <typename T>
-FLOWPP_FUNCTION T log_term(const Anchored<T> &a, T log_w, T z, T log_scale) {
-    T near = lesser(a.anchor_below, a.anchor_above), far = greater(a.anchor_below, a.anchor_above);
-    return (((log_w - magnitude(z)) - near) - far) - log_scale;
-}
+    FLOWPP_METHOD T log_term(T logit, T z, T log_scale) const {
+        // The smaller of F and S has the large anchor, which cancels most of this component.
+        const bool in_below = anchor_below <= anchor_above;
+        const AnchoredSum<T> &near = in_below ? below : above;
+        const T far = in_below ? anchor_above : anchor_below;
+        return (((logit - near.logit) - (magnitude(z) + near.exponent)) - far) - log_scale;
+    }
+};
+
+template <typename T> FLOWPP_FUNCTION T exponent_below(T z) { return lesser(z, T(0)); }
+template <typename T> FLOWPP_FUNCTION T exponent_above(T z) { return -greater(z, T(0)); }
 
 template <typename T>
 FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, const T *log_scales,
                                       long stride, int count, T shift, T weight) {
     Anchored<T> a;
     a.log_weight = logarithm(weight);
-    a.anchor_below = a.anchor_above = a.anchor_density = -2 * Number<T>::largest;
-    a.below = a.above = a.density = 0;
-    for (int k = 0; k < count; ++k) {
-        T log_w = (logits[k * stride] - shift) - a.log_weight;
-        T z = component(x, means[k * stride], log_scales[k * stride]).z;
-        a.anchor_below = greater(a.anchor_below, log_below(log_w, z));
-        a.anchor_above = greater(a.anchor_above, log_above(log_w, z));
+    a.below.logit = a.above.logit = shift;
+    a.below.exponent = a.above.exponent = 0;
+    // logit + q is rounded to its own size, and may choose among near equals by rounding alone.
+    // The second look is relative to the first choice, where near equals differ by small numbers.
+    for (int look = 0; look < 2; ++look) {
+        AnchoredSum<T> below = a.below, above = a.above;
+        T most_below = -2 * Number<T>::largest, most_above = most_below;
+        for (int k = 0; k < count; ++k) {
+            const T logit = logits[k * stride];
+            const T z = any_component(x, means[k * stride], log_scales[k * stride]).z;
+            const T by_below = a.below.relative(logit, exponent_below(z));
+            const T by_above = a.above.relative(logit, exponent_above(z));
+            if (by_below > most_below) {
+                most_below = by_below;
+                below.logit = logit;
+                below.exponent = exponent_below(z);
+            }
+            if (by_above > most_above) {
+                most_above = by_above;
+                above.logit = logit;
+                above.exponent = exponent_above(z);
+            }
+        }
+        a.below = below;
+        a.above = above;
     }
+    a.anchor_below = ((a.below.logit - shift) - a.log_weight) + a.below.exponent;
+    a.anchor_above = ((a.above.logit - shift) - a.log_weight) + a.above.exponent;
+    a.anchor_density = -2 * Number<T>::largest;
+    a.below.sum = a.above.sum = a.density = a.excess = 0;
+    T lost_below = 0, lost_above = 0, lost_excess = 0;
     for (int k = 0; k < count; ++k) {
-        T log_w = (logits[k * stride] - shift) - a.log_weight;
-        Component<T> c = component(x, means[k * stride], log_scales[k * stride]);
+        const T logit = logits[k * stride];
+        Component<T> c = any_component(x, means[k * stride], log_scales[k * stride]);
         T r = greater(c.below, c.above);
-        a.below += exponential(log_below(log_w, c.z) - a.anchor_below) * r;
-        a.above += exponential(log_above(log_w, c.z) - a.anchor_above) * r;
+        add(a.below.sum, lost_below, exponential(a.below.relative(logit, exponent_below(c.z))) * r);
+        add(a.above.sum, lost_above, exponential(a.above.relative(logit, exponent_above(c.z))) * r);
+        add(a.excess, lost_excess, exponential(logit - shift) * c.excess);
         a.anchor_density =
-            greater(a.anchor_density, log_term(a, log_w, c.z, log_scales[k * stride]));
+            greater(a.anchor_density, a.log_term(logit, c.z, log_scales[k * stride]));
     }
     for (int k = 0; k < count; ++k) {
-        T log_w = (logits[k * stride] - shift) - a.log_weight;
-        Component<T> c = component(x, means[k * stride], log_scales[k * stride]);
-        T r = greater(c.below, c.above), q = log_term(a, log_w, c.z, log_scales[k * stride]);
+        Component<T> c = any_component(x, means[k * stride], log_scales[k * stride]);
+        T r = greater(c.below, c.above);
+        T q = a.log_term(logits[k * stride], c.z, log_scales[k * stride]);
         a.density += exponential(q - a.anchor_density) * (r * r);
     }
+    a.excess /= weight;
     return a;
 }
 
-template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T excess, T &y, T &l) {
-    T log_below = logarithm(a.below), log_above = logarithm(a.above);
+template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T &y, T &l) {
+    T log_below = logarithm(a.below.sum), log_above = logarithm(a.above.sum);
     y = (a.anchor_below - a.anchor_above) + (log_below - log_above);
-    if (magnitude(excess) < T(0.5)) y = 2 * area_tanh(excess);
+    if (magnitude(a.excess) < T(0.5)) y = 2 * area_tanh(a.excess);
     if (magnitude(y) >= Number<T>::largest) y *= 2;  // y itself overflows: the infinity of its sign
     l = a.anchor_density + (logarithm(a.density) - log_below - log_above);
 }
@@ -274,7 +343,7 @@ FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const
         } else {
             Anchored<T> a = tail_sums(x[i], logits + i, means + i, log_scales + i, stride, count,
                                       s.shift[i], s.weight[i]);
-            tail_values(a, s.excess[i] / s.weight[i], y[i], l[i]);
+            tail_values(a, y[i], l[i]);
         }
         y[i] += s.poison[i];
         l[i] += s.poison[i];
@@ -323,7 +392,7 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
             if (kept) {
                 const Kept<T, LANES> &keep = kept[k];
                 w = keep.weight[i];
-                c = {keep.rate[i], keep.z[i], keep.small[i], keep.below[i], keep.above[i]};
+                c = {keep.rate[i], keep.z[i], keep.below[i], keep.above[i], 0, keep.small[i]};
             } else {
                 w = exponential(logits[at + i] - s.shift[i]);
                 c = component(x[i], means[at + i], log_scales[at + i]);
@@ -342,15 +411,16 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
         g_x[i] = s.poison[i];
         for (int k = 0; k < count; ++k) {
             const long at = k * stride + i;
-            T log_w = (logits[at] - s.shift[i]) - a.log_weight;
-            Component<T> c = component(x[i], means[at], log_scales[at]);
+            const T logit = logits[at];
+            Component<T> c = any_component(x[i], means[at], log_scales[at]);
             T r = greater(c.below, c.above);
-            T below = exponential(log_below(log_w, c.z) - a.anchor_below) * r / a.below;
-            T above = exponential(log_above(log_w, c.z) - a.anchor_above) * r / a.above;
-            T q = log_term(a, log_w, c.z, log_scales[at]);
+            T below = exponential(a.below.relative(logit, exponent_below(c.z))) * r / a.below.sum;
+            T above = exponential(a.above.relative(logit, exponent_above(c.z))) * r / a.above.sum;
+            T q = a.log_term(logit, c.z, log_scales[at]);
             T density = exponential(q - a.anchor_density) * (r * r) / a.density;
-            component_gradient(c, below, above, density, exponential(log_w), g_y[i], g_l[i],
-                               g_x[i], g_logits + at, g_means + at, g_log_scales + at);
+            component_gradient(c, below, above, density, exponential(logit - s.shift[i]) / s.weight[i],
+                               g_y[i], g_l[i], g_x[i], g_logits + at, g_means + at,
+                               g_log_scales + at);
         }
     }
 }
@@ -369,33 +439,42 @@ template <typename T> FLOWPP_FUNCTION T middle_number(T lower, T upper) {
 
 template <typename T> struct Root {
     T root, residual, width;
-    int evaluations;  // one more than the cap if it was not enough
+    int evaluations;  // one more than the cap if it was not enough; -1 if the bracket has no root
 };
 
 // A bracket of the root, a first guess, and 0 or NaN as `poison`.
 template <typename T> struct Bracket { T lower, upper, start, poison; };
 
-// Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between.
+// Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between. The
+// ends are moved out by a few roundings of these and of the target; beyond the type they are its
+// largest number. Infinity minus infinity proves nothing: it must not pass a comparison below.
 template <typename T>
 FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
                                         const T *log_scales, long stride, int count) {
-    const T largest = Number<T>::largest;
-    Bracket<T> b = {largest, -largest, 0, target};
+    const T largest = Number<T>::largest, eps = Number<T>::eps;
+    Bracket<T> b = {largest, -largest, 0, target * 0};
     T top = logits[0], weight = 0;
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
     for (int k = 0; k < count; ++k) {
-        const long at = k * stride;
-        T root = means[at] + target * exponential(log_scales[at]);
-        root = lesser(greater(root, -largest), largest);
-        T w = exponential(logits[at] - top);
-        b.lower = lesser(b.lower, root);
-        b.upper = greater(b.upper, root);
+        const T mean = means[k * stride], log_scale = log_scales[k * stride];
+        // Where e^s alone is out of range, target e^s need not be: half of it at a time.
+        const bool extreme = magnitude(log_scale) > Number<T>::exp_range;
+        const T first = exponential(extreme ? log_scale / 2 : log_scale), second = extreme ? first : 1;
+        const T step = target == 0 ? 0 : target * first * second;
+        const T unit = greater(magnitude(target), T(1)) * first * second;
+        const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit);
+        const T left = root - slack, right = root + slack;
+        b.lower = lesser(b.lower, left >= -largest ? left : -largest);
+        b.upper = greater(b.upper, right <= largest ? right : largest);
+        const T w = exponential(logits[k * stride] - top);
         b.start += w * root;
         weight += w;
-        b.poison += logits[at] + means[at] + log_scales[at];
+        b.poison += logits[k * stride] * 0 + mean * 0 + log_scale * 0;
     }
+    b.lower = lesser(b.lower, largest);
+    b.upper = greater(b.upper, -largest);
     b.start /= weight;
-    b.poison *= 0;
+    if (!is_finite(b.start)) b.start = b.lower / 2 + b.upper / 2;
     return b;
 }
 
@@ -404,29 +483,32 @@ FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *mean
 template <typename T, typename Evaluate>
 FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evaluate evaluate_at) {
     const T eps = Number<T>::eps, tiny = Number<T>::tiny, infinite = 2 * Number<T>::largest;
-    Root<T> best = {b.poison, b.poison, b.poison, 0};
-    if (!is_finite(b.poison)) return best;
-    T lower = b.lower - (4 * eps * magnitude(b.lower) + tiny);
-    T upper = b.upper + (4 * eps * magnitude(b.upper) + tiny);
-    T x = lesser(greater(b.start, lower), upper);
-    T least = infinite, last_step = infinite, nudge = 1;
     const T allowed = ulps * eps * greater(magnitude(target), T(1));
-    bool halved = false;
+    if (!is_finite(b.poison)) return {b.poison, b.poison, b.poison, 0};
+    T lower = b.lower, upper = b.upper, x = lesser(greater(b.start, lower), upper);
+    T r = infinite, below = r, above = r;  // residuals at x and at the bracket's ends
+    T last_step = infinite, nudge = 1;
+    bool knows_below = false, knows_above = false, halved = false;
     for (int n = 1; n <= cap; ++n) {
         T y, l;
         evaluate_at(x, y, l);
-        T r = y - target, distance = magnitude(r);
-        if (!(distance >= least)) {
-            least = distance;
-            best.root = r == r ? x : r;
-            best.residual = r;
+        r = y - target;
+        if (r <= 0) lower = x, below = r, knows_below = true;
+        if (r >= 0) upper = x, above = r, knows_above = true;
+        if (r != r) return {r, r, upper - lower, n};
+        if (magnitude(r) <= allowed) return {x, r, upper - lower, n};
+        const T middle = halved ? middle_number(lower, upper) : lower / 2 + upper / 2;
+        if (middle <= lower || middle >= upper) {
+            if (knows_below && knows_above) {
+                const bool left = magnitude(below) <= magnitude(above);
+                return {left ? lower : upper, left ? below : above, upper - lower, n};
+            }
+            // An end that was only claimed proves nothing: evaluate there before closing.
+            const T open = knows_below ? upper : lower;
+            if (x == open) return {x, r, upper - lower, -1};
+            x = open;
+            continue;
         }
-        if (r <= 0) lower = x;
-        if (r >= 0) upper = x;
-        best.width = upper - lower;
-        best.evaluations = n;
-        T middle = halved ? middle_number(lower, upper) : lower / 2 + upper / 2;
-        if (distance <= allowed || middle <= lower || middle >= upper || r != r) return best;
         T step = -r * exponential(-l), shortest = nudge * (eps * magnitude(x) + tiny);
         bool is_short = magnitude(step) <= shortest;
         if (is_short) {
@@ -436,12 +518,11 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
         T next = x + step;
         bool trusted = next > lower && next < upper &&
                        (is_short || magnitude(step) <= last_step / 2);
-        last_step = magnitude(step);
+        last_step = step == step ? magnitude(step) : infinite;
         halved = halved || !trusted;
         x = trusted ? next : middle;
     }
-    best.evaluations = cap + 1;
-    return best;
+    return {x, r, upper - lower, cap + 1};
 }
 
 // The plain evaluation of one element, for find_root.

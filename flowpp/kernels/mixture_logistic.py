@@ -7,9 +7,10 @@ With lw = log_softmax(logits), z_k = (x - mu_k) exp(-s_k) and F = sum_k w_k sigm
 
 Three plain log-sum-exps are right in the body and lose everything in the far tail of the second
 line, where two large numbers cancel. Here every sum is taken relative to its largest term (its
-anchor), and the anchors, which are the large numbers, are subtracted from each other first. Near
-the median, where log F and log(1 - F) cancel instead, y comes from T = 2F - 1 = sum_k w_k
-tanh(z_k / 2) as 2 atanh T.
+anchor), and the anchors, which are the large numbers, are subtracted from each other first, the
+weight's part from the weight's and the distance's from the distance's. Near the median, where
+log F and log(1 - F) cancel instead, y comes from T = 2F - 1 = sum_k w_k tanh(z_k / 2) as
+2 atanh T.
 
 Gradients are analytic. The backward formulas are made of smooth functions only, so that a second
 backward pass through them is right everywhere, also where some z_k is exactly 0.
@@ -17,7 +18,7 @@ backward pass through them is right everywhere, also where some z_k is exactly 0
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ from .backend import backend_for
 from .operators import mixture_backward, mixture_forward, mixture_inverse
 
 Parameters = tuple[Tensor, Tensor, Tensor]
+
+EXP_RANGE = {torch.float32: 80.0, torch.float64: 700.0}
+"""exp(+-this) is still an ordinary number of the dtype."""
 
 
 def logit_cdf(
@@ -90,44 +94,79 @@ def _broadcast(x: Tensor, *parameters: Tensor) -> Parameters:
 
 
 def _standardize(x: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
-    """z = (x - mu) e^-s, held inside the finite range, and e^-s."""
-    rate = torch.exp(-log_scales)
-    z = (x.unsqueeze(-1) - means) * rate
-    largest = torch.finfo(z.dtype).max
-    return z.clamp(-largest, largest), rate
+    """z = (x - mu) e^-s and e^-s, both held inside the finite range, so that z is 0 at x = mu."""
+    largest = torch.finfo(x.dtype).max
+    x = x.unsqueeze(-1)
+    rate = torch.exp(-log_scales).clamp(max=largest)
+    z = (x - means) * rate
+    # Where x - mu or e^-s alone is out of range, z need not be: half of each at a time.
+    half = torch.exp(-0.5 * log_scales).clamp(max=largest)
+    halved = (0.5 * x - 0.5 * means) * half * half * 2.0
+    extreme = (log_scales.abs() > EXP_RANGE[x.dtype]) | torch.isinf(x - means)
+    return torch.where(extreme, halved, z).clamp(-largest, largest), rate
+
+
+@dataclass(frozen=True)
+class _AnchoredSum:
+    """log sum_k e^{lw_k + q_k} r_k, in parts that must not be rounded together too early.
+
+    Args:
+        log_weight: lw of the anchor, the component with the largest lw + q; shape S + (1,).
+        exponent: its q, likewise.
+        log_sum: log sum_k e^{(lw_k - lw) + (q_k - q)} r_k, of shape S.
+    """
+
+    log_weight: Tensor
+    exponent: Tensor
+    log_sum: Tensor
+
+    @property
+    def anchor(self) -> Tensor:
+        """The logarithm of the largest term, but for its r; shape S + (1,)."""
+        return self.log_weight + self.exponent
+
+
+def _anchored_sum(log_weights: Tensor, exponents: Tensor, r: Tensor) -> _AnchoredSum:
+    component = (log_weights + exponents).argmax(-1, keepdim=True)
+    # lw + q is rounded to its own size, and may choose among near equals by rounding alone. Look
+    # again relative to the first choice, where near equals differ by small numbers.
+    for _ in range(2):
+        log_weight, exponent = log_weights.gather(-1, component), exponents.gather(-1, component)
+        terms = (log_weights - log_weight) + (exponents - exponent)
+        component = terms.argmax(-1, keepdim=True)
+    return _AnchoredSum(log_weight, exponent, _log_sum(terms, r))
 
 
 def evaluate(
     x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`logit_cdf` without gradients; parameters already have shape x.shape + (K,)."""
-    # inf - inf and inf * 0 are NaN, so this is 0 for finite arguments and NaN for all others.
-    poison = (x + (means + log_scales + logits).sum(-1)) * 0
+    # 0 for finite arguments and NaN for all others.
+    poison = x * 0 + (means * 0 + log_scales * 0 + logits * 0).sum(-1)
 
     lw = torch.log_softmax(logits, -1)
     z, _ = _standardize(x, means, log_scales)
     distance = z.abs()
-    e = torch.exp(-distance)
-    r = 1 / (1 + e)
-    log_below = lw + z.clamp(max=0)  # log of w_k sigmoid(z_k), but for the factor r
-    log_above = lw - z.clamp(min=0)  # log of w_k sigmoid(-z_k), likewise
-    anchor_below, anchor_above = log_below.amax(-1), log_above.amax(-1)
-    log_sum_below = _log_sum(log_below - anchor_below.unsqueeze(-1), r)
-    log_sum_above = _log_sum(log_above - anchor_above.unsqueeze(-1), r)
+    r = 1 / (1 + torch.exp(-distance))
+    below = _anchored_sum(lw, z.clamp(max=0), r)
+    above = _anchored_sum(lw, -z.clamp(min=0), r)
 
-    in_tails = (anchor_below - anchor_above) + (log_sum_below - log_sum_above)
+    in_tails = (below.anchor - above.anchor).squeeze(-1) + (below.log_sum - above.log_sum)
     twice_excess = (torch.exp(lw) * torch.tanh(z / 2)).sum(-1)
     near_median = twice_excess.abs() < 0.5
     y = torch.where(near_median, 2 * torch.atanh(twice_excess.clamp(-0.5, 0.5)), in_tails)
     largest = torch.finfo(y.dtype).max
     y = torch.where(y.abs() >= largest, torch.copysign(y.new_tensor(torch.inf), y), y)
 
-    smaller = torch.minimum(anchor_below, anchor_above).unsqueeze(-1)
-    larger = torch.maximum(anchor_below, anchor_above).unsqueeze(-1)
-    log_density = ((lw - distance) - smaller) - larger - log_scales
+    # The smaller anchor is a large number in a tail: both its parts leave before anything else.
+    in_below = below.anchor <= above.anchor
+    log_weight = torch.where(in_below, below.log_weight, above.log_weight)
+    far = -torch.where(in_below, below.exponent, above.exponent)
+    larger = torch.maximum(below.anchor, above.anchor)
+    log_density = ((lw - log_weight) - (distance - far)) - larger - log_scales
     anchor_density = log_density.amax(-1)
     log_sum_density = _log_sum(log_density - anchor_density.unsqueeze(-1), r * r)
-    log_derivative = anchor_density + (log_sum_density - log_sum_below - log_sum_above)
+    log_derivative = anchor_density + (log_sum_density - below.log_sum - above.log_sum)
     return y + poison, log_derivative + poison
 
 
@@ -156,10 +195,16 @@ class _Partials:
         self.weights = torch.exp(lw)
         self.density = density
         self.y_z = below * left + above * right
+        self._log_terms = (log_below, log_above)
         self.l_z = (density - below) * left - (density - above) * right
         self.y_lw = below - above
         # sum_k dl/dlw_k = -1, which log_softmax turns into + w_k for the logits.
         self.l_logits = density - below - above + self.weights
+
+    def log_y_z(self) -> Tensor:
+        """log dy/dz_k, also where dy/dz_k underflows."""
+        log_below, log_above = (torch.log_softmax(t, -1) for t in self._log_terms)
+        return torch.logaddexp(log_below + logsigmoid(-self.z), log_above + logsigmoid(self.z))
 
 
 class _LogitCdf(torch.autograd.Function):
@@ -204,7 +249,7 @@ class _InverseLogitCdf(torch.autograd.Function):
         _, log_derivative = logit_cdf(x, logits, means, log_scales)
         grad_y = grad_x * torch.exp(-log_derivative)
         # dx/dmu_k, component k's share in dy/dx: never a quotient of two tiny numbers.
-        share = torch.softmax(torch.log(p.y_z) - log_scales, -1)
+        share = torch.softmax(p.log_y_z() - log_scales, -1)
         by_mean = grad_x.unsqueeze(-1) * share
         return (
             grad_y,
@@ -288,8 +333,25 @@ def bisect(
 
 
 def _bracket(target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Parameters:
-    """Lower end, upper end and a first guess, `(N,)` each."""
-    largest = torch.finfo(target.dtype).max
-    roots = (means + target.unsqueeze(-1) * torch.exp(log_scales)).clamp(-largest, largest)
+    """Lower end, upper end and a first guess, `(N,)` each; NaN where a parameter is not finite.
+
+    The ends are moved out by a few roundings of mu_k + y e^{s_k} and of y, so that the root is
+    between them also where these two cancel. An end beyond the dtype is its largest number.
+    """
+    info = torch.finfo(target.dtype)
+    # Where e^s alone is out of range, y e^s need not be: half of it at a time.
+    extreme = log_scales.abs() > EXP_RANGE[target.dtype]
+    half = torch.exp(0.5 * log_scales)
+    first = torch.where(extreme, half, torch.exp(log_scales))
+    second = torch.where(extreme, half, 1.0)
+    target = target.unsqueeze(-1)
+    step = torch.where(target == 0, 0.0, target * first * second)
+    slack = 8 * info.eps * (means.abs() + target.abs().clamp(min=1) * first * second)
+
+    roots = (means + step).nan_to_num().clamp(info.min, info.max)
+    lower = (means + step - slack).nan_to_num(info.min, info.max, info.min).amin(-1)
+    upper = (means + step + slack).nan_to_num(info.max, info.max, info.min).amax(-1)
     start = (torch.softmax(logits, -1) * roots).sum(-1)
-    return roots.amin(-1), roots.amax(-1), start
+    start = torch.where(torch.isfinite(start), start, lower / 2 + upper / 2)
+    poison = (means * 0 + log_scales * 0 + logits * 0).sum(-1)
+    return lower + poison, upper + poison, start

@@ -145,12 +145,14 @@ template <typename T> class Prepared {
         T top = a[0];
         for (int k = 1; k < count; ++k) top = greater(top, a[k]);
         shift = top;
+        widest = 0;
+        for (int k = 0; k < count; ++k) widest = greater(widest, magnitude(c[k]));
         FLOWPP_VECTOR
         for (int k = 0; k < count; ++k) weight[k] = exponential(a[k] - top);
         FLOWPP_VECTOR
         for (int k = 0; k < count; ++k) rate[k] = exponential(-c[k]);
-        total = 0;
-        for (int k = 0; k < count; ++k) total += weight[k];
+        T lost = total = 0;
+        for (int k = 0; k < count; ++k) add(total, lost, weight[k]);
         for (long k = count; k < room; ++k) weight[k] = rate[k] = b[k] = 0;
     }
 
@@ -160,31 +162,46 @@ template <typename T> class Prepared {
         const T *mean = raw(1);
         const T largest = Number<T>::largest;
         T below[L] = {}, above[L] = {}, density[L] = {}, excess[L] = {};
+        T lost_below[L] = {}, lost_above[L] = {}, lost_excess[L] = {};
         for (long k = 0; k < room; k += L) {
             FLOWPP_VECTOR
             for (int i = 0; i < L; ++i) {
                 const T z = lesser(greater((x - mean[k + i]) * rate[k + i], -largest), largest);
                 const T e = exponential(-magnitude(z)), r = 1 / (1 + e), er = e * r;
                 const T w = weight[k + i], low = z < 0 ? er : r, high = z < 0 ? r : er;
-                below[i] += w * low;
-                above[i] += w * high;
+                add(below[i], lost_below[i], w * low);
+                add(above[i], lost_above[i], w * high);
+                add(excess[i], lost_excess[i], w * (z < 0 ? (e - 1) * r : (1 - e) * r));
                 density[i] += w * (rate[k + i] * (r * er));
-                excess[i] += w * (low - high);
+            }
+        }
+        FLOWPP_VECTOR
+        for (int i = 0; i < L; ++i) {
+            below[i] -= lost_below[i];
+            above[i] -= lost_above[i];
+            excess[i] -= lost_excess[i];
+        }
+        for (int half = L / 2; half > 0; half /= 2) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < half; ++i) {
+                below[i] += below[i + half];
+                above[i] += above[i + half];
+                excess[i] += excess[i + half];
+                density[i] += density[i + half];
             }
         }
         Sums<T, 1> s = {};
-        for (int i = 0; i < L; ++i) {
-            s.below[0] += below[i];
-            s.above[0] += above[i];
-            s.density[0] += density[i];
-            s.excess[0] += excess[i];
-        }
+        s.below[0] = below[0];
+        s.above[0] = above[0];
+        s.excess[0] = excess[0];
+        s.density[0] = density[0];
         s.weight[0] = total;
+        s.widest[0] = widest;
         if (in_body(s, 0)) {
             body_values(s, 0, y, l);
         } else {
             const Anchored<T> a = tail_sums(x, raw(0), raw(1), raw(2), 1, count, shift, total);
-            tail_values(a, s.excess[0] / total, y, l);
+            tail_values(a, y, l);
         }
     }
 
@@ -193,7 +210,7 @@ template <typename T> class Prepared {
     long room;
     std::vector<T> memory;
     T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
-    T shift = 0, total = 0;
+    T shift = 0, total = 0, widest = 0;
     int count = 0;
 
     T *raw(int which) { return memory.data() + which * room; }

@@ -132,15 +132,9 @@ def logit_cdf(
 
     a = np.abs(z)
     r = 1.0 / (1.0 + np.exp(-a))
-    log_cdf_terms = log_weights + np.minimum(z, 0.0)
-    log_survival_terms = log_weights - np.maximum(z, 0.0)
-    anchor_cdf = log_cdf_terms.max(axis=-1)
-    anchor_survival = log_survival_terms.max(axis=-1)
-    log_cdf_sum = np.log((np.exp(log_cdf_terms - anchor_cdf[..., None]) * r).sum(axis=-1))
-    log_survival_sum = np.log(
-        (np.exp(log_survival_terms - anchor_survival[..., None]) * r).sum(axis=-1)
-    )
-    y = (anchor_cdf - anchor_survival) + log_cdf_sum - log_survival_sum
+    cdf = anchored_sum(log_weights, np.minimum(z, 0.0), r)
+    survival = anchored_sum(log_weights, -np.maximum(z, 0.0), r)
+    y = (cdf.anchor - survival.anchor) + cdf.log_sum - survival.log_sum
 
     # Near the median the two logarithms cancel. There, with T = 2 F - 1, y = 2 atanh(T).
     t = (weights * np.tanh(0.5 * z)).sum(axis=-1)
@@ -148,16 +142,18 @@ def logit_cdf(
     y = np.where(near, 2.0 * np.arctanh(np.where(near, t, 0.0)), y)
 
     # log f - log F - log(1 - F). In a tail the anchor of the smaller of F and 1 - F is a large
-    # number that cancels lw - a: it leaves first, before anything else is rounded to its size.
-    # What is left is summed with its own maximum taken out.
-    inner = np.minimum(anchor_cdf, anchor_survival)[..., None]
-    outer = np.maximum(anchor_cdf, anchor_survival)[..., None]
-    terms = ((log_weights - a) - inner) - outer - log_scales
+    # number that cancels lw - a: its two parts leave first, each from the like, before anything
+    # is rounded to their size. What is left is summed with its own maximum taken out.
+    in_cdf = cdf.anchor <= survival.anchor
+    log_weight = np.where(in_cdf, cdf.log_weight, survival.log_weight)[..., None]
+    distance = -np.where(in_cdf, cdf.exponent, survival.exponent)[..., None]
+    outer = np.maximum(cdf.anchor, survival.anchor)[..., None]
+    terms = ((log_weights - log_weight) - (a - distance)) - outer - log_scales
     # A slope below e^-1e308 is 0: its top is -inf, which must not be subtracted from itself.
     top = np.maximum(terms.max(axis=-1), -LARGEST)
     with np.errstate(divide="ignore"):  # log 0 = -inf for such a slope
         log_sum = np.log((np.exp(terms - top[..., None]) * (r * r)).sum(axis=-1))
-    log_derivative = top + (log_sum - log_cdf_sum - log_survival_sum)
+    log_derivative = top + (log_sum - cdf.log_sum - survival.log_sum)
 
     if overflow.any():
         y = np.where(overflow, sign * np.inf, y)
@@ -165,6 +161,43 @@ def logit_cdf(
         slope = -np.take_along_axis(log_scales, nearest[..., None], axis=-1)[..., 0]
         log_derivative = np.where(overflow, slope, log_derivative)
     return np.where(finite, y, np.nan), np.where(finite, log_derivative, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class AnchoredSum:
+    """log sum_k e^{lw_k + q_k} r_k, in parts that must not be rounded together too early.
+
+    Attributes:
+        log_weight: lw of the anchor, the component with the largest lw + q.
+        exponent: its q.
+        log_sum: log sum_k e^{(lw_k - lw) + (q_k - q)} r_k.
+    """
+
+    log_weight: np.ndarray
+    exponent: np.ndarray
+    log_sum: np.ndarray
+
+    @property
+    def anchor(self) -> np.ndarray:
+        """The logarithm of the largest term, but for its r."""
+        return self.log_weight + self.exponent
+
+
+def anchored_sum(log_weights: np.ndarray, exponents: np.ndarray, r: np.ndarray) -> AnchoredSum:
+    """The sum over the last axis, taken relative to its largest term."""
+
+    def of(values: np.ndarray, component: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, component[..., None], axis=-1)
+
+    # lw + q is rounded to its own size, and may choose among near equals by rounding alone. Look
+    # again relative to the first choice, where near equals differ by small numbers.
+    component = (log_weights + exponents).argmax(axis=-1)
+    for _ in range(2):
+        log_weight, exponent = of(log_weights, component), of(exponents, component)
+        terms = (log_weights - log_weight) + (exponents - exponent)
+        component = terms.argmax(axis=-1)
+    log_sum = np.log((np.exp(terms) * r).sum(axis=-1))
+    return AnchoredSum(log_weight[..., 0], exponent[..., 0], log_sum)
 
 
 def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,24 +11,10 @@ import pytest
 import torch
 from mpmath import mp
 
-from flowpp.kernels import host
-from flowpp.kernels.backend import use_backend
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_with_certificate
 from mpmath_truth import DIGITS, exact, mixture_logistic
 
-BACKENDS = [
-    "torch",
-    pytest.param(
-        "cpp", marks=pytest.mark.skipif(not host.is_available(), reason="no C++ compiler here")
-    ),
-]
-
-
-@pytest.fixture(params=BACKENDS, autouse=True)
-def backend(request):
-    with use_backend(request.param):
-        yield request.param
-
+pytestmark = pytest.mark.usefixtures("backend")
 
 DTYPES = [torch.float32, torch.float64]
 MAGNITUDES = [0.0, 1e-3, 1.0, 5.0, 10.0, 30.0, 100.0, 1e3]
