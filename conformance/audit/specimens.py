@@ -119,7 +119,7 @@ class ThreeLogSumExps(Specimen):
 
     formula = "y = log F - log(1 - F), l = log f - log F - log(1 - F), plain log-sum-exps"
     flaw = "right in y; in the far tail l is the small difference of two large rounded numbers"
-    caught_by = ("log-derivative",)
+    caught_by = ("log-derivative", "log-derivative at extremes")
 
     def forward(self, s: PlainSums) -> tuple[np.ndarray, np.ndarray]:
         return _difference(s), s.log_density - s.log_cdf - s.log_survival

@@ -29,7 +29,7 @@ def bad(found):
 def test_a_specimen_is_caught(kind, dtype, at):
     found = bad(measure(Subject(kind.__name__, kind, dtype, "specimen"), at))
     assert set(kind.caught_by) <= found
-    if len(kind.caught_by) == 1:
+    if len(kind.caught_by) < 3:  # one flaw only
         assert found == set(kind.caught_by)
 
 
