@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ def _new_file(path: Path) -> Path:
     """Make its folder now: a place that cannot be written to should not show after hours."""
     if path.is_dir():
         raise ValueError(f"out must be a file, got the folder {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"the receipt cannot be written to {path.parent}")
+    writable_folder(path.parent)
     return path
 
 

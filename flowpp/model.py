@@ -38,7 +38,7 @@ from .conditioner import (
 from .config import Attention, ContextConfig, FlowConfig, ModelConfig
 from .dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
 from .elementwise import AffineFamily, MixtureLogisticFamily
-from .layout import Stage, parse_layout
+from .layout import Stage, only_split, parse_layout
 
 Shape = tuple[int, int, int]
 SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}
@@ -120,9 +120,12 @@ def build_model(
 def build_dequantizer(
     config: ModelConfig, image_shape: Shape, levels: int
 ) -> VariationalDequantizer:
-    """The variational dequantizer: a context network, and a conditional flow onto (0, 1)."""
-    first = parse_layout(config.dequantizer.layout)[0]
-    split = SPLITS[first.word]()
+    """The variational dequantizer: a context network, and a conditional flow onto (0, 1).
+
+    Raises:
+        ValueError: a layout of more than one kind of split.
+    """
+    split = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
         config.context,
         _after(split, image_shape),

@@ -11,6 +11,7 @@ from pathlib import Path
 from flowpp import presets
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig
+from flowpp.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = out or runs.default_out(config.preset)
         runs.check_new(out)
         prepared = training.prepare(config)
+        writable_folder(out)
     try:
         result = training.train(config, out, prepared)
     except training.NonFiniteError as error:
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"  uniform               {result.uniform:.4f}\n"
         f"{result.steps} steps in {result.seconds:.0f} s\n"
         f"samples   {result.samples}\n"
-        f"next      python -m flowpp.evaluate {out} --importance_samples 64"
+        f"next      python -m flowpp.evaluate {out} --importance-samples 64"
     )
 
 

@@ -50,10 +50,14 @@ def test_value_out_of_range(capsys):
 
 
 def test_model_that_does_not_fit(capsys, tmp_path):
-    message = refused_in_one_line(
+    message = refused(
         capsys, train.main, "--model.flow.layout", "columns 1, squeese", "--out", tmp_path / "r"
     )
-    assert "squeese" in message
+    assert "model.flow: A layout needs words of" in message and "squeese" in message
+    message = refused_in_one_line(
+        capsys, train.main, "--model.flow.filters", "6", "--out", tmp_path / "r"
+    )
+    assert "heads that divide 6 filters, got 4" in message
     assert not (tmp_path / "r").exists()
 
 
@@ -84,6 +88,13 @@ def test_run_directory_in_use(capsys, tmp_path):
     assert "run directory must be new or empty" in message
 
 
+def test_run_directory_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("/proc/x", tmp_path / "file" / "run"):
+        message = refused_in_one_line(capsys, train.main, "--training.steps", "1", "--out", out)
+        assert str(out) in message
+
+
 @pytest.mark.parametrize("main", [evaluate.main, sample.main])
 def test_bad_run(capsys, tmp_path, main):
     assert "no run directory at" in refused_in_one_line(capsys, main, tmp_path / "none")
@@ -94,6 +105,9 @@ def test_bad_run(capsys, tmp_path, main):
     assert "is damaged or of another version" in refused_in_one_line(capsys, main, tmp_path)
     (tmp_path / "config.json").write_text("{}")
     assert "has no checkpoint yet" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text('{"model": {"flow": {"filters": "96"}}}')
+    message = refused_in_one_line(capsys, main, tmp_path)
+    assert "model.flow.filters must be int, got '96'" in message
 
 
 def test_damaged_checkpoint(capsys, tmp_path, tiny_run):
