@@ -50,10 +50,19 @@ class FlowPlusPlus(nn.Module):
     Args:
         dequantizer: noise u and log q(u|x).
         flow: from [0, levels] images to z.
+
+    Raises:
+        ValueError: a flow that begins with a DataLogit of another number of levels.
     """
 
     def __init__(self, dequantizer: Dequantizer, flow: Bijector) -> None:
         super().__init__()
+        first = _first(flow)
+        if isinstance(first, DataLogit) and first.levels != dequantizer.levels:
+            raise ValueError(
+                f"FlowPlusPlus needs a flow for the dequantizer's {dequantizer.levels} levels, "
+                f"got {first.levels}"
+            )
         self.dequantizer = dequantizer
         self.flow = flow
 
@@ -268,6 +277,13 @@ def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor 
     if kind == "none":
         return None
     return POSITION_DEVIATION * torch.randn(filters, height, width)
+
+
+def _first(flow: nn.Module) -> nn.Module:
+    """The bijector that meets the image, inside however many chains."""
+    while isinstance(flow, Chain) and len(flow.bijectors):
+        flow = flow.bijectors[0]
+    return flow
 
 
 def _after(split: Bijector, shape: Shape) -> Shape:
