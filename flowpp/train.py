@@ -55,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
     with mistakes_in_one_line():
         config, out = read_arguments(sys.argv[1:] if argv is None else argv)
-        from flowpp import runs, training  # torch takes seconds to import: not for --help
+        from flowpp import (
+            runs,
+            sampling,
+            training,
+        )  # torch takes seconds to import: not for --help
 
         out = out or runs.default_out(config.preset)
         runs.check_new(out)
@@ -63,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         writable_folder(out)
     try:
         result = training.train(config, out, prepared)
-    except training.NonFiniteError as error:
+    except (training.NonFiniteError, sampling.NonFiniteSampleError) as error:
         raise SystemExit(f"error: {error}") from None
     name = prepared[0].name
     print(
