@@ -66,6 +66,11 @@ def test_unknown_device(capsys, tmp_path):
         capsys, train.main, "--training.device", "cdua", "--out", tmp_path / "r"
     )
     assert "device 'cdua' is not usable" in message
+    for device in ("meta", "meta:0"):
+        message = refused_in_one_line(
+            capsys, train.main, "--training.device", device, "--out", tmp_path / "r"
+        )
+        assert f"device '{device}' is not usable: its tensors hold no numbers" in message
 
 
 def test_missing_data(capsys, tmp_path):
