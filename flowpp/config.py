@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from flowpp import typed
 from flowpp.layout import only_split, parse_layout
-from flowpp.ranges import at_least, finite, one_of, within
+from flowpp.ranges import at_least, at_most, finite, one_of, seed, within
 from flowpp.schedule import parse_schedule
 
 Attention = Literal["attention", "maxout", "none"]
@@ -21,6 +21,8 @@ Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
 Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
+MOST_THREADS = 1024
+"""More is a slip of the hand, and torch or the machine would not survive it."""
 HeldOut = Literal["test", "valid"]
 
 
@@ -191,8 +193,9 @@ class TrainingConfig:
         )
         for name in (*at_least_one, "threads"):
             at_least(f"training.{name}", getattr(self, name), 1)
+        at_most("training.threads", self.threads, MOST_THREADS)
         at_least("training.warmup_steps", self.warmup_steps, 0)
-        at_least("training.seed", self.seed, 0)  # evaluations mix it with NumPy's seeds
+        seed("training.seed", self.seed)
         for name in ("learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(

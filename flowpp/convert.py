@@ -17,6 +17,7 @@ import tyro
 from flowpp import presets
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.config import Config, DataConfig, ModelConfig
+from flowpp.files import replaced, writable_folder
 from flowpp.ranges import at_least
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
@@ -80,6 +81,7 @@ def convert(arguments: Arguments) -> None:
             f"to make an .npz of, got {source} and {out}"
         )
     config = _config(arguments)
+    writable_folder(out.parent)
     model = _import(source, out, config) if to_ours else _export(source, out, config)
     count = sum(p.numel() for p in model.parameters())
     print(f"{source} -> {out}: {count:,} parameters")
@@ -98,7 +100,6 @@ def _config(arguments: Arguments) -> Config:
 def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Released variables into a run directory, or into a file of weights."""
     from flowpp.checkpoint import Checkpoint
-    from flowpp.files import writable_folder
     from flowpp.released import load_released
     from flowpp.runs import Run, check_new
 
@@ -119,7 +120,6 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Averaged weights into a file of the released code's variables."""
     from flowpp.checkpoint import Checkpoint
-    from flowpp.files import replaced
     from flowpp.released import save_released
     from flowpp.runs import Run
 
@@ -156,7 +156,10 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         ValueError: not a readable .npz.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
             names = [n for n in file.files if n.startswith("w/")] or file.files
             return {name.removeprefix("w/"): file[name] for name in names}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:

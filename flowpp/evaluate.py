@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.files import writable_folder
 
@@ -41,16 +42,11 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and what is no memory or no seed."""
-        if self.importance_samples < 1:
-            raise ValueError(
-                f"importance_samples must be at least 1, got {self.importance_samples}"
-            )
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
+        ranges.at_least("importance_samples", self.importance_samples, 1)
+        ranges.at_least("images", self.images, 1)
         if not 0 < self.memory < math.inf:
             raise ValueError(f"memory needs a positive number of megabytes, got {self.memory}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        ranges.seed("seed", self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

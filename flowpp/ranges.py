@@ -16,10 +16,22 @@ def at_least(name: str, value: float | None, least: float) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def at_most(name: str, value: float | None, most: float) -> None:
+    """Refuse a number above `most`; None passes; raises ValueError as `at_least`."""
+    if value is not None and not value <= most:
+        raise ValueError(f"{name} must be at most {most}, got {value}")
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside [low, high), or NaN; raises ValueError as `at_least`."""
     if not low <= value < high:
         raise ValueError(f"{name} must lie in [{low}, {high}), got {value}")
+
+
+def seed(name: str, value: int) -> None:
+    """Refuse what either of NumPy's and torch's generators does not take as a seed."""
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be at least 0 and below 2^63, got {value}")
 
 
 def finite(name: str, value: float | None) -> None:

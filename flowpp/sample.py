@@ -9,9 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.files import writable_folder
-from flowpp.ranges import at_least
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        at_least("count", self.count, 1)
-        at_least("seed", self.seed, 0)
+        ranges.at_least("count", self.count, 1)
+        ranges.seed("seed", self.seed)
         if self.out is not None and self.out.suffix.lower() != ".png":
             raise ValueError(f"out must end in .png, got {self.out}")
         if self.out is not None and self.out.is_dir():
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn = sampling.sample(flow, shape, arguments.count, seeded(arguments.seed))
     except sampling.NonFiniteSampleError as error:
         raise SystemExit(f"error: {error}") from None
-    sampling.save_grid(out, drawn, levels)
+    with mistakes_in_one_line():
+        sampling.save_grid(out, drawn, levels)
     print(f"{arguments.count} samples in {out}")
 
 

@@ -159,6 +159,13 @@ def test_a_converted_run_directory_is_evaluated_and_sampled(tmp_path, variables,
     assert "run directory must be new or empty" in capsys.readouterr().err
 
 
+def test_one_array_under_an_npz_name_is_refused(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match="no.* readable .npz of variables: it holds a single arr"):
+        convert.read_variables(tmp_path / "one.npz")
+
+
 def test_without_arguments_it_says_what_is_needed(capsys):
     with pytest.raises(SystemExit) as stop:
         convert.main([])
@@ -174,6 +181,7 @@ def test_without_arguments_it_says_what_is_needed(capsys):
         (["run", "--out", "b"], "needs an .npz to make a run directory"),
         (["a.safetensors", "--out", "b.npz"], "no checkpoint at a.safetensors"),
         (["none.npz", "--out", "b.safetensors"], "none.npz"),
+        (["none.npz", "--out", "/proc/x/b.safetensors"], "the folder /proc/x cannot be made"),
         (["none.npz", "--preset", "cifar", "--out", "b.safetensors"], "unknown preset 'cifar'"),
     ],
 )

@@ -49,7 +49,9 @@ NAN, INF = float("nan"), float("inf")
         (DataConfig, "size", 0, "data.size must be at least 1, got 0"),
         (DataConfig, "bits", 0, r"data.bits must lie in 1 \.\.\. 8, got 0"),
         (DataConfig, "bits", 9, r"data.bits must lie in 1 \.\.\. 8, got 9"),
-        (TrainingConfig, "seed", -1, "training.seed must be at least 0, got -1"),
+        (TrainingConfig, "seed", -1, "training.seed must be at least 0 and below"),
+        (TrainingConfig, "seed", 2**70, r"training.seed must be at least 0 and below 2\^63, got"),
+        (TrainingConfig, "threads", 10**12, "training.threads must be at most 1024, got 1000000"),
         (TrainingConfig, "threads", 0, "training.threads must be at least 1, got 0"),
     ],
 )

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flowpp import evaluate, sample, train
+from flowpp import data, evaluate, sample, train
 
 
 def refused(capsys, main, *arguments):
@@ -82,6 +82,15 @@ def test_missing_data(capsys, tmp_path):
     assert "nothing lies at" in message and "nowhere" in message
 
 
+def test_images_that_no_memory_holds(capsys, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError("Unable to allocate 8.19 TiB for an array")
+
+    monkeypatch.setattr(data, "load", exhausted)
+    message = refused_in_one_line(capsys, train.main, "--out", tmp_path / "r")
+    assert "Unable to allocate 8.19 TiB" in message
+
+
 def test_batch_larger_than_the_data(capsys):
     message = refused_in_one_line(capsys, train.main, "--training.batch_size", "1501")
     assert "batch_size must be at most the 1500 training images of digits, got 1501" in message
@@ -131,6 +140,13 @@ def test_counts_below_one(capsys, tiny_run):
     assert "images must be at least 1" in refused(capsys, evaluate.main, run, "--images", "0")
     assert "count must be at least 1" in refused(capsys, sample.main, run, "--count", "0")
     assert "must end in .png" in refused(capsys, sample.main, run, "--out", "x.jpg")
+
+
+def test_a_picture_that_cannot_be_written(capsys, tiny_run):
+    message = refused_in_one_line(
+        capsys, sample.main, tiny_run[0], "--count", "1", "--out", "/proc/x.png"
+    )
+    assert "/proc/" in message
 
 
 def test_run_is_required(capsys):
