@@ -59,8 +59,11 @@ class Checkpoint:
                 f"{path} is no checkpoint: needed format {FORMAT!r}, "
                 f"got {metadata.get('format')!r}"
             )
+        step = metadata.get("step", "")
+        if not step.isdecimal():
+            raise ValueError(f"checkpoint {path} needs its step, a whole number, got {step!r}")
         return cls(
-            step=int(metadata["step"]),
+            step=int(step),
             weights=_below(tensors, _WEIGHTS),
             ema=_below(tensors, _EMA),
         )

@@ -33,6 +33,27 @@ def gate(x: Tensor) -> Tensor:
     return functional.glu(x, dim=1)
 
 
+def check_dropout(who: str, rate: float) -> None:
+    """Refuse a rate outside [0, 1): at 1 nothing would be left."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{who} needs 0 <= dropout < 1, got {rate}")
+
+
+def add_position(x: Tensor, position: Tensor | None, who: str) -> Tensor:
+    """x + position of shape `(F, H, W)`; None for none.
+
+    Raises:
+        ValueError: a position of another shape than one example of x.
+    """
+    if position is None:
+        return x
+    if position.shape != x.shape[1:]:
+        raise ValueError(
+            f"{who} needs a position of shape {tuple(x.shape[1:])}, got {tuple(position.shape)}"
+        )
+    return x + position
+
+
 class Conv2d(nn.Module):
     """Cross-correlation with zero padding that keeps height and width, and a bias.
 
@@ -119,10 +140,18 @@ class LayerNorm(nn.Module):
     Args:
         gain: `(F,)`.
         bias: `(F,)`.
+
+    Raises:
+        ValueError: gain and bias that are not vectors of one length, other channels than that.
     """
 
     def __init__(self, gain: Tensor, bias: Tensor) -> None:
         super().__init__()
+        if gain.ndim != 1 or gain.shape != bias.shape:
+            raise ValueError(
+                "LayerNorm needs gain and bias of one shape (F,), "
+                f"got {tuple(gain.shape)} and {tuple(bias.shape)}"
+            )
         self.gain = nn.Parameter(gain)
         self.bias = nn.Parameter(bias)
 
@@ -132,6 +161,10 @@ class LayerNorm(nn.Module):
         return cls(torch.ones(filters), torch.zeros(filters))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != len(self.gain):
+            raise ValueError(
+                f"LayerNorm needs (batch, {len(self.gain)}, height, width), got {tuple(x.shape)}"
+            )
         last = x.movedim(1, -1)
         y = functional.layer_norm(last, last.shape[-1:], self.gain, self.bias, LAYER_NORM_EPSILON)
         return y.movedim(-1, 1)
@@ -147,7 +180,8 @@ class GatedConv(nn.Module):
         dropout: rate, during training.
 
     Raises:
-        ValueError: a context without `conv_context`, or the other way round.
+        ValueError: a context without `conv_context`, or the other way round; dropout not in
+            [0, 1).
     """
 
     def __init__(
@@ -158,6 +192,7 @@ class GatedConv(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_dropout("GatedConv", dropout)
         self.conv_in = conv_in
         self.conv_out = conv_out
         self.conv_context = conv_context
@@ -213,13 +248,15 @@ class GatedAttention(nn.Module):
         dropout: rate, during training, on the merged heads (not on the attention weights).
 
     Raises:
-        ValueError: heads do not divide the filters.
+        ValueError: heads do not divide the filters, dropout not in [0, 1), a position of another
+            shape than (F, H, W).
     """
 
     def __init__(
         self, proj_in: Conv2d, proj_out: Conv2d, heads: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        check_dropout("GatedAttention", dropout)
         filters = proj_in.weight.shape[1]
         if heads < 1 or filters % heads:
             raise ValueError(
@@ -244,7 +281,7 @@ class GatedAttention(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         batch, filters, height, width = x.shape
-        projected = self.proj_in(x if position is None else x + position)
+        projected = self.proj_in(add_position(x, position, "GatedAttention"))
         # (B, 3F, H, W) -> q, k, v of (B, heads, H*W, d)
         split = projected.reshape(batch, 3, self.heads, filters // self.heads, height * width)
         query, key, value = split.transpose(-1, -2).unbind(1)
@@ -263,10 +300,20 @@ class GatedMaxout(nn.Module):
         proj_in: F -> 3F, 1x1. Output channels 3f, 3f + 1, 3f + 2 compete for channel f.
         proj_out: F -> 2F, 1x1.
         dropout: rate, during training.
+
+    Raises:
+        ValueError: projected channels that are no multiple of 3, dropout not in [0, 1), a
+            position of another shape than (F, H, W).
     """
 
     def __init__(self, proj_in: Conv2d, proj_out: Conv2d, dropout: float = 0.0) -> None:
         super().__init__()
+        check_dropout("GatedMaxout", dropout)
+        if proj_in.weight.shape[0] % 3:
+            raise ValueError(
+                "GatedMaxout needs a multiple of 3 as number of projected channels, "
+                f"got {proj_in.weight.shape[0]}"
+            )
         self.proj_in = proj_in
         self.proj_out = proj_out
         self.dropout = dropout
@@ -283,7 +330,7 @@ class GatedMaxout(nn.Module):
         )
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
-        projected = self.proj_in(x if position is None else x + position)
+        projected = self.proj_in(add_position(x, position, "GatedMaxout"))
         h = projected.unflatten(1, (-1, 3)).amax(2)
         h = functional.dropout(h, self.dropout, self.training)
         return x + gate(self.proj_out(h))
@@ -335,6 +382,9 @@ class Conditioner(nn.Module):
         position: `(F, H, W)`, added before each attention; one for all blocks.
         activate_last: concat_elu before proj_out, which then takes 2F channels (the released
             ImageNet family has it, the CIFAR family has not).
+
+    Raises:
+        ValueError: a position without three axes, or `activate_last` without `proj_out`.
     """
 
     def __init__(
@@ -346,6 +396,12 @@ class Conditioner(nn.Module):
         activate_last: bool = False,  # noqa: FBT001, FBT002  (a field, as in the reference)
     ) -> None:
         super().__init__()
+        if position is not None and position.ndim != 3:
+            raise ValueError(
+                f"Conditioner needs a position (F, H, W), got shape {tuple(position.shape)}"
+            )
+        if activate_last and proj_out is None:
+            raise ValueError("Conditioner needs a proj_out for activate_last, got None")
         self.proj_in = proj_in
         self.blocks = nn.ModuleList(blocks)
         self.proj_out = proj_out

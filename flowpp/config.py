@@ -10,6 +10,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from flowpp import typed
+from flowpp.layout import only_split, parse_layout
+from flowpp.ranges import at_least, at_most, finite, one_of, seed, within
 from flowpp.schedule import parse_schedule
 
 Attention = Literal["attention", "maxout", "none"]
@@ -18,6 +21,9 @@ Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
 Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
+MOST_THREADS = 1024
+"""More is a slip of the hand, and torch or the machine would not survive it."""
+HeldOut = Literal["test", "valid"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,23 @@ class FlowConfig:
     convolution: Convolution = "halves"
     act_norm: ActNormKind = "activation"
 
+    def __post_init__(self) -> None:
+        """Refuse what no chain can be built of.
+
+        Raises:
+            ValueError: a number outside its range, an unknown word, or a layout that is none.
+        """
+        parse_layout(self.layout)
+        for name in ("filters", "components", "heads"):
+            at_least(name, getattr(self, name), 1)
+        at_least("blocks", self.blocks, 0)
+        within("dropout", self.dropout, 0, 1)
+        finite("log_scale_floor", self.log_scale_floor)
+        one_of("coupling", self.coupling, Coupling)
+        one_of("attention", self.attention, Attention)
+        one_of("convolution", self.convolution, Convolution)
+        one_of("act_norm", self.act_norm, ActNormKind)
+
 
 @dataclass(frozen=True)
 class ContextConfig:
@@ -56,10 +79,24 @@ class ContextConfig:
     layer_norm: bool = False
     attention: Attention = "none"
 
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built of.
+
+        Raises:
+            ValueError: a number outside its range, or an unknown word.
+        """
+        at_least("filters", self.filters, 1)
+        at_least("blocks", self.blocks, 0)
+        one_of("attention", self.attention, Attention)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Flow++ model: a dequantizer and a flow."""
+    """A Flow++ model: a dequantizer and a flow.
+
+    The dequantizer's layout has splits of one kind and nothing else, since its context network
+    sees the image laid out by that split.
+    """
 
     flow: FlowConfig = field(default_factory=FlowConfig)
     dequantization: Dequantization = "variational"
@@ -67,6 +104,16 @@ class ModelConfig:
         default_factory=lambda: FlowConfig(layout="columns 4", blocks=2)
     )
     context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a dequantizer of another kind, or one whose layout it cannot follow.
+
+        Raises:
+            ValueError: an unknown word, or a dequantizer's layout of more than one kind of split.
+        """
+        one_of("dequantization", self.dequantization, Dequantization)
+        if self.dequantization == "variational":
+            only_split(self.dequantizer.layout)
 
 
 @dataclass(frozen=True)
@@ -84,10 +131,22 @@ class DataConfig:
     """Height and width: a folder's images are cut to it, others are averaged down to it."""
     bits: int = 8
     """Bits of each value that are kept, the highest of 8."""
-    held_out: Literal["test", "valid"] = "test"
+    held_out: HeldOut = "test"
     """Which array of an `.npz` is held out."""
     partial: bool = False
     """Accept fewer ImageNet images than were published; the data set's name says so."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no data set has.
+
+        Raises:
+            ValueError: a number outside its range, or an unknown word; the message names it.
+        """
+        one_of("data.source", self.source, Source)
+        one_of("data.held_out", self.held_out, HeldOut)
+        at_least("data.size", self.size, 1)
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"data.bits must lie in 1 ... 8, got {self.bits}")
 
 
 @dataclass(frozen=True)
@@ -132,13 +191,11 @@ class TrainingConfig:
             "evaluation_images",
             "sample_count",
         )
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be at least 1, got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"training.threads must be at least 1, got {self.threads}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"training.warmup_steps must be at least 0, got {self.warmup_steps}")
+        for name in (*at_least_one, "threads"):
+            at_least(f"training.{name}", getattr(self, name), 1)
+        at_most("training.threads", self.threads, MOST_THREADS)
+        at_least("training.warmup_steps", self.warmup_steps, 0)
+        seed("training.seed", self.seed)
         for name in ("learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
@@ -148,8 +205,7 @@ class TrainingConfig:
             raise ValueError(f"training.decay_from must lie in [0, 1], got {self.decay_from}")
         if self.schedule is not None:
             parse_schedule(self.schedule)
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"training.ema_decay must lie in [0, 1), got {self.ema_decay}")
+        within("training.ema_decay", self.ema_decay, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -172,22 +228,7 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     """Inverse of `to_dict`.
 
     Raises:
-        ValueError: a key is unknown; the message names it and the known ones.
+        ValueError: an unknown field, a value of another type than the field's, or one out of
+            range; the message begins with its path, such as model.flow.filters.
     """
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    surplus = sorted(set(values) - set(known))
-    if surplus:
-        raise ValueError(f"{cls.__name__} has no field {surplus}; its fields are {sorted(known)}")
-    nested = {
-        "model": ModelConfig,
-        "data": DataConfig,
-        "training": TrainingConfig,
-        "flow": FlowConfig,
-        "dequantizer": FlowConfig,
-        "context": ContextConfig,
-    }
-    converted = {
-        name: from_dict(nested[name], value) if name in nested else value
-        for name, value in values.items()
-    }
-    return cls(**converted)
+    return typed.build(cls, values)

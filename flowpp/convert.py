@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
 
 from flowpp import presets
 from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import ModelConfig
+from flowpp.config import Config, DataConfig, ModelConfig
+from flowpp.files import replaced, writable_folder
+from flowpp.ranges import at_least
+
+if TYPE_CHECKING:  # torch takes seconds to import: not for --help
+    from flowpp.model import FlowPlusPlus
 
 
 @dataclass(frozen=True)
 class Arguments:
     """What to convert, and how the model is built."""
 
-    source: Annotated[Path, tyro.conf.Positional]
-    """Either an .npz of the released code's variables, or a .safetensors of this library."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """An .npz of the released code's variables; or our own run directory or .safetensors."""
     out: Path
-    """What to write: .safetensors from .npz, .npz from .safetensors."""
+    """From an .npz: a new run directory, which evaluate and sample open, or a .safetensors.
+    From the others: an .npz."""
     model: ModelConfig
+    data: DataConfig
+    """What the run directory says about images: where evaluate finds them."""
     preset: str = "cifar10"
     image_size: int | None = None
     """Height and width, if not the preset's."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no size."""
+        at_least("image_size", self.image_size, 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             argv,
             prog="python -m flowpp.convert",
             description="Convert released variables to this library's weights, or back.",
-            default=Arguments(Path(), Path(), preset.model, preset.preset),
+            default=Arguments(
+                tyro.MISSING, tyro.MISSING, preset.model, preset.data, preset.preset
+            ),
         )
         convert(arguments)
 
@@ -49,37 +65,88 @@ def main(argv: Sequence[str] | None = None) -> None:
 def convert(arguments: Arguments) -> None:
     """Read the source into the preset's model, and write the model to the target.
 
+    A run directory as the source brings its own settings; the preset's are for the other kinds.
+
     Raises:
-        ValueError: suffixes that are no pair of .npz and .safetensors, an unreadable source, or
-            variables that do not belong to the model.
+        ValueError: a source and a target that are no pair, an unreadable source, or variables that
+            do not belong to the model.
         OSError: a file that cannot be read or written.
     """
-    from flowpp.checkpoint import Checkpoint
-    from flowpp.data import declared_shape
-    from flowpp.files import replaced
-    from flowpp.model import build_model
-    from flowpp.released import load_released, save_released
-
-    kinds = (arguments.source.suffix, arguments.out.suffix)
-    if kinds not in ((".npz", ".safetensors"), (".safetensors", ".npz")):
+    source, out = arguments.source, arguments.out
+    to_ours = source.suffix == ".npz" and out.suffix in ("", ".safetensors")
+    to_released = (source.suffix == ".safetensors" or source.is_dir()) and out.suffix == ".npz"
+    if not (to_ours or to_released):
         raise ValueError(
-            "convert needs an .npz and a .safetensors, in either order, "
-            f"got {arguments.source} and {arguments.out}"
+            "convert needs an .npz to make a run directory or a .safetensors of, or one of these "
+            f"to make an .npz of, got {source} and {out}"
         )
-    preset = presets.get(arguments.preset)
-    shape, levels = declared_shape(preset.data)
-    if arguments.image_size is not None:
-        shape = (shape[0], arguments.image_size, arguments.image_size)
-    model = build_model(arguments.model, shape, levels)
-    if arguments.source.suffix == ".npz":
-        load_released(model, read_variables(arguments.source))
-        Checkpoint(0, model.state_dict(), {}).save(arguments.out)
-    else:
-        Checkpoint.load(arguments.source).restore(model, average=True)
-        with replaced(arguments.out) as temporary, temporary.open("wb") as file:
-            np.savez(file, **save_released(model))  # type: ignore[arg-type]
+    config = _config(arguments)
+    writable_folder(out.parent)
+    model = _import(source, out, config) if to_ours else _export(source, out, config)
     count = sum(p.numel() for p in model.parameters())
-    print(f"{arguments.source} -> {arguments.out}: {count:,} parameters")
+    print(f"{source} -> {out}: {count:,} parameters")
+
+
+def _config(arguments: Arguments) -> Config:
+    from flowpp.runs import Run
+
+    if arguments.source.is_dir():
+        return Run.open(arguments.source).config()
+    size = arguments.image_size
+    data = arguments.data if size is None else replace(arguments.data, size=size)
+    return replace(presets.get(arguments.preset), model=arguments.model, data=data)
+
+
+def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
+    """Released variables into a run directory, or into a file of weights."""
+    from flowpp.checkpoint import Checkpoint
+    from flowpp.released import load_released
+    from flowpp.runs import Run, check_new
+
+    if not out.suffix:
+        check_new(out)
+    variables = read_variables(source)
+    model = _model(config)
+    load_released(model, variables)
+    checkpoint = Checkpoint(0, model.state_dict(), {})
+    if out.suffix:
+        checkpoint.save(out)
+        return model
+    writable_folder(out)
+    Run.create(out, config, _environment(source, config)).save(checkpoint)
+    return model
+
+
+def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
+    """Averaged weights into a file of the released code's variables."""
+    from flowpp.checkpoint import Checkpoint
+    from flowpp.released import save_released
+    from flowpp.runs import Run
+
+    found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
+    model = _model(config)
+    found.restore(model, average=True)
+    with replaced(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, **save_released(model))  # type: ignore[arg-type]
+    return model
+
+
+def _model(config: Config) -> FlowPlusPlus:
+    from flowpp.data import declared_shape
+    from flowpp.model import build_model
+
+    return build_model(config.model, *declared_shape(config.data))
+
+
+def _environment(source: Path, config: Config) -> dict[str, object]:
+    """Where the weights came from; the images they were trained on left no hash."""
+    return {
+        "converted_from": {
+            "file": source.name,
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        },
+        "data": {"name": config.data.source, "sha256": None},
+    }
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
@@ -89,10 +156,13 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         ValueError: not a readable .npz.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
             names = [n for n in file.files if n.startswith("w/")] or file.files
             return {name.removeprefix("w/"): file[name] for name in names}
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise ValueError(f"{path} is not a readable .npz of variables: {error}") from error
 
 

@@ -45,6 +45,10 @@ class Dequantizer(nn.Module):
         """log q(u|x) `(B,)` for given u."""
         raise NotImplementedError
 
+    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """What `draw_noise` drew in one dtype, in another: still noise that `sample` takes."""
+        return noise.to(dtype)
+
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not a batch of integer images within the levels.
 
@@ -63,6 +67,21 @@ class Dequantizer(nn.Module):
         if not fine.all():
             raise ValueError(
                 f"{who} needs integers within 0 ... {self.levels - 1}, got {x[~fine][0].item()}"
+            )
+
+    def check_noise(self, noise: Tensor, x: Tensor) -> None:
+        """Refuse noise that does not belong to these images; looks at no values.
+
+        Raises:
+            TypeError: not floating-point.
+            ValueError: another shape than the images'.
+        """
+        who = type(self).__name__
+        if not noise.is_floating_point():
+            raise TypeError(f"{who} needs floating-point noise, got {noise.dtype}")
+        if noise.shape != x.shape:
+            raise ValueError(
+                f"{who} needs noise of shape {tuple(x.shape)}, got {tuple(noise.shape)}"
             )
 
 
@@ -84,15 +103,39 @@ class UniformDequantizer(Dequantizer):
         return torch.rand(shape, dtype=dtype, device=device, generator=generator)
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The noise itself, and zeros `(B,)`."""
+        """The noise itself, and zeros `(B,)`.
+
+        Raises:
+            ValueError: no integer images, or noise of another shape or outside [0, 1).
+        """
         self.check_images(x)
+        self.check_noise(noise, x)
+        inside = _in_unit_interval(noise)
+        if not inside.all():
+            raise ValueError(
+                f"{type(self).__name__} needs noise in [0, 1), got {noise[~inside][0].item()}"
+            )
         return noise, noise.new_zeros(len(noise))
 
+    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """In a narrower dtype the last numbers below 1 would be rounded to it, so it ends there.
+
+        Up to 1 in 2^25 of float64's numbers would become 1 in float32.
+        """
+        one = torch.ones((), dtype=dtype, device=noise.device)
+        return torch.minimum(noise.to(dtype), torch.nextafter(one, one - 1))
+
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
-        """log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside."""
+        """log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
         self.check_images(x)
-        inside = ((u >= 0) & (u < 1)).flatten(1).all(1)
-        return torch.where(inside, u.new_tensor(0.0), u.new_tensor(-torch.inf))
+        self.check_noise(u, x)
+        inside = _in_unit_interval(u).flatten(1).all(1)
+        log_q = torch.where(inside, 0.0, -torch.inf).to(u.dtype)
+        return torch.where(u.isnan().flatten(1).any(1), torch.nan, log_q)
+
+
+def _in_unit_interval(u: Tensor) -> Tensor:
+    return (u >= 0) & (u < 1)
 
 
 class VariationalDequantizer(Dequantizer):
@@ -132,13 +175,19 @@ class VariationalDequantizer(Dequantizer):
         return self.context_network(centred)
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise."""
+        """u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise.
+
+        Raises:
+            ValueError: no integer images, or noise of another shape.
+        """
         self.check_images(x)
+        self.check_noise(noise, x)
         u, log_det = self.flow(noise, self.context(x, noise.dtype))
         return u, log_normal(noise) - log_det
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
         """log q(u|x) `(B,)` for given u in (0, 1)."""
         self.check_images(x)
+        self.check_noise(u, x)
         noise, log_det = self.flow.inverse(u, self.context(x, u.dtype))
         return log_normal(noise) + log_det

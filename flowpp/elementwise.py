@@ -13,6 +13,9 @@ from .bijectors.mixture_logistic import MixtureLogistic
 class AffineFamily(nn.Module):
     """y = x * exp(tanh(r_0)) + r_1, for parameters r of shape `(B, C, H, W, 2)`.
 
+    Raises:
+        ValueError: parameters of another shape.
+
     Source: Flow++ eqs. 13-16; the tanh is the released code's.
     """
 
@@ -23,6 +26,7 @@ class AffineFamily(nn.Module):
 
     def forward(self, parameters: Tensor) -> Affine:
         """Member of the family: an `Affine`."""
+        check_parameters(self, parameters)
         return Affine(torch.tanh(parameters[..., 0]), parameters[..., 1])
 
 
@@ -36,7 +40,7 @@ class MixtureLogisticFamily(nn.Module):
         log_scale_floor: lower bound put on the log-scales; None for none.
 
     Raises:
-        ValueError: fewer than 1 component.
+        ValueError: fewer than 1 component, or parameters of another shape.
 
     Source: Flow++ eqs. 17-20; the floor of -7 is the released code's.
     """
@@ -55,6 +59,7 @@ class MixtureLogisticFamily(nn.Module):
 
     def forward(self, parameters: Tensor) -> Chain:
         """Member of the family: a `Chain` of `MixtureLogistic` and `Affine`."""
+        check_parameters(self, parameters)
         affine, logits, means, log_scales = parameters.split([2] + [self.components] * 3, dim=-1)
         if self.log_scale_floor is not None:
             log_scales = log_scales.clamp(min=self.log_scale_floor)
@@ -67,3 +72,13 @@ class MixtureLogisticFamily(nn.Module):
 
     def extra_repr(self) -> str:
         return f"components={self.components}, log_scale_floor={self.log_scale_floor}"
+
+
+def check_parameters(family: AffineFamily | MixtureLogisticFamily, parameters: Tensor) -> None:
+    """Refuse parameters whose last axis has not the family's number of them."""
+    if parameters.ndim != 5 or parameters.shape[-1] != family.parameters_per_scalar:
+        raise ValueError(
+            f"{type(family).__name__} needs parameters "
+            f"(batch, channels, height, width, {family.parameters_per_scalar}), "
+            f"got shape {tuple(parameters.shape)}"
+        )

@@ -25,13 +25,20 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "tf32": {
-            "matmul": torch.backends.cuda.matmul.fp32_precision == "tf32",
-            "convolution": torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
-        },
+        "tf32": _tf32(device),
         "threads": torch.get_num_threads(),
         "seed": seed,
         "data": {"name": images.name, "sha256": images.sha256},
+    }
+
+
+def _tf32(device: torch.device) -> dict[str, bool] | str:
+    """Whether matrix products and convolutions are rounded to TF32: a switch of CUDA's alone."""
+    if device.type != "cuda":
+        return "not applicable"
+    return {
+        "matmul": torch.backends.cuda.matmul.fp32_precision == "tf32",
+        "convolution": torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
     }
 
 

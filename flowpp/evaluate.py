@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Arguments:
     memory: float = 512.0
     """Megabytes for activations; more is faster, the result is the same."""
     seed: int = 0
+    data_path: Annotated[str | None, arg(name="data.path")] = None
+    """Where the images lie now, if not where the run found them."""
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     out: Path | None = None
@@ -39,16 +42,11 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and what is no memory or no seed."""
-        if self.importance_samples < 1:
-            raise ValueError(
-                f"importance_samples must be at least 1, got {self.importance_samples}"
-            )
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
+        ranges.at_least("importance_samples", self.importance_samples, 1)
+        ranges.at_least("images", self.images, 1)
         if not 0 < self.memory < math.inf:
             raise ValueError(f"memory needs a positive number of megabytes, got {self.memory}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        ranges.seed("seed", self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,15 +60,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         import torch  # after parsing: it takes seconds
 
-        from flowpp import baselines, importance, runs
+        from flowpp import baselines, data, importance, runs
         from flowpp.files import write_json
+        from flowpp.model import build_model
         from flowpp.receipt import receipt
 
         run = runs.Run.open(arguments.run)
-        _, images, model = run.load(arguments.device)
+        config = run.config()
         # Read once and kept: a run still in training writes newer ones while this computes.
         checkpoint = run.checkpoint()
+        images = data.load(replace(config.data, path=arguments.data_path or config.data.path))
+        model = build_model(config.model, images.shape, images.levels).eval()
         checkpoint.restore(model, average=True)
+        model = runs.to_device(model, arguments.device)
         _check_data(run.path, images.sha256, images.name)
         count = _count(arguments.images, len(images.test), images.name)
         model = model.to(getattr(torch, arguments.dtype))
@@ -103,15 +105,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_data(run: Path, found: str, name: str) -> None:
-    """The images must be those that the run held out, or the figure would mean something else."""
+    """The images must be those that the run held out, or the figure would mean something else.
+
+    Converted weights say null: which images they were trained on is not known.
+    """
     file = run / "environment.json"
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from error
-    if recorded != found:
+    if recorded is not None and recorded != found:
         raise ValueError(
-            f"the run was trained on data with hash {recorded[:12]}..., "
+            f"the run was trained on data with hash {str(recorded)[:12]}..., "
             f"but {name} now has {found[:12]}..."
         )
 
@@ -120,9 +125,7 @@ def _new_file(path: Path) -> Path:
     """Make its folder now: a place that cannot be written to should not show after hours."""
     if path.is_dir():
         raise ValueError(f"out must be a file, got the folder {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"the receipt cannot be written to {path.parent}")
+    writable_folder(path.parent)
     return path
 
 

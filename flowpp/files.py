@@ -27,6 +27,20 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def writable_folder(path: Path) -> None:
+    """Make a folder, and those above it, before hours are spent on what is to lie there.
+
+    Raises:
+        OSError: it cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder {path} cannot be made: {error}") from error
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"the folder {path} cannot be written to")
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename durable; only POSIX systems can, and need to."""
     if os.name == "posix":

@@ -122,7 +122,7 @@ def _log_weights(
     like = next(model.parameters())
     x = torch.from_numpy(images[[index for index, _ in pairs]]).to(like.device)
     draws = [_noise(model, images.shape[1:], seed, *pair) for pair in pairs]
-    noise = torch.stack(draws).to(like.device, like.dtype)
+    noise = model.dequantizer.round_noise(torch.stack(draws), like.dtype).to(like.device)
     return model.elbo(x, noise).total.double().cpu().numpy()
 
 

@@ -19,6 +19,11 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
     A layer is set before it is applied, so that later layers already see normalized input. For a
     model give integer images and noise; for a bijector, its input (and context).
 
+    Dropout acts as the module's mode says: in training mode it is on, and the layers after it are
+    set from what it left. `flowpp.training` initializes in training mode, as the released CIFAR
+    code does; the reference's `initialized` never drops anything, and a comparison with it needs
+    `eval()` or a rate of 0.
+
     Returns:
         What the forward pass returned.
 

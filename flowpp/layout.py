@@ -25,6 +25,24 @@ def parse_layout(layout: str) -> tuple[Stage, ...]:
     return tuple(_parse_stage(item.split(), layout) for item in layout.split(","))
 
 
+def only_split(layout: str) -> str:
+    """The one word of "columns 4" or "columns 4, columns 4": what a dequantizer's layout has.
+
+    A context network sees the image laid out by this split, so another one, a squeeze or a
+    factor-out would have it look at the wrong places.
+
+    Raises:
+        ValueError: the layout has anything but splits of one kind.
+    """
+    words = list(dict.fromkeys(stage.word for stage in parse_layout(layout)))
+    if len(words) > 1 or words[0] in BARE:
+        raise ValueError(
+            "a dequantizer's layout needs splits of one kind alone, any of "
+            f"{', '.join(f'{word} N' for word in COUNTED)}, got {layout!r}"
+        )
+    return words[0]
+
+
 def _parse_stage(parts: list[str], layout: str) -> Stage:
     match parts:
         case [word] if word in BARE:

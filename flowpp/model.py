@@ -38,7 +38,7 @@ from .conditioner import (
 from .config import Attention, ContextConfig, FlowConfig, ModelConfig
 from .dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
 from .elementwise import AffineFamily, MixtureLogisticFamily
-from .layout import Stage, parse_layout
+from .layout import Stage, only_split, parse_layout
 
 Shape = tuple[int, int, int]
 SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}
@@ -50,10 +50,19 @@ class FlowPlusPlus(nn.Module):
     Args:
         dequantizer: noise u and log q(u|x).
         flow: from [0, levels] images to z.
+
+    Raises:
+        ValueError: a flow that begins with a DataLogit of another number of levels.
     """
 
     def __init__(self, dequantizer: Dequantizer, flow: Bijector) -> None:
         super().__init__()
+        first = _first(flow)
+        if isinstance(first, DataLogit) and first.levels != dequantizer.levels:
+            raise ValueError(
+                f"FlowPlusPlus needs a flow for the dequantizer's {dequantizer.levels} levels, "
+                f"got {first.levels}"
+            )
         self.dequantizer = dequantizer
         self.flow = flow
 
@@ -120,9 +129,12 @@ def build_model(
 def build_dequantizer(
     config: ModelConfig, image_shape: Shape, levels: int
 ) -> VariationalDequantizer:
-    """The variational dequantizer: a context network, and a conditional flow onto (0, 1)."""
-    first = parse_layout(config.dequantizer.layout)[0]
-    split = SPLITS[first.word]()
+    """The variational dequantizer: a context network, and a conditional flow onto (0, 1).
+
+    Raises:
+        ValueError: a layout of more than one kind of split.
+    """
+    split = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
         config.context,
         _after(split, image_shape),
@@ -265,6 +277,13 @@ def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor 
     if kind == "none":
         return None
     return POSITION_DEVIATION * torch.randn(filters, height, width)
+
+
+def _first(flow: nn.Module) -> nn.Module:
+    """The bijector that meets the image, inside however many chains."""
+    while isinstance(flow, Chain) and len(flow.bijectors):
+        flow = flow.bijectors[0]
+    return flow
 
 
 def _after(split: Bijector, shape: Shape) -> Shape:

@@ -43,6 +43,8 @@ def to_device(model: FlowPlusPlus, device: str) -> FlowPlusPlus:
     Raises:
         ValueError: there is no such device here.
     """
+    if device.split(":")[0] == "meta":
+        raise ValueError(f"device {device!r} is not usable: its tensors hold no numbers")
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:  # as torch has it: a bad name, no CUDA

@@ -9,7 +9,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
+        ranges.at_least("count", self.count, 1)
+        ranges.seed("seed", self.seed)
         if self.out is not None and self.out.suffix.lower() != ".png":
             raise ValueError(f"out must end in .png, got {self.out}")
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"out must be a file, got the folder {self.out}")
         if self.out is not None and not self.out.parent.is_dir():
             raise ValueError(f"out must lie in an existing folder, got {self.out}")
 
@@ -43,14 +47,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.sample",
             description="Draw images from a trained model into one PNG.",
         )
-        from flowpp import runs, sampling  # after parsing: torch takes seconds
+        from flowpp import data, model, runs, sampling  # after parsing: torch takes seconds
         from flowpp.training import seeded
 
         run = runs.Run.open(arguments.run)
-        _, images, model = run.load(arguments.device)
-    drawn = sampling.sample(model, images.shape, arguments.count, seeded(arguments.seed))
-    out = arguments.out or run.path / "samples" / f"seed-{arguments.seed}.png"
-    sampling.save_grid(out, drawn, images.levels)
+        config = run.config()
+        # Not `run.load`: the weights suffice, the images may lie on another machine.
+        shape, levels = data.declared_shape(config.data)
+        flow = model.build_model(config.model, shape, levels)
+        run.checkpoint().restore(flow, average=True)
+        flow = runs.to_device(flow, arguments.device)
+        out = arguments.out or run.path / "samples" / f"seed-{arguments.seed}.png"
+        writable_folder(out.parent)
+    try:
+        drawn = sampling.sample(flow, shape, arguments.count, seeded(arguments.seed))
+    except sampling.NonFiniteSampleError as error:
+        raise SystemExit(f"error: {error}") from None
+    with mistakes_in_one_line():
+        sampling.save_grid(out, drawn, levels)
     print(f"{arguments.count} samples in {out}")
 
 

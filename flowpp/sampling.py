@@ -18,6 +18,10 @@ TILE = 64
 """Pixels that a small image's side is magnified to, at least."""
 
 
+class NonFiniteSampleError(RuntimeError):
+    """A drawn image has pixels that are no numbers: the model, not the picture, is at fault."""
+
+
 @torch.no_grad()
 def sample(
     model: FlowPlusPlus, image_shape: tuple[int, ...], count: int, generator: torch.Generator
@@ -25,6 +29,9 @@ def sample(
     """x = floor(f^-1(z)), z ~ N(0, I): uint8 images (count, C, H, W), clipped to the levels.
 
     The dequantizer plays no part in it.
+
+    Raises:
+        NonFiniteSampleError: pixels came out NaN; as uint8 they would look like black ones.
     """
     like = next(model.parameters())
     model.eval()
@@ -36,8 +43,18 @@ def sample(
     for begin in range(0, count, BATCH):
         shape = (min(BATCH, count - begin), *latent_shape)
         z = torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device)
-        batches.append(model.decode_images(z).to(torch.uint8).cpu())
+        batches.append(_as_uint8(model.decode_images(z)))
     return torch.cat(batches).numpy()
+
+
+def _as_uint8(images: Tensor) -> Tensor:
+    spoiled = ~torch.isfinite(images)
+    if spoiled.any():
+        raise NonFiniteSampleError(
+            f"samples need finite pixels, got {int(spoiled.sum())} that are not, in "
+            f"{int(spoiled.flatten(1).any(1).sum())} of {len(images)} images"
+        )
+    return images.to(torch.uint8).cpu()
 
 
 def save_grid(path: Path, images: np.ndarray | Tensor, levels: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from flowpp import presets
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig
+from flowpp.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
     with mistakes_in_one_line():
         config, out = read_arguments(sys.argv[1:] if argv is None else argv)
-        from flowpp import runs, training  # torch takes seconds to import: not for --help
+        from flowpp import (
+            runs,
+            sampling,
+            training,
+        )  # torch takes seconds to import: not for --help
 
         out = out or runs.default_out(config.preset)
         runs.check_new(out)
         prepared = training.prepare(config)
+        writable_folder(out)
     try:
         result = training.train(config, out, prepared)
-    except training.NonFiniteError as error:
+    except (training.NonFiniteError, sampling.NonFiniteSampleError) as error:
         raise SystemExit(f"error: {error}") from None
     name = prepared[0].name
     print(
@@ -71,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"  uniform               {result.uniform:.4f}\n"
         f"{result.steps} steps in {result.seconds:.0f} s\n"
         f"samples   {result.samples}\n"
-        f"next      python -m flowpp.evaluate {out} --importance_samples 64"
+        f"next      python -m flowpp.evaluate {out} --importance-samples 64"
     )
 
 

@@ -45,6 +45,18 @@ def check_broadcastable(parameter: Tensor, x: Tensor, who: str, field: str) -> N
         )
 
 
+def check_components(who: str, **parameters: Tensor) -> None:
+    """Refuse mixture parameters that have not the same number of components on the last axis."""
+    counts = {p.shape[-1] if p.ndim else 0 for p in parameters.values()}
+    if len(counts) != 1 or 0 in counts:
+        *first, last = parameters
+        shapes = ", ".join(str(tuple(p.shape)) for p in parameters.values())
+        raise ValueError(
+            f"{who} needs {', '.join(first)} and {last} with the same number of components on "
+            f"their last axis, got shapes {shapes}"
+        )
+
+
 def no_log_det(x: Tensor) -> Tensor:
     """Log-determinant of a permutation: zeros `(batch,)`."""
     return x.new_zeros(x.shape[0])

@@ -21,7 +21,8 @@ class InvertibleConvLU(Bijector):
         signs: `(G, c)`, +1 or -1. Fixed.
 
     Raises:
-        ValueError: fields whose shapes do not belong together.
+        ValueError: fields whose shapes do not belong together, a row of `permutation` that is
+            none, signs other than +1 and -1 (a singular matrix has a sign of 0).
 
     Numerics: never singular; log|det| = sum log_diagonal; the inverse is two triangular solves.
 
@@ -40,6 +41,10 @@ class InvertibleConvLU(Bijector):
         signs: Tensor,
     ) -> None:
         super().__init__()
+        if permutation.ndim != 2:
+            raise ValueError(
+                f"InvertibleConvLU needs a permutation (groups, c), got {tuple(permutation.shape)}"
+            )
         groups, size = permutation.shape
         shapes = [tuple(lower.shape), tuple(upper.shape), tuple(log_diagonal.shape)]
         square, flat = (groups, size, size), (groups, size)
@@ -48,6 +53,7 @@ class InvertibleConvLU(Bijector):
                 f"InvertibleConvLU needs lower and upper {square}, log_diagonal and signs {flat}, "
                 f"got {', '.join(map(str, shapes))} and {tuple(signs.shape)}"
             )
+        _check_values(permutation, signs)
         self.register_buffer("permutation", permutation.long())
         self.lower = nn.Parameter(lower)
         self.upper = nn.Parameter(upper)
@@ -101,3 +107,16 @@ class InvertibleConvLU(Bijector):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (x.shape[2] * x.shape[3] * self.log_diagonal.sum()).expand(x.shape[0])
+
+
+def _check_values(permutation: Tensor, signs: Tensor) -> None:
+    """Refuse rows that are no permutation, and signs that are none; not on the meta device."""
+    if permutation.is_meta or signs.is_meta:
+        return
+    size = permutation.shape[1]
+    if not (permutation.sort(1).values == torch.arange(size, device=permutation.device)).all():
+        raise ValueError(
+            f"InvertibleConvLU needs permutations of 0 ... {size - 1}, got {permutation.tolist()}"
+        )
+    if not (signs.abs() == 1).all():
+        raise ValueError(f"InvertibleConvLU needs signs +1 or -1, got {signs.tolist()}")

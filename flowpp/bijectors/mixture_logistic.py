@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
 from . import Bijector
-from .checks import check_images, hold, sum_per_example
+from .checks import check_components, check_images, hold, sum_per_example
 
 
 class MixtureLogistic(Bijector):
@@ -18,10 +18,10 @@ class MixtureLogistic(Bijector):
         log_scales: likewise.
 
     Raises:
-        ValueError: parameters that do not broadcast to `x.shape + (K,)`.
+        ValueError: parameters that have not the same K, or do not broadcast to `x.shape + (K,)`.
 
-    Numerics: neither F nor 1 - F is ever formed and nothing is clamped: y is finite for every
-    finite x. See `flowpp.kernels.mixture_logistic`.
+    Numerics: neither F nor 1 - F is ever formed and nothing is clamped: y is finite wherever the
+    true value can be represented. See `flowpp.kernels.mixture_logistic`.
 
     Source: Flow++ eqs. 17-19.
     """
@@ -32,6 +32,7 @@ class MixtureLogistic(Bijector):
 
     def __init__(self, logits: Tensor, means: Tensor, log_scales: Tensor) -> None:
         super().__init__()
+        check_components("MixtureLogistic", logits=logits, means=means, log_scales=log_scales)
         hold(self, "logits", logits)
         hold(self, "means", means)
         hold(self, "log_scales", log_scales)

@@ -133,9 +133,10 @@ def _from_npz(place: Path, held_out: str) -> ImageSet:
 
     try:
         # Read whole, so that a file cut short shows here; arrays of objects (pickles) are refused.
-        with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError(f"cifar10: {place} is one array, needed an .npz of two")
+        archive = np.load(io.BytesIO(place.read_bytes()), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"cifar10: {place} is one array, needed an .npz of two")
+        with archive:
             name = "cifar10" if held_out == "test" else f"cifar10, {held_out}"
             return ImageSet(name, images(archive, "train"), images(archive, held_out), 256)
     except (zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:

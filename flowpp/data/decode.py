@@ -28,7 +28,9 @@ def decode_rgb(raw: bytes, who: str, size: int | None = None) -> np.ndarray:
             if max(image.size) > LARGEST_SIDE:
                 raise ValueError(f"{who} has {image.size} pixels, at most {LARGEST_SIDE} a side")
             rgb = image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # its text is an address in memory
+        raise ValueError(f"{who} is not a readable image: no format that Pillow knows") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{who} is not a readable image: {error}") from error
     if size is not None:
         rgb = _centre_square(rgb, size)

@@ -126,6 +126,13 @@ def test_npz(tmp_path):
     assert np.array_equal(images.test, test.transpose(0, 3, 1, 2))
 
 
+def test_one_array_under_an_npz_name_is_refused(tmp_path):
+    np.save(tmp_path / "one.npy", pixels(0, 7))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match=r"one\.npz is one array, needed an \.npz of two"):
+        load(tmp_path / "one.npz")
+
+
 def test_no_path():
     with pytest.raises(ValueError, match="needs --data.path: .* got none"):
         data.load(DataConfig(source="cifar10"))

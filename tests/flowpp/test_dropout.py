@@ -9,6 +9,7 @@ import torch
 from conformance.flowpp_adapter import to_reference
 from flowpp import conditioner
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, GatedMaxout
+from flowpp.initialization import initialize
 
 
 def network(attention) -> Conditioner:
@@ -45,3 +46,17 @@ def test_none_in_evaluation():
     model = network(lambda: GatedAttention.create(4, 2, dropout=0.3)).eval()
     x = torch.randn(3, 2, 3, 2, dtype=torch.float64)
     assert torch.equal(model(x), model(x))
+
+
+def test_initialization_drops_as_the_mode_says():
+    """In evaluation it is the reference's, which drops nothing; in training it is another."""
+    x = torch.randn(6, 2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    made = {}
+    for mode in ("train", "eval"):
+        model = getattr(network(lambda: GatedAttention.create(4, 2, dropout=0.3)), mode)()
+        wanted = to_reference(model).initialized(x.numpy())[0]
+        initialize(model, x)
+        made[mode] = model.proj_out.weight.detach().numpy(), wanted.proj_out.weight
+    np.testing.assert_allclose(*made["eval"], rtol=1e-12, atol=1e-14)
+    ours, undropped = made["train"]
+    assert np.abs(ours / undropped - 1).max() > 1e-3

@@ -6,12 +6,19 @@ import pytest
 import torch
 
 from flowpp import bijectors as b
-from flowpp.conditioner import Conditioner, Conv2d, GatedAttention, GatedConv
-from flowpp.config import FlowConfig, ModelConfig
-from flowpp.dequantization import UniformDequantizer
+from flowpp.conditioner import (
+    Conditioner,
+    Conv2d,
+    GatedAttention,
+    GatedConv,
+    GatedMaxout,
+    LayerNorm,
+)
+from flowpp.config import ContextConfig, FlowConfig, ModelConfig
+from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
 from flowpp.layout import parse_layout
-from flowpp.model import build_model
+from flowpp.model import FlowPlusPlus, build_model
 from flowpp.objective import bits_per_dim, importance_weighted_bound
 
 ALL = {
@@ -108,12 +115,28 @@ def test_a_badly_scaled_matrix_is_not_a_singular_one():
     assert convolution.condition_numbers().tolist() == [1.0]
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - {"invertible_conv_lu"}))
-def test_nan_comes_out_as_nan(name):
-    x = torch.full((1, 4, 4, 4), 0.5)
-    x[0, 3, 3, 3] = torch.nan
-    y, _ = ALL[name](x)
-    assert torch.isnan(y).any()
+FIRST, LAST = (1, 0, 0, 0), (1, 3, 3, 3)
+"""A number in the half that a coupling reads, and one in the half that it maps."""
+LOG_DET_DEPENDS_ON_X = {("data_logit", FIRST), ("data_logit", LAST), ("sigmoid", FIRST)}
+LOG_DET_DEPENDS_ON_X |= {("sigmoid", LAST), ("mixture_logistic", FIRST)}
+LOG_DET_DEPENDS_ON_X |= {("mixture_logistic", LAST), ("coupling", FIRST)}
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("place", [FIRST, LAST], ids=["read", "mapped"])
+@pytest.mark.parametrize("name", ALL)
+def test_nan_comes_out_as_nan_in_its_own_example_alone(name, place, direction):
+    x = torch.rand(3, 4, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    clean_y, clean_log_det = getattr(ALL[name], direction)(x)
+    x[place] = torch.nan
+    y, log_det = getattr(ALL[name], direction)(x)
+    assert torch.isnan(y).flatten(1).any(1).tolist() == [False, True, False]
+    poisoned = (name, place) in LOG_DET_DEPENDS_ON_X
+    assert torch.isnan(log_det).tolist() == [False, poisoned, False]
+    others = [0, 2]
+    assert torch.equal(y[others], clean_y[others])
+    assert torch.equal(log_det[others], clean_log_det[others])
+    assert poisoned or torch.equal(log_det, clean_log_det)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +147,74 @@ def test_images_outside_the_levels(value, shown):
     x[0, 0, 1, 1] = value
     with pytest.raises(ValueError, match=rf"needs integers within 0 \.\.\. 16, got {shown}"):
         UniformDequantizer(17).sample(x, torch.zeros_like(x))
+
+
+def variational(levels: int = 17) -> VariationalDequantizer:
+    flow = FlowConfig(layout="columns 1", filters=4, blocks=1, components=1)
+    context = ContextConfig(filters=4, blocks=1)
+    model = build_model(ModelConfig(flow, dequantizer=flow, context=context), (1, 4, 4), levels)
+    return model.dequantizer
+
+
+@pytest.mark.parametrize("method", ["sample", "log_prob"])
+@pytest.mark.parametrize("make", [lambda: UniformDequantizer(17), variational])
+def test_noise_of_another_shape_or_kind_is_refused(make, method):
+    x = torch.zeros(2, 1, 4, 4)
+    ask = getattr(make(), method)
+    for shape in ((1, 1, 4, 4), (2, 1, 4, 5), (4, 4)):
+        with pytest.raises(ValueError, match=r"needs noise of shape \(2, 1, 4, 4\), got \("):
+            ask(x, torch.full(shape, 0.5))
+    with pytest.raises(TypeError, match=r"needs floating-point noise, got torch.int64"):
+        ask(x, torch.zeros(x.shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [-0.25, 1.0, torch.nan])
+def test_uniform_noise_outside_the_unit_interval_is_refused(value):
+    noise = torch.full((2, 1, 2, 2), 0.5)
+    noise[1, 0, 0, 1] = value
+    with pytest.raises(
+        ValueError, match=rf"UniformDequantizer needs noise in \[0, 1\), got {value}"
+    ):
+        UniformDequantizer(17).sample(torch.zeros(2, 1, 2, 2), noise)
+
+
+def test_uniform_density_of_what_is_no_number_is_none():
+    u = torch.full((3, 1, 2, 2), 0.5)
+    u[1, 0, 0, 0], u[2, 0, 0, 0] = torch.nan, 1.0
+    log_q = UniformDequantizer(17).log_prob(torch.zeros_like(u), u)
+    assert log_q[0] == 0 and torch.isnan(log_q[1]) and log_q[2] == -torch.inf
+
+
+def test_uniform_noise_drawn_in_float64_stays_below_one_in_float32():
+    drawn = torch.tensor([0.0, 0.25, 1 - 2**-53], dtype=torch.float64)
+    assert drawn.float()[2] == 1
+    rounded = UniformDequantizer(17).round_noise(drawn, torch.float32)
+    assert rounded.dtype == torch.float32
+    assert rounded.tolist() == [0.0, 0.25, 1 - 2**-24]
+    assert torch.equal(UniformDequantizer(17).round_noise(drawn, torch.float64), drawn)
+
+
+def test_a_flow_for_other_levels_than_the_dequantizers_is_refused():
+    nested = b.Chain([b.Chain([b.DataLogit(256)]), b.Flip()])
+    with pytest.raises(ValueError, match="flow for the dequantizer's 17 levels, got 256"):
+        FlowPlusPlus(UniformDequantizer(17), nested)
+    FlowPlusPlus(UniformDequantizer(256), nested)
+    FlowPlusPlus(UniformDequantizer(17), b.Chain([]))
+
+
+def lu(**changes: torch.Tensor) -> b.InvertibleConvLU:
+    fields = {
+        "permutation": torch.tensor([[1, 0], [0, 1]]),
+        "lower": torch.zeros(2, 2, 2),
+        "upper": torch.zeros(2, 2, 2),
+        "log_diagonal": torch.zeros(2, 2),
+        "signs": torch.ones(2, 2),
+    }
+    return b.InvertibleConvLU(**(fields | changes))
+
+
+def test_invertible_conv_lu_with_good_fields_is_accepted():
+    lu(signs=torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
 
 
 @pytest.mark.parametrize(
@@ -139,6 +230,46 @@ def test_images_outside_the_levels(value, shown):
         (lambda: b.InvertibleConv(torch.zeros(2, 3)), r"weight \(groups, c, c\), got \(2, 3\)"),
         (lambda: Conv2d(torch.zeros(2, 3, 2, 2), torch.zeros(2)), r"k odd, got \(2, 3, 2, 2\)"),
         (lambda: Conv2d(torch.zeros(2, 3, 1, 1), torch.zeros(3)), r"bias of shape \(2,\), got"),
+        (
+            lambda: lu(permutation=torch.tensor([[1, 1], [0, 1]])),
+            r"permutations of 0 \.\.\. 1, got \[\[1, 1\], \[0, 1\]\]",
+        ),
+        (lambda: lu(permutation=torch.tensor([1, 0])), r"permutation \(groups, c\), got \(2,\)"),
+        (lambda: lu(signs=torch.full((2, 2), 0.5)), r"signs \+1 or -1, got \[\[0.5"),
+        (lambda: lu(signs=torch.full((2, 2), torch.nan)), r"signs \+1 or -1, got \[\[nan"),
+        (lambda: b.InvertibleConvLU.from_matrix(torch.ones(1, 2, 2)), r"signs \+1 or -1"),
+        (
+            lambda: b.MixtureLogistic(torch.zeros(3), torch.zeros(1), torch.zeros(3)),
+            r"the same number of components on their last axis, got shapes \(3,\), \(1,\), \(3",
+        ),
+        (
+            lambda: b.MixtureLogistic(*torch.zeros(3, 2, 0)),
+            r"same number of components .* got shapes \(2, 0\)",
+        ),
+        (lambda: MixtureLogisticFamily(2)(torch.zeros(1, 1, 1, 1, 7)), r"width, 8\), got shape"),
+        (lambda: AffineFamily()(torch.zeros(1, 1, 1, 1, 8)), r"width, 2\), got shape \(1, 1"),
+        (lambda: GatedConv.create(4, dropout=1.0), "GatedConv needs 0 <= dropout < 1, got 1.0"),
+        (lambda: GatedMaxout.create(4, dropout=-0.1), "GatedMaxout needs 0 <= dropout < 1, got"),
+        (
+            lambda: GatedAttention.create(4, 2, dropout=torch.nan),
+            "GatedAttention needs 0 <= dropout < 1, got nan",
+        ),
+        (
+            lambda: GatedMaxout(Conv2d.create(4, 8), Conv2d.create(4, 8)),
+            "multiple of 3 as number of projected channels, got 8",
+        ),
+        (
+            lambda: LayerNorm(torch.ones(3), torch.ones(1)),
+            r"one shape \(F,\), got \(3,\) and \(1,\)",
+        ),
+        (
+            lambda: Conditioner(Conv2d.create(2, 4), [], position=torch.zeros(4)),
+            r"position \(F, H, W\), got shape \(4,\)",
+        ),
+        (
+            lambda: Conditioner(Conv2d.create(2, 4), [], activate_last=True),
+            "a proj_out for activate_last, got None",
+        ),
         (lambda: GatedAttention.create(6, 4), "heads that divide 6 filters, got 4"),
         (lambda: MixtureLogisticFamily(0), "at least 1 component, got 0"),
         (lambda: parse_layout("columns"), "got 'columns' in 'columns'"),
@@ -159,6 +290,20 @@ def test_a_context_where_none_is_expected_and_the_other_way_round():
         GatedConv.create(4)(x, torch.zeros(1, 3, 2, 2))
     with pytest.raises(ValueError, match="needs a context, got none"):
         GatedConv.create(4, context=3)(x)
+
+
+@pytest.mark.parametrize("layer", [GatedAttention.create(4, 2), GatedMaxout.create(4)])
+@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2), (1, 4, 2, 2), (4, 2, 3)])
+def test_a_position_of_another_shape(layer, shape):
+    """Some of these would broadcast, and one place's position would be another's."""
+    name = type(layer).__name__
+    with pytest.raises(ValueError, match=rf"{name} needs a position of shape \(4, 2, 2\), got"):
+        layer(torch.zeros(1, 4, 2, 2), torch.zeros(shape))
+
+
+def test_layer_norm_over_other_channels():
+    with pytest.raises(ValueError, match=r"LayerNorm needs \(batch, 4, height, width\), got"):
+        LayerNorm.create(4)(torch.zeros(1, 3, 2, 2))
 
 
 def test_channels_that_a_network_does_not_take():

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flowpp import convert
+from flowpp import convert, evaluate, sample
 from flowpp.config import FlowConfig, ModelConfig
 from flowpp.model import build_model
 from flowpp.presets import PRESETS
 from flowpp.released import load_released, released_views, save_released
+from flowpp.runs import Run
 
 CASE = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"
 SMALL = ["--image_size", "8"] + [
@@ -132,11 +133,55 @@ def test_convert_and_back(tmp_path, variables):
             np.testing.assert_array_equal(file[name], variables[name])
 
 
+def test_a_converted_run_directory_is_evaluated_and_sampled(tmp_path, variables, capsys):
+    run, back = tmp_path / "run", tmp_path / "back.npz"
+    convert.main([str(CASE), "--preset", "cifar10", "--out", str(run), *SMALL])
+    config = Run.open(run).config()
+    assert config.preset == "cifar10" and config.data.size == 8 and config.model.flow.filters == 16
+
+    sample.main([str(run), "--count", "1"])  # needs no images
+    assert (run / "samples" / "seed-0.png").is_file()
+
+    with pytest.raises(SystemExit):
+        evaluate.main([str(run)])
+    assert "cifar10 needs --data.path" in capsys.readouterr().err
+    images = np.random.default_rng(0).integers(256, size=(3, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", train=images, test=images)
+    evaluate.main([str(run), "--data.path", str(tmp_path / "images.npz")])
+    text = capsys.readouterr().out
+    assert "held-out bits/dim on cifar10, 8x8, 3 images" in text and "nan" not in text
+
+    convert.main([str(run), "--out", str(back)])
+    with np.load(back) as file:
+        np.testing.assert_array_equal(file["Norm/norm0/g"], variables["Norm/norm0/g"])
+    with pytest.raises(SystemExit):
+        convert.main([str(CASE), "--preset", "cifar10", "--out", str(run), *SMALL])
+    assert "run directory must be new or empty" in capsys.readouterr().err
+
+
+def test_one_array_under_an_npz_name_is_refused(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match="no.* readable .npz of variables: it holds a single arr"):
+        convert.read_variables(tmp_path / "one.npz")
+
+
+def test_without_arguments_it_says_what_is_needed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        convert.main([])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "SOURCE" in told.upper() and "--out" in told and "required" in told.lower()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.npz", "--out", "b.npz"], "an .npz and a .safetensors, in either order"),
+        (["a.npz", "--out", "b.npz"], "an .npz to make a run directory or a .safetensors of"),
+        (["run", "--out", "b"], "needs an .npz to make a run directory"),
+        (["a.safetensors", "--out", "b.npz"], "no checkpoint at a.safetensors"),
         (["none.npz", "--out", "b.safetensors"], "none.npz"),
+        (["none.npz", "--out", "/proc/x/b.safetensors"], "the folder /proc/x cannot be made"),
         (["none.npz", "--preset", "cifar", "--out", "b.safetensors"], "unknown preset 'cifar'"),
     ],
 )

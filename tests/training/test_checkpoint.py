@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flowpp import files
-from flowpp.checkpoint import Checkpoint
+from flowpp.checkpoint import FORMAT, Checkpoint
 from flowpp.ema import EMA
 
 
@@ -67,6 +67,14 @@ def test_foreign_file_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="no checkpoint: needed format .* got None"):
         Checkpoint.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("step", [{}, {"step": "last"}, {"step": "-1"}])
+def test_a_checkpoint_without_its_step_is_refused(tmp_path, step):
+    path = tmp_path / "a.safetensors"
+    save_file({"weights/a": torch.zeros(1)}, path, {"format": FORMAT, **step})
+    with pytest.raises(ValueError, match="needs its step, a whole number, got"):
+        Checkpoint.load(path)
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flowpp import evaluate, sample, train
+from flowpp import data, evaluate, sample, train
 
 
 def refused(capsys, main, *arguments):
@@ -50,10 +50,14 @@ def test_value_out_of_range(capsys):
 
 
 def test_model_that_does_not_fit(capsys, tmp_path):
-    message = refused_in_one_line(
+    message = refused(
         capsys, train.main, "--model.flow.layout", "columns 1, squeese", "--out", tmp_path / "r"
     )
-    assert "squeese" in message
+    assert "model.flow: A layout needs words of" in message and "squeese" in message
+    message = refused_in_one_line(
+        capsys, train.main, "--model.flow.filters", "6", "--out", tmp_path / "r"
+    )
+    assert "heads that divide 6 filters, got 4" in message
     assert not (tmp_path / "r").exists()
 
 
@@ -62,6 +66,11 @@ def test_unknown_device(capsys, tmp_path):
         capsys, train.main, "--training.device", "cdua", "--out", tmp_path / "r"
     )
     assert "device 'cdua' is not usable" in message
+    for device in ("meta", "meta:0"):
+        message = refused_in_one_line(
+            capsys, train.main, "--training.device", device, "--out", tmp_path / "r"
+        )
+        assert f"device '{device}' is not usable: its tensors hold no numbers" in message
 
 
 def test_missing_data(capsys, tmp_path):
@@ -71,6 +80,15 @@ def test_missing_data(capsys, tmp_path):
         capsys, train.main, "cifar10", "--data.path", tmp_path / "nowhere"
     )
     assert "nothing lies at" in message and "nowhere" in message
+
+
+def test_images_that_no_memory_holds(capsys, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError("Unable to allocate 8.19 TiB for an array")
+
+    monkeypatch.setattr(data, "load", exhausted)
+    message = refused_in_one_line(capsys, train.main, "--out", tmp_path / "r")
+    assert "Unable to allocate 8.19 TiB" in message
 
 
 def test_batch_larger_than_the_data(capsys):
@@ -84,6 +102,13 @@ def test_run_directory_in_use(capsys, tmp_path):
     assert "run directory must be new or empty" in message
 
 
+def test_run_directory_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("/proc/x", tmp_path / "file" / "run"):
+        message = refused_in_one_line(capsys, train.main, "--training.steps", "1", "--out", out)
+        assert str(out) in message
+
+
 @pytest.mark.parametrize("main", [evaluate.main, sample.main])
 def test_bad_run(capsys, tmp_path, main):
     assert "no run directory at" in refused_in_one_line(capsys, main, tmp_path / "none")
@@ -94,6 +119,9 @@ def test_bad_run(capsys, tmp_path, main):
     assert "is damaged or of another version" in refused_in_one_line(capsys, main, tmp_path)
     (tmp_path / "config.json").write_text("{}")
     assert "has no checkpoint yet" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text('{"model": {"flow": {"filters": "96"}}}')
+    message = refused_in_one_line(capsys, main, tmp_path)
+    assert "model.flow.filters must be int, got '96'" in message
 
 
 def test_damaged_checkpoint(capsys, tmp_path, tiny_run):
@@ -112,6 +140,13 @@ def test_counts_below_one(capsys, tiny_run):
     assert "images must be at least 1" in refused(capsys, evaluate.main, run, "--images", "0")
     assert "count must be at least 1" in refused(capsys, sample.main, run, "--count", "0")
     assert "must end in .png" in refused(capsys, sample.main, run, "--out", "x.jpg")
+
+
+def test_a_picture_that_cannot_be_written(capsys, tiny_run):
+    message = refused_in_one_line(
+        capsys, sample.main, tiny_run[0], "--count", "1", "--out", "/proc/x.png"
+    )
+    assert "/proc/" in message
 
 
 def test_run_is_required(capsys):

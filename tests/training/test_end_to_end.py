@@ -29,6 +29,7 @@ def test_run_directory(tiny_run, tiny_config):
     assert Run.open(out).config() == tiny_config
     environment = json.loads((out / "environment.json").read_text())
     assert environment["data"]["sha256"] == data.load(tiny_config.data).sha256
+    assert environment["device"] == "cpu" and environment["tf32"] == "not applicable"
     assert environment["threads"] == 1 and environment["versions"]["torch"] == torch.__version__
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records] == [1, 2, 2, 3]
@@ -87,6 +88,22 @@ def test_samples_are_images(tiny_run):
     assert drawn.shape == (70, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
 
 
+def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypatch):
+    _, images, model = Run.open(tiny_run[0]).load()
+    last = [layer for layer in model.flow.modules() if type(layer).__name__ == "ActNorm"][-1]
+    last.bias.data.view(-1)[0] = math.nan
+    with pytest.raises(sampling.NonFiniteSampleError, match=r"got \d+ that are not, in 3 of 3 im"):
+        sampling.sample(model, images.shape, 3, seeded(1))
+
+    monkeypatch.setattr(
+        sampling, "sample", lambda *_: sampling._as_uint8(torch.tensor([[1.5, math.nan]]))
+    )
+    with pytest.raises(
+        SystemExit, match="error: samples need finite pixels, got 1 that are not, in 1 of 1"
+    ):
+        sample.main([str(tiny_run[0])])
+
+
 def test_grid_stretches_levels_and_magnifies():
     images = np.zeros((3, 1, 8, 8), np.uint8)
     images[1, 0, 0, 7] = 16
@@ -134,6 +151,7 @@ def test_command_line_trains(tmp_path, capsys):
     train.main(["digits", *shlex.split(TINY_FLAGS), "--out", str(tmp_path / "r")])
     text = capsys.readouterr().out
     assert "step 2/2" in text  # plain lines, as this is no terminal
+    assert "--importance-samples 64" in text  # as the README writes it
     for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
         assert word in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()

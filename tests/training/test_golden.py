@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig, TrainingConfig
@@ -13,11 +12,7 @@ from flowpp.model import build_model
 from flowpp.optimizer import Adam, clip_by_global_norm, learning_rate
 from flowpp.released import load_released, released_views
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "case1_cifar_8x8.npz"
-
-pytestmark = pytest.mark.skipif(
-    not GOLDEN.is_file(), reason="the released code's recorded numbers lie beside the repository"
-)
+GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"
 
 
 def test_five_steps_agree_with_the_released_code():
@@ -56,7 +51,7 @@ def test_five_steps_agree_with_the_released_code():
     np.testing.assert_allclose(norms, golden["train/grad_norm"], rtol=1e-10)
     weights = released_views(model)
     recorded = [name for name in golden.files if name.startswith("train/w_after/")]
-    assert len(recorded) == 374
+    assert len(recorded) == 167  # a part of them: the file is kept small
     for name in recorded:
         ours = weights[name.removeprefix("train/w_after/")].numpy()
         # Weights move by about 1e-3 in these steps.
