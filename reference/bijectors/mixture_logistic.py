@@ -132,8 +132,8 @@ def logit_cdf(
 
     a = np.abs(z)
     r = 1.0 / (1.0 + np.exp(-a))
-    cdf = anchored_sum(log_weights, np.minimum(z, 0.0), r)
-    survival = anchored_sum(log_weights, -np.maximum(z, 0.0), r)
+    cdf = _anchored_sum(log_weights, np.minimum(z, 0.0), r)
+    survival = _anchored_sum(log_weights, -np.maximum(z, 0.0), r)
     y = (cdf.anchor - survival.anchor) + cdf.log_sum - survival.log_sum
 
     # Near the median the two logarithms cancel. There, with T = 2 F - 1, y = 2 atanh(T).
@@ -164,7 +164,7 @@ def logit_cdf(
 
 
 @dataclass(frozen=True, eq=False)
-class AnchoredSum:
+class _AnchoredSum:
     """log sum_k e^{lw_k + q_k} r_k, in parts that must not be rounded together too early.
 
     Attributes:
@@ -183,7 +183,7 @@ class AnchoredSum:
         return self.log_weight + self.exponent
 
 
-def anchored_sum(log_weights: np.ndarray, exponents: np.ndarray, r: np.ndarray) -> AnchoredSum:
+def _anchored_sum(log_weights: np.ndarray, exponents: np.ndarray, r: np.ndarray) -> _AnchoredSum:
     """The sum over the last axis, taken relative to its largest term."""
 
     def of(values: np.ndarray, component: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ def anchored_sum(log_weights: np.ndarray, exponents: np.ndarray, r: np.ndarray) 
         terms = (log_weights - log_weight) + (exponents - exponent)
         component = terms.argmax(axis=-1)
     log_sum = np.log((np.exp(terms) * r).sum(axis=-1))
-    return AnchoredSum(log_weight[..., 0], exponent[..., 0], log_sum)
+    return _AnchoredSum(log_weight[..., 0], exponent[..., 0], log_sum)
 
 
 def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,7 @@ def copy(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--seed", "-1"], "seed must be at least 0 and below 2^63, got -1"),
         (["--memory", "inf"], "positive number of megabytes, got inf"),
         (["--memory", "nan"], "positive number of megabytes, got nan"),
         (["--memory", "0"], "positive number of megabytes, got 0"),
