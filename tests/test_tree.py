@@ -29,7 +29,7 @@ MODULES = ["conditioner", "dequantization", "elementwise", "model", "objective"]
 
 
 def specified(module_name: str) -> dict[str, type]:
-    """The dataclasses that a module of the reference defines."""
+    """The dataclasses that a module of the reference defines and shows."""
     module = importlib.import_module(f"reference.{module_name}")
     return {
         name: value
@@ -37,6 +37,7 @@ def specified(module_name: str) -> dict[str, type]:
         if inspect.isclass(value)
         and value.__module__ == module.__name__
         and dataclasses.is_dataclass(value)
+        and not name.startswith("_")
     }
 
 
