@@ -241,12 +241,23 @@ class Trial:
         A y at the edge of its range (1 for a sigmoid) may leave it: that side counts as 0.
         """
         step = 2.0 * self.eps * np.maximum(1.0, np.abs(y))
-        here = self.reference("inverse", y)
-        moved = [self.reference("inverse", y + sign * step) for sign in (-1.0, 1.0)]
+        below, here, above = self._inverses([y - step, y, y + step])
         x, log_det = (
-            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in moved) for i in (0, 1)
+            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in (below, above))
+            for i in (0, 1)
         )
         return x, log_det
+
+    def _inverses(self, points: list[np.ndarray]) -> list[Pair]:
+        """The reference's inverse of several batches, as one where their size is free: for small
+        batches a root finder's time is that of its calls."""
+        if self.case.fixed_batch:
+            return [self.reference("inverse", y) for y in points]
+        context = None if self.context is None else np.concatenate([self.context] * len(points))
+        with np.errstate(all="ignore"):
+            x, log_det = self.spec.inverse(np.concatenate(points), context)
+        parts = (np.split(part, len(points)) for part in (x, log_det))
+        return list(zip(*parts, strict=True))
 
     def _unit_of_x(self, at: Jacobian, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._unit(x, _magnitude(inverse_or_inf(at.matrix), y).reshape(x.shape))
