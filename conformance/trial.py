@@ -249,8 +249,10 @@ class Trial:
         return x, log_det
 
     def _inverses(self, points: list[np.ndarray]) -> list[Pair]:
-        """The reference's inverse of several batches, as one where their size is free: for small
-        batches a root finder's time is that of its calls."""
+        """The reference's inverse of several batches.
+
+        As one batch where its size is free: a root finder's time is that of its calls.
+        """
         if self.case.fixed_batch:
             return [self.reference("inverse", y) for y in points]
         context = None if self.context is None else np.concatenate([self.context] * len(points))
