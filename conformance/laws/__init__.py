@@ -1,8 +1,9 @@
 """The laws: what any implementation of a case has to satisfy.
 
-A law takes a trial and yields labelled comparisons; its tolerance, in ulps, comes from the case.
-It raises `Broken` where what is wrong has no size, `NotSupported` where the implementation leaves
-out what the law is about, and `LeftOut` where the law has nothing to say.
+A law takes a trial and yields labelled comparisons, and what it could not compare (`Unresolved`);
+its tolerance, in ulps, comes from the case. It raises `Broken` where what is wrong has no size,
+`NotSupported` where the implementation leaves out what the law is about, and `LeftOut` where the
+law has nothing to say. A law that has compared nothing is left out too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..compare import Comparison
+from ..compare import Comparison, Unresolved
 from .alphabet import discrete_normalization
 from .batch import batch
 from .consistency import determinism, layout
@@ -26,7 +27,7 @@ from .round_trips import opposite, round_trip_x, round_trip_y
 from .scalars import monotone, onto
 from .values import forward, inverse, inverse_log_det, log_det
 
-Findings = Iterator[tuple[str, Comparison]]
+Findings = Iterator[tuple[str, Comparison | Unresolved]]
 
 
 @dataclass(frozen=True)
