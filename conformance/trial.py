@@ -28,7 +28,7 @@ import numpy as np
 
 from .adapter import Adapter, NotSupported
 from .fields import round_to, rounded
-from .jacobian import Jacobian, inverse_or_inf, jacobian
+from .jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 
 Inputs = Literal["typical", "tails"]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -178,28 +178,28 @@ class Trial:
     @cached_property
     def at_x(self) -> Jacobian:
         """Of the reference's forward map at `x`."""
-        return self._differences(self.spec.forward, self.x)
+        return self._differences(self.spec.forward, self.x, self.case.domain)
 
     @cached_property
     def at_inverse(self) -> Jacobian:
         """Of the reference's forward map at the truth for the inverse of `y`."""
-        return self._differences(self.spec.forward, self.want_inverse[0])
+        return self._differences(self.spec.forward, self.want_inverse[0], self.case.domain)
 
     def differences_of_forward(self) -> Jacobian:
         """Of the implementation's forward map at `x`."""
-        return self._differences(self.forward, self.x)
+        return self._differences(self.forward, self.x, self.case.domain)
 
     def differences_of_inverse(self) -> Jacobian:
         """Of the implementation's inverse map at `y`."""
         x_unit, log_det_unit = self.unit_of_inverse, self.unit_of_inverse_log_det
         noise = np.concatenate([x_unit.reshape(len(x_unit), -1), log_det_unit[:, None]], axis=1)
-        return self._differences(self.inverse, self.y, noise=noise)
+        return self._differences(self.inverse, self.y, self.case.image, noise)
 
     def _differences(
-        self, side: Callable, x: np.ndarray, noise: np.ndarray | None = None
+        self, side: Callable, x: np.ndarray, domain: Interval, noise: np.ndarray | None = None
     ) -> Jacobian:
         fixed = self.case.fixed_batch
-        return jacobian(side, x, self.context, fixed_batch=fixed, noise=noise)
+        return jacobian(side, x, self.context, fixed_batch=fixed, noise=noise, domain=domain)
 
     # Units
 

@@ -17,7 +17,7 @@ from .flows import dequantization_flow, main_flow
 
 SHAPE = (1, 4, 4)
 LEVELS = 32
-DEEP = Tolerance(256, "rounding passes through ten bijectors and four networks")
+DEEP = Tolerance(160, "rounding passes through ten bijectors and four networks")
 
 
 def variational_dequantizer(rng: Rng) -> VariationalDequantizer:
