@@ -183,6 +183,15 @@ CASES = (
         tolerances=NETWORK,
     ),
     Case(
+        "factor_out/with_context",
+        lambda rng: FactorOut(coupling(rng, 4, 2, 3, components=2, context=CONTEXT)),
+        normal(8, 2, 3),
+        magnitudes(8, 2, 3, largest=10.0),
+        context=normal(CONTEXT, 2, 3),
+        noise=normal(8, 2, 3),
+        tolerances=NETWORK,
+    ),
+    Case(
         "flow/main",
         main_flow,
         uniform(1, 4, 4, low=0.0, high=256.0),

@@ -53,6 +53,11 @@ CASES = (
     _permutation("channel_split", ChannelSplit),
     _permutation("squeeze", Squeeze),
     _permutation("flip", Flip),
+    # Of few channels two halves and three thirds are the same.
+    _permutation("checkerboard/colour", Checkerboard, 3),
+    _permutation("column_stripes/colour", ColumnStripes, 3),
+    _permutation("channel_split/twelve", ChannelSplit, 12),
+    _permutation("flip/six", Flip, 6),
     _conv("invertible_conv/joint", lambda rng: InvertibleConv(matrices(rng, 1, 6))),
     _conv("invertible_conv/halves", lambda rng: InvertibleConv(matrices(rng, 2, 3))),
     _conv("invertible_conv_lu/joint", lambda rng: _lu(rng, 1, 6)),
