@@ -24,13 +24,13 @@ class Cell:
             say about the case.
         ulps: the worst error over all inputs and draws; None if it has no size.
         allowed: the tolerance.
-        compared: how many numbers were compared, over all inputs and draws.
-        not_compared: how many could not be, by reason.
         message: where the worst error is, what broke, or why it was left out.
         hint: the probable cause, where the pattern is a known one.
         point: the worst point spelled out: inputs, parameters, got, wanted. Plain values.
         reproducer: what to paste to see it again.
         seconds: how long it took.
+        compared: how many numbers were compared, over all inputs and draws.
+        not_compared: how many could not be, by reason.
     """
 
     case: str
@@ -39,13 +39,13 @@ class Cell:
     status: Status
     ulps: float | None = None
     allowed: float | None = None
-    compared: int = 0
-    not_compared: dict[str, int] = field(default_factory=dict)
     message: str = ""
     hint: str = ""
     point: dict[str, Any] = field(default_factory=dict)
     reproducer: str = ""
     seconds: float = 0.0
+    compared: int = 0
+    not_compared: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

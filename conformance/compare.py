@@ -100,7 +100,7 @@ def compare(
         unit = unit_of(want, dtype)
     unit = np.broadcast_to(unit, error.shape)
     # Whatever the unit, a number where there is none, or none where there is one, is wrong.
-    open_ = ~(unit <= OPEN * np.maximum(1.0, np.abs(want))) & np.isfinite(got) & np.isfinite(want)
+    open_ = (unit > OPEN * np.maximum(1.0, np.abs(want))) & np.isfinite(got) & np.isfinite(want)
     left_open = int(np.count_nonzero(open_))
     if left_open == error.size:
         return Comparison(0.0, (), 0.0, 0.0, 0.0, count=0, left_open=left_open)

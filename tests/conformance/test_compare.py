@@ -45,7 +45,7 @@ def test_nan_is_the_worst_point():
 
 
 def test_a_given_unit_is_used():
-    found = compare(np.array([1.5]), np.array([1.0]), "float64", unit=np.array([0.25]))
+    found = compare(np.array([1.0625]), np.array([1.0]), "float64", unit=np.array([2.0**-5]))
     assert found.ulps == 2.0
 
 
