@@ -1,7 +1,7 @@
 """`python -m conformance`: an adapter through all laws; exit status 0 only if it is proven.
 
 0: something holds and nothing fails. 1: something fails, or nothing could be judged at all. 2: the
-command line is wrong.
+command line is wrong, or asks for a device or dtype that the adapter refuses.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from .adapter import DTYPES  # noqa: E402
 from .cases import CASES  # noqa: E402
 from .cell import Cell, as_json  # noqa: E402
 from .html_report import html_report  # noqa: E402
-from .judging import Options, Plan, in_a_worker, in_this_process  # noqa: E402
+from .judging import Plan, in_this_process, in_workers  # noqa: E402
 from .junit import junit  # noqa: E402
 from .laws import LAWS  # noqa: E402
+from .options import Options  # noqa: E402
 from .report import proven, show  # noqa: E402
 from .reproducer import DEFAULT  # noqa: E402
 from .runner import plan  # noqa: E402
+
+MOST_JOBS = 4
+"""By default: each worker is an interpreter with torch in it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,8 +82,12 @@ def _judged(options: argparse.Namespace, chosen: Plan) -> Iterator[Cell]:
         options.device,
         options.examples,
         options.timeout if options.timeout > 0 else None,
+        list(dict.fromkeys(dtype for _, _, dtype in chosen)),
     )
-    judged = (in_this_process if options.in_process else in_a_worker)(task, chosen)
+    if options.in_process:
+        judged = in_this_process(task, chosen)
+    else:
+        judged = in_workers(task, chosen, options.jobs)
     for i, (case, law, dtype) in enumerate(chosen, start=1):
         if sys.stderr.isatty():
             line = f"{i}/{len(chosen)} {case.name} {dtype} {law.name}"
@@ -134,6 +142,14 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         metavar="SECONDS",
         help="for each cell (default 60; 0 for none)",
+    )
+    add(
+        "--jobs",
+        type=_positive,
+        default=min(os.cpu_count() or 1, MOST_JOBS),
+        metavar="N",
+        help="workers that share the cells; the report is the same for any number "
+        "(default: %(default)s, as many as processors and not more than 4)",
     )
     add(
         "--in-process",

@@ -29,6 +29,8 @@ class Cell:
         point: the worst point spelled out: inputs, parameters, got, wanted. Plain values.
         reproducer: what to paste to see it again.
         seconds: how long it took.
+        compared: how many numbers were compared, over all inputs and draws.
+        not_compared: how many could not be, by reason.
     """
 
     case: str
@@ -42,6 +44,8 @@ class Cell:
     point: dict[str, Any] = field(default_factory=dict)
     reproducer: str = ""
     seconds: float = 0.0
+    compared: int = 0
+    not_compared: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

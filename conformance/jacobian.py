@@ -25,6 +25,9 @@ MOST_LEVELS = 14
 CONVERGED = 1e-10
 LARGEST_BATCH = 2048
 
+Interval = tuple[float, float]
+EVERYWHERE: Interval = (-np.inf, np.inf)
+
 Pair = tuple[np.ndarray, np.ndarray]
 Bijection = Callable[..., Pair]
 
@@ -84,6 +87,7 @@ def jacobian(
     *,
     fixed_batch: bool = False,
     noise: np.ndarray | None = None,
+    domain: Interval = EVERYWHERE,
 ) -> Jacobian:
     """Jacobian at every example of `x` of a map `(x, context) -> (y, log_det)`.
 
@@ -95,6 +99,8 @@ def jacobian(
             coordinate of all examples is then moved at a time, instead of many together.
         noise: `(B, D + 1)`, absolute error of y and log_det beyond eps times their size: for a
             map that is found by solving, what rounding does to the solution.
+        domain: open interval of every coordinate; no step leads out of it, since a map may refuse
+            a whole batch for one number outside. At its very ends nothing can be said.
 
     Returns:
         Entries that could not be evaluated (the map is not finite there at any step) are NaN,
@@ -106,6 +112,8 @@ def jacobian(
 
     example, column = (a.ravel() for a in np.indices((batch, dimension)))
     h0 = LARGEST_STEP * np.maximum(1.0, np.abs(x.reshape(batch, dimension)))[example, column]
+    at = x.reshape(batch, dimension)[example, column]
+    h0 = np.minimum(h0, 0.5 * np.maximum(np.minimum(at - domain[0], domain[1] - at), 0.0))
     best = np.full((batch * dimension, dimension + 1), np.nan)
     best_error = np.full(best.shape, np.inf)
     rows: list[np.ndarray] = []  # the current and last row of each active column's tableau

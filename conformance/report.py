@@ -70,11 +70,28 @@ def summary(cells: Iterable[Cell]) -> str:
             lines.append(f"  {text} {number} times: {reason}")
         if len(reasons) > MOST_REASONS:
             lines.append(f"  {text} for {len(reasons) - MOST_REASONS} more reasons")
+    lines += _not_compared(cells)
     causes = Counter(c.hint for c in cells if c.status == "fails" and c.hint)
     lines += [f"  probable cause of {number}: {cause}" for cause, number in causes.most_common(8)]
     if not count["holds"] and not count["fails"]:
         lines.append("nothing was proven: no cell could be judged")
     return "\n".join(lines)
+
+
+def _not_compared(cells: list[Cell]) -> list[str]:
+    """What single numbers could not be compared in cells that were judged, by reason."""
+    numbers: Counter[str] = Counter()
+    among: Counter[str] = Counter()
+    for cell in cells:
+        for reason, number in cell.not_compared.items():
+            numbers[reason] += number
+            among[reason] += 1
+    compared = sum(cell.compared for cell in cells)
+    lines = [f"  {compared:,} numbers compared"] if compared else []
+    return lines + [
+        f"  {number:,} not compared, in {among[reason]} cells: {reason}"
+        for reason, number in numbers.most_common(MOST_REASONS)
+    ]
 
 
 def proven(cells: Iterable[Cell]) -> bool:

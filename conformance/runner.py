@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from .adapter import DTYPES, Adapter, NotSupported
 from .cases import CASES, Case, LayerCase, RandomCase, allowed
 from .cell import Cell, Status
-from .compare import Comparison
+from .compare import Comparison, Unresolved
 from .hanging import Hanging, limit
 from .laws import LAWS, Law
 from .laws.random_specs import RandomTrial
@@ -24,18 +24,24 @@ from .verdict import explained
 
 INPUTS: tuple[Inputs, ...] = ("typical", "tails")
 AnyCase = Case | LayerCase | RandomCase
+ILL_CONDITIONED = "one rounding moves the truth by more than a sixteenth of itself"
 
 __all__ = ["Cell", "INPUTS", "Judge", "plan", "select"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The worst of a cell: on which trial, where, and what broke, if it has no size."""
+    """The worst of a cell: on which trial, where, and what broke, if it has no size.
+
+    `compared` counts the numbers that were compared, `not_compared` those that could not be.
+    """
 
     trial: Any
     label: str = ""
     comparison: Comparison | None = None
     broken: BaseException | None = None
+    compared: int = 0
+    not_compared: Counter[str] = field(default_factory=Counter)
 
     @property
     def ulps(self) -> float:
@@ -79,10 +85,14 @@ class Judge:
         def verdict(status: Status, finding: Finding | None = None, message: str = "") -> Cell:
             seconds = round(time.perf_counter() - start, 4)
             name = (case.name, law.name, dtype)
+            counts: dict[str, Any] = {}
+            if finding is not None:
+                counts["compared"] = finding.compared
+                counts["not_compared"] = dict(finding.not_compared)
             if status in ("left out", "unsupported"):
-                return Cell(*name, status, message=message, seconds=seconds)
+                return Cell(*name, status, message=message, seconds=seconds, **counts)
             return explained(
-                Cell(*name, status, allowed=tolerance, message=message, seconds=seconds),
+                Cell(*name, status, allowed=tolerance, message=message, seconds=seconds, **counts),
                 finding,
                 self,
                 law,
@@ -105,6 +115,9 @@ class Judge:
             self._trials.clear()  # half-computed
             finding = Finding(None, broken=hanging)
             return verdict("fails", finding, f"no answer within {self.timeout:g} seconds")
+        if finding.broken is None and not finding.compared:
+            reasons = "; ".join(finding.not_compared) or "the law has made no comparison"
+            return verdict("left out", finding, f"nothing could be compared: {reasons}")
         holds = finding.ulps <= tolerance
         return verdict("holds" if holds else "fails", finding)
 
@@ -143,15 +156,22 @@ class Judge:
             NotSupported, LeftOut: the trial says nothing.
         """
         worst = worst if worst.trial is not None else Finding(trial)
+        compared, not_compared = worst.compared, worst.not_compared.copy()
         try:
-            for label, comparison in law.check(trial):
-                if comparison.ulps > worst.ulps:
-                    worst = Finding(trial, label, comparison)
+            for label, found in law.check(trial):
+                if isinstance(found, Unresolved):
+                    not_compared[found.why] += found.count
+                    continue
+                compared += found.count
+                if found.left_open:
+                    not_compared[ILL_CONDITIONED] += found.left_open
+                if found.count and (worst.comparison is None or found.ulps > worst.ulps):
+                    worst = Finding(trial, label, found)
         except (NotSupported, LeftOut):
             raise
         except (Exception, SystemExit) as error:  # an implementation may raise anything at all
-            return Finding(trial, broken=error)
-        return worst
+            worst = Finding(trial, broken=error)
+        return replace(worst, compared=compared, not_compared=not_compared)
 
 
 def plan(

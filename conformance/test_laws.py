@@ -11,13 +11,14 @@ from __future__ import annotations
 import pytest
 
 from . import xfails
-from .adapter import load
+from .adapter import DTYPES
 from .cases import CASES
 from .cell import as_json
 from .laws import LAWS
+from .options import Options
 from .pytest_plugin import chosen
 from .report import failure
-from .runner import Judge, plan
+from .runner import Judge, plan, select
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,15 +34,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def judge(pytestconfig: pytest.Config) -> Judge:
-    name = chosen(pytestconfig, "adapter")
-    return Judge(
-        load(name),
-        seed=int(chosen(pytestconfig, "seed")),
-        device=chosen(pytestconfig, "device"),
-        examples=int(chosen(pytestconfig, "examples")),
-        timeout=float(chosen(pytestconfig, "timeout")),
-        name=name,
+    options = Options(
+        chosen(pytestconfig, "adapter"),
+        int(chosen(pytestconfig, "seed")),
+        chosen(pytestconfig, "device"),
+        int(chosen(pytestconfig, "examples")),
+        float(chosen(pytestconfig, "timeout")),
+        select(chosen(pytestconfig, "dtype").split(), list(DTYPES), "dtype"),
     )
+    try:
+        return options.judge()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="module")

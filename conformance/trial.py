@@ -28,7 +28,7 @@ import numpy as np
 
 from .adapter import Adapter, NotSupported
 from .fields import round_to, rounded
-from .jacobian import Jacobian, inverse_or_inf, jacobian
+from .jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 
 Inputs = Literal["typical", "tails"]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -178,28 +178,28 @@ class Trial:
     @cached_property
     def at_x(self) -> Jacobian:
         """Of the reference's forward map at `x`."""
-        return self._differences(self.spec.forward, self.x)
+        return self._differences(self.spec.forward, self.x, self.case.domain)
 
     @cached_property
     def at_inverse(self) -> Jacobian:
         """Of the reference's forward map at the truth for the inverse of `y`."""
-        return self._differences(self.spec.forward, self.want_inverse[0])
+        return self._differences(self.spec.forward, self.want_inverse[0], self.case.domain)
 
     def differences_of_forward(self) -> Jacobian:
         """Of the implementation's forward map at `x`."""
-        return self._differences(self.forward, self.x)
+        return self._differences(self.forward, self.x, self.case.domain)
 
     def differences_of_inverse(self) -> Jacobian:
         """Of the implementation's inverse map at `y`."""
         x_unit, log_det_unit = self.unit_of_inverse, self.unit_of_inverse_log_det
         noise = np.concatenate([x_unit.reshape(len(x_unit), -1), log_det_unit[:, None]], axis=1)
-        return self._differences(self.inverse, self.y, noise=noise)
+        return self._differences(self.inverse, self.y, self.case.image, noise)
 
     def _differences(
-        self, side: Callable, x: np.ndarray, noise: np.ndarray | None = None
+        self, side: Callable, x: np.ndarray, domain: Interval, noise: np.ndarray | None = None
     ) -> Jacobian:
         fixed = self.case.fixed_batch
-        return jacobian(side, x, self.context, fixed_batch=fixed, noise=noise)
+        return jacobian(side, x, self.context, fixed_batch=fixed, noise=noise, domain=domain)
 
     # Units
 
@@ -241,12 +241,25 @@ class Trial:
         A y at the edge of its range (1 for a sigmoid) may leave it: that side counts as 0.
         """
         step = 2.0 * self.eps * np.maximum(1.0, np.abs(y))
-        here = self.reference("inverse", y)
-        moved = [self.reference("inverse", y + sign * step) for sign in (-1.0, 1.0)]
+        below, here, above = self._inverses([y - step, y, y + step])
         x, log_det = (
-            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in moved) for i in (0, 1)
+            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in (below, above))
+            for i in (0, 1)
         )
         return x, log_det
+
+    def _inverses(self, points: list[np.ndarray]) -> list[Pair]:
+        """The reference's inverse of several batches.
+
+        As one batch where its size is free: a root finder's time is that of its calls.
+        """
+        if self.case.fixed_batch:
+            return [self.reference("inverse", y) for y in points]
+        context = None if self.context is None else np.concatenate([self.context] * len(points))
+        with np.errstate(all="ignore"):
+            x, log_det = self.spec.inverse(np.concatenate(points), context)
+        parts = (np.split(part, len(points)) for part in (x, log_det))
+        return list(zip(*parts, strict=True))
 
     def _unit_of_x(self, at: Jacobian, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._unit(x, _magnitude(inverse_or_inf(at.matrix), y).reshape(x.shape))

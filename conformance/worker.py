@@ -1,6 +1,6 @@
-"""A process that judges cells and writes each down a pipe as it is done.
+"""A process that reads which cells are wanted and writes each down a pipe as it is judged.
 
-It is started by `in_process_of_its_own`, which outlives whatever an implementation does to it.
+It is started by `judging.Worker`, which outlives whatever an implementation does to it.
 """
 
 from __future__ import annotations
@@ -8,38 +8,33 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from .adapter import load
 from .cell import as_json
-from .runner import Judge, cells_by_name
+from .options import Options
+from .runner import cells_by_name
 
 
-def main(pipe: int, task: dict[str, Any]) -> None:
-    """Judge `task["cells"]`, in order; one line of JSON for each."""
+def main(pipe: int, lines: Iterable[str]) -> None:
+    """The first line is the options, each that follows the names of a cell; all of JSON."""
     with os.fdopen(pipe, "w", encoding="utf-8") as out:
 
         def tell(message: dict[str, Any]) -> None:
             out.write(json.dumps(message) + "\n")
             out.flush()
 
+        wanted = map(json.loads, lines)
+        options = Options(**next(wanted))
         try:
-            adapter = load(task["adapter"])
+            judge = options.judge()
         except ValueError as error:
             tell({"refused": str(error)})
             return
-        judge = Judge(
-            adapter,
-            seed=task["seed"],
-            device=task["device"],
-            examples=task["examples"],
-            timeout=task["timeout"],
-            name=task["adapter"],
-        )
         tell({"ready": True})
-        for case, law, dtype in cells_by_name(task["cells"]):
+        for case, law, dtype in cells_by_name(wanted):
             tell({"cell": as_json([judge.cell(case, law, dtype)])[0]})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), json.loads(sys.stdin.read()))
+    main(int(sys.argv[1]), sys.stdin)

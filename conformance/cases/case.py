@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..jacobian import EVERYWHERE, Interval
 from ..quadrature import Density
 
 Draw = Callable[[np.random.Generator], Any]
@@ -57,6 +58,7 @@ class Case:
         tolerances: by law.
         fixed_batch: the spec's parameters differ by example, so only batches of B go in.
         without: laws that say nothing here, and why.
+        domain, image: open intervals that all numbers of x, and of y, lie in.
         scalars: what of it is a map of scalars, if anything is.
         densities: for maps of one or two numbers, the densities that integrate to 1.
     """
@@ -70,6 +72,8 @@ class Case:
     tolerances: Tolerances = field(default_factory=dict)
     fixed_batch: bool = False
     without: Mapping[str, str] = field(default_factory=dict)
+    domain: Interval = EVERYWHERE
+    image: Interval = EVERYWHERE
     scalars: Scalars | None = None
     densities: tuple[Density, ...] = ()
 

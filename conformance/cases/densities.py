@@ -23,6 +23,7 @@ from reference.bijectors import (
 from ..quadrature import Density
 from .case import NETWORK, Case, Scalars
 from .draws import CONTEXT, Rng, act_norm, coupling, matrices, normal, uniform
+from .elementwise import pixel_domain
 
 LINE = (1, 1, 1)
 PLANE = (1, 1, 2)
@@ -32,8 +33,7 @@ LEVELS = 4
 
 def beyond(levels: int, margin: float = 0.05) -> Density:
     """On all numbers that a DataLogit maps: a little beyond 0 and `levels`."""
-    outside = levels * margin / (1.0 - 2.0 * margin)
-    return Density("forward", -outside, levels + outside)
+    return Density("forward", *pixel_domain(levels, margin))
 
 
 def _mixture(rng: Rng, components: int = 4) -> MixtureLogistic:
@@ -133,6 +133,7 @@ CASES = (
         lambda rng: Sigmoid(),
         normal(*LINE),
         normal(*LINE, scale=3.0),
+        image=(0.0, 1.0),
         densities=(Density("inverse", 0.0, 1.0),),
     ),
     Case(
@@ -140,6 +141,7 @@ CASES = (
         _pixel,
         uniform(*LINE, low=0.0, high=LEVELS),
         uniform(*LINE, low=0.0, high=LEVELS),
+        domain=pixel_domain(LEVELS),
         densities=(beyond(LEVELS),),
     ),
     Case(
@@ -158,6 +160,7 @@ CASES = (
         _two_pixels,
         uniform(*PLANE, low=0.0, high=LEVELS),
         uniform(*PLANE, low=0.0, high=LEVELS),
+        domain=pixel_domain(LEVELS),
         densities=(beyond(LEVELS),),
         tolerances=NETWORK,
     ),
@@ -167,6 +170,7 @@ CASES = (
         normal(*PLANE),
         normal(*PLANE, scale=2.0),
         context=normal(CONTEXT, 1, 1),
+        image=(0.0, 1.0),
         densities=(Density("inverse", 0.0, 1.0),),
         tolerances=NETWORK,
     ),

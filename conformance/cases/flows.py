@@ -35,7 +35,7 @@ from .draws import (
     step,
     uniform,
 )
-from .elementwise import logit_range
+from .elementwise import logit_range, pixel_domain
 
 SHAPE = (2, 2, 3)
 
@@ -149,6 +149,7 @@ CASES = (
         lambda rng: Inverse(DataLogit(256)),
         normal(*SHAPE),
         uniform(*SHAPE, low=-2.9, high=2.9),
+        image=pixel_domain(256),
         scalars=Scalars(*logit_range(0.05), (0.0, 256.0)),
     ),
     Case(
@@ -156,6 +157,7 @@ CASES = (
         lambda rng: Inverse(Sigmoid()),
         uniform(*SHAPE, low=0.0, high=1.0),
         uniform(*SHAPE, low=1e-3, high=0.999),
+        domain=(0.0, 1.0),
         scalars=Scalars(0.0, 1.0, (-6.0, 6.0)),
     ),
     Case(
@@ -181,10 +183,20 @@ CASES = (
         tolerances=NETWORK,
     ),
     Case(
+        "factor_out/with_context",
+        lambda rng: FactorOut(coupling(rng, 4, 2, 3, components=2, context=CONTEXT)),
+        normal(8, 2, 3),
+        magnitudes(8, 2, 3, largest=10.0),
+        context=normal(CONTEXT, 2, 3),
+        noise=normal(8, 2, 3),
+        tolerances=NETWORK,
+    ),
+    Case(
         "flow/main",
         main_flow,
         uniform(1, 4, 4, low=0.0, high=256.0),
         _near_level_ends,
+        domain=pixel_domain(256),
         tolerances=NETWORK,
     ),
     Case(
@@ -192,6 +204,7 @@ CASES = (
         lambda rng: main_flow(rng, split=Checkerboard, components=2),
         uniform(1, 4, 4, low=0.0, high=256.0),
         _near_level_ends,
+        domain=pixel_domain(256),
         tolerances=NETWORK,
     ),
     Case(
@@ -199,6 +212,7 @@ CASES = (
         lambda rng: main_flow(rng, channels=3, components=0, mixing="none"),
         uniform(3, 4, 4, low=0.0, high=256.0),
         uniform(3, 4, 4, low=0.0, high=256.0),
+        domain=pixel_domain(256),
         tolerances=NETWORK,
     ),
     Case(
@@ -207,6 +221,7 @@ CASES = (
         normal(1, 4, 4),
         normal(1, 4, 4, scale=3.0),
         context=normal(CONTEXT, 4, 2),
+        image=(0.0, 1.0),
         tolerances=NETWORK,
     ),
 )

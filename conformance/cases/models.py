@@ -17,7 +17,7 @@ from .flows import dequantization_flow, main_flow
 
 SHAPE = (1, 4, 4)
 LEVELS = 32
-DEEP = Tolerance(256, "rounding passes through ten bijectors and four networks")
+DEEP = Tolerance(160, "rounding passes through ten bijectors and four networks")
 
 
 def variational_dequantizer(rng: Rng) -> VariationalDequantizer:
@@ -86,6 +86,14 @@ def _images_and_u(low: float, high: float) -> Draw:
     return draw
 
 
+def _at_the_ends_of_u(rng: Rng) -> dict[str, np.ndarray]:
+    """Inside down to 0 itself; outside by one pixel only: at 1 itself, and a little beyond."""
+    drawn = _images_and_u(0.0, 1.0)(rng)
+    for example, u in enumerate((0.0, 1.0, 1.5)):
+        drawn["u"][example].flat[3] = u
+    return drawn
+
+
 def _latents(scale: float) -> Draw:
     return lambda rng: {"z": scale * rng.standard_normal((BATCH, 4, 2, 2))}
 
@@ -116,7 +124,7 @@ CASES = (
         "uniform_dequantizer/log_prob",
         lambda rng: UniformDequantizer(LEVELS),
         _images_and_u(0.0, 1.0),
-        _images_and_u(-0.05, 1.05),
+        _at_the_ends_of_u,
         _log_prob,
         {"x": 0, "u": 0},
     ),

@@ -20,9 +20,9 @@ from .draws import Rng, magnitudes, matrices, normal
 SHAPE = (2, 4, 4)
 _CANCEL = "numbers of size 100 that cancel to 1"
 SUMS = {
-    "forward": Tolerance(500, _CANCEL),
-    "batch": Tolerance(500, _CANCEL),
-    "round_trip_y": Tolerance(250, "two triangular factors, worse conditioned than their product"),
+    "forward": Tolerance(64, _CANCEL),
+    "batch": Tolerance(48, _CANCEL),
+    "round_trip_y": Tolerance(64, "two triangular factors, worse conditioned than their product"),
 }
 
 
@@ -53,6 +53,11 @@ CASES = (
     _permutation("channel_split", ChannelSplit),
     _permutation("squeeze", Squeeze),
     _permutation("flip", Flip),
+    # Of few channels two halves and three thirds are the same.
+    _permutation("checkerboard/colour", Checkerboard, 3),
+    _permutation("column_stripes/colour", ColumnStripes, 3),
+    _permutation("channel_split/twelve", ChannelSplit, 12),
+    _permutation("flip/six", Flip, 6),
     _conv("invertible_conv/joint", lambda rng: InvertibleConv(matrices(rng, 1, 6))),
     _conv("invertible_conv/halves", lambda rng: InvertibleConv(matrices(rng, 2, 3))),
     _conv("invertible_conv_lu/joint", lambda rng: _lu(rng, 1, 6)),

@@ -1,8 +1,9 @@
 """The laws: what any implementation of a case has to satisfy.
 
-A law takes a trial and yields labelled comparisons; its tolerance, in ulps, comes from the case.
-It raises `Broken` where what is wrong has no size, `NotSupported` where the implementation leaves
-out what the law is about, and `LeftOut` where the law has nothing to say.
+A law takes a trial and yields labelled comparisons, and what it could not compare (`Unresolved`);
+its tolerance, in ulps, comes from the case. It raises `Broken` where what is wrong has no size,
+`NotSupported` where the implementation leaves out what the law is about, and `LeftOut` where the
+law has nothing to say. A law that has compared nothing is left out too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..compare import Comparison
+from ..compare import Comparison, Unresolved
 from .alphabet import discrete_normalization
 from .batch import batch
 from .consistency import determinism, layout
@@ -26,7 +27,7 @@ from .round_trips import opposite, round_trip_x, round_trip_y
 from .scalars import monotone, onto
 from .values import forward, inverse, inverse_log_det, log_det
 
-Findings = Iterator[tuple[str, Comparison]]
+Findings = Iterator[tuple[str, Comparison | Unresolved]]
 
 
 @dataclass(frozen=True)
@@ -57,36 +58,36 @@ class Law:
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
-        # Errors seen are 2 to 10 times smaller.
+        # The worst errors seen, over eight seeds and both dtypes, are 1.4 to 6 times smaller.
         Law("forward", forward, 16, 16),
         Law("log_det", log_det, 48, 48),
-        Law("inverse", inverse, 16, 16),
-        Law("inverse_log_det", inverse_log_det, 16, 16),
-        Law("round_trip_x", round_trip_x, 16, 16),
-        Law("round_trip_y", round_trip_y, 32, 32),
+        Law("inverse", inverse, 12, 12),
+        Law("inverse_log_det", inverse_log_det, 12, 12),
+        Law("round_trip_x", round_trip_x, 12, 12),
+        Law("round_trip_y", round_trip_y, 16, 16),
         Law("opposite", opposite, 4, 4),
         # 1e-8: what finite differences still resolve.
         Law("jacobian", jacobian, 4.5e7, 48),
-        Law("inverse_jacobian", inverse_jacobian, 4.5e7, 16),
-        Law("reference_jacobian", reference_jacobian, 4.5e7, 48),
+        Law("inverse_jacobian", inverse_jacobian, 4.5e7, 12),
+        Law("reference_jacobian", reference_jacobian, 4.5e7, 24),
         Law("batch", batch, 16, 16),
-        # Another order of memory, another order of sums.
-        Law("layout", layout, 16, 16, like="batch"),
+        # Another order of memory, another order of sums: each may be wrong by as much as log_det.
+        Law("layout", layout, 48, 48, like="batch"),
         Law("determinism", determinism, 0, 0),
         Law("gradients", gradients, 4.5e7, 200),
-        Law("inverse_gradients", inverse_gradients, 4.5e8, 500),
+        Law("inverse_gradients", inverse_gradients, 4.5e7, 400),
         Law("log_prob_gradients", log_prob_gradients, 4.5e7, 200, like="gradients"),
         Law("contract", contract, 0, 0),
         # Rounding may turn the order of neighbours round, by what `forward` may be wrong.
         Law("monotone", monotone, 16, 16, like="forward", about="scalars"),
         Law("onto", onto, 1, 1, about="scalars"),
         # 1e-8, as the quadrature resolves; in float32 the rounding of every point, averaged.
-        Law("normalization", normalization, 4.5e7, 64, about="densities"),
+        Law("normalization", normalization, 4.5e7, 16, about="densities"),
         Law("sampling", sampling, 1, 1, about="densities"),
         Law("value", value, 64, 64, "layer"),
         Law("layer_batch", layer_batch, 64, 64, "layer"),
         Law("layer_contract", layer_contract, 16, 16, "layer"),
-        Law("discrete_normalization", discrete_normalization, 64, 64, "layer", about="alphabet"),
+        Law("discrete_normalization", discrete_normalization, 8, 8, "layer", about="alphabet"),
         Law("random_specs", random_specs, 1, 1, "random"),
     )
 }

@@ -31,7 +31,7 @@ def contract(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         for (name, handed_in), copy in zip(given, before, strict=True):
             if not np.array_equal(handed_in, copy):
                 raise Broken(f"{direction} has written to its {name}")
+        yield f"form of {direction}", Comparison(0.0, (), 0.0, 0.0, 0.0, count=output.size)
     changed = differences(trial.given_spec, trial.spec)
     if changed:
         raise Broken(f"the specification has been written to: {changed[0]}")
-    yield from ()  # nothing here has a size

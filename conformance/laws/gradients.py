@@ -13,12 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compare import Comparison, compare
+from ..compare import Comparison, Unresolved, compare
 from ..fields import float_arrays, map_arrays, round_to
 from ..jacobian import derivative, inverse_or_inf
 from ..trial import Broken, Trial
 
 RESOLVED = 1e-8
+ROUNDINGS = 8
+"""Differences need not know more of a gradient than so many roundings of the dtype."""
+ENTRIES = "differences do not resolve this entry of the gradient for the input"
+DIRECTIONS = "differences do not resolve the gradient along this direction of the fields"
+INFINITE = "the weights of the fields' gradient overflow where the map is flat"
+CONSTANT = "the fields are constants, which the reference allows no other value"
 MOST_DIRECTIONS = 4
 """Objects with more fields than that have them moved together, in `FEW` groups."""
 FEW = 2
@@ -44,7 +50,7 @@ class Wanted:
     doubt_of_w: np.ndarray
 
 
-def gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+def gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Gradients of forward, for x, context and every array field."""
     vjp = trial.optional("vjp")
     w, v = _weights(trial, trial.want_forward[0])
@@ -63,7 +69,7 @@ def gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     yield from against(trial, got, wanted)
 
 
-def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Gradients of inverse, for y, context and every array field.
 
     With y = f(x; t) fixed, dx = -A df and the inverse's log_det is -l(x; t), so the gradient is
@@ -101,26 +107,24 @@ def against(
     wanted: Wanted,
     *,
     directions: int = MOST_DIRECTIONS,
-) -> Iterator[tuple[str, Comparison]]:
+) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Compare the gradient for the input entry by entry, those for fields along directions."""
     for name, gradient in got.items():
         if not np.isfinite(gradient).all():
             raise Broken(f"the gradient for {name} is not finite")
-    resolved = wanted.doubt <= RESOLVED * np.maximum(1.0, wanted.size)
-    if not resolved.any():
-        raise Broken("the differences resolve no entry of the gradient for the input")
-    yield (
-        "x",
-        compare(
-            got["x"].reshape(resolved.shape)[resolved],
-            wanted.by_input[resolved],
-            trial.dtype,
-            unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
-        ),
-    )
-    if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
-        return
-
+    resolved = wanted.doubt <= resolution(trial) * np.maximum(1.0, wanted.size)
+    if not resolved.all():
+        yield "x", Unresolved(int((~resolved).sum()), ENTRIES)
+    if resolved.any():
+        yield (
+            "x",
+            compare(
+                got["x"].reshape(resolved.shape)[resolved],
+                wanted.by_input[resolved],
+                trial.dtype,
+                unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
+            ),
+        )
     arrays = float_arrays(trial.spec)
     if trial.context is not None:
         arrays["context"] = trial.context
@@ -128,7 +132,11 @@ def against(
     if missing:
         raise Broken(f"no gradient for {', '.join(missing)}")
     rng = trial.rng("directions")
-    for paths in _groups(list(arrays), directions, rng):
+    groups = _groups(list(arrays), directions, rng)
+    if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
+        yield "fields", Unresolved(len(groups), INFINITE)
+        return
+    for paths in groups:
         steps = {path: rng.standard_normal(arrays[path].shape) for path in paths}
         norm = np.sqrt(sum((step**2).sum() for step in steps.values()))
         steps = {path: step / norm for path, step in steps.items()}
@@ -137,7 +145,7 @@ def against(
 
 def _along(
     trial: Trial, got: dict[str, np.ndarray], wanted: Wanted, steps: dict[str, np.ndarray]
-) -> Iterator[tuple[str, Comparison]]:
+) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """The derivative along one direction of some fields together."""
 
     def terms(t: float, w: np.ndarray) -> np.ndarray:
@@ -151,8 +159,9 @@ def _along(
 
     try:
         size = abs(terms(1e-3, wanted.w)).sum()
-    except ValueError:
-        return  # a constant, such as signs: the reference refuses any other value
+    except ValueError:  # the reference refuses any other value
+        yield ", ".join(steps), Unresolved(1, CONSTANT)
+        return
     noise = float(np.finfo(np.float64).eps * size)
     want, doubt = derivative(lambda t: float(terms(t, wanted.w).sum()), noise=noise)
     # Components of very different widths: what is narrower than the ladder's steps, and small,
@@ -164,16 +173,24 @@ def _along(
         doubt += float(moved.sum())
     products = np.concatenate([np.ravel(got[path] * step) for path, step in steps.items()])
     unit = max(1.0, float(abs(products).sum()))
-    if doubt <= RESOLVED * max(1.0, abs(want)):
-        yield (
-            ", ".join(list(steps)[:3]),
-            compare(
-                np.array([products.sum(dtype=np.float64)]),
-                np.array([want]),
-                trial.dtype,
-                unit=np.array([trial.eps * unit]),
-            ),
-        )
+    label = ", ".join(list(steps)[:3])
+    if not doubt <= resolution(trial) * unit:
+        yield label, Unresolved(1, DIRECTIONS)
+        return
+    yield (
+        label,
+        compare(
+            np.array([products.sum(dtype=np.float64)]),
+            np.array([want]),
+            trial.dtype,
+            unit=np.array([trial.eps * unit]),
+        ),
+    )
+
+
+def resolution(trial: Trial) -> float:
+    """How exactly differences have to know a gradient, in parts of the terms it is summed from."""
+    return max(RESOLVED, ROUNDINGS * trial.eps)
 
 
 def _weights(trial: Trial, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

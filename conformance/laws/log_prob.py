@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison
+from ..compare import Comparison, Unresolved
 from ..fields import round_to
 from ..trial import Trial
 from .gradients import Wanted, against, times
 
 
-def log_prob_gradients(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+def log_prob_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Gradients of log p(x) = log N(y) + log_det, for x and all array fields together."""
     vjp = trial.optional("vjp")
     w = round_to(-trial.want_forward[0], trial.dtype)

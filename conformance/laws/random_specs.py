@@ -11,7 +11,7 @@ import numpy as np
 from ..adapter import Adapter, NotSupported
 from ..cases.case import Case, Tolerance
 from ..cases.random import Drawn, RandomCase
-from ..compare import Comparison
+from ..compare import Comparison, Unresolved
 from ..search import smallest_counterexample
 from ..trial import Broken, Trial
 from .contract import contract
@@ -49,6 +49,7 @@ class RandomTrial:
     device: str
     examples: int
     worst: float = 0.0
+    judged: int = 0
     unsupported: list[str] = field(default_factory=list)
 
     def objection(self, drawn: Drawn) -> str | None:
@@ -66,9 +67,10 @@ class RandomTrial:
             most = stated.ulps if isinstance(stated, Tolerance) else default
             try:
                 for label, comparison in law(trial):
+                    self.judged += comparison.count
                     if comparison.ulps > most:
                         return f"{law.__name__}, {label}: {comparison} (allowed {most:g})"
-                    self.worst = max(self.worst, comparison.ulps / most)
+                    self.worst = max(self.worst, comparison.ulps / max(1.0, most))
             except NotSupported as reason:
                 self.unsupported.append(str(reason))
                 return None
@@ -79,7 +81,7 @@ class RandomTrial:
         return None
 
 
-def random_specs(trial: RandomTrial) -> Iterator[tuple[str, Comparison]]:
+def random_specs(trial: RandomTrial) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Specifications and inputs that Hypothesis draws; in parts of what each law allows."""
     examples = EXAMPLES * trial.examples
     found = smallest_counterexample(
@@ -88,6 +90,11 @@ def random_specs(trial: RandomTrial) -> Iterator[tuple[str, Comparison]]:
     if found is not None:
         drawn, objection = found
         raise Counterexample(f"smallest counterexample found: {objection}", drawn)
-    if len(trial.unsupported) >= examples:
+    if trial.unsupported and not trial.judged:
         raise NotSupported(trial.unsupported[-1])
-    yield "of all examples", Comparison(trial.worst, (), trial.worst, 0.0, 1.0)
+    if trial.unsupported:
+        yield "examples", Unresolved(len(trial.unsupported), trial.unsupported[-1])
+    yield (
+        "of all examples",
+        Comparison(trial.worst, (), trial.worst, 0.0, 1.0, count=trial.judged),
+    )

@@ -42,6 +42,7 @@ def monotone(trial: Trial) -> Iterator[tuple[str, Comparison]]:
             float(y[k + 1, scalar]),
             float(y[k, scalar]),
             float(unit_of(y[k, scalar], trial.dtype)),
+            count=error.size,
         ),
     )
 
@@ -77,6 +78,7 @@ def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
             float(back[k, scalar]),
             float(targets[k]),
             float(unit[k, scalar]),
+            count=error.size,
         ),
     )
 

@@ -45,7 +45,7 @@ def test_nan_is_the_worst_point():
 
 
 def test_a_given_unit_is_used():
-    found = compare(np.array([1.5]), np.array([1.0]), "float64", unit=np.array([0.25]))
+    found = compare(np.array([1.0625]), np.array([1.0]), "float64", unit=np.array([2.0**-5]))
     assert found.ulps == 2.0
 
 
@@ -60,3 +60,16 @@ def test_shapes_are_not_broadcast():
 
 def test_nothing_to_compare_is_no_error():
     assert compare(np.ones(0), np.ones(0), "float64").ulps == 0.0
+
+
+def test_a_number_that_its_unit_leaves_open_is_not_compared():
+    want = np.array([1.0, 100.0])
+    comparison = compare(want + 1.0, want, "float64", unit=np.array([0.1, 1.0]))
+    assert (comparison.count, comparison.left_open, comparison.ulps) == (1, 1, 1.0)
+    nothing = compare(want, want, "float64", unit=np.full(2, np.inf))
+    assert (nothing.count, nothing.left_open) == (0, 2)
+
+
+def test_not_a_number_is_wrong_whatever_its_unit():
+    comparison = compare(np.array([np.nan]), np.array([1.0]), "float64", unit=np.array([np.inf]))
+    assert comparison.ulps == np.inf

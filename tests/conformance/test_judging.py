@@ -11,8 +11,9 @@ from conformance.adapter import ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES
 from conformance.cell import Cell
 from conformance.hanging import Hanging, limit
-from conformance.judging import Lost, Options, in_a_worker, in_this_process
+from conformance.judging import Lost, in_this_process, in_workers
 from conformance.laws import LAWS
+from conformance.options import Options
 from conformance.runner import Judge, plan
 
 ADAPTERS = """
@@ -74,7 +75,7 @@ PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"])
 )
 def test_a_lost_implementation_gets_a_clear_line_and_the_run_goes_on(adapters, name, message):
     options = Options(f"some_adapters:{name}", timeout=0.5)
-    cells = list(in_a_worker(options, PLAN))
+    cells = list(in_workers(options, PLAN))
     assert [cell.case for cell in cells] == ["affine/shared"] * 2 + ["flip"] * 2
     assert cells[0].status == "fails" and message in cells[0].message
     if name != "Exiting":
@@ -83,14 +84,14 @@ def test_a_lost_implementation_gets_a_clear_line_and_the_run_goes_on(adapters, n
 
 
 def test_what_it_prints_does_not_disturb(adapters):
-    cells = list(in_a_worker(Options("some_adapters:Printing"), PLAN))
+    cells = list(in_workers(Options("some_adapters:Printing"), PLAN))
     assert [cell.status for cell in cells] == ["holds"] * 4
 
 
 def test_a_worker_finds_what_this_process_finds():
     options = Options("conformance.adapter:ReferenceAdapter")
     some = list(plan(["affine/*"], ["forward", "jacobian", "gradients"], ["float64"]))
-    pairs = zip(in_a_worker(options, some), in_this_process(options, some), strict=True)
+    pairs = zip(in_workers(options, some), in_this_process(options, some), strict=True)
     assert all(
         (a.case, a.law, a.status, a.ulps, a.message)
         == (b.case, b.law, b.status, b.ulps, b.message)
@@ -98,9 +99,38 @@ def test_a_worker_finds_what_this_process_finds():
     )
 
 
+@pytest.mark.parametrize("name", ["Printing", "Leaving"])
+def test_the_report_is_the_same_for_any_number_of_workers(adapters, name):
+    """Three cases that are lost in a row included."""
+    some = list(plan(["affine/*", "flip", "squeeze"], ["forward", "inverse", "contract"]))
+    reports = [
+        [
+            (
+                cell.case,
+                cell.law,
+                cell.dtype,
+                cell.status,
+                cell.ulps,
+                cell.message.split(" after")[0],
+            )
+            for cell in in_workers(Options(f"some_adapters:{name}"), some, jobs)
+        ]
+        for jobs in (1, 3)
+    ]
+    assert reports[0] == reports[1]
+
+
+def test_workers_are_ended_with_the_run(adapters):
+    cells = in_workers(Options("some_adapters:Looping", timeout=30.0), PLAN[2:] + PLAN[:2], 2)
+    assert next(cells).status == "holds"
+    start = time.perf_counter()
+    cells.close()
+    assert time.perf_counter() - start < 5
+
+
 def test_an_adapter_that_is_not_there_is_refused_by_the_worker():
     with pytest.raises(ValueError, match="No module 'nowhere'"):
-        list(in_a_worker(Options("nowhere:Adapter"), PLAN))
+        list(in_workers(Options("nowhere:Adapter"), PLAN))
 
 
 def test_after_three_cases_in_a_row_the_others_are_not_tried():

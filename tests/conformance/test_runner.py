@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
@@ -10,10 +11,11 @@ import pytest
 
 from conformance.__main__ import main
 from conformance.adapter import NotSupported, ReferenceAdapter
-from conformance.cases import BIJECTOR_CASES
+from conformance.cases import BIJECTOR_CASES, CASES
+from conformance.compare import Unresolved, compare
 from conformance.laws import LAWS
 from conformance.report import failure, proven, show, summary
-from conformance.runner import Judge, plan
+from conformance.runner import ILL_CONDITIONED, Judge, plan
 
 
 class Spoiled:
@@ -143,7 +145,7 @@ def test_the_command_line_returns_0_when_all_holds(capsys, tmp_path):
 
 def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
     spoiled = adapter_of(lambda x, y, log_det: (y, -log_det))
-    monkeypatch.setattr("conformance.judging.load", lambda name: spoiled)
+    monkeypatch.setattr("conformance.options.load", lambda name: spoiled)
     assert main(["--cases", "affine/shared", "--laws", "log_det", "--in-process"]) == 1
     shown = capsys.readouterr().out
     assert "FAILS affine/shared | log_det" in shown
@@ -217,3 +219,40 @@ def test_every_case_is_tried_by_the_laws_it_does_not_leave_out_with_a_reason():
     for case in BIJECTOR_CASES.values():
         assert set(case.without) <= set(LAWS) and all(case.without.values())
         assert set(case.tolerances) <= set(LAWS)
+
+
+def test_a_device_that_the_adapter_refuses_is_a_wrong_command_line(capsys):
+    arguments = ["--adapter", "conformance.adapter:ReferenceAdapter", "--device", "cuda"]
+    for way in (["--in-process"], ["--jobs", "1"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, "--cases", "flip", *way])
+        assert stopped.value.code == 2
+        assert "computes on the cpu, not on cuda" in capsys.readouterr().err
+
+
+def test_a_law_that_compares_nothing_does_not_hold():
+    law = dataclasses.replace(LAWS["forward"], check=lambda trial: iter(()))
+    cell = Judge(ReferenceAdapter).cell(CASES["flip"], law, "float64")
+    assert (cell.status, cell.compared) == ("left out", 0)
+    assert "nothing could be compared" in cell.message
+    assert not proven([cell])
+
+
+def test_what_a_law_could_not_compare_is_counted_by_reason():
+    def check(trial):
+        yield "y", Unresolved(3, "too steep")
+        yield "y", compare(np.zeros(2), np.zeros(2), "float64", unit=np.array([1e-16, np.inf]))
+
+    law = dataclasses.replace(LAWS["forward"], check=check)
+    cell = Judge(ReferenceAdapter).cell(CASES["flip"], law, "float64")
+    assert (cell.status, cell.compared) == ("holds", 2)  # one on typical inputs, one in the tails
+    assert cell.not_compared == {"too steep": 6, ILL_CONDITIONED: 2}
+    assert "6 not compared, in 1 cells: too steep" in summary([cell])
+
+
+def test_every_cell_of_a_small_run_has_compared_something():
+    judge = Judge(ReferenceAdapter)
+    cells = [
+        judge.cell(*one) for one in plan(["affine/shared", "sigmoid/line"], ["*"], ["float64"])
+    ]
+    assert all(cell.compared > 0 for cell in cells if cell.status == "holds")

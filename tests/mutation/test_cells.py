@@ -1,0 +1,72 @@
+"""The laws on small cases: what `tox -e mutation` tries each mutant on.
+
+Float64 alone, where a mistake is the easiest to see, and torch's formulas, of which there are
+mutants; the cases of whole flows only compose what these cases try part by part.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.flowpp_adapter import FlowppAdapter
+from conformance.report import failure
+from conformance.runner import Judge, plan
+from flowpp.kernels.backend import use_backend
+
+CASES = (
+    "act_norm/*",
+    "affine/[sp]*",
+    "mixture_logistic/four_components",
+    "data_logit/8_levels",
+    "sigmoid",
+    "checkerboard*",
+    "column_stripes*",
+    "channel_split*",
+    "squeeze",
+    "flip*",
+    "invertible_conv/halves",
+    "invertible_conv_lu/halves",
+    "coupling/affine_with_context",
+    "coupling/mixture_with_context",
+    "coupling/mixture_floor",
+    "chain/*",
+    "inverse/mixture",
+    "inverse/coupling",
+    "factor_out/*",
+    "flow/dequantization",
+    "uniform_dequantizer*",
+    "variational_dequantizer*",
+    "flow_plus_plus/variational",
+    "flow_plus_plus/uniform",
+    "flow_plus_plus/decode",
+    "act_norm*/initialized",
+    "flow_plus_plus/initialized",
+    "log_normal",
+    "importance_weighted_bound",
+    "bits_per_dim",
+)
+LAWS = (
+    "contract",
+    "forward",
+    "log_det",
+    "inverse",
+    "inverse_log_det",
+    "gradients",
+    "inverse_gradients",
+    "value",
+    "layer_batch",
+)
+NAMES = dict.fromkeys(
+    case.name for case, _, _ in plan(CASES, LAWS, ["float64"]) if case.family != "random"
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_case_under_all_laws(name):
+    # A case a test: its laws share what they compute, and a tool that asks which test reaches
+    # which function would find the first of them only.
+    judge = Judge(FlowppAdapter, timeout=20.0)
+    with use_backend("torch"):
+        for one in plan([name], LAWS, ["float64"]):
+            cell = judge.cell(*one)
+            assert cell.status in ("holds", "left out"), failure(cell)
