@@ -368,6 +368,10 @@ class Conditioner(nn.Module):
             ImageNet family has it, the CIFAR family has not).
     """
 
+    autocast: torch.dtype | None = None
+    """Compute inside in this half precision where torch's autocast does so; the result has the
+    input's dtype all the same. See `flowpp.computing`."""
+
     def __init__(
         self,
         proj_in: Conv2d,
@@ -384,6 +388,12 @@ class Conditioner(nn.Module):
         self.activate_last = activate_last
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.autocast is None:
+            return self._network(x, context)
+        with torch.autocast(x.device.type, self.autocast):
+            return self._network(x, context).to(x.dtype)
+
+    def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
         h = self.proj_in(x)
         for block in self.blocks:
             h = block(h, context, self.position)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.config import Memory, Precision
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Arguments:
     """Scalars that the mixture alone is timed on."""
     components: int = 32
     """Components of the mixture that is timed alone."""
+    memory: Memory = "normal"
+    """Of the library's model, as `training.memory`."""
+    precision: Precision = "float32"
+    """Of the library's model, as `training.precision`."""
     peak_memory: bool = True
     """Measure peak memory too: two more processes for each task."""
 
@@ -62,7 +67,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         presets.get(arguments.preset)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    sizes = Sizes(arguments.preset, arguments.batch_size, arguments.elements, arguments.components)
+    sizes = Sizes(
+        arguments.preset,
+        arguments.batch_size,
+        arguments.elements,
+        arguments.components,
+        arguments.memory,
+        arguments.precision,
+    )
     report: dict[str, Any] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine.describe(),

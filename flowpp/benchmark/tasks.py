@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowpp import presets
-from flowpp.config import Config
+from flowpp import computing, presets
+from flowpp.config import Config, Memory, Precision
 from flowpp.ema import EMA
 from flowpp.initialization import initialize
 from flowpp.kernels import mixture_logistic
@@ -43,6 +43,10 @@ class Sizes:
     elements: int
     """Scalars that the mixture alone is timed on."""
     components: int
+    memory: Memory = "normal"
+    """Of the library's model; the textbook's knows of none."""
+    precision: Precision = "float32"
+    """Likewise."""
 
 
 def functions(
@@ -62,6 +66,7 @@ def functions(
     shape, _ = image_kind(config)
     library, x, noise = _initialized(config, sizes.batch_size)
     make = {"train": _train, "evaluate": _evaluate}
+    computing.configure(library, memory=sizes.memory, precision=sizes.precision)
     found: dict[str, Function] = {}
     for version in versions:
         model = library if version == "library" else textbook.model(library)

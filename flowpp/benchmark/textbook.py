@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowpp import computing
 from flowpp.bijectors import Affine, Bijector, Chain
 from flowpp.conditioner import GatedAttention, GatedConv, LayerNorm
 from flowpp.elementwise import MixtureLogisticFamily
@@ -122,6 +123,7 @@ class Norm(LayerNorm):
 def model(library: FlowPlusPlus) -> FlowPlusPlus:
     """A copy of the library's model with every part replaced by its textbook version."""
     twin = copy.deepcopy(library)
+    computing.configure(twin)
     for parent, name, part in list(_parts(twin)):
         if isinstance(part, MixtureLogisticFamily):
             new: nn.Module = Family(part.components, part.log_scale_floor)

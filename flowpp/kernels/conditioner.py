@@ -33,6 +33,7 @@ def applies_to(x: Tensor) -> bool:
         and x.dtype is torch.float32
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")  # it would change the products' dtype inside
         and backend_for(x) == "cpp"
         and is_available()
     )
