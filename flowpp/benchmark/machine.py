@@ -9,14 +9,14 @@ import torch
 
 from flowpp.environment import processor
 
-from .timing import median_of
+from .timing import fastest
 
 MATRIX = 1024
 BANDWIDTH_BYTES = 1 << 28
 """Far beyond any cache."""
 
 
-def describe(repeats: int = 7) -> dict[str, Any]:
+def describe(repeats: int = 15) -> dict[str, Any]:
     """Names, threads and measured peaks, all with as many threads as torch is set to use."""
     return {
         "processor": processor(),
@@ -34,11 +34,11 @@ def matmul_flops_per_second(repeats: int) -> float:
     """Of a float32 product of two matrices of 1024 x 1024: what convolutions cannot exceed."""
     a, b = torch.randn(2, MATRIX, MATRIX).unbind()
     out = torch.empty_like(a)
-    return 2 * MATRIX**3 / median_of(lambda: torch.mm(a, b, out=out), repeats)
+    return 2 * MATRIX**3 / fastest(lambda: torch.mm(a, b, out=out), repeats)
 
 
 def bytes_per_second(repeats: int) -> float:
     """Read and written together, by copying an array that no cache holds."""
     source = torch.zeros(BANDWIDTH_BYTES // 4)
     target = torch.zeros_like(source)
-    return 2 * BANDWIDTH_BYTES / median_of(lambda: target.copy_(source), repeats)
+    return 2 * BANDWIDTH_BYTES / fastest(lambda: target.copy_(source), repeats)
