@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .kernels import conditioner as fused
+
 KERNEL_DEVIATION = 0.05
 POSITION_DEVIATION = 0.01
 LAYER_NORM_EPSILON = 1e-5
@@ -25,6 +27,8 @@ BEFORE_GATE = 0.1
 
 def concat_elu(x: Tensor) -> Tensor:
     """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
+    if fused.applies_to(x):
+        return fused.concat_elu(x)
     return functional.elu(torch.cat([x, -x], dim=1))
 
 
@@ -52,6 +56,23 @@ def add_position(x: Tensor, position: Tensor | None, who: str) -> Tensor:
             f"{who} needs a position of shape {tuple(x.shape[1:])}, got {tuple(position.shape)}"
         )
     return x + position
+
+
+def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
+    """x + gate(gates), the end of every block."""
+    if fused.applies_to(x) and fused.applies_to(gates):
+        return fused.gated_sum(x, gates)
+    return x + gate(gates)
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:  # noqa: FBT001  (as torch has it)
+    """In training: 0 with probability `rate`, or else divided by 1 - rate.
+
+    The fused form rounds the rate to 16 bits, and its expectation is x all the same.
+    """
+    if training and 0 < rate < 1 and fused.applies_to(x):
+        return fused.dropout(x, rate)
+    return functional.dropout(x, rate, training)
 
 
 class Conv2d(nn.Module):
@@ -165,6 +186,8 @@ class LayerNorm(nn.Module):
             raise ValueError(
                 f"LayerNorm needs (batch, {len(self.gain)}, height, width), got {tuple(x.shape)}"
             )
+        if fused.applies_to(x) and fused.applies_to(self.gain):
+            return fused.layer_norm(x, self.gain, self.bias, LAYER_NORM_EPSILON)
         last = x.movedim(1, -1)
         y = functional.layer_norm(last, last.shape[-1:], self.gain, self.bias, LAYER_NORM_EPSILON)
         return y.movedim(-1, 1)
@@ -232,8 +255,11 @@ class GatedConv(nn.Module):
         h = self.conv_in(concat_elu(x))
         if context is not None and self.conv_context is not None:
             h = h + self.conv_context(concat_elu(context))
-        h = functional.dropout(concat_elu(h), self.dropout, self.training)
-        return x + gate(self.conv_out(h))
+        if self.training and 0 < self.dropout < 1 and fused.applies_to(h):
+            h = fused.concat_elu_dropout(h, self.dropout)
+        else:
+            h = functional.dropout(concat_elu(h), self.dropout, self.training)
+        return gated_sum(x, self.conv_out(h))
 
 
 class GatedAttention(nn.Module):
@@ -280,15 +306,20 @@ class GatedAttention(nn.Module):
         )
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
-        batch, filters, height, width = x.shape
         projected = self.proj_in(add_position(x, position, "GatedAttention"))
+        merged = dropout(self._attend(projected), self.dropout, self.training)
+        return gated_sum(x, self.proj_out(merged))
+
+    def _attend(self, projected: Tensor) -> Tensor:
+        if fused.applies_to(projected):
+            return fused.attention(projected, self.heads)
+        batch, channels, height, width = projected.shape
         # (B, 3F, H, W) -> q, k, v of (B, heads, H*W, d)
-        split = projected.reshape(batch, 3, self.heads, filters // self.heads, height * width)
+        depth = channels // (3 * self.heads)
+        split = projected.reshape(batch, 3, self.heads, depth, height * width)
         query, key, value = split.transpose(-1, -2).unbind(1)
         attended = functional.scaled_dot_product_attention(query, key, value)
-        merged = attended.transpose(-1, -2).reshape(batch, filters, height, width)
-        merged = functional.dropout(merged, self.dropout, self.training)
-        return x + gate(self.proj_out(merged))
+        return attended.transpose(-1, -2).reshape(batch, channels // 3, height, width)
 
 
 class GatedMaxout(nn.Module):
@@ -332,8 +363,8 @@ class GatedMaxout(nn.Module):
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         projected = self.proj_in(add_position(x, position, "GatedMaxout"))
         h = projected.unflatten(1, (-1, 3)).amax(2)
-        h = functional.dropout(h, self.dropout, self.training)
-        return x + gate(self.proj_out(h))
+        h = dropout(h, self.dropout, self.training)
+        return gated_sum(x, self.proj_out(h))
 
 
 class Block(nn.Module):
@@ -387,6 +418,10 @@ class Conditioner(nn.Module):
         ValueError: a position without three axes, or `activate_last` without `proj_out`.
     """
 
+    autocast: torch.dtype | None = None
+    """Compute inside in this half precision where torch's autocast does so; the result has the
+    input's dtype all the same. See `flowpp.computing`."""
+
     def __init__(
         self,
         proj_in: Conv2d,
@@ -409,6 +444,12 @@ class Conditioner(nn.Module):
         self.activate_last = activate_last
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.autocast is None:
+            return self._network(x, context)
+        with torch.autocast(x.device.type, self.autocast):
+            return self._network(x, context).to(x.dtype)
+
+    def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
         h = self.proj_in(x)
         for block in self.blocks:
             h = block(h, context, self.position)

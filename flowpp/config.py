@@ -20,6 +20,8 @@ Coupling = Literal["mixture", "affine"]
 Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
+Memory = Literal["normal", "low"]
+Precision = Literal["float32", "bfloat16"]
 Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
 MOST_THREADS = 1024
 """More is a slip of the hand, and torch or the machine would not survive it."""
@@ -175,6 +177,10 @@ class TrainingConfig:
     threads: int | None = None
     """CPU threads; torch's own choice if None."""
     device: str = "cpu"
+    memory: Memory = "normal"
+    """low: couplings are computed again in the backward pass; same gradients, less memory."""
+    precision: Precision = "float32"
+    """bfloat16: of the networks inside couplings; everything else stays float32."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use.

@@ -19,7 +19,7 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -49,7 +49,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The model's name where Linux tells it; `platform` knows the architecture only."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

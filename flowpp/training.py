@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from flowpp import baselines, data, environment, evaluation, importance, sampling
+from flowpp import baselines, computing, data, environment, evaluation, importance, sampling
 from flowpp.checkpoint import Checkpoint
 from flowpp.config import Config
 from flowpp.ema import EMA
@@ -63,6 +63,7 @@ def prepare(config: Config) -> tuple[data.ImageSet, FlowPlusPlus]:
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
     )
+    computing.configure(model, memory=settings.memory, precision=settings.precision)
     return images, to_device(model, settings.device)
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from . import Bijector
 from .checks import check_divisible, check_images
@@ -38,6 +39,10 @@ class Coupling(Bijector):
     Source: Flow++ eqs. 13 and 20.
     """
 
+    recompute = False
+    """Keep nothing of the network for the backward pass and run it again there: see
+    `flowpp.computing`. The bijector is the same either way."""
+
     def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
         super().__init__()
         self.conditioner = conditioner
@@ -45,13 +50,20 @@ class Coupling(Bijector):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         a, b = self._halves(x)
-        y, log_det = self._map(a, context).forward(b)
+        if self.recompute and torch.is_grad_enabled():
+            # The state of the random numbers is kept too: dropout falls where it fell.
+            y, log_det = checkpoint(self._transform, a, b, context, use_reentrant=False)
+        else:
+            y, log_det = self._transform(a, b, context)
         return torch.cat([a, y], dim=1), log_det
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         a, b = self._halves(y)
         x, log_det = self._map(a, context).inverse(b)
         return torch.cat([a, x], dim=1), log_det
+
+    def _transform(self, a: Tensor, b: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self._map(a, context).forward(b)
 
     def _map(self, a: Tensor, context: Tensor | None) -> Bijector:
         raw = self.conditioner(a, context)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 FOLDER = Path(__file__).parent
 SOURCES = ("mixture_logistic_host.cpp", "mixture_logistic.cu")
+"""What is compiled, and what it includes."""
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread",
     # Neither changes a result: errno is not read, and floating-point traps are off in Python.
@@ -54,7 +55,16 @@ def is_available() -> bool:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels.
+    """The compiled kernels of the mixture.
+
+    Raises:
+        HostBuildError: no C++ compiler was found, or it refused.
+    """
+    return compiled(SOURCES)
+
+
+def compiled(sources: tuple[str, ...]) -> ctypes.CDLL:
+    """A library of the first source, which may include the others; built if the cache has none.
 
     Raises:
         HostBuildError: no C++ compiler was found, or it refused.
@@ -62,9 +72,9 @@ def library() -> ctypes.CDLL:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise HostBuildError("backend 'cpp' needs a C++ compiler (g++, clang++ or $CXX), got none")
-    target = cache_folder() / f"mixture_logistic-{_key(compiler)}.so"
+    target = cache_folder() / f"{Path(sources[0]).stem}-{_key(compiler, sources)}.so"
     if not target.exists():
-        _build(compiler, target)
+        _build(compiler, sources[0], target)
     try:
         return ctypes.CDLL(str(target))
     except OSError as error:
@@ -181,9 +191,9 @@ def _layout(parameter: Tensor) -> Layout | None:
     return Layout(inner_size, outer_stride, inner_stride, parameter.stride(-1))
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256(" ".join((compiler, *FLAGS, platform.machine())).encode())
-    for name in SOURCES:
+    for name in sources:
         digest.update((FOLDER / name).read_bytes())
     digest.update(_processor())
     return digest.hexdigest()[:16]
@@ -199,15 +209,15 @@ def _processor() -> bytes:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)})).encode()
 
 
-def _build(compiler: str, target: Path) -> None:
+def _build(compiler: str, source: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             built = Path(folder) / target.name
-            command = [compiler, *FLAGS, str(FOLDER / SOURCES[0]), "-o", str(built)]
+            command = [compiler, *FLAGS, str(FOLDER / source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise HostBuildError(f"{compiler} failed on {SOURCES[0]}: {done.stderr[-500:]}")
+                raise HostBuildError(f"{compiler} failed on {source}: {done.stderr[-500:]}")
             built.replace(target)
     except OSError as error:
         raise HostBuildError(f"cannot build the kernels into {target.parent}: {error}") from error

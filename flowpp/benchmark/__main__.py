@@ -1,0 +1,103 @@
+"""python -m flowpp.benchmark [--preset cifar10] [--what train,sample] [--json FILE]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.config import Memory, Precision
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What can be said on the command line."""
+
+    preset: str = "cifar10"
+    batch_size: int = 2
+    what: str = "train,sample,evaluate,mixture"
+    """Tasks, separated by commas."""
+    json: Path | None = None
+    """Where the numbers are kept."""
+    repeats: int = 5
+    warm_up: int = 1
+    threads: int | None = None
+    """CPU threads; torch's own choice if None."""
+    elements: int = 200_000
+    """Scalars that the mixture alone is timed on."""
+    components: int = 32
+    """Components of the mixture that is timed alone."""
+    memory: Memory = "normal"
+    """Of the library's model, as `training.memory`."""
+    precision: Precision = "float32"
+    """Of the library's model, as `training.precision`."""
+    peak_memory: bool = True
+    """Measure peak memory too: two more processes for each task."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        for name in ("batch_size", "repeats", "elements", "components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.json is not None and not self.json.parent.is_dir():
+            raise ValueError(f"json must lie in an existing folder, got {self.json}")
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure, print a table, and keep the numbers."""
+    with mistakes_in_one_line():
+        arguments = parse(
+            Arguments,
+            argv,
+            prog="python -m flowpp.benchmark",
+            description="Time the library beside textbook versions of the same things.",
+        )
+        import torch  # after parsing: it takes seconds
+
+        from flowpp import presets
+        from flowpp.files import write_json
+
+        from . import machine, measure, table
+        from .tasks import Sizes
+
+        tasks = measure.tasks_named(arguments.what)
+        presets.get(arguments.preset)
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    sizes = Sizes(
+        arguments.preset,
+        arguments.batch_size,
+        arguments.elements,
+        arguments.components,
+        arguments.memory,
+        arguments.precision,
+    )
+    report: dict[str, Any] = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine.describe(),
+        "sizes": asdict(sizes),
+        "repeats": arguments.repeats,
+        "results": [],
+    }
+    print(table.heading(report))
+    for task in tasks:
+        record = measure.measure(
+            task,
+            sizes,
+            report["machine"],
+            warm_up=arguments.warm_up,
+            repeats=arguments.repeats,
+            with_memory=arguments.peak_memory,
+        )
+        report["results"].append(record)
+        print(table.rows(record), flush=True)
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What is timed: pairs of functions that do the same, the library's and the textbook's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from flowpp import computing, presets
+from flowpp.config import Config, Memory, Precision
+from flowpp.ema import EMA
+from flowpp.initialization import initialize
+from flowpp.kernels import mixture_logistic
+from flowpp.model import FlowPlusPlus, build_model
+from flowpp.optimizer import Adam, clip_by_global_norm
+
+from . import textbook
+
+Function = Callable[[], object]
+VERSIONS = ("library", "textbook")
+MODEL_TASKS = ("train", "sample", "evaluate")
+MIXTURE_TASKS = ("mixture forward", "mixture backward", "mixture inverse")
+SHAPES = {
+    "digits": ((1, 8, 8), 17),
+    "photos": ((3, 32, 32), 256),
+    "cifar10": ((3, 32, 32), 256),
+    "imagenet32": ((3, 32, 32), 256),
+    "imagenet64": ((3, 64, 64), 256),
+    "folder": ((3, 64, 64), 256),
+}
+"""Shape and number of levels by data source: random images of that kind need no download."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the timed problems are."""
+
+    preset: str
+    batch_size: int
+    elements: int
+    """Scalars that the mixture alone is timed on."""
+    components: int
+    memory: Memory = "normal"
+    """Of the library's model; the textbook's knows of none."""
+    precision: Precision = "float32"
+    """Likewise."""
+
+
+def functions(
+    task: str, sizes: Sizes, versions: tuple[str, ...] = VERSIONS
+) -> dict[str, Function]:
+    """The task in these versions, ready to be called again and again.
+
+    Raises:
+        ValueError: no such task or preset.
+    """
+    if task in MIXTURE_TASKS:
+        return {v: _mixture(task, v, sizes) for v in versions}
+    if task not in MODEL_TASKS:
+        known = ", ".join((*MODEL_TASKS, *MIXTURE_TASKS))
+        raise ValueError(f"a task is one of {known}, got {task!r}")
+    config = presets.get(sizes.preset)
+    shape, _ = image_kind(config)
+    library, x, noise = _initialized(config, sizes.batch_size)
+    make = {"train": _train, "evaluate": _evaluate}
+    computing.configure(library, memory=sizes.memory, precision=sizes.precision)
+    found: dict[str, Function] = {}
+    for version in versions:
+        model = library if version == "library" else textbook.model(library)
+        if task == "sample":
+            found[version] = _sample(model, (sizes.batch_size, *shape))
+        else:
+            found[version] = make[task](model, version, config, x, noise)
+    return found
+
+
+def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
+    """Shape and number of levels of the preset's images."""
+    (channels, height, width), levels = SHAPES[config.data.source]
+    if config.data.size is not None:
+        height = width = config.data.size
+    if config.data.bits < 8:
+        levels = 2**config.data.bits
+    return (channels, height, width), levels
+
+
+def flops(task: str, sizes: Sizes) -> int:
+    """Floating-point operations of one call: matrix products and convolutions.
+
+    Counted on the textbook version, whose operations the counter knows one and all.
+    """
+    function = functions(task, sizes, ("textbook",))["textbook"]
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def bytes_moved(task: str, sizes: Sizes) -> int:
+    """Bytes that a mixture task cannot help reading and writing, in float32.
+
+    Forward: x and 3K parameters in, y and log dy/dx out. Backward (which is timed together with
+    forward) takes both gradients besides and returns those of x and of the parameters. Inverse: y
+    and parameters in, x out; that the parameters stay in a cache while an element iterates is the
+    implementation's business.
+    """
+    parameters = 3 * sizes.components
+    numbers = {
+        "mixture forward": 1 + parameters + 2,
+        "mixture backward": (1 + parameters + 2) + (1 + parameters + 2) + (1 + parameters),
+        "mixture inverse": 1 + parameters + 1,
+    }
+    return 4 * sizes.elements * numbers[task]
+
+
+def _initialized(config: Config, batch_size: int) -> tuple[FlowPlusPlus, Tensor, Tensor]:
+    shape, levels = image_kind(config)
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(config.model, shape, levels, generator)
+    x = torch.randint(levels, (batch_size, *shape), generator=generator).float()
+    noise = model.dequantizer.draw_noise(x.shape, dtype=x.dtype, generator=generator)
+    # A batch of one leaves nothing to normalize by: initialization looks at more than one image.
+    initialize(model, x.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1))
+    return model, x, noise
+
+
+def _train(
+    model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
+) -> Function:
+    """A whole step: bound, gradients, clipping, Adam, moving average."""
+    model.train()
+    # So small a rate that the model stays what it was, however often it is called.
+    rate = 1e-12
+    params = list(model.parameters())
+    if version == "library":
+        optimizer: torch.optim.Optimizer = Adam(params, rate)
+        update = EMA(model, config.training.ema_decay).update
+    else:
+        optimizer = torch.optim.Adam(params, rate, foreach=False)
+        update = _plain_average(model, config.training.ema_decay)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = -model.elbo(x, noise).total.mean()
+        loss.backward()
+        if version == "library":
+            clip_by_global_norm(params, config.training.max_grad_norm)
+        else:
+            nn.utils.clip_grad_norm_(params, config.training.max_grad_norm, foreach=False)
+        optimizer.step()
+        update()
+        return loss.detach()
+
+    return step
+
+
+def _plain_average(model: nn.Module, decay: float) -> Callable[[], None]:
+    average = [p.detach().clone() for p in model.parameters()]
+
+    def update() -> None:
+        with torch.no_grad():
+            for a, p in zip(average, model.parameters(), strict=True):
+                a.mul_(decay).add_(p, alpha=1 - decay)
+
+    return update
+
+
+def _evaluate(
+    model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
+) -> Function:
+    model.eval()
+
+    def bound() -> Tensor:
+        with torch.no_grad():
+            return model.elbo(x, noise).total
+
+    return bound
+
+
+def _sample(model: FlowPlusPlus, shape: tuple[int, ...]) -> Function:
+    model.eval()
+    with torch.no_grad():
+        latent = model.encode(torch.zeros(shape), torch.full(shape, 0.5)).shape
+    z = torch.randn(latent, generator=torch.Generator().manual_seed(1))
+
+    def images() -> Tensor:
+        with torch.no_grad():
+            return model.decode_images(z)
+
+    return images
+
+
+def _mixture(task: str, version: str, sizes: Sizes) -> Function:
+    module = mixture_logistic if version == "library" else textbook
+    generator = torch.Generator().manual_seed(2)
+    x = 2 * torch.randn(1, sizes.elements, generator=generator)
+    logits, means, log_scales = torch.randn(
+        3, 1, sizes.elements, sizes.components, generator=generator
+    ).unbind()
+    inputs = (x, logits, means, log_scales)
+    if task == "mixture inverse":
+        return lambda: module.inverse_logit_cdf(*inputs)
+    if task == "mixture forward":
+
+        def forward() -> object:
+            with torch.no_grad():
+                return module.logit_cdf(*inputs)
+
+        return forward
+    leaves = tuple(t.requires_grad_() for t in inputs)
+
+    def backward() -> object:
+        y, log_derivative = module.logit_cdf(*leaves)
+        return torch.autograd.grad((y.square() / 2 + log_derivative).sum(), leaves)
+
+    return backward

@@ -1,0 +1,154 @@
+"""The yardstick: the same model as a textbook has it, in eager PyTorch.
+
+The mixture forms its CDF by logsumexp, exponentiates it and inverts a sigmoid; its inverse halves
+brackets, the whole tensor 45 times; attention writes its weights out; all else is one plain
+operation after the other. Weights are shared with the library's model, and where float32 allows
+it the answers agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowpp import computing
+from flowpp.bijectors import Affine, Bijector, Chain
+from flowpp.conditioner import GatedAttention, GatedConv, LayerNorm
+from flowpp.elementwise import MixtureLogisticFamily
+from flowpp.model import FlowPlusPlus
+
+BISECTIONS = 45
+BRACKET_SCALES = 20
+PROBABILITY_FLOOR = 1e-6
+"""Without it the inverse sigmoid is infinite in float32, and there would be no step to time."""
+
+
+def logit_cdf(
+    x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
+) -> tuple[Tensor, Tensor]:
+    """y = logit F(x) and log dy/dx; parameters of shape x.shape + (K,)."""
+    log_weights = functional.log_softmax(logits, -1)
+    z = (x.unsqueeze(-1) - means) * torch.exp(-log_scales)
+    log_cdf = torch.logsumexp(log_weights + functional.logsigmoid(z), -1)
+    log_pdf = torch.logsumexp(
+        log_weights - log_scales + functional.logsigmoid(z) + functional.logsigmoid(-z), -1
+    )
+    cdf = torch.exp(log_cdf).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    log_y, log_complement = torch.log(cdf), torch.log1p(-cdf)
+    return log_y - log_complement, log_pdf - log_y - log_complement
+
+
+@torch.no_grad()
+def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """x with F(x) = sigmoid(y), by 45 halvings of a guessed bracket."""
+    target = torch.log(torch.sigmoid(y).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
+    log_weights = functional.log_softmax(logits, -1)
+    reach = BRACKET_SCALES * torch.exp(log_scales).sum(-1)
+    lower, upper = means.amin(-1) - reach, means.amax(-1) + reach
+    for _ in range(BISECTIONS):
+        middle = (lower + upper) / 2
+        z = (middle.unsqueeze(-1) - means) * torch.exp(-log_scales)
+        below = torch.logsumexp(log_weights + functional.logsigmoid(z), -1) < target
+        lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
+    return (lower + upper) / 2
+
+
+class Mixture(Bijector):
+    """As `MixtureLogistic`, with the formulas above."""
+
+    def __init__(self, *parameters: Tensor) -> None:
+        super().__init__()
+        self.parameters_of_mixture = parameters
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, log_derivative = logit_cdf(x, *self.parameters_of_mixture)
+        return y, log_derivative.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = inverse_logit_cdf(y, *self.parameters_of_mixture)
+        _, log_derivative = logit_cdf(x, *self.parameters_of_mixture)
+        return x, -log_derivative.flatten(1).sum(1)
+
+
+class Family(MixtureLogisticFamily):
+    """As `MixtureLogisticFamily`, of textbook mixtures with the components last in memory."""
+
+    def forward(self, parameters: Tensor) -> Chain:
+        affine, *mixture = parameters.contiguous().split([2] + [self.components] * 3, dim=-1)
+        logits, means, log_scales = mixture
+        if self.log_scale_floor is not None:
+            log_scales = log_scales.clamp(min=self.log_scale_floor)
+        scale, shift = torch.tanh(affine[..., 0]), affine[..., 1]
+        return Chain((Mixture(logits, means, log_scales), Affine(scale, shift)))
+
+
+class Attention(GatedAttention):
+    """As `GatedAttention`, softmax(q k^T / sqrt(d)) v written out."""
+
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        batch, filters, height, width = x.shape
+        projected = self.proj_in(x if position is None else x + position)
+        split = projected.reshape(batch, 3, self.heads, filters // self.heads, height * width)
+        query, key, value = split.transpose(-1, -2).unbind(1)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        attended = torch.softmax(scores, -1) @ value
+        merged = attended.transpose(-1, -2).reshape(batch, filters, height, width)
+        merged = functional.dropout(merged, self.dropout, self.training)
+        return x + _gate(self.proj_out(merged))
+
+
+class Convolution(GatedConv):
+    """As `GatedConv`, one operation after the other."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.conv_in(_concat_elu(x))
+        if context is not None and self.conv_context is not None:
+            h = h + self.conv_context(_concat_elu(context))
+        h = functional.dropout(_concat_elu(h), self.dropout, self.training)
+        return x + _gate(self.conv_out(h))
+
+
+class Norm(LayerNorm):
+    """As `LayerNorm`, with the channels brought to the end and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.movedim(1, -1)
+        return functional.layer_norm(last, last.shape[-1:], self.gain, self.bias).movedim(-1, 1)
+
+
+def model(library: FlowPlusPlus) -> FlowPlusPlus:
+    """A copy of the library's model with every part replaced by its textbook version."""
+    twin = copy.deepcopy(library)
+    computing.configure(twin)
+    for parent, name, part in list(_parts(twin)):
+        if isinstance(part, MixtureLogisticFamily):
+            new: nn.Module = Family(part.components, part.log_scale_floor)
+        elif isinstance(part, GatedAttention):
+            new = Attention(part.proj_in, part.proj_out, part.heads, part.dropout)
+        elif isinstance(part, GatedConv):
+            new = Convolution(part.conv_in, part.conv_out, part.conv_context, part.dropout)
+        elif isinstance(part, LayerNorm):
+            new = Norm(part.gain.data, part.bias.data)
+        else:
+            continue
+        setattr(parent, name, new.train(part.training))
+    return twin
+
+
+def _parts(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for parent in module.modules():
+        for name, part in parent.named_children():
+            yield parent, name, part
+
+
+def _concat_elu(x: Tensor) -> Tensor:
+    return functional.elu(torch.cat([x, -x], dim=1))
+
+
+def _gate(x: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=1)
+    return a * torch.sigmoid(b)

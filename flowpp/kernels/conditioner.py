@@ -1,0 +1,308 @@
+"""The conditioner's parts in one pass through memory each, with gradients; float32 on the CPU.
+
+Each function does what its plain counterpart in `flowpp.conditioner` does, up to rounding, and
+keeps less for the backward pass: an ELU's slope is found in its output, a dropout mask is its
+random bits, attention weights are computed anew. A second derivative, or one through anything but
+plain numbers (torch.compile, other dtypes, other devices), goes through the plain formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .backend import backend_for
+from .conditioner_host import call, is_available
+
+RANDOM_BITS = 16
+CACHED_WEIGHTS = 1 << 18
+"""Attention weights made at once, if a head has no more: what a processor's caches hold."""
+
+
+def applies_to(x: Tensor) -> bool:
+    """Whether these functions can stand in for the plain ones on such a tensor.
+
+    `use_backend` decides as it does for the mixture.
+    """
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.dtype is torch.float32
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")  # it would change the products' dtype inside
+        and backend_for(x) == "cpp"
+        and is_available()
+    )
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
+    return _ConcatElu.apply(x)
+
+
+def concat_elu_dropout(x: Tensor, rate: float) -> Tensor:
+    """dropout(elu(concat(x, -x))); see `dropout`."""
+    count = 2 * x.numel()
+    return _ConcatEluDropout.apply(x, random_bits(count), *_threshold_and_scale(rate))
+
+
+def dropout(x: Tensor, rate: float) -> Tensor:
+    """Each number is 0 with probability p, or else divided by 1 - p.
+
+    p = round(65536 rate) / 65536, within 8e-6 of the rate: 16 random bits a number decide, four
+    numbers for each 64-bit draw from torch's generator. 1 - p is that of the rounded p, so that
+    the expectation is x exactly.
+    """
+    return _Dropout.apply(x, random_bits(x.numel()), *_threshold_and_scale(rate))
+
+
+def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
+    """x + a * sigmoid(b), with a and b the channel halves of the gates `(B, 2F, H, W)`."""
+    return _GatedSum.apply(x, gates)
+
+
+def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """(x - mean) / sqrt(var + epsilon) * gain + bias over the channels of each position."""
+    return _LayerNorm.apply(x, gain, bias, epsilon)
+
+
+def attention(projected: Tensor, heads: int) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v of every head, merged: `(B, 3F, H, W) -> (B, F, H, W)`.
+
+    The channels of `projected` are q, k, v (slowest), then the head, then d.
+    """
+    return _Attention.apply(projected, heads)
+
+
+def random_bits(count: int) -> Tensor:
+    """Independent uniform int16 numbers, a quarter of a 64-bit draw each."""
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64)
+    return draws.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[:count]
+
+
+def _threshold_and_scale(rate: float) -> tuple[int, float]:
+    threshold = round(rate * 2**RANDOM_BITS)
+    kept = 2**RANDOM_BITS - threshold
+    return threshold, 2**RANDOM_BITS / kept if kept else 0.0
+
+
+def _mask(bits: Tensor, threshold: int, scale: float) -> Tensor:
+    """What the kernels multiply with: 0 or the scale."""
+    return scale * ((bits.int() & 0xFFFF) >= threshold).float()
+
+
+def _halves(x: Tensor) -> tuple[int, int]:
+    """Images, and numbers of each."""
+    return x.shape[0], x[0].numel() if len(x) else 0
+
+
+def _through_formula(
+    formula: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of formula(*inputs) that can be differentiated again."""
+    wanted = [t for t in inputs if t.requires_grad]
+    with torch.enable_grad():
+        found = iter(torch.autograd.grad(formula(*inputs), wanted, grad, create_graph=True))
+    return tuple(next(found) if t.requires_grad else None for t in inputs)
+
+
+def _plain_concat_elu(x: Tensor) -> Tensor:
+    return functional.elu(torch.cat([x, -x], dim=1))
+
+
+class _ConcatElu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y = x.new_empty(x.shape[0], 2 * x.shape[1], *x.shape[2:])
+        call("concat_elu_forward", x, *_halves(x), y)
+        ctx.save_for_backward(y)  # the next convolution keeps it anyway
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (y,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            first, second = y.chunk(2, dim=1)
+            x = torch.where(first > 0, first, -second)
+            return _through_formula(_plain_concat_elu, (x,), grad)
+        grad_x = y.new_empty(y.shape[0], y.shape[1] // 2, *y.shape[2:])
+        call("concat_elu_backward", y, grad.contiguous(), *_halves(grad_x), grad_x)
+        return grad_x
+
+
+class _ConcatEluDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
+        x = x.contiguous()
+        y = x.new_empty(x.shape[0], 2 * x.shape[1], *x.shape[2:])
+        call("concat_elu_dropout_forward", x, bits, *_halves(x), threshold, scale, y)
+        ctx.save_for_backward(x, bits)
+        ctx.dropout = threshold, scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, bits = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            mask = _mask(bits, *ctx.dropout).reshape(grad.shape)
+            (grad_x,) = _through_formula(lambda x: mask * _plain_concat_elu(x), (x,), grad)
+        else:
+            grad_x = torch.empty_like(x)
+            call(
+                "concat_elu_dropout_backward", x, bits, grad.contiguous(), *_halves(x),
+                *ctx.dropout, grad_x,
+            )  # fmt: skip
+        return grad_x, None, None, None
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        call("dropout", x, bits, x.numel(), threshold, scale, y)
+        ctx.save_for_backward(bits)
+        ctx.dropout = threshold, scale
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (bits,) = ctx.saved_tensors
+        # Linear in x: with the same bits, the backward pass is the forward pass.
+        return _Dropout.apply(grad, bits, *ctx.dropout), None, None, None
+
+
+class _GatedSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gates: Tensor) -> Tensor:
+        x, gates = x.contiguous(), gates.contiguous()
+        y = torch.empty_like(x)
+        call("gated_sum_forward", x, gates, *_halves(x), y)
+        ctx.save_for_backward(gates)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (gates,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return grad, *_through_formula(lambda g: functional.glu(g, 1), (gates,), grad)
+        grad_gates = torch.empty_like(gates)
+        call("gated_sum_backward", gates, grad.contiguous(), *_halves(grad), grad_gates)
+        return grad, grad_gates
+
+
+class _LayerNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        means, rates = x.new_empty(2, x.shape[0], *x.shape[2:]).unbind()
+        call(
+            "layer_norm_forward", x, gain.contiguous(), bias.contiguous(), *_sizes(x), epsilon, y,
+            means, rates,
+        )  # fmt: skip
+        ctx.save_for_backward(x, gain, bias, means, rates)
+        ctx.epsilon = epsilon
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, gain, bias, means, rates = ctx.saved_tensors
+        if torch.is_grad_enabled():
+
+            def formula(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+                last = x.movedim(1, -1)
+                y = functional.layer_norm(last, last.shape[-1:], gain, bias, ctx.epsilon)
+                return y.movedim(-1, 1)
+
+            return *_through_formula(formula, (x, gain, bias), grad), None
+        grad_x = torch.empty_like(x)
+        partial = x.new_zeros(torch.get_num_threads(), 2, x.shape[1])
+        call(
+            "layer_norm_backward", x, gain.contiguous(), means, rates, grad.contiguous(),
+            *_sizes(x), grad_x, partial,
+        )  # fmt: skip
+        return grad_x, *partial.sum(0).unbind(), None
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int]:
+    """Batch, channels, positions."""
+    return x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
+
+
+class _Attention(torch.autograd.Function):
+    """Matrix products by torch, a few heads at a time, with the softmax between them."""
+
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor, heads: int) -> Tensor:
+        projected = projected.contiguous()
+        batch, _, _, depth, length = (split := _split(projected, heads)).shape
+        merged = projected.new_empty(batch, heads, depth, length)
+        largest, sums = projected.new_empty(2, batch, heads, length).unbind()
+        for place, rows in _head_groups(batch, heads, length):
+            query, key, value = _at(split, place)
+            weights = torch.bmm(query.mT, key)
+            call("softmax_rows", weights, rows, length, depth**-0.5, largest[place], sums[place])
+            torch.bmm(value, weights.mT, out=merged[place])
+        merged.div_(sums.unsqueeze(-2))
+        ctx.save_for_backward(projected, largest, sums)
+        ctx.heads = heads
+        return merged.view(batch, heads * depth, *projected.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        projected, largest, sums = ctx.saved_tensors
+        heads = ctx.heads
+        if torch.is_grad_enabled():
+            return *_through_formula(
+                lambda p: _plain_attention(p, heads), (projected,), grad
+            ), None
+        batch, _, _, depth, length = (split := _split(projected, heads)).shape
+        grad = grad.contiguous().view(batch, heads, depth, length)
+        grad_projected = torch.empty_like(projected)
+        grad_split = _split(grad_projected, heads)
+        scale = depth**-0.5
+        for place, rows in _head_groups(batch, heads, length):
+            query, key, value = _at(split, place)
+            by_query, by_key, by_value = _at(grad_split, place)
+            weights = torch.bmm(query.mT, key)
+            call("softmax_again", weights, largest[place], sums[place], rows, length, scale)
+            torch.bmm(grad[place], weights, out=by_value)
+            by_weights = torch.bmm(grad[place].mT, value)
+            call("softmax_backward", weights, by_weights, rows, length, scale)
+            torch.bmm(key, by_weights.mT, out=by_query)
+            torch.bmm(query, by_weights, out=by_key)
+        return grad_projected, None
+
+
+def _head_groups(batch: int, heads: int, length: int) -> Iterator[tuple[tuple[int, slice], int]]:
+    """Places (image, heads) whose attention weights fit a cache, and the rows of those."""
+    together = min(heads, max(1, CACHED_WEIGHTS // max(1, length * length)))
+    for image in range(batch):
+        for first in range(0, heads, together):
+            last = min(first + together, heads)
+            yield (image, slice(first, last)), (last - first) * length
+
+
+def _at(split: Tensor, place: tuple[int, slice]) -> tuple[Tensor, ...]:
+    """q, k and v of these heads, `(heads, d, L)` each."""
+    image, heads = place
+    return split[image, :, heads].unbind()
+
+
+def _plain_attention(projected: Tensor, heads: int) -> Tensor:
+    query, key, value = _split(projected, heads).unbind(1)
+    weights = torch.softmax(query.mT @ key * query.shape[-2] ** -0.5, -1)
+    batch, channels, height, width = projected.shape
+    return (value @ weights.mT).reshape(batch, channels // 3, height, width)
+
+
+def _split(projected: Tensor, heads: int) -> Tensor:
+    """`(B, 3 * heads * d, H, W) -> (B, 3, heads, d, H*W)`."""
+    batch, channels, height, width = projected.shape
+    return projected.view(batch, 3, heads, channels // (3 * heads), height * width)

@@ -1,0 +1,41 @@
+"""The compiled elementwise parts of conditioners, called with dense float32 tensors on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from . import host
+
+SOURCES = ("conditioner_host.cpp",)
+
+
+@functools.cache
+def is_available() -> bool:
+    """Whether the compiled kernels can be used here; builds them if need be."""
+    try:
+        _library()
+    except host.HostBuildError:
+        return False
+    return True
+
+
+def call(name: str, *arguments: Tensor | int | float) -> None:
+    """Call a kernel, which writes into tensors that it is given; threads are torch's."""
+    converted: list[ctypes.c_void_p | ctypes.c_long | ctypes.c_float] = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            converted.append(ctypes.c_void_p(argument.data_ptr()))
+        elif isinstance(argument, int):
+            converted.append(ctypes.c_long(argument))
+        else:
+            converted.append(ctypes.c_float(argument))
+    getattr(_library(), name)(*converted, ctypes.c_long(torch.get_num_threads()))
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    return host.compiled(SOURCES)

@@ -1,0 +1,96 @@
+"""The benchmark measures what it says, and its yardstick computes the same things."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from flowpp.benchmark import machine, tasks, textbook, timing
+from flowpp.benchmark.__main__ import main
+from flowpp.benchmark.tasks import Sizes
+from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
+
+SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
+
+
+def test_functions_take_turns():
+    order = []
+    seconds = timing.interleaved(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warm_up=1, repeats=2
+    )
+    assert order == ["a", "b"] * 3
+    assert {name: len(found) for name, found in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_the_textbook_mixture_agrees_in_the_body():
+    torch.manual_seed(0)
+    x, parameters = torch.randn(50), torch.randn(3, 50, 4).unbind()
+    for got, wanted in zip(
+        textbook.logit_cdf(x, *parameters), logit_cdf(x, *parameters), strict=True
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+    got = textbook.inverse_logit_cdf(x, *parameters)
+    torch.testing.assert_close(got, inverse_logit_cdf(x, *parameters), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("task", ["evaluate", "train", "sample"])
+def test_the_textbook_model_agrees(task):
+    results = {}
+    for name, function in tasks.functions(task, SMALL).items():
+        torch.manual_seed(0)
+        results[name] = function()
+    assert isinstance(results["library"], torch.Tensor)
+    if task == "train":  # other masks: dropout draws its bits in another way
+        assert results["library"].isfinite() and results["textbook"].isfinite()
+    elif task == "evaluate":
+        torch.testing.assert_close(*results.values(), rtol=1e-3, atol=0.1)
+    else:
+        different = results["library"] != results["textbook"]
+        assert different.float().mean() < 0.05  # a value beside an integer may fall either way
+
+
+@pytest.mark.parametrize(
+    ("task", "numbers"),
+    [("mixture forward", 12), ("mixture backward", 34), ("mixture inverse", 11)],
+)
+def test_bytes_of_the_mixture(task, numbers):
+    assert tasks.bytes_moved(task, SMALL) == 4 * 100 * numbers
+
+
+def test_flops_of_a_training_step_are_about_three_times_those_of_an_evaluation():
+    ratio = tasks.flops("train", SMALL) / tasks.flops("evaluate", SMALL)
+    assert 2.5 < ratio < 3.1
+
+
+def test_a_report_is_complete(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "BANDWIDTH_BYTES", 1 << 16)
+    monkeypatch.setattr(machine, "MATRIX", 64)
+    path = tmp_path / "report.json"
+    main(
+        f"--preset digits --what train,mixture --elements 100 --components 3 --repeats 1 "
+        f"--warm-up 0 --no-peak-memory --json {path}".split()
+    )
+    report = json.loads(path.read_text())
+    assert [r["task"] for r in report["results"]] == ["train", *tasks.MIXTURE_TASKS]
+    for record in report["results"]:
+        for version in tasks.VERSIONS:
+            assert record[version]["seconds"] > 0
+    assert report["machine"]["matmul_flops_per_second"] > 0
+    assert "mixture inverse" in capsys.readouterr().out
+
+
+def test_peak_memory_comes_from_a_process_of_its_own():
+    from flowpp.benchmark.memory import peak_in_fresh_process
+
+    before = peak_in_fresh_process("mixture forward", "library", SMALL)
+    held = torch.zeros(1 << 28)  # 1 GiB of this process is not its child's
+    after = peak_in_fresh_process("mixture forward", "library", SMALL)
+    assert held.numel() and 5e7 < before and after < before + 5e8
+
+
+def test_an_unknown_task_is_one_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["--what", "train,fly"])
+    assert "got 'fly'" in capsys.readouterr().err

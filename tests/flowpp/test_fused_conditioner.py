@@ -1,0 +1,165 @@
+"""The compiled parts of conditioners: equal to plain torch, twice differentiable, fair masks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from flowpp import conditioner
+from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, LayerNorm
+from flowpp.kernels import conditioner as fused
+from flowpp.kernels import conditioner_host
+from flowpp.kernels.backend import use_backend
+
+pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+SHAPES = [(2, 6, 5, 3), (1, 12, 16, 17), (3, 6, 1, 1), (0, 6, 4, 4)]
+
+
+def plain_norm(x, gain, bias):
+    norm = LayerNorm(gain.detach(), bias.detach())
+    del norm.gain, norm.bias
+    norm.gain, norm.bias = gain, bias
+    return norm(x)
+
+
+FUNCTIONS = {
+    "concat_elu": (lambda x: fused.concat_elu(x), lambda x: conditioner.concat_elu(x), (1,)),
+    "gated_sum": (fused.gated_sum, lambda x, gates: x + conditioner.gate(gates), (1, 2)),
+    "attention": (
+        lambda x: fused.attention(x, 2),
+        lambda x: GatedAttention.create(2, 2)._attend(x),
+        (1,),
+    ),
+}
+
+
+def inputs_for(shape, multiples):
+    torch.manual_seed(0)
+    batch, channels, *rest = shape
+    return [(3 * torch.randn(batch, m * channels, *rest)).requires_grad_() for m in multiples]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients_are_those_of_plain_torch(name, shape, threads):
+    mine, plain, multiples = FUNCTIONS[name]
+    inputs = inputs_for(shape, multiples)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        compare(mine, plain, inputs)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layer_norm(shape):
+    (x,) = inputs_for(shape, (1,))
+    gain, bias = torch.randn(2, shape[1]).unbind()
+    inputs = [x, gain.requires_grad_(), bias.requires_grad_()]
+    compare(lambda *a: fused.layer_norm(*a, conditioner.LAYER_NORM_EPSILON), plain_norm, inputs)
+
+
+def compare(mine, plain, inputs):
+    got = mine(*inputs)
+    with use_backend("torch"):
+        wanted = plain(*inputs)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        weights = torch.randn(wanted.shape)
+        wanted = torch.autograd.grad((weights * wanted).sum(), inputs)
+    for one, other in zip(torch.autograd.grad((weights * got).sum(), inputs), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_elu_is_within_two_ulps_everywhere():
+    x = -torch.logspace(-30, 4, 100_000, dtype=torch.float64).float().reshape(1, 1, 1, -1)
+    got = fused.concat_elu(x)[:, 0].double()
+    wanted = torch.expm1(x.double())[:, 0]
+    assert ((got - wanted).abs() <= 2 * 2.0**-23 * wanted.abs()).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -0.0])
+def test_what_is_not_finite_stays_so(value):
+    x = torch.full((1, 2, 1, 3), value)
+    wanted = conditioner.functional.elu(torch.cat([x, -x], 1))
+    torch.testing.assert_close(fused.concat_elu(x), wanted, equal_nan=True)
+    gates = torch.full((1, 4, 1, 3), value)
+    with use_backend("torch"):
+        wanted = conditioner.gated_sum(x, gates)
+    torch.testing.assert_close(fused.gated_sum(x, gates), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: fused.dropout(x, 0.2), lambda x: fused.concat_elu_dropout(x, 0.2)]
+)
+def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
+    torch.manual_seed(0)
+    x = torch.ones(1, 1, 1000, 1000)
+    y = function(x)[:, :1]
+    p = round(0.2 * 65536) / 65536
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
+    assert abs((y == 0).double().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / x.numel())
+
+
+def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
+    torch.manual_seed(0)
+    bits = (fused.random_bits(1 << 20).int() & 0xFFFF).double() / 65535 - 0.5
+    assert abs(bits.mean()) < 4 * math.sqrt(1 / 12 / len(bits))
+    for shift in (1, 2, 3, 4, 8):  # four of them come from one draw
+        correlation = (bits[shift:] * bits[:-shift]).mean() * 12
+        assert abs(correlation) < 4 / math.sqrt(len(bits))
+
+
+@pytest.mark.parametrize("name", ["dropout", "concat_elu_dropout"])
+def test_the_backward_pass_has_the_forward_passes_mask(name):
+    x = torch.randn(2, 4, 5, 3).abs().add(0.1).requires_grad_()  # where elu is the identity
+    y = getattr(fused, name)(x, 0.4)[:, :4]
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(grad, (y / x).detach())
+
+
+def test_second_derivatives():
+    torch.manual_seed(0)
+    block = Block(
+        GatedConv.create(4, dropout=0.0),
+        LayerNorm.create(4),
+        GatedAttention.create(4, 2),
+        LayerNorm.create(4),
+    )
+    network = Conditioner(Conv2d.create(2, 4, 3), [block], Conv2d.create(4, 3, 3))
+    x = torch.randn(2, 2, 3, 4).requires_grad_()
+    found = {}
+    for backend in ("torch", "cpp"):
+        with (
+            use_backend(backend),
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        ):
+            (first,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+            found[backend] = torch.autograd.grad(
+                first.square().sum(), [x, *network.parameters()], allow_unused=True
+            )
+    for got, wanted in zip(found["cpp"], found["torch"], strict=True):
+        if wanted is None:
+            assert got is None
+        else:
+            torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_heads_in_groups_give_the_same(monkeypatch):
+    x = torch.randn(2, 3 * 8, 4, 5)
+    whole = fused.attention(x, 4)
+    monkeypatch.setattr(fused, "CACHED_WEIGHTS", 3 * 20 * 20)  # three heads, then one
+    torch.testing.assert_close(fused.attention(x, 4), whole)
+
+
+def test_other_tensors_go_the_plain_way():
+    x = torch.randn(1, 2, 3, 3)
+    assert fused.applies_to(x)
+    assert not fused.applies_to(x.double())
+    assert not fused.applies_to(x.bfloat16())
+    assert not fused.applies_to(x.to("meta"))
+    with use_backend("torch"):
+        assert not fused.applies_to(x)

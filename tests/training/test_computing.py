@@ -1,0 +1,110 @@
+"""Less memory changes no bit of the gradients; half precision stays inside the networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowpp import computing, presets
+from flowpp.bijectors import mixture_logistic
+from flowpp.initialization import initialize
+from flowpp.kernels.backend import use_backend
+from flowpp.model import build_model
+
+
+def small_model():
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(presets.get("digits").model, (1, 8, 8), 17, generator)
+    x = torch.randint(17, (4, 1, 8, 8), generator=generator).float()
+    noise = torch.randn(x.shape, generator=generator)
+    initialize(model, x, noise)
+    return model.train(), x, noise
+
+
+def loss_and_gradients(model, x, noise):
+    torch.manual_seed(3)  # dropout
+    model.zero_grad()
+    loss = -model.elbo(x, noise).total.mean()
+    loss.backward()
+    after = torch.rand(())
+    return [loss.detach(), after, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_low_memory_gives_the_same_bits(backend):
+    model, x, noise = small_model()
+    with use_backend(backend):
+        wanted = loss_and_gradients(model, x, noise)
+        computing.configure(model, memory="low")
+        got = loss_and_gradients(model, x, noise)
+    assert len(got) == len(wanted) > 50
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+
+
+def test_low_memory_keeps_less():
+    model, x, noise = small_model()
+    kept = {}
+    for memory in ("normal", "low"):
+        computing.configure(model, memory=memory)
+        sizes: dict[int, int] = {}
+
+        def pack(tensor, sizes=sizes):
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.elbo(x, noise)
+        kept[memory] = sum(sizes.values())
+    assert kept["low"] < kept["normal"] / 5
+
+
+def test_half_precision_is_near_and_the_mixture_does_not_see_it(monkeypatch):
+    model, x, noise = small_model()
+    model.eval()
+    with torch.no_grad():
+        wanted = model.elbo(x, noise).total
+    seen, inside = set(), set()
+    original = mixture_logistic.logit_cdf
+
+    def watched(*tensors):
+        seen.update(t.dtype for t in tensors)
+        return original(*tensors)
+
+    monkeypatch.setattr(mixture_logistic, "logit_cdf", watched)
+    computing.configure(model, precision="bfloat16")
+    for module in model.modules():
+        if type(module).__name__ == "GatedConv":
+            module.register_forward_hook(lambda _, args, out: inside.add(out.dtype))
+    with torch.no_grad():
+        got = model.elbo(x, noise).total
+    assert seen == {torch.float32}
+    assert torch.bfloat16 in inside
+    assert not torch.equal(got, wanted)
+    dims = x[0].numel()
+    torch.testing.assert_close(got / dims, wanted / dims, rtol=0, atol=0.02)
+
+
+def test_half_precision_trains():
+    model, x, noise = small_model()
+    wanted = loss_and_gradients(model, x, noise)
+    computing.configure(model, precision="bfloat16", memory="low")
+    got = loss_and_gradients(model, x, noise)
+    assert all(g.dtype == torch.float32 and g.isfinite().all() for g in got)
+    one, other = (torch.cat([g.flatten() for g in all_[2:]]) for all_ in (got, wanted))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.9
+
+
+def test_settings_reach_the_model():
+    from dataclasses import replace
+
+    from flowpp.bijectors import Coupling
+    from flowpp.conditioner import Conditioner
+    from flowpp.training import prepare
+
+    config = presets.get("digits")
+    training = replace(config.training, memory="low", precision="bfloat16")
+    _, model = prepare(replace(config, training=training))
+    couplings = [m for m in model.modules() if isinstance(m, Coupling)]
+    networks = [m for m in model.modules() if isinstance(m, Conditioner)]
+    assert couplings and all(m.recompute for m in couplings)
+    assert networks and all(m.autocast is torch.bfloat16 for m in networks)
