@@ -109,6 +109,14 @@ class TrainingConfig:
     log_every: int = 20
     evaluate_every: int = 1000
     """Steps between two evaluations, each with a sample grid and a checkpoint."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints besides those; none besides if not given."""
+    checkpoint_minutes: float = 10.0
+    """A checkpoint also when so many minutes have passed since the last one."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after another, to fit into memory."""
+    max_non_finite: int = 10
+    """The run stops after so many steps in a row whose loss or gradient is not finite."""
     evaluation_images: int = 1000
     """At most so many held-out images are looked at during training; at its end, all of them."""
     sample_count: int = 64
@@ -131,15 +139,19 @@ class TrainingConfig:
             "evaluate_every",
             "evaluation_images",
             "sample_count",
+            "accumulate",
+            "max_non_finite",
         )
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"training.threads must be at least 1, got {self.threads}")
+        for name in ("threads", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"training.{name} must be at least 1, got {value}")
         if self.warmup_steps < 0:
             raise ValueError(f"training.warmup_steps must be at least 0, got {self.warmup_steps}")
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"training.{name} must be positive and finite, got {getattr(self, name)}"
