@@ -23,7 +23,7 @@ def kill(folder, kills, seed):
 
 
 def test_three_kills(tmp_path):
-    assert kill(tmp_path, 3, 0) == "1 runs, 3 kills, all bit-equal"
+    assert "3 kills, all bit-equal" in kill(tmp_path, 3, 0)
 
 
 @pytest.mark.soak
