@@ -1,15 +1,16 @@
-"""python -m flowpp.sample RUN [--count 64] [--seed 0] [--out PNG]"""
+"""python -m flowpp.sample RUN [--count 64] [--temperature 1] [--seed 0] [--out PNG]"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.command_line import mistakes_in_one_line, parse, picture_path
 
 
 @dataclass(frozen=True)
@@ -17,41 +18,53 @@ class Arguments:
     """What can be said on the command line."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run directory."""
+    """The run directory, or a checkpoint."""
     count: int = 64
+    temperature: float = 1.0
+    """Standard deviation of z; below 1 for likelier and less varied images."""
     seed: int = 0
     out: Path | None = None
-    """The picture; RUN/samples/seed-SEED.png if not given."""
+    """The picture, and beside it the same images as .npz; RUN/samples/seed-SEED.png if not
+    given."""
+    checkpoint: Literal["newest", "best"] = "newest"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
         if self.count < 1:
             raise ValueError(f"count must be at least 1, got {self.count}")
-        if self.out is not None and self.out.suffix.lower() != ".png":
-            raise ValueError(f"out must end in .png, got {self.out}")
-        if self.out is not None and not self.out.parent.is_dir():
-            raise ValueError(f"out must lie in an existing folder, got {self.out}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and at least 0, got {self.temperature}")
+        picture_path(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw images from a trained model, with its averaged weights, into one PNG."""
+    """Draw images from a trained model, with its averaged weights, into a PNG and an npz."""
     with mistakes_in_one_line():
         arguments = parse(
             Arguments,
             argv,
             prog="python -m flowpp.sample",
-            description="Draw images from a trained model into one PNG.",
+            description="Draw images from a trained model into one PNG and one npz.",
         )
-        from flowpp import runs, sampling  # after parsing: torch takes seconds
-        from flowpp.training import seeded
+        from flowpp import sampling, trained  # after parsing: torch takes seconds
 
-        run = runs.Run.open(arguments.run)
-        _, images, model = run.load(arguments.device)
-    drawn = sampling.sample(model, images.shape, arguments.count, seeded(arguments.seed))
-    out = arguments.out or run.path / "samples" / f"seed-{arguments.seed}.png"
-    sampling.save_grid(out, drawn, images.levels)
-    print(f"{arguments.count} samples in {out}")
+        model = trained.load(arguments.run, device=arguments.device, which=arguments.checkpoint)
+        heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
+        out = picture_path(
+            arguments.out, arguments.run, "samples", f"seed-{arguments.seed}{heat}.png"
+        )
+    drawn = model.sample(arguments.count, temperature=arguments.temperature, seed=arguments.seed)
+    with mistakes_in_one_line():
+        sampling.save_grid(out, drawn, model.levels)
+        sampling.save_arrays(
+            out.with_suffix(".npz"),
+            images=drawn,
+            levels=model.levels,
+            seed=arguments.seed,
+            temperature=arguments.temperature,
+        )
+    print(f"{arguments.count} samples in {out} and {out.with_suffix('.npz').name}")
 
 
 if __name__ == "__main__":
