@@ -82,6 +82,10 @@ class DataConfig:
     """
     size: int | None = None
     """Height and width: a folder's images are cut to it, others are averaged down to it."""
+    channels: Literal[1, 3] = 3
+    """Of a folder's images: 1 for grey, 3 for colour."""
+    skip_bad: bool = False
+    """Leave out a folder's files that are unreadable or of another kind, and count them."""
     bits: int = 8
     """Bits of each value that are kept, the highest of 8."""
     held_out: Literal["test", "valid"] = "test"

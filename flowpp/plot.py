@@ -57,15 +57,18 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
         _line(gradient, records, "grad_norm", color=colour, alpha=0.7, linewidth=0.8)
         _line(trips, records, "round_trip_max", color=colour, marker="o", markersize=3)
         _line(trips, records, "round_trip_median", color=colour, alpha=0.5, marker=".")
-    _scale(bits, [r for run in runs for r in run.metrics()])
-    bits.set_ylabel("bits/dim (light: training, dark: held out)")
+    last = max(r["step"] for run in runs for r in run.metrics())
+    _scale(bits, [r for run in runs for r in run.metrics()], last)
+    bits.set_ylabel("bits/dim (light: training; dark: held out)")
     bits.legend(frameon=False)
     gradient.set_ylabel("gradient norm")
-    trips.set_ylabel("round trip, grey levels (largest, median)")
+    trips.set_ylabel("round-trip error")
+    trips.set_title("grey levels: largest, and median (light)", fontsize=9)
     for axes in (gradient, trips):
         axes.set_yscale("log")
     for axes in (bits, gradient, trips):
         axes.set_xlabel("step")
+        axes.set_xlim(left=0, right=1.02 * last)
         axes.grid(alpha=0.2)
     _save(figure, path)
 
@@ -144,9 +147,8 @@ def _held_out(axes: Any, records: list[dict[str, Any]], **style: Any) -> None:
     )
 
 
-def _scale(axes: Any, records: list[dict[str, Any]]) -> None:
+def _scale(axes: Any, records: list[dict[str, Any]], last: int) -> None:
     """Leave the first steps out of view where they would flatten the rest."""
-    last = max(r["step"] for r in records)
     values = [
         r[name]
         for r in records

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(order: Order, group: Group) -> None:
-    from flowpp import runs, training
+    from flowpp import fit, runs, training
     from flowpp.checkpoint import CheckpointError
     from flowpp.interruption import InterruptedRun
 
@@ -121,9 +121,15 @@ def _train(order: Order, group: Group) -> None:
         out = group.same(order.out or runs.default_out(order.config.preset))
         if group.first and not order.resume and not runs.is_unborn(out):
             runs.check_new(out)
-        prepared = training.prepare(order.config, group)
+        config, notes = (order.config, []) if order.resume else fit.fit(order.config)
+        prepared = training.prepare(config, group)
+    skipped = prepared[0].skipped
+    if skipped:
+        notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")
+    if group.first and notes:
+        print("\n".join(notes))
     try:
-        result = training.train(order.config, out, prepared, resume=order.resume, group=group)
+        result = training.train(config, out, prepared, resume=order.resume, group=group)
     except InterruptedRun as stop:
         if group.first:
             print(f"{stop}; to go on:  python -m flowpp.train --resume {out}")
