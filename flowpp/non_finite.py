@@ -39,28 +39,36 @@ def keep(folder: Path, checkpoint: Checkpoint, x: Tensor, noise: Tensor) -> Path
     return path
 
 
+def weight(model: nn.Module) -> str | None:
+    """The name of the first weight or constant that is not finite, if there is one."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not _finite(tensor):
+            return name
+    return None
+
+
 def culprit(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
     """The first layer that is not finite on this batch, in words.
 
     Weights are looked at first, then the forward pass in the order of computation, then the
     backward pass in its own. The gradients that this leaves behind are removed.
     """
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if tensor.is_floating_point() and not _finite(tensor):
-            return f"the weight {name} is not finite"
+    name = weight(model)
+    if name is not None:
+        return f"the weight {name} is not finite"
     found: dict[str, str] = {}
     with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            hooks.callback(module.register_forward_hook(_watch(name or "model", found)).remove)
+        for layer, module in model.named_modules():
+            hooks.callback(module.register_forward_hook(_watch(layer or "model", found)).remove)
         total = model.elbo(x, noise).total
         if "forward" in found:
             return found["forward"]
         if not _finite(total):
             return "all layers are finite, but their sum is not"
         (-total.mean()).backward()
-    for name, p in model.named_parameters():
+    for parameter, p in model.named_parameters():
         if p.grad is not None and not _finite(p.grad):
-            found.setdefault("backward", f"the gradient of {name} is not finite")
+            found.setdefault("backward", f"the gradient of {parameter} is not finite")
     model.zero_grad()
     return found.get("backward", "the step is finite when it is repeated")
 

@@ -82,7 +82,7 @@ class Recorder:
         step: int,
         terms: dict[str, Estimate],
         diagnosis: Diagnosis,
-        drawn: np.ndarray,
+        drawn: np.ndarray | None,
         levels: int,
     ) -> None:
         """Numbers of an evaluation, and a picture of samples."""
@@ -103,9 +103,11 @@ class Recorder:
         self._write("held_out", record, {"layer_log_det": diagnosis.layers})
         for name, value in diagnosis.layers.items():
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
-        picture = sampling.grid(drawn, levels)
-        layout = "HW" if picture.ndim == 2 else "HWC"
-        self.board.add_image("samples", picture, step, dataformats=layout)
+        if drawn is not None:
+            picture = sampling.grid(drawn, levels)
+            layout = "HW" if picture.ndim == 2 else "HWC"
+            self.board.add_image("samples", picture, step, dataformats=layout)
+            sampling.save_grid(self.run.sample_path(step), drawn, levels)
         self.board.flush()
         self.say(
             f"step {step}: held-out bits/dim {bound}  round trip within "

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,7 +29,7 @@ from flowpp import (
 )
 from flowpp.batches import ShuffledBatches
 from flowpp.checkpoint import Checkpoint
-from flowpp.config import Config, to_dict
+from flowpp.config import Config, TrainingConfig, to_dict
 from flowpp.distributed import ALONE, Group, local_device
 from flowpp.ema import EMA
 from flowpp.files import write_json
@@ -185,7 +186,10 @@ def _train(
     )
     if checkpoint is not None:
         state.restore(checkpoint, group)
-    parallel = DistributedDataParallel(model) if group.size > 1 else None
+    # Buffers are constants: there is nothing to send of them.
+    parallel = None
+    if group.size > 1:
+        parallel = DistributedDataParallel(model, broadcast_buffers=False)
     best = min((r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r), default=math.inf)
 
     saved = time.monotonic()
@@ -232,7 +236,9 @@ def _train(
             rows = group.rows(len(x))
             state.optimizer.zero_grad()
             own_loss = backward(parallel or model, x[rows], noise[rows], settings.accumulate)
-            grad_norm = clip_by_global_norm(model.parameters(), settings.max_grad_norm).item()
+            grad_norm = math.nan
+            if math.isfinite(own_loss):
+                grad_norm = clip_by_global_norm(model.parameters(), settings.max_grad_norm).item()
             due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
             # Agreed upon: signals and clocks differ between processes.
             loss, stop, overdue = group.mean([own_loss, interruption.number is not None, due])
@@ -298,15 +304,21 @@ def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
     """Gradients of the mean over the batch, one part after another; the loss.
 
     Nats per image: the scale that `max_grad_norm` refers to. With several processes the gradients
-    are averaged over them during the last part.
+    are averaged over them during the last part. NaN where a layer refuses weights that are not
+    finite.
     """
     loss = 0.0
     pieces = list(zip(x.tensor_split(parts), noise.tensor_split(parts), strict=True))
     for number, (x_part, noise_part) in enumerate(pieces, 1):
         early = isinstance(model, DistributedDataParallel) and number < parts
         with model.no_sync() if early else nullcontext():  # type: ignore[operator]
-            share = len(x_part) / len(x)
-            part = -model(x_part, noise_part).total.mean() * share
+            try:
+                elbo = model(x_part, noise_part)
+            except ValueError:
+                if non_finite.weight(model) is None:
+                    raise
+                return math.nan
+            part = -elbo.total.mean() * (len(x_part) / len(x))
             part.backward()
         loss += part.item()
     return loss
@@ -351,14 +363,22 @@ def _evaluate(
         )
         if group.first:
             diagnosis = diagnostics.diagnose(model, images.test, seeded(settings.seed))
-            drawn = sampling.sample(
-                model, images.shape, settings.sample_count, seeded(settings.seed)
-            )
+            drawn = _drawn(model, images, settings, recorder)
     model.train()
     if group.first:
-        sampling.save_grid(recorder.run.sample_path(state.step), drawn, images.levels)
         recorder.held_out(state.step, terms, diagnosis, drawn, images.levels)
     return terms["bits_per_dim"].mean
+
+
+def _drawn(
+    model: FlowPlusPlus, images: data.ImageSet, settings: TrainingConfig, recorder: Recorder
+) -> np.ndarray | None:
+    """Samples; None where the inverse fails, which is no reason to lose a run."""
+    try:
+        return sampling.sample(model, images.shape, settings.sample_count, seeded(settings.seed))
+    except (ValueError, RuntimeError) as error:
+        recorder.say(f"no samples: {error}")
+        return None
 
 
 def _result(

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from flowpp import non_finite, random_state, resumption, train, training
+from flowpp.bijectors import Chain, InvertibleConv
 from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.data import ImageSet
 from flowpp.interruption import InterruptedRun, Interruption
@@ -378,3 +379,27 @@ def test_a_gradient_that_is_not_finite_is_named(config):
     x = torch.from_numpy(images.train[:4]).float()
     found = non_finite.culprit(model, x, torch.randn(x.shape))
     assert "gradient" in found and "dequantizer.context_network.proj_in.0" in found
+
+
+def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkeypatch):
+    def spoil(model, *_):
+        layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
+        layer.weight.data.fill_(torch.nan)
+
+    monkeypatch.setattr(training, "initialize", spoil)
+    few = dataclasses.replace(config.training, max_non_finite=2)
+    with pytest.raises(non_finite.NonFiniteError, match=r"the weight .*\.weight is not finite"):
+        training.train(dataclasses.replace(config, training=few), tmp_path / "run")
+
+
+def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no root")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Chain, "inverse", fail)
+        training.train(config, tmp_path / "run")
+    records = Run.open(tmp_path / "run").metrics()
+    assert [r["round_trip_max"] for r in records if HELD_OUT in r] == [None] * 3
+    one, other = (Run.open(path).checkpoint().weights for path in (tmp_path / "run", undisturbed))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
