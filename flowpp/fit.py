@@ -79,7 +79,7 @@ def _look(paths: list[Path], *, skip_bad: bool) -> dict[Path, _Look]:
             if skip_bad:
                 continue
             unreadable = isinstance(error, UnidentifiedImageError) or str(path) not in str(error)
-            why = f"{path} is not a readable image: {error}" if unreadable else str(error)
+            why = f"{path} is not a readable image" if unreadable else str(error)
             raise ValueError(f"{why}; --data.skip_bad leaves such files out") from error
     return looks
 

@@ -78,7 +78,9 @@ def _opened(raw: bytes, who: str) -> Iterator[Image.Image]:
             if max(image.size) > LARGEST_SIDE:
                 raise ValueError(f"{who} has {image.size} pixels, at most {LARGEST_SIDE} a side")
             yield image
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # its own message names a buffer in memory
+        raise ValueError(f"{who} is not a readable image: of no known format") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{who} is not a readable image: {error}") from error
 
 
