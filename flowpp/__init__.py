@@ -2,6 +2,27 @@
 
 Ho, Chen, Srinivas, Duan, Abbeel, "Flow++: Improving Flow-Based Generative Models with Variational
 Dequantization and Architecture Design", ICML 2019. Equation numbers in docstrings are the paper's.
+
+>>> model = flowpp.load("runs/mine")           # doctest: +SKIP
+>>> nats = model.log_prob(images)              # doctest: +SKIP
+>>> images = model.sample(16, temperature=0.9) # doctest: +SKIP
+>>> z = model.encode(images)                   # doctest: +SKIP
+>>> images = model.decode(z)                   # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowpp.trained import Trained
+
 __version__ = "0.1.0"
+
+
+def load(run: Path | str, **options: Any) -> Trained:
+    """A trained model, from its run directory or a checkpoint; see `flowpp.trained.load`."""
+    from flowpp import trained  # torch takes seconds to import: not for `import flowpp`
+
+    return trained.load(run, **options)

@@ -1,10 +1,17 @@
-"""Checkpoints: weights and their average in one safetensors file, which cannot hold code."""
+"""Checkpoints: weights, their average and the state of a run in one safetensors file.
+
+safetensors holds names, numbers and a little text, so reading a checkpoint cannot run code. The
+text holds a hash of everything else in the file: a flipped bit is found before it is trained on.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,31 +19,55 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowpp.files import replaced
+from flowpp.hashing import weights_hash
 
-FORMAT = "flowpp-checkpoint-1"
-_WEIGHTS, _EMA = "weights/", "ema/"
+FORMAT = "flowpp-checkpoint-2"
+UNHASHED = "flowpp-checkpoint-1"
+"""Weights and their average alone, without a hash: read, but no run can go on from it."""
+_WEIGHTS, _EMA, _STATE = "weights/", "ema/", "state/"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or belongs to another model, other data, or no run."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training run keeps: the step, the model's weights, and their moving average."""
+    """What a training run keeps: enough to evaluate the model, and to go on training it."""
 
     step: int
     weights: Mapping[str, Tensor]
     """`model.state_dict()`, buffers included."""
     ema: Mapping[str, Tensor]
     """Averages by parameter name; constants have none."""
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    """Optimizer and random states, as `flowpp.state` names them; empty in a model's export."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values: counters, settings, hash of the data."""
 
     def save(self, path: Path) -> None:
-        """Write in one piece: a crash leaves the former file, or none."""
-        tensors = {_WEIGHTS + name: t for name, t in self.weights.items()}
-        tensors |= {_EMA + name: t for name, t in self.ema.items()}
+        """Write in one piece: a crash leaves the former file, or none.
+
+        Raises:
+            OSError: the file could not be written; the former one is as it was.
+        """
+        tensors = {
+            prefix + name: tensor
+            for prefix, group in ((_WEIGHTS, self.weights), (_EMA, self.ema), (_STATE, self.state))
+            for name, tensor in group.items()
+        }
         # Copies on the CPU: safetensors refuses tensors that share or only view memory.
         tensors = {
             name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()
         }
-        with replaced(path) as temporary:
-            save_file(tensors, temporary, {"format": FORMAT, "step": str(self.step)})
+        facts = json.dumps(dict(self.facts))
+        metadata = {"format": FORMAT, "step": str(self.step), "facts": facts}
+        metadata["sha256"] = _digest(tensors, metadata)
+        try:
+            with replaced(path) as temporary:
+                save_file(tensors, temporary, metadata)
+        except (SafetensorError, OSError) as error:
+            raise OSError(f"checkpoint {path} could not be written ({error})") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -44,7 +75,7 @@ class Checkpoint:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, damaged, or no checkpoint of this library.
+            CheckpointError: the file is truncated, damaged, or no checkpoint of this library.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -53,45 +84,76 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:
-            raise ValueError(f"checkpoint {path} is truncated or damaged ({error})") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(
+            raise CheckpointError(
+                f"checkpoint {path} is truncated or damaged ({error})"
+            ) from error
+        if metadata.get("format") not in (FORMAT, UNHASHED):
+            raise CheckpointError(
                 f"{path} is no checkpoint: needed format {FORMAT!r}, "
                 f"got {metadata.get('format')!r}"
             )
-        step = metadata.get("step", "")
-        if not step.isdecimal():
-            raise ValueError(f"checkpoint {path} needs its step, a whole number, got {step!r}")
+        if metadata["format"] == FORMAT and metadata.get("sha256") != _digest(tensors, metadata):
+            raise _damaged(path, "its hash is another")
+        text = metadata.get("step", "")
+        if not text.isdecimal():
+            raise CheckpointError(
+                f"checkpoint {path} needs its step, a whole number, got {text!r}"
+            )
+        try:
+            step, facts = int(text), json.loads(metadata.get("facts", "{}"))
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, error) from error
+        if not isinstance(facts, dict):
+            raise _damaged(path, "its facts are no table")
         return cls(
-            step=int(step),
+            step=step,
             weights=_below(tensors, _WEIGHTS),
             ema=_below(tensors, _EMA),
+            state=_below(tensors, _STATE),
+            facts=facts,
         )
 
     def restore(self, model: nn.Module, *, average: bool) -> None:
         """Copy the weights into `model`; with `average`, the moving average where there is one.
 
         Raises:
-            ValueError: names or shapes differ from the model's, as for another model's checkpoint.
+            CheckpointError: names or shapes differ from the model's: it is another model's.
         """
         source = {**self.weights, **self.ema} if average else dict(self.weights)
-        target = model.state_dict()
-        if source.keys() != target.keys():
-            missing = sorted(target.keys() - source.keys())
-            surplus = sorted(source.keys() - target.keys())
-            raise ValueError(
-                f"checkpoint belongs to another model: it lacks {_some(missing)} "
-                f"and has {_some(surplus)} besides"
+        copy_into(model.state_dict(), source)
+
+
+@torch.no_grad()
+def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Overwrite every tensor of `target` by the one of the same name.
+
+    Raises:
+        CheckpointError: names or shapes differ; nothing has been overwritten.
+    """
+    if source.keys() != target.keys():
+        missing = sorted(target.keys() - source.keys())
+        surplus = sorted(source.keys() - target.keys())
+        raise CheckpointError(
+            f"checkpoint belongs to another model: it lacks {_some(missing)} "
+            f"and has {_some(surplus)} besides"
+        )
+    for name, tensor in source.items():
+        if tensor.shape != target[name].shape:
+            raise CheckpointError(
+                f"checkpoint belongs to another model: {name} needs shape "
+                f"{tuple(target[name].shape)}, got {tuple(tensor.shape)}"
             )
-        for name, tensor in source.items():
-            if tensor.shape != target[name].shape:
-                raise ValueError(
-                    f"checkpoint belongs to another model: {name} needs shape "
-                    f"{tuple(target[name].shape)}, got {tuple(tensor.shape)}"
-                )
-        with torch.no_grad():
-            for name, tensor in source.items():
-                target[name].copy_(tensor)
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    text = json.dumps({name: metadata.get(name) for name in ("format", "step", "facts")})
+    return hashlib.sha256((text + weights_hash(tensors)).encode()).hexdigest()
+
+
+def _damaged(path: Path, why: object) -> CheckpointError:
+    return CheckpointError(f"checkpoint {path} is truncated or damaged ({why})")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

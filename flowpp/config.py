@@ -131,6 +131,10 @@ class DataConfig:
     """
     size: int | None = None
     """Height and width: a folder's images are cut to it, others are averaged down to it."""
+    channels: Literal[1, 3] = 3
+    """Of a folder's images: 1 for grey, 3 for colour."""
+    skip_bad: bool = False
+    """Leave out a folder's files that are unreadable or of another kind, and count them."""
     bits: int = 8
     """Bits of each value that are kept, the highest of 8."""
     held_out: HeldOut = "test"
@@ -170,6 +174,14 @@ class TrainingConfig:
     log_every: int = 20
     evaluate_every: int = 1000
     """Steps between two evaluations, each with a sample grid and a checkpoint."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints besides those; none besides if not given."""
+    checkpoint_minutes: float = 10.0
+    """A checkpoint also when so many minutes have passed since the last one."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after another, to fit into memory."""
+    max_non_finite: int = 10
+    """The run stops after so many steps in a row whose loss or gradient is not finite."""
     evaluation_images: int = 1000
     """At most so many held-out images are looked at during training; at its end, all of them."""
     sample_count: int = 64
@@ -196,13 +208,15 @@ class TrainingConfig:
             "evaluate_every",
             "evaluation_images",
             "sample_count",
+            "accumulate",
+            "max_non_finite",
         )
-        for name in (*at_least_one, "threads"):
+        for name in (*at_least_one, "threads", "checkpoint_every"):
             at_least(f"training.{name}", getattr(self, name), 1)
         at_most("training.threads", self.threads, MOST_THREADS)
         at_least("training.warmup_steps", self.warmup_steps, 0)
         seed("training.seed", self.seed)
-        for name in ("learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"training.{name} must be positive and finite, got {getattr(self, name)}"

@@ -28,7 +28,13 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
         "tf32": _tf32(device),
         "threads": torch.get_num_threads(),
         "seed": seed,
-        "data": {"name": images.name, "sha256": images.sha256},
+        "data": {
+            "name": images.name,
+            "sha256": images.sha256,
+            "train": len(images.train),
+            "held_out": len(images.test),
+            "skipped": list(images.skipped),
+        },
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.distributed import ALONE, Group
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 
@@ -36,16 +37,41 @@ class Estimate:
 
 
 @torch.no_grad()
+def bound_terms(
+    model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator, group: Group = ALONE
+) -> dict[str, Estimate]:
+    """The one-sample bound in bits per dimension, and its terms in the same unit.
+
+    `bits_per_dim` = `log_q` - `log_det` - `log_prior`, as means. Every process draws all noise and
+    computes every so-many-th batch of images, so that the numbers do not depend on how many there
+    are.
+    """
+    model.eval()
+    like = next(model.parameters())
+    terms = np.zeros((4, len(images)))
+    for number, begin in enumerate(range(0, len(images), BATCH)):
+        x = torch.from_numpy(images[begin : begin + BATCH]).to(like.device, like.dtype)
+        noise = model.dequantizer.draw_noise(
+            x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
+        )
+        if number % group.size == group.rank:
+            e = model.elbo(x, noise.to(like.device))
+            rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior)).double().cpu()
+            terms[:, begin : begin + BATCH] = rows.numpy()
+    # Of each column all processes but one hold zeros.
+    nats = torch.from_numpy(group.gather_array(terms).sum(0))
+    names = ("bits_per_dim", "log_q", "log_det", "log_prior")
+    return {
+        name: Estimate.of(-bits_per_dim(row, images[0].size))
+        for name, row in zip(names, nats, strict=True)
+    }
+
+
 def one_sample_bound(
     model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator
 ) -> Estimate:
     """-ELBO / (D ln 2) with one draw of noise per image: bits per dimension, an upper bound."""
-    model.eval()
-    bounds = [
-        log_weights(model, batch, generator)
-        for batch in np.split(images, range(BATCH, len(images), BATCH))
-    ]
-    return Estimate.of(bits_per_dim(torch.cat(bounds), images[0].size))
+    return bound_terms(model, images, generator)["bits_per_dim"]
 
 
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowpp.distributed import ALONE, Group
 from flowpp.evaluation import Estimate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -27,6 +28,7 @@ def importance_bounds(
     seed: int = 0,
     batch: int = 128,
     progress: Callable[[int], None] = lambda count: None,
+    group: Group = ALONE,
 ) -> dict[int, Estimate]:
     """Bits per dimension by log-mean-exp over samples, at 1, 4, 16, ... and `samples` samples.
 
@@ -41,6 +43,7 @@ def importance_bounds(
             numbers, so that neither `batch` nor the other images change it.
         batch: rows evaluated at once; what memory allows.
         progress: told after each batch how many rows it had.
+        group: processes among which the batches are dealt out; each returns the whole.
 
     Returns:
         Number of samples to the mean over images with its standard error. One running sum an image
@@ -60,12 +63,15 @@ def importance_bounds(
     running, drawn = np.full(len(images), -np.inf), 0
     bounds = {}
     for mark in milestones(samples):
-        for pairs in _batches(len(images), range(drawn, mark), batch):
+        for number, pairs in enumerate(_batches(len(images), range(drawn, mark), batch)):
+            if number % group.size != group.rank:
+                continue
             weights = _log_weights(model, images, pairs, seed)
             np.logaddexp.at(running, [index for index, _ in pairs], weights)
             progress(len(pairs))
         drawn = mark
-        log_mean = torch.from_numpy(running - math.log(drawn))
+        total = np.logaddexp.reduce(group.gather_array(running), axis=0)
+        log_mean = torch.from_numpy(total - math.log(drawn))
         bounds[mark] = Estimate.of(bits_per_dim(log_mean, images[0].size))
     return bounds
 

@@ -108,6 +108,31 @@ PHOTOS = Config(
     ),
 )
 
+SMALL_FLOW = replace(PHOTOS_FLOW, dropout=0.1)
+SMALL = Config(
+    preset="small",
+    description="Your own folder of images (--data.path FOLDER): size, grey or colour, levels and "
+    "model are chosen to fit it, for a CPU; what is said on the command line stays as it is said",
+    model=ModelConfig(
+        flow=SMALL_FLOW,
+        dequantizer=replace(SMALL_FLOW, layout="checkerboard 2", components=4, attention="none"),
+        context=ContextConfig(filters=16, blocks=1),
+    ),
+    data=DataConfig(source="folder"),
+    training=TrainingConfig(
+        steps=2000,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup_steps=100,
+        decay_from=0.5,
+        ema_decay=0.995,
+        init_batch_size=64,
+        evaluate_every=500,
+        evaluation_images=256,
+        sample_count=36,
+    ),
+)
+
 # ---- CIFAR-10, as in the released code, and the paper's ablations
 # ---------------------------------
 
@@ -373,6 +398,7 @@ PRESETS: dict[str, Config] = {
     for config in (
         DIGITS,
         PHOTOS,
+        SMALL,
         CIFAR10,
         CIFAR10_UNIFORM,
         CIFAR10_AFFINE,

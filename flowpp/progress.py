@@ -15,9 +15,10 @@ class Progress:
     Args:
         total: number of steps.
         console: where to write; standard output by default.
+        done: steps that are done already.
     """
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
+    def __init__(self, total: int, console: Console | None = None, *, done: int = 0) -> None:
         self.console = console or Console()
         self.total = total
         self._bar: Bar | None = None
@@ -30,7 +31,7 @@ class Progress:
                 console=self.console,
                 expand=True,
             )
-            self._task = self._bar.add_task("training", total=total, numbers="")
+            self._task = self._bar.add_task("training", total=total, completed=done, numbers="")
 
     def __enter__(self) -> Progress:
         """Start to draw."""

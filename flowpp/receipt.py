@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flowpp import environment
 from flowpp.checkpoint import Checkpoint
 from flowpp.data import ImageSet
 from flowpp.evaluation import Estimate
+from flowpp.hashing import weights_hash
 
 
 def receipt(
@@ -76,14 +75,3 @@ def _bound(samples: int, estimate: Estimate) -> dict[str, Any]:
     """One line of the table; null for what is no number, as JSON has no NaN and no infinity."""
     values = {"importance_samples": samples, **asdict(estimate)}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
-        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        # As bytes: NumPy has no bfloat16.
-        digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,25 +1,31 @@
 """A run directory: what a training run leaves behind, and how it is read again.
 
 It holds config.json, environment.json, metrics.jsonl, result.json, checkpoints/step-*.safetensors,
-samples/*.png and tensorboard/.
+checkpoints/best.safetensors, samples/*.png, tensorboard/, and non-finite/ where there was trouble.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from flowpp.checkpoint import Checkpoint
+from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.config import Config, from_dict, to_dict
 from flowpp.data import ImageSet, load
-from flowpp.files import write_json
+from flowpp.files import replaced, write_json
 from flowpp.model import FlowPlusPlus, build_model
 
-KEPT_CHECKPOINTS = 2
-"""The newest, and the one before in case the newest is damaged."""
+KEPT_CHECKPOINTS = 3
+"""The newest, and those before in case it is damaged; the best is kept besides."""
+FOLDERS = ("checkpoints", "samples", "tensorboard")
+HELD_OUT = "held_out_bits_per_dim"
 
 
 def default_out(preset: str) -> Path:
@@ -62,13 +68,14 @@ class Run:
         """Make the directory and write down the settings.
 
         Raises:
-            ValueError: `path` exists and is not an empty directory.
+            ValueError: `path` exists and holds something that no unfinished creation leaves.
         """
-        check_new(path)
-        for folder in ("checkpoints", "samples", "tensorboard"):
+        if not is_unborn(path):
+            check_new(path)
+        for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", to_dict(config))
         write_json(path / "environment.json", environment)
+        write_json(path / "config.json", to_dict(config))  # last: it makes this a run
         return cls(path)
 
     @classmethod
@@ -94,42 +101,149 @@ class Run:
         file = self.path / "config.json"
         try:
             return from_dict(Config, json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file} is damaged or of another version: {error}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this directory; a killed one's lock is void.
+
+        Raises:
+            BlockingIOError: another process has it.
+        """
+        if os.name != "posix":
+            yield
+            return
+        import fcntl
+
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BlockingIOError(f"another process is training in {self.path}") from None
+            yield
+
+    # ---- metrics
+    # --------------------------------------------------------------------------------------------
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records so far; a last line that a crash cut short is left out.
+
+        Raises:
+            ValueError: another line is damaged; the message has its number.
+        """
+        file = self.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                record["step"] += 0
+            except (ValueError, TypeError, KeyError) as error:
+                if number == len(lines):
+                    break
+                raise ValueError(f"{file}, line {number} is damaged: {error}") from error
+            records.append(record)
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after a checkpoint, and the evaluation that follows it."""
+        kept = [
+            r
+            for r in self.metrics()
+            if r["step"] < step or (r["step"] == step and HELD_OUT not in r)
+        ]
+        with replaced(self.path / "metrics.jsonl") as temporary:
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            temporary.write_text(text, encoding="utf-8")
+
     def sample_path(self, step: int) -> Path:
         """Where the sample grid of that step lies."""
         return self.path / "samples" / f"step-{step:08d}.png"
+
+    # ---- checkpoints
+    # --------------------------------------------------------------------------------------------
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of that step lies."""
+        return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """Where the checkpoint with the lowest held-out bits per dimension lies."""
+        return self.path / "checkpoints" / "best.safetensors"
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint files, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"))
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove all but the newest few."""
-        checkpoint.save(self.path / "checkpoints" / f"step-{checkpoint.step:08d}.safetensors")
+        """Write a checkpoint, then remove all but the newest few.
+
+        Raises:
+            OSError: it could not be written; those before are as they were.
+        """
+        checkpoint.save(self.checkpoint_path(checkpoint.step))
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
 
-    def checkpoint(self) -> Checkpoint:
-        """The newest checkpoint.
+    def keep_as_best(self, step: int) -> None:
+        """Keep the checkpoint of that step under a second name."""
+        source = self.checkpoint_path(step)
+        with replaced(self.best_path) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, temporary)
+
+    def checkpoint(self, which: Literal["newest", "best"] = "newest") -> Checkpoint:
+        """The newest checkpoint, or the best evaluated one.
 
         Raises:
             FileNotFoundError: there is none.
             ValueError: it is damaged.
         """
-        files = self.checkpoints()
+        files = self.checkpoints() if which == "newest" else [self.best_path]
         if not files:
             raise FileNotFoundError(f"{self.path} has no checkpoint yet")
         return Checkpoint.load(files[-1])
 
-    def load(self, device: str = "cpu") -> tuple[Config, ImageSet, FlowPlusPlus]:
-        """Settings, images, and the model with its averaged weights from the newest checkpoint.
+    def usable_checkpoint(self, say: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None if none was written yet.
+
+        Args:
+            say: told of every damaged one that is passed over.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are damaged.
+        """
+        files = self.checkpoints()
+        for file in reversed(files):
+            try:
+                return Checkpoint.load(file)
+            except CheckpointError as error:
+                say(f"{error}; going back to the one before")
+        if files:
+            raise CheckpointError(f"all {len(files)} checkpoints of {self.path} are damaged")
+        return None
+
+    def sweep(self) -> None:
+        """Remove what a kill in the middle of writing has left."""
+        for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
+
+    def load(
+        self, device: str = "cpu", which: Literal["newest", "best"] = "newest"
+    ) -> tuple[Config, ImageSet, FlowPlusPlus]:
+        """Settings, images, and the model with its averaged weights from a checkpoint.
 
         Raises:
             FileNotFoundError: the checkpoint or a data file is missing.
@@ -137,8 +251,22 @@ class Run:
                 device.
         """
         config = self.config()
-        checkpoint = self.checkpoint()
+        checkpoint = self.checkpoint(which)
         images = load(config.data)
         model = build_model(config.model, image_shape=images.shape, levels=images.levels)
         checkpoint.restore(model, average=True)
         return config, images, to_device(model.eval(), device)
+
+
+def is_unborn(path: Path) -> bool:
+    """Whether this is what a process killed while it made a run directory leaves, or nothing."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(
+        item.is_dir()
+        and item.name in FOLDERS
+        and not any(item.iterdir())
+        or item.name in ("environment.json", ".lock")
+        or item.suffix == ".part"
+        for item in path.iterdir()
+    )

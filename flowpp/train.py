@@ -1,4 +1,4 @@
-"""python -m flowpp.train [PRESET] [--out DIR] [--training.steps 100] [--model.flow.filters 8]"""
+"""python -m flowpp.train [PRESET] [--out DIR] [--resume RUN|auto] [--training.steps 100] ..."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowpp import presets
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig
 from flowpp.files import writable_folder
+
+if TYPE_CHECKING:  # torch takes seconds to import: not for --help
+    from flowpp.data import ImageSet
+    from flowpp.distributed import Group
+    from flowpp.training import Result
 
 
 @dataclass(frozen=True)
@@ -23,55 +29,125 @@ class Arguments:
     training: TrainingConfig
     out: Path | None = None
     """The run directory, new or empty; runs/PRESET-DATE-TIME if not given."""
+    resume: str | None = None
+    """Go on with this run, from its newest checkpoint and with its settings. `auto`: with the run
+    in --out, or the newest unfinished one of this preset, if there is one."""
 
 
-def read_arguments(argv: Sequence[str]) -> tuple[Config, Path | None]:
-    """Settings and run directory: a preset, and what the flags change in it.
+@dataclass(frozen=True)
+class Order:
+    """What is to be done."""
+
+    config: Config
+    out: Path | None
+    resume: bool = False
+
+
+def read_arguments(argv: Sequence[str]) -> Order:
+    """Settings and run directory: a preset or a run, and what the flags change in it.
 
     Raises:
-        ValueError: unknown preset, or a value out of range.
+        FileNotFoundError: there is no such run to resume.
+        ValueError: unknown preset, a value out of range, or one that a resumed run cannot change.
         SystemExit: unknown flag, or help was asked for.
     """
-    named = argv and not argv[0].startswith("-")
-    preset = presets.get(argv[0] if named else "digits")
+    named, argv = _preset(argv)
+    preset = presets.get(named or "digits")
+    arguments = _parse(argv, preset)
+    if arguments.resume is None:
+        return Order(_config(preset, arguments), arguments.out)
+    from flowpp import resumption
+    from flowpp.runs import Run
+
+    path = resumption.find(arguments.resume, arguments.out, preset.preset)
+    if path is None:
+        return Order(_config(preset, arguments), arguments.out)
+    former = Run.open(path).config()
+    if named is not None and named != former.preset:
+        raise ValueError(f"{path} is a run of the preset {former.preset!r}, got {named!r}")
+    config = _config(former, _parse(argv, former))
+    resumption.check_settings(former, config)
+    return Order(config, path, resume=True)
+
+
+def _preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The preset's name, as the first argument or anywhere behind --preset, and the rest."""
+    for place, argument in enumerate(argv):
+        if argument == "--preset" and place + 1 < len(argv):
+            return argv[place + 1], [*argv[:place], *argv[place + 2 :]]
+        if argument.startswith("--preset="):
+            return argument.removeprefix("--preset="), [*argv[:place], *argv[place + 1 :]]
+    if argv and not argv[0].startswith("-"):
+        return argv[0], argv[1:]
+    return None, argv
+
+
+def _parse(argv: Sequence[str], default: Config) -> Arguments:
     width = max(map(len, presets.PRESETS))
     choices = "\n".join(f"  {name:{width}} {c.description}" for name, c in presets.PRESETS.items())
-    arguments = parse(
+    return parse(
         Arguments,
-        argv[1:] if named else argv,
+        argv,
         prog="python -m flowpp.train [PRESET]",
         description="Train a Flow++ model and leave a run directory behind.\n\n"
-        f"PRESET is the first argument (digits if there is none):\n{choices}\n\n"
-        f"The defaults below are those of {preset.preset}.",
-        default=Arguments(preset.model, preset.data, preset.training),
+        f"PRESET is the first argument or follows --preset (digits if there is none):\n{choices}"
+        f"\n\nThe defaults below are those of {default.preset}.",
+        default=Arguments(default.model, default.data, default.training),
     )
-    config = dataclasses.replace(
-        preset, model=arguments.model, data=arguments.data, training=arguments.training
+
+
+def _config(base: Config, arguments: Arguments) -> Config:
+    return dataclasses.replace(
+        base, model=arguments.model, data=arguments.data, training=arguments.training
     )
-    return config, arguments.out
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
     with mistakes_in_one_line():
-        config, out = read_arguments(sys.argv[1:] if argv is None else argv)
-        from flowpp import (
-            runs,
-            sampling,
-            training,
-        )  # torch takes seconds to import: not for --help
+        order = read_arguments(sys.argv[1:] if argv is None else list(argv))
+    from flowpp import distributed
 
-        out = out or runs.default_out(config.preset)
-        runs.check_new(out)
-        prepared = training.prepare(config)
+    with distributed.group() as group:
+        # Names hold the time of day, and one process may already have made what another looks for.
+        _train(group.same(order), group)
+
+
+def _train(order: Order, group: Group) -> None:
+    from flowpp import fit, runs, training
+    from flowpp.checkpoint import CheckpointError
+    from flowpp.interruption import InterruptedRun
+
+    with mistakes_in_one_line():
+        out = group.same(order.out or runs.default_out(order.config.preset))
+        if group.first and not order.resume and not runs.is_unborn(out):
+            runs.check_new(out)
+        config, notes = (order.config, []) if order.resume else fit.fit(order.config)
+        prepared = training.prepare(config, group)
         writable_folder(out)
+    skipped = prepared[0].skipped
+    if skipped:
+        notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")
+    if group.first and notes:
+        print("\n".join(notes))
     try:
-        result = training.train(config, out, prepared)
-    except (training.NonFiniteError, sampling.NonFiniteSampleError) as error:
+        result = training.train(config, out, prepared, resume=order.resume, group=group)
+    except InterruptedRun as stop:
+        if group.first:
+            print(f"{stop}; to go on:  python -m flowpp.train --resume {out}")
+        raise SystemExit(128 + stop.number) from None
+    except OSError as error:
+        hint = f"; to go on afterwards:  python -m flowpp.train --resume {out}"
+        raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
+    except (training.NonFiniteError, CheckpointError) as error:
         raise SystemExit(f"error: {error}") from None
-    name = prepared[0].name
+    if group.first:
+        _report(result, prepared[0], out)
+
+
+def _report(result: Result, images: ImageSet, out: Path) -> None:
     print(
-        f"\nheld-out bits/dim on {name}, one-sample bound, {len(prepared[0].test)} images\n"
+        f"\nheld-out bits/dim on {images.name}, one-sample bound, {len(images.test)} images\n"
         f"  this model            {result.bits_per_dim:.4f} +- {result.standard_error:.4f}\n"
         f"  independent pixels    {result.histogram:.4f}\n"
         f"  uniform               {result.uniform:.4f}\n"

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from flowpp import baselines, computing, data, environment, evaluation, importance, sampling
+from flowpp import (
+    baselines,
+    computing,
+    data,
+    diagnostics,
+    environment,
+    evaluation,
+    importance,
+    non_finite,
+    random_state,
+    resumption,
+    sampling,
+)
+from flowpp.batches import ShuffledBatches
 from flowpp.checkpoint import Checkpoint
-from flowpp.config import Config
+from flowpp.config import Config, TrainingConfig, to_dict
+from flowpp.distributed import ALONE, Group, local_device
 from flowpp.ema import EMA
 from flowpp.files import write_json
 from flowpp.initialization import initialize
+from flowpp.interruption import InterruptedRun, Interruption
 from flowpp.model import FlowPlusPlus, build_model
+from flowpp.non_finite import NonFiniteError
 from flowpp.optimizer import Adam, clip_by_global_norm, learning_rate
-from flowpp.progress import Progress
-from flowpp.runs import Run, to_device
+from flowpp.recorder import Recorder
+from flowpp.runs import HELD_OUT, Run, to_device
+from flowpp.state import TrainingState
 
-
-class NonFiniteError(RuntimeError):
-    """The loss or its gradient is infinite or NaN."""
+Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class Result:
     """The last sample grid."""
 
 
-def prepare(config: Config) -> tuple[data.ImageSet, FlowPlusPlus]:
+def prepare(config: Config, group: Group = ALONE) -> Prepared:
     """Images and a fresh model; every mistake in the settings shows here.
 
     Raises:
@@ -59,42 +77,90 @@ def prepare(config: Config) -> tuple[data.ImageSet, FlowPlusPlus]:
                 f"training.{name} must be at most the {len(images.train)} training images of "
                 f"{images.name}, got {getattr(settings, name)}"
             )
+    if settings.batch_size % group.size:
+        raise ValueError(
+            f"training.batch_size must be a multiple of the {group.size} processes, "
+            f"got {settings.batch_size}"
+        )
+    if settings.accumulate > settings.batch_size // group.size:
+        raise ValueError(
+            f"training.accumulate must be at most the {settings.batch_size // group.size} images "
+            f"of one process, got {settings.accumulate}"
+        )
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
     )
     computing.configure(model, memory=settings.memory, precision=settings.precision)
-    return images, to_device(model, settings.device)
+    return images, to_device(model, local_device(settings.device))
 
 
 def train(
-    config: Config, out_dir: Path | str, prepared: tuple[data.ImageSet, FlowPlusPlus] | None = None
+    config: Config,
+    out_dir: Path | str,
+    prepared: Prepared | None = None,
+    *,
+    resume: bool = False,
+    group: Group = ALONE,
 ) -> Result:
     """Train a model and leave a run directory behind.
 
+    On the same machine, with as many threads and processes, a resumed run ends with the same bits
+    as one that was never disturbed.
+
     Args:
         config: all settings.
-        out_dir: the run directory, new or empty.
+        out_dir: the run directory: new or empty, or with `resume` that of the run to go on with.
         prepared: what `prepare(config)` returned, if the caller has it already.
+        resume: go on from the newest checkpoint that is whole; from the start if there is none.
+        group: the processes that train together, for whom `config.training.batch_size` is what
+            they see in one step all together.
 
     Raises:
-        NonFiniteError: loss or gradient became infinite or NaN.
+        CheckpointError: no checkpoint is whole, or they belong to another model or other data.
+        InterruptedRun: a signal asked for it; the run has been saved.
+        NonFiniteError: loss or gradient were infinite or NaN for too many steps in a row.
+        OSError: something could not be written, and the checkpoints so far are as they were; or
+            another process trains in the directory.
+        ValueError: the run directory is neither new nor a run.
     """
     settings = config.training
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    images, model = prepared or prepare(config)
-    device = torch.device(settings.device)
-    dims = math.prod(images.shape)
+    images, model = prepared or prepare(config, group)
+    if group.first and not resume:
+        device = next(model.parameters()).device
+        described = environment.describe(device, settings.seed, images)
+        Run.create(Path(out_dir), config, described)
+    group.wait()
+    run = Run.open(Path(out_dir))
+    with run.locked() if group.first else nullcontext(), Interruption() as interruption:
+        return _train(config, run, images, model, group, interruption, resume=resume)
+
+
+def _train(
+    config: Config,
+    run: Run,
+    images: data.ImageSet,
+    model: FlowPlusPlus,
+    group: Group,
+    interruption: Interruption,
+    *,
+    resume: bool,
+) -> Result:
+    settings = config.training
+    device = next(model.parameters()).device
     train_images = torch.from_numpy(images.train)
-    run = Run.create(Path(out_dir), config, environment.describe(device, settings.seed, images))
-    sampling.save_grid(
-        run.path / "samples" / "held-out.png", images.test[: settings.sample_count], images.levels
-    )
-    began = time.perf_counter()
+    facts: dict[str, Any] = {
+        "config": to_dict(config),
+        "data_sha256": images.sha256,
+        "image_shape": list(images.shape),
+        "levels": images.levels,
+    }
 
     # Two sources of randomness: torch's own for dropout, and a generator for batches and noise.
-    torch.manual_seed(settings.seed)
+    # The generator is the same in every process: each draws for all, and takes its rows.
+    random_state.seed_all(settings.seed, group.rank)
     generator = torch.Generator().manual_seed(settings.seed)
 
     def with_noise(indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,104 +170,245 @@ def train(
         )
         return x, noise.to(device)
 
+    checkpoint, notes = _checkpoint(run, images, group, config) if resume else (None, [])
+    began = time.perf_counter()
     model.train()
     first = torch.randperm(len(train_images), generator=generator)[: settings.init_batch_size]
-    initialize(model, *with_noise(first))
-    ema = EMA(model, settings.ema_decay)
-    optimizer = Adam(model.parameters(), settings.learning_rate)
-    batches = shuffled_batches(len(train_images), settings.batch_size, generator)
+    inputs = with_noise(first)
+    if group.first and checkpoint is None:
+        initialize(model, *inputs)
+    group.share(model)
+    state = TrainingState(
+        model,
+        EMA(model, settings.ema_decay),
+        Adam(model.parameters(), settings.learning_rate),
+        ShuffledBatches(len(train_images), settings.batch_size, generator),
+        device,
+        began=began,
+    )
+    if checkpoint is not None:
+        state.restore(checkpoint, group)
+    # Buffers are constants: there is nothing to send of them.
+    parallel = None
+    if group.size > 1:
+        parallel = DistributedDataParallel(model, broadcast_buffers=False)
+    best = min((r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r), default=math.inf)
 
-    with SummaryWriter(run.path / "tensorboard") as board, Progress(settings.steps) as progress:
-        progress.say(
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        captured = state.capture(facts, group)
+        if group.first:
+            run.save(captured)
+        saved = time.monotonic()
+
+    if checkpoint is None:
+        if group.first:
+            sampling.save_grid(
+                run.path / "samples" / "held-out.png",
+                images.test[: settings.sample_count],
+                images.levels,
+            )
+        save()
+
+    with Recorder(run, settings.steps, state.step, silent=not group.first) as recorder:
+        recorder.say(
             f"{config.preset}: {len(images.train)} training images of shape {images.shape}, "
             f"{sum(p.numel() for p in model.parameters()):,} weights, {run.path}"
         )
-        recent: list[float] = []
-        tick = time.perf_counter()
-        for step in range(1, settings.steps + 1):
-            x, noise = with_noise(next(batches))
-            elbo = model.elbo(x, noise)
-            loss = -elbo.total.mean()  # nats per image: the scale that max_grad_norm refers to
-            optimizer.zero_grad()
-            loss.backward()
-            grad_norm = clip_by_global_norm(model.parameters(), settings.max_grad_norm)
-            if not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item())):
-                raise NonFiniteError(
-                    f"step {step}: the loss is {loss.item()} and the gradient's norm "
-                    f"{grad_norm.item()}; try a lower training.learning_rate"
-                )
-            rate = learning_rate(step, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            ema.update()
-            recent.append(loss.item() / (dims * math.log(2)))
-            progress.advance()
-
-            if step % settings.log_every == 0 or step == settings.steps:
-                tock = time.perf_counter()
-                record = {
-                    "step": step,
-                    "bits_per_dim": sum(recent) / len(recent),
-                    "learning_rate": rate,
-                    "grad_norm": grad_norm.item(),
-                    "images_per_second": len(recent) * settings.batch_size / (tock - tick),
-                }
-                run.log(record)
-                for name, value in record.items():
-                    board.add_scalar(f"train/{name}", value, step)
-                progress.show(
-                    step,
-                    f"{record['bits_per_dim']:.3f} bits/dim  rate {rate:.1e}  "
-                    f"gradient {record['grad_norm']:.3g}  "
-                    f"{record['images_per_second']:.3g} images/s",
-                )
-                recent, tick = [], tock
-
-            if step % settings.evaluate_every == 0 and step < settings.steps:
+        for note in notes:
+            recorder.say(note)
+        tick, ticked = time.perf_counter(), state.step
+        while True:
+            last = state.step == settings.steps
+            if last or (state.step and state.step % settings.evaluate_every == 0):
                 paused = time.perf_counter()
-                with ema.applied():
-                    estimate = evaluation.one_sample_bound(
-                        model, images.test[: settings.evaluation_images], seeded(settings.seed)
-                    )
-                    drawn = sampling.sample(
-                        model, images.shape, settings.sample_count, seeded(settings.seed)
-                    )
-                model.train()
-                run.log({"step": step, "held_out_bits_per_dim": estimate.mean})
-                board.add_scalar("held_out/bits_per_dim", estimate.mean, step)
-                sampling.save_grid(run.sample_path(step), drawn, images.levels)
-                run.save(Checkpoint(step, model.state_dict(), ema.state_dict()))
-                progress.say(f"step {step}: held-out bits/dim {estimate}")
+                with interruption.at_once():  # the state is on disk
+                    bound = _evaluate(state, config, images, group, recorder)
+                if bound < best and group.first:
+                    run.keep_as_best(state.step)
+                best = min(best, bound)
                 tick += time.perf_counter() - paused
+            if last:
+                break
 
-    run.save(Checkpoint(settings.steps, model.state_dict(), ema.state_dict()))
-    with ema.applied():
-        final = importance.importance_bounds(model, images.test, 1, seed=settings.seed)[1]
-        drawn = sampling.sample(model, images.shape, settings.sample_count, seeded(settings.seed))
-    sampling.save_grid(run.sample_path(settings.steps), drawn, images.levels)
-    result = Result(
+            before = random_state.torch_state(device)
+            x, noise = with_noise(next(state.batches))
+            rows = group.rows(len(x))
+            state.optimizer.zero_grad()
+            own_loss = backward(parallel or model, x[rows], noise[rows], settings.accumulate)
+            grad_norm = math.nan
+            if math.isfinite(own_loss):
+                grad_norm = clip_by_global_norm(model.parameters(), settings.max_grad_norm).item()
+            due = time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            # Agreed upon: signals and clocks differ between processes.
+            loss, stop, overdue = group.mean([own_loss, interruption.number is not None, due])
+            state.step += 1
+            rate = learning_rate(state.step, settings)
+            if math.isfinite(loss) and math.isfinite(grad_norm):
+                for parameters in state.optimizer.param_groups:
+                    parameters["lr"] = rate
+                state.optimizer.step()
+                state.ema.update()
+                state.skipped_in_a_row = 0
+                state.recent.append(loss / (x[0].numel() * math.log(2)))
+            else:
+                state.optimizer.zero_grad()
+                state.skipped += 1
+                state.skipped_in_a_row += 1
+                what = f"step {state.step}: the loss is {loss} and the gradient's norm {grad_norm}"
+                recorder.say(f"{what}; skipped")
+                captured = _as_before(state.capture(facts, group), before, group)
+                if group.first:
+                    non_finite.keep(run.path / "non-finite", captured, x, noise)
+                if state.skipped_in_a_row >= settings.max_non_finite:
+                    random_state.set_torch_state(before, device)  # the same dropout again
+                    raise NonFiniteError(
+                        f"{what}, as in {state.skipped_in_a_row} steps in a row: "
+                        f"{non_finite.culprit(model, x, noise)}; batches and states are kept in "
+                        f"{run.path / 'non-finite'}; try a lower training.learning_rate"
+                    )
+            recorder.advance()
+
+            if state.step % settings.log_every == 0 or state.step == settings.steps:
+                tock = time.perf_counter()
+                images_seen = (state.step - ticked) * settings.batch_size
+                recorder.step(
+                    {
+                        "step": state.step,
+                        "bits_per_dim": _mean(state.recent),
+                        "learning_rate": rate,
+                        "grad_norm": grad_norm,
+                        "skipped": state.skipped,
+                        "images_per_second": images_seen / (tock - tick),
+                    }
+                )
+                state.recent, tick, ticked = [], tock, state.step
+
+            milestone = state.step == settings.steps or any(
+                every is not None and state.step % every == 0
+                for every in (settings.evaluate_every, settings.checkpoint_every)
+            )
+            if milestone or overdue or stop:
+                save()
+            if stop:
+                raise InterruptedRun(interruption.number or signal.SIGTERM)
+
+        with interruption.at_once():
+            result = _result(state, settings.seed, run, images, group)
+        if group.first:
+            write_json(run.path / "result.json", asdict(result))
+    return result
+
+
+def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
+    """Gradients of the mean over the batch, one part after another; the loss.
+
+    Nats per image: the scale that `max_grad_norm` refers to. With several processes the gradients
+    are averaged over them during the last part. NaN where a layer refuses weights that are not
+    finite.
+    """
+    loss = 0.0
+    pieces = list(zip(x.tensor_split(parts), noise.tensor_split(parts), strict=True))
+    for number, (x_part, noise_part) in enumerate(pieces, 1):
+        early = isinstance(model, DistributedDataParallel) and number < parts
+        with model.no_sync() if early else nullcontext():  # type: ignore[operator]
+            try:
+                elbo = model(x_part, noise_part)
+            except ValueError:
+                if non_finite.weight(model) is None:
+                    raise
+                return math.nan
+            part = -elbo.total.mean() * (len(x_part) / len(x))
+            part.backward()
+        loss += part.item()
+    return loss
+
+
+def _checkpoint(
+    run: Run, images: data.ImageSet, group: Group, config: Config
+) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit."""
+    notes: list[str] = []
+    checkpoint = run.usable_checkpoint(notes.append)
+    if checkpoint is None:
+        notes.append("there is no checkpoint yet: from the start")
+    else:
+        resumption.check_data(checkpoint, images)
+        notes.append(f"resumed after step {checkpoint.step}")
+        now = {"processes": group.size, "threads": torch.get_num_threads()}
+        for name, value in now.items():
+            before = checkpoint.facts.get(name)
+            if before != value:
+                notes.append(
+                    f"{value} {name} where there were {before}: it goes on, but not bit for bit"
+                )
+    group.wait()  # until all have read what is removed or changed now
+    if group.first:
+        run.sweep()
+        run.rewind(0 if checkpoint is None else checkpoint.step)
+        write_json(run.path / "config.json", to_dict(config))
+        (run.path / "result.json").unlink(missing_ok=True)
+    group.wait()
+    return checkpoint, notes
+
+
+def _evaluate(
+    state: TrainingState, config: Config, images: data.ImageSet, group: Group, recorder: Recorder
+) -> float:
+    """Held-out bits per dimension with averaged weights; recorded, with all that belongs to it."""
+    settings, model = config.training, state.model
+    with state.ema.applied():
+        terms = evaluation.bound_terms(
+            model, images.test[: settings.evaluation_images], seeded(settings.seed), group
+        )
+        if group.first:
+            diagnosis = diagnostics.diagnose(model, images.test, seeded(settings.seed))
+            drawn = _drawn(model, images, settings, recorder)
+    model.train()
+    if group.first:
+        recorder.held_out(state.step, terms, diagnosis, drawn, images.levels)
+    return terms["bits_per_dim"].mean
+
+
+def _drawn(
+    model: FlowPlusPlus, images: data.ImageSet, settings: TrainingConfig, recorder: Recorder
+) -> np.ndarray | None:
+    """Samples; None where the inverse fails, which is no reason to lose a run."""
+    try:
+        return sampling.sample(model, images.shape, settings.sample_count, seeded(settings.seed))
+    except (ValueError, RuntimeError) as error:
+        recorder.say(f"no samples: {error}")
+        return None
+
+
+def _result(
+    state: TrainingState, seed: int, run: Run, images: data.ImageSet, group: Group
+) -> Result:
+    with state.ema.applied():
+        final = importance.importance_bounds(state.model, images.test, 1, seed=seed, group=group)[
+            1
+        ]
+    return Result(
         bits_per_dim=final.mean,
         standard_error=final.standard_error,
         uniform=baselines.uniform_code(images),
         histogram=baselines.histogram_code(images),
-        steps=settings.steps,
-        seconds=time.perf_counter() - began,
-        samples=str(run.sample_path(settings.steps)),
+        steps=state.step,
+        seconds=state.elapsed(),
+        samples=str(run.sample_path(state.step)),
     )
-    write_json(run.path / "result.json", asdict(result))
-    return result
 
 
-def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of endless epochs, each in a fresh order without replacement.
+def _as_before(checkpoint: Checkpoint, states: dict[str, Tensor], group: Group) -> Checkpoint:
+    """The checkpoint with torch's random states as they were before the step."""
+    earlier = {f"random/{name}": group.gather(tensor) for name, tensor in states.items()}
+    return replace(checkpoint, state={**checkpoint.state, **earlier})
 
-    What is left at an epoch's end and fills no batch is dropped; the next order mixes it in again.
-    """
-    while True:
-        order = torch.randperm(count, generator=generator)
-        for begin in range(0, count - batch_size + 1, batch_size):
-            yield order[begin : begin + batch_size]
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def seeded(seed: int) -> torch.Generator:

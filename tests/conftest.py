@@ -12,11 +12,14 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out `slow` tests unless -m says something, and `gpu` tests where there is no GPU."""
+    """Leave out `slow` and `soak` tests unless asked for, `gpu` tests where there is no GPU."""
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
     slow = pytest.mark.skip(reason="takes minutes: run with -m slow")
+    soak = pytest.mark.skip(reason="a test of endurance: run with -m soak")
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(without_gpu)
         if "slow" in item.keywords and not config.getoption("-m"):
             item.add_marker(slow)
+        if "soak" in item.keywords and "soak" not in config.getoption("-m"):
+            item.add_marker(soak)

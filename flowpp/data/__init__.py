@@ -44,7 +44,8 @@ def declared_shape(config: DataConfig) -> tuple[tuple[int, int, int], int]:
     if config.source == "folder":
         if config.size is None:
             raise ValueError("folder needs --data.size, got none")
-        shape, levels = (3, config.size, config.size), 256
+        shape: tuple[int, int, int] = (config.channels, config.size, config.size)
+        levels = 256
     else:
         shape, levels = DECLARED[config.source]
     if config.size is not None:
@@ -63,7 +64,7 @@ def _load(config: DataConfig) -> ImageSet:
         side = int(config.source.removeprefix("imagenet"))
         return imagenet.load(config.path, side, partial=config.partial)
     if config.source == "folder":
-        return folder.load(config.path, config.size)
+        return folder.load(config.path, config.size, config.channels, skip_bad=config.skip_bad)
     raise ValueError(
         f"data.source must be one of {', '.join(DECLARED)}, folder, got {config.source!r}"
     )

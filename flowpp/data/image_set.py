@@ -21,6 +21,8 @@ class ImageSet:
     train: np.ndarray
     test: np.ndarray
     levels: int
+    skipped: tuple[str, ...] = ()
+    """Why files were left out, one reason a file."""
     sha256: str = field(init=False)
     """Hash of shapes and values, train before test: tells two runs on other data apart."""
 

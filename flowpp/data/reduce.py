@@ -23,7 +23,11 @@ def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
         )
     shift = 8 - bits
     return ImageSet(
-        f"{images.name}, {bits}-bit", images.train >> shift, images.test >> shift, 1 << bits
+        f"{images.name}, {bits}-bit",
+        images.train >> shift,
+        images.test >> shift,
+        1 << bits,
+        images.skipped,
     )
 
 

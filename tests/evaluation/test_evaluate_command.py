@@ -12,7 +12,7 @@ import torch
 
 from flowpp import evaluate, importance, train
 from flowpp.checkpoint import Checkpoint
-from flowpp.receipt import weights_hash
+from flowpp.hashing import weights_hash
 from flowpp.runs import Run
 
 SMALL = [

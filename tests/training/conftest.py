@@ -5,39 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 
-from flowpp.config import (
-    Config,
-    ContextConfig,
-    DataConfig,
-    FlowConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from flowpp.config import Config
 from flowpp.training import Result, train
-
-TINY = Config(
-    preset="tiny",
-    model=ModelConfig(
-        flow=FlowConfig(
-            layout="checkerboard 1, squeeze, channels 1", filters=4, blocks=1, components=2
-        ),
-        dequantizer=FlowConfig(layout="columns 1", filters=4, blocks=1, components=2),
-        context=ContextConfig(filters=4, blocks=1),
-    ),
-    data=DataConfig(source="digits"),
-    training=TrainingConfig(
-        steps=3,
-        batch_size=8,
-        init_batch_size=32,
-        log_every=1,
-        evaluate_every=2,
-        evaluation_images=16,
-        sample_count=4,
-        warmup_steps=2,
-        threads=1,
-    ),
-)
 
 
 @pytest.fixture(scope="session")

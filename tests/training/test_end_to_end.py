@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from flowpp import data, evaluate, sample, sampling, train
-from flowpp.runs import Run
-from flowpp.training import NonFiniteError, seeded, shuffled_batches
+from flowpp.runs import HELD_OUT, Run
+from flowpp.training import seeded
 from flowpp.training import train as run_training
 
 TINY_FLAGS = """
@@ -32,10 +32,13 @@ def test_run_directory(tiny_run, tiny_config):
     assert environment["device"] == "cpu" and environment["tf32"] == "not applicable"
     assert environment["threads"] == 1 and environment["versions"]["torch"] == torch.__version__
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records] == [1, 2, 2, 3]
-    assert all(math.isfinite(value) for r in records for value in r.values())
-    assert records[2].keys() == {"step", "held_out_bits_per_dim"}
+    assert [r["step"] for r in records] == [1, 2, 2, 3, 3]
+    assert [HELD_OUT in r for r in records] == [False, False, True, False, True]
+    numbers = [v for r in records for k, v in r.items() if k != "layer_log_det"]
+    assert all(math.isfinite(number) for number in numbers)
     assert [p.name for p in sorted((out / "checkpoints").iterdir())] == [
+        "best.safetensors",
+        "step-00000000.safetensors",
         "step-00000002.safetensors",
         "step-00000003.safetensors",
     ]
@@ -134,17 +137,6 @@ def test_evaluating_does_not_disturb_the_training(tiny_config, tiny_run, tmp_pat
     assert run_training(never, tmp_path / "r").bits_per_dim == tiny_run[1].bits_per_dim
 
 
-def test_non_finite_loss_stops_with_a_clear_error(tiny_config, tmp_path, monkeypatch):
-    from flowpp import training
-
-    def spoil(model, *_):
-        next(model.parameters()).data.fill_(math.nan)
-
-    monkeypatch.setattr(training, "initialize", spoil)
-    with pytest.raises(NonFiniteError, match="step 1: the loss is nan"):
-        run_training(tiny_config, tmp_path / "r")
-
-
 def test_command_line_trains(tmp_path, capsys):
     import shlex
 
@@ -155,11 +147,3 @@ def test_command_line_trains(tmp_path, capsys):
     for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
         assert word in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
-
-
-def test_epochs_are_shuffled_without_replacement():
-    batches = shuffled_batches(10, 3, torch.Generator().manual_seed(0))
-    epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(4)]
-    assert all(len(set(epoch)) == 9 for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert set().union(*epochs) == set(range(10))  # what one epoch drops, another has

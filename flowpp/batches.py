@@ -1,0 +1,57 @@
+"""The order in which training images are seen, and the place reached in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ShuffledBatches:
+    """Indices of endless epochs, each in a fresh order without replacement.
+
+    What is left at an epoch's end and fills no batch is dropped; the next order mixes it in again.
+
+    Args:
+        count: number of images.
+        batch_size: number of indices at a time, at most `count`.
+        generator: draws the orders; it may be used for other things between batches.
+    """
+
+    def __init__(self, count: int, batch_size: int, generator: torch.Generator) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.generator = generator
+        self._order = torch.empty(0, dtype=torch.long)
+        self._begin = count
+        self._drawn_from = generator.get_state()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Itself: there is one place in the order."""
+        return self
+
+    def __next__(self) -> Tensor:
+        """The next batch of indices."""
+        if self._begin + self.batch_size > self.count:
+            self._drawn_from = self.generator.get_state()
+            self._order = torch.randperm(self.count, generator=self.generator)
+            self._begin = 0
+        batch = self._order[self._begin : self._begin + self.batch_size]
+        self._begin += self.batch_size
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the order. The order itself is drawn again: it may be a million numbers."""
+        return {"begin": self._begin, "drawn_from": self._drawn_from.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Return to that place; the shared generator's own state is the caller's to restore."""
+        self._drawn_from, self._begin = state["drawn_from"].clone(), int(state["begin"])
+        if self._begin < self.count:
+            generator = torch.Generator()
+            generator.set_state(self._drawn_from)
+            self._order = torch.randperm(self.count, generator=generator)
+        else:
+            self._order = torch.empty(0, dtype=torch.long)

@@ -1,0 +1,173 @@
+"""python -m flowpp.plot RUN [RUN ...] [--out DIR]: learning curves and samples as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from flowpp.command_line import mistakes_in_one_line, parse
+from flowpp.files import replaced
+
+if TYPE_CHECKING:
+    from flowpp.runs import Run
+
+HELD_OUT = "held_out_bits_per_dim"
+AT_FIRST = 0.1
+"""Bits per dimension fall steeply in the first steps; so much of a run does not set the scale."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What can be said on the command line."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
+    """Run directories, finished or not."""
+    out: Path | None = None
+    """The folder for curves.png and samples.png; the first run's if not given."""
+
+    def __post_init__(self) -> None:
+        """Refuse nothing to draw, and nowhere to put it."""
+        if not self.runs:
+            raise ValueError("RUN is needed, at least one")
+        if self.out is not None and not self.out.is_dir():
+            raise ValueError(f"out must be an existing folder, got {self.out}")
+
+
+def draw_curves(runs: Sequence[Run], path: Path) -> None:
+    """Bits per dimension, gradient norm and round-trip error against steps, all runs in each.
+
+    Light lines are training batches, dark ones held-out images with two standard errors.
+
+    Raises:
+        ValueError: a run has logged nothing yet.
+    """
+    figure = _figure(10, 6.5)
+    bits, gradient, trips = (figure.add_subplot(g) for g in _places(figure))
+    for number, run in enumerate(runs):
+        records = run.metrics()
+        if not records:
+            raise ValueError(f"{run.path} has logged nothing yet")
+        colour, name = f"C{number % 10}", run.path.resolve().name
+        _line(bits, records, "bits_per_dim", color=colour, alpha=0.4, linewidth=1)
+        _held_out(bits, records, color=colour, label=name)
+        _line(gradient, records, "grad_norm", color=colour, alpha=0.7, linewidth=0.8)
+        _line(trips, records, "round_trip_max", color=colour, marker="o", markersize=3)
+        _line(trips, records, "round_trip_median", color=colour, alpha=0.5, marker=".")
+    last = max(r["step"] for run in runs for r in run.metrics())
+    _scale(bits, [r for run in runs for r in run.metrics()], last)
+    bits.set_ylabel("bits/dim (light: training; dark: held out)")
+    bits.legend(frameon=False)
+    gradient.set_ylabel("gradient norm")
+    trips.set_ylabel("round-trip error")
+    trips.set_title("grey levels: largest, and median (light)", fontsize=9)
+    for axes in (gradient, trips):
+        axes.set_yscale("log")
+    for axes in (bits, gradient, trips):
+        axes.set_xlabel("step")
+        axes.set_xlim(left=0, right=1.02 * last)
+        axes.grid(alpha=0.2)
+    _save(figure, path)
+
+
+def draw_samples(runs: Sequence[Run], path: Path) -> bool:
+    """The newest sample grid of every run, side by side; False if no run has one yet."""
+    from PIL import Image
+
+    newest = {run.path.resolve().name: _newest_samples(run) for run in runs}
+    there = {name: file for name, file in newest.items() if file is not None}
+    if not there:
+        return False
+    figure = _figure(4 * len(there), 4.4)
+    for place, (name, file) in enumerate(there.items(), 1):
+        axes = figure.add_subplot(1, len(there), place)
+        with Image.open(file) as picture:
+            axes.imshow(picture.convert("RGB"), interpolation="nearest")
+        axes.set_title(f"{name}\nstep {int(file.stem.removeprefix('step-'))}", fontsize=9)
+        axes.axis("off")
+    _save(figure, path)
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw, and say where."""
+    with mistakes_in_one_line():
+        arguments = parse(
+            Arguments,
+            argv,
+            prog="python -m flowpp.plot",
+            description="Learning curves and samples of one or more runs as PNG.",
+        )
+        from flowpp.runs import Run  # after parsing: it imports torch, which takes seconds
+
+        runs = [Run.open(path) for path in arguments.runs]
+        out = arguments.out or arguments.runs[0]
+        draw_curves(runs, out / "curves.png")
+        print(out / "curves.png")
+        if draw_samples(runs, out / "samples.png"):
+            print(out / "samples.png")
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of its own: pyplot would look for a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _places(figure: Any) -> list[Any]:
+    """One large panel above two small ones."""
+    grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
+    return [grid[0, :], grid[1, 0], grid[1, 1]]
+
+
+def _line(axes: Any, records: list[dict[str, Any]], name: str, **style: Any) -> None:
+    points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), **style)
+
+
+def _held_out(axes: Any, records: list[dict[str, Any]], **style: Any) -> None:
+    rows = [r for r in records if r.get(HELD_OUT) is not None]
+    # Drawn even without a point: the run's name belongs in the legend.
+    axes.errorbar(
+        [r["step"] for r in rows],
+        [r[HELD_OUT] for r in rows],
+        yerr=[2 * (r.get("held_out_standard_error") or 0.0) for r in rows],
+        marker="o",
+        markersize=3,
+        capsize=2,
+        **style,
+    )
+
+
+def _scale(axes: Any, records: list[dict[str, Any]], last: int) -> None:
+    """Leave the first steps out of view where they would flatten the rest."""
+    values = [
+        r[name]
+        for r in records
+        for name in ("bits_per_dim", HELD_OUT)
+        if r.get(name) is not None and r["step"] >= AT_FIRST * last
+    ]
+    if values:
+        margin = 0.05 * (max(values) - min(values)) + 1e-3
+        axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _newest_samples(run: Run) -> Path | None:
+    return max((run.path / "samples").glob("step-*.png"), default=None)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""python -m flowpp.reconstruct RUN [--count 16] [--out PNG]: image -> z -> image, its error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from flowpp.command_line import mistakes_in_one_line, parse, picture_path
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What can be said on the command line."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run directory."""
+    count: int = 16
+    """So many held-out images, from the first."""
+    seed: int = 0
+    """Of the dequantization noise."""
+    out: Path | None = None
+    """The picture: images above, what comes back below; RUN/samples/reconstructed.png if not
+    given. Beside it the same as .npz."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn or written."""
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, got {self.count}")
+        picture_path(self.out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print how far held-out images are from what comes back of them."""
+    with mistakes_in_one_line():
+        arguments = parse(
+            Arguments,
+            argv,
+            prog="python -m flowpp.reconstruct",
+            description="Held-out images to z and back, with the error.",
+        )
+        import numpy as np
+        import torch  # after parsing: it takes seconds
+
+        from flowpp import data, sampling, trained
+
+        model = trained.load(arguments.run, device=arguments.device, which=arguments.checkpoint)
+        model.model.to(getattr(torch, arguments.dtype))
+        images = data.load(model.config.data).test[: arguments.count]
+        out = picture_path(arguments.out, arguments.run, "samples", "reconstructed.png")
+    back, distance = model.round_trip(images, seed=arguments.seed)
+    rows = [half for pair in zip(images, back, strict=True) for half in pair]
+    with mistakes_in_one_line():
+        sampling.save_grid(out, np.stack(rows), model.levels, columns=_columns(len(images)))
+        sampling.save_arrays(
+            out.with_suffix(".npz"), images=images, reconstructed=back, distance=distance
+        )
+    wrong = int((back != images).sum())
+    print(
+        f"{len(images)} held-out images, {arguments.dtype}: distance in grey levels "
+        f"{np.median(distance):.1e} (median), {distance.max():.1e} (largest); "
+        f"{wrong} of {images.size} numbers came back as another integer\n"
+        f"pairs of an image and what came back in {out}"
+    )
+
+
+def _columns(pairs: int) -> int:
+    """An even number of columns, so that no pair is torn apart."""
+    return 2 * max(1, round((pairs / 2) ** 0.5))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Which run is taken up again, with which settings, and whether its checkpoint fits them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from flowpp.checkpoint import Checkpoint, CheckpointError
+from flowpp.config import Config
+from flowpp.data import ImageSet
+from flowpp.runs import Run, is_unborn
+
+CHANGEABLE = frozenset(
+    {
+        "data.path",
+        "training.steps",
+        "training.learning_rate",
+        "training.max_grad_norm",
+        "training.log_every",
+        "training.evaluate_every",
+        "training.evaluation_images",
+        "training.sample_count",
+        "training.checkpoint_every",
+        "training.checkpoint_minutes",
+        "training.accumulate",
+        "training.max_non_finite",
+        "training.threads",
+        "training.device",
+    }
+)
+"""What a resumed run may set anew: how long and how fast it learns, how it is watched, where."""
+
+
+def find(resume: str, out: Path | None, preset: str) -> Path | None:
+    """The directory to go on in; None to begin anew.
+
+    Args:
+        resume: a run directory, or `auto`: the run in `out` if there is one, else the newest
+            unfinished run of this preset.
+        out: where the run is to lie, if that was said.
+        preset: name of the preset.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: the directory is no run; `out` names another one than `resume`.
+    """
+    if resume == "auto":
+        if out is not None:
+            return None if is_unborn(out) else Run.open(out).path
+        return _newest_unfinished(preset)
+    if out is not None and out.resolve() != Path(resume).resolve():
+        raise ValueError(f"out must be left out or be {resume}, the run to go on with, got {out}")
+    return Run.open(Path(resume)).path
+
+
+def _newest_unfinished(preset: str) -> Path | None:
+    candidates = [
+        path.parent
+        for path in Path("runs").glob(f"{preset}-*/config.json")
+        if not (path.parent / "result.json").exists()
+        and Run(path.parent).config().preset == preset
+    ]
+    return max(candidates, key=lambda path: (path / "config.json").stat().st_mtime, default=None)
+
+
+def check_settings(former: Config, wanted: Config) -> None:
+    """What describes the model, the data and the order of the images stays as it was.
+
+    Raises:
+        ValueError: a setting differs; the message names it.
+    """
+    before, after = _flat(dataclasses.asdict(former)), _flat(dataclasses.asdict(wanted))
+    for name, value in after.items():
+        if before.get(name) != value and name not in CHANGEABLE:
+            raise ValueError(
+                f"{name} is {before.get(name)} in the run and cannot become {value}; a run can "
+                f"be resumed with other values of {', '.join(sorted(CHANGEABLE))}"
+            )
+
+
+def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
+    """The images must be those that the checkpoint was trained on.
+
+    Raises:
+        CheckpointError: they have another hash.
+    """
+    recorded = str(checkpoint.facts.get("data_sha256"))
+    if recorded != images.sha256:
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} was trained on other data: its hash is "
+            f"{recorded[:12]}..., {images.name} has {images.sha256[:12]}..."
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
+        flat |= {prefix + name: value} if inner is None else inner
+    return flat

@@ -1,0 +1,134 @@
+"""Two processes learn what one learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from two_processes import config
+
+from flowpp import evaluation, importance, training
+from flowpp.distributed import Group
+from flowpp.runs import HELD_OUT, Run
+
+DRIVER = Path(__file__).parent / "two_processes.py"
+TOLERANCE = 1e-5
+"""Relative, on losses: halves of a batch are added in another order, and steps carry it on."""
+
+
+def torchrun(*arguments):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
+            *map(str, (DRIVER, *arguments)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def numbers(path):
+    """Training losses, gradient norms and held-out bits per dimension, by step."""
+    records = Run.open(path).metrics()
+    steps = [r for r in records if HELD_OUT not in r]
+    return (
+        [r["bits_per_dim"] for r in steps],
+        [r["grad_norm"] for r in steps],
+        [r[HELD_OUT] for r in records if HELD_OUT in r],
+    )
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    said = torchrun(tmp_path / "two", 6, 0.0, "new")
+    assert said.count("step 6/6") == 1  # one of them speaks
+    result = training.train(config(6, dropout=0.0), tmp_path / "one")
+    for two, one in zip(numbers(tmp_path / "two"), numbers(tmp_path / "one"), strict=True):
+        np.testing.assert_allclose(two, one, rtol=TOLERANCE)
+    assert f'"bits_per_dim": {result.bits_per_dim:.4f}'[:-1] in said
+    names = [sorted(p.name for p in (tmp_path / n).rglob("*.*")) for n in ("one", "two")]
+    assert [n for n in names[0] if "tfevents" not in n] == [
+        n for n in names[1] if "tfevents" not in n
+    ]
+
+
+def test_two_processes_resume_bit_for_bit(tmp_path):
+    """With dropout, of which each process draws its own."""
+    torchrun(tmp_path / "whole", 6, 0.2, "new")
+    torchrun(tmp_path / "parts", 4, 0.2, "new")
+    torchrun(tmp_path / "parts", 6, 0.2, "resume")
+    one, other = (Run.open(tmp_path / name).checkpoint() for name in ("whole", "parts"))
+    for kind in ("weights", "ema", "state"):
+        for name, tensor in getattr(one, kind).items():
+            assert torch.equal(tensor, getattr(other, kind)[name]), name
+    assert one.state["random/torch"].shape[0] == 2
+    assert not torch.equal(*one.state["random/torch"])
+
+
+def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):
+    training.train(config(4, dropout=0.0), tmp_path / "whole")
+    training.train(config(4, dropout=0.0, accumulate=3), tmp_path / "parts")
+    for parts, whole in zip(numbers(tmp_path / "parts"), numbers(tmp_path / "whole"), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=TOLERANCE)
+
+
+class Rank(Group):
+    """One of several that are asked one after another."""
+
+    heard: list[np.ndarray] = []
+
+    def gather_array(self, array):
+        self.heard.append(array)
+        return np.stack(self.heard[-self.size :])
+
+
+def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH", 16)
+    _, images, model = Run.open(tiny_run[0]).load()
+    test = images.test[:37]
+    whole = evaluation.bound_terms(model, test, training.seeded(0))
+    Rank.heard = [np.zeros((4, 37))] * 2
+    for rank in range(3):
+        shared = evaluation.bound_terms(model, test, training.seeded(0), Rank(rank, 3))
+    assert shared == whole
+    whole = importance.importance_bounds(model, test, 5, batch=7)[5]
+    Rank.heard = []
+    parts = [
+        importance.importance_bounds(model, test, 5, batch=7, group=Recording(rank, 2))
+        for rank in range(2)
+    ]
+    assert len(parts) == 2
+    joined = np.logaddexp.reduce(Recording.last, axis=0)
+    again = evaluation.Estimate.of(torch.from_numpy(-(joined - np.log(5)) / (64 * np.log(2))))
+    assert again.count == whole.count == 37
+    assert again.mean == pytest.approx(whole.mean, rel=1e-12)
+
+
+class Recording(Group):
+    """Keeps what each process would have sent last."""
+
+    last: list[np.ndarray] = []
+
+    def gather_array(self, array):
+        if self.rank >= len(self.last):
+            self.last.append(array)
+        self.last[self.rank] = array.copy()
+        return array[None]
+
+
+def test_batches_that_cannot_be_shared_are_refused():
+    settings = config(1, dropout=0.0)
+    with pytest.raises(ValueError, match="must be a multiple of the 3 processes, got 8"):
+        training.prepare(settings, Group(0, 3))
+    many = dataclasses.replace(settings.training, accumulate=5)
+    with pytest.raises(ValueError, match="accumulate must be at most the 4 images of one process"):
+        training.prepare(dataclasses.replace(settings, training=many), Group(1, 2))

@@ -1,0 +1,32 @@
+"""Killed at any moment, also inside a save, a run goes on and ends with the same bits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).parent / "killed_run.py"
+
+
+def kill(folder, kills, seed):
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(folder), str(kills), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_three_kills(tmp_path):
+    assert "3 kills, all bit-equal" in kill(tmp_path, 3, 0)
+
+
+@pytest.mark.soak
+def test_thirty_kills(tmp_path):
+    said = kill(tmp_path, 30, 1)
+    assert "30 kills, all bit-equal" in said

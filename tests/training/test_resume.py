@@ -1,0 +1,405 @@
+"""A resumed run ends with the bits of an undisturbed one, and says why when it cannot go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from flowpp import non_finite, random_state, resumption, train, training
+from flowpp.bijectors import Chain, InvertibleConv
+from flowpp.checkpoint import Checkpoint, CheckpointError
+from flowpp.data import ImageSet
+from flowpp.interruption import InterruptedRun, Interruption
+from flowpp.runs import HELD_OUT, Run
+
+STEPS = 7
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    """With dropout, and a batch size that does not divide the number of images."""
+    settings = dataclasses.replace(
+        tiny_config.training, steps=STEPS, batch_size=50, evaluate_every=3, log_every=2
+    )
+    return dataclasses.replace(tiny_config, training=settings)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    training.train(config, out)
+    return out
+
+
+@pytest.fixture
+def copy(undisturbed, tmp_path):
+    return shutil.copytree(undisturbed, tmp_path / "copy")
+
+
+def stop_after(monkeypatch, step, number=signal.SIGTERM):
+    """A signal in the middle of that step."""
+    from flowpp import training
+
+    compute, count = training.backward, 0
+
+    def interrupted(*arguments):
+        nonlocal count
+        count += 1
+        if count == step:
+            os.kill(os.getpid(), number)
+        return compute(*arguments)
+
+    monkeypatch.setattr(training, "backward", interrupted)
+
+
+def same_state(one, other):
+    """Everything but the time it took."""
+    a, b = Run.open(one).checkpoint(), Run.open(other).checkpoint()
+    for kind in ("weights", "ema", "state"):
+        left, right = getattr(a, kind), getattr(b, kind)
+        assert left.keys() == right.keys()
+        for name, tensor in left.items():
+            assert torch.equal(tensor, right[name]), name
+    facts = [{k: v for k, v in c.facts.items() if k not in ("seconds", "config")} for c in (a, b)]
+    assert facts[0] == facts[1] and a.step == b.step
+    metrics = [
+        [{k: v for k, v in r.items() if k != "images_per_second"} for r in Run.open(p).metrics()]
+        for p in (one, other)
+    ]
+    assert metrics[0] == metrics[1]
+    best = [Checkpoint.load(Run.open(path).best_path) for path in (one, other)]
+    assert best[0].step == best[1].step
+    return True
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, STEPS])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
+    config, undisturbed, tmp_path, monkeypatch, step, number
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, step, number)
+        with pytest.raises(InterruptedRun) as stop:
+            training.train(config, out)
+    assert stop.value.number == number
+    assert Run.open(out).checkpoint().step == step
+    random.random(), np.random.rand(), torch.rand(1)  # nothing of this process may matter
+    result = training.train(config, out, resume=True)
+    assert same_state(out, undisturbed)
+    assert (
+        result.bits_per_dim
+        == json.loads((undisturbed / "result.json").read_text())["bits_per_dim"]
+    )
+
+
+def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_path, monkeypatch):
+    from flowpp import evaluation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "bound_terms", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(InterruptedRun):
+            training.train(config, tmp_path / "run")
+    assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
+    training.train(config, tmp_path / "run", resume=True)
+    assert same_state(tmp_path / "run", undisturbed)
+
+
+def test_signals_have_their_usual_effect_afterwards():
+    former = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.number == signal.SIGTERM
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == former
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty"])
+def test_a_damaged_newest_checkpoint_is_passed_over(copy, undisturbed, config, harm, capsys):
+    newest = Run.open(copy).checkpoints()[-1]
+    raw = bytearray(newest.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    newest.write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[harm])
+    training.train(config, copy, resume=True)
+    said = capsys.readouterr().out
+    assert newest.name in said and "truncated or damaged" in said and "the one before" in said
+    assert "resumed after step 6" in said
+    assert same_state(copy, undisturbed)
+
+
+def test_every_flipped_bit_is_found(copy):
+    newest = Run.open(copy).checkpoints()[-1]
+    raw = newest.read_bytes()
+    draw = random.Random(0)
+    places = [draw.randrange(len(raw)) for _ in range(60)] + [0, 1, 7, 8, 9, 40, len(raw) - 1]
+    for place in places:
+        harmed = bytearray(raw)
+        harmed[place] ^= 1 << draw.randrange(8)
+        newest.write_bytes(harmed)
+        try:
+            found = Checkpoint.load(newest)
+        except CheckpointError as error:
+            assert newest.name in str(error)
+        else:  # white space of the header is all that no hash covers
+            newest.write_bytes(raw)
+            former = Checkpoint.load(newest)
+            assert found.facts == former.facts and found.step == former.step
+            assert all(torch.equal(found.weights[n], t) for n, t in former.weights.items())
+
+
+def test_all_checkpoints_damaged(copy, config):
+    for file in Run.open(copy).checkpoints():
+        file.write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="all 3 checkpoints of .* are damaged"):
+        training.train(config, copy, resume=True)
+
+
+def test_without_a_checkpoint_it_begins_again(copy, undisturbed, config):
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "checkpoints").mkdir()
+    training.train(config, copy, resume=True)
+    assert same_state(copy, undisturbed)
+
+
+def test_a_checkpoint_of_another_model(copy, config):
+    flow = dataclasses.replace(config.model.flow, filters=8)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
+    before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        training.train(other, copy, resume=True)
+    assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
+
+
+def test_a_checkpoint_of_other_data(copy, config):
+    images, model = training.prepare(config)
+    other = ImageSet("digits", images.train[1:], images.test, images.levels)
+    before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
+    with pytest.raises(CheckpointError, match="trained on other data"):
+        training.train(config, copy, (other, model), resume=True)
+    assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
+
+
+def test_weights_alone_are_no_state(copy, config):
+    run = Run.open(copy)
+    former = run.checkpoint()
+    facts = {"data_sha256": former.facts["data_sha256"]}
+    Checkpoint(9, former.weights, former.ema, {}, facts).save(run.checkpoint_path(9))
+    with pytest.raises(CheckpointError, match="step 9 holds no state to go on from"):
+        training.train(config, copy, resume=True)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")]
+)
+def test_a_disk_that_cannot_be_written_to(config, undisturbed, tmp_path, monkeypatch, error):
+    from flowpp import checkpoint
+
+    write, count = checkpoint.save_file, 0
+
+    def full(tensors, path, metadata):
+        nonlocal count
+        count += 1
+        if count == 2:
+            path.write_bytes(b"half of it")
+            raise error
+        write(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(OSError, match=f"could not be written .*{error.strerror}"):
+            training.train(config, tmp_path / "run")
+    left = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert left == ["step-00000000.safetensors"]
+    training.train(config, tmp_path / "run", resume=True)
+    assert same_state(tmp_path / "run", undisturbed)
+
+
+def test_two_processes_do_not_train_in_one_directory(copy, config):
+    with Run.open(copy).locked(), pytest.raises(BlockingIOError, match="another process"):
+        training.train(config, copy, resume=True)
+
+
+def test_longer_than_first_planned(copy, config):
+    longer = dataclasses.replace(config.training, steps=STEPS + 2)
+    training.train(dataclasses.replace(config, training=longer), copy, resume=True)
+    assert Run.open(copy).checkpoint().step == STEPS + 2
+    assert Run.open(copy).config().training.steps == STEPS + 2
+
+
+def test_random_states_of_all_generators_come_back():
+    random_state.seed_all(3)
+    np.random.standard_normal()  # leaves a second one behind
+    random.gauss(0, 1)
+    tensors, values = random_state.host_state()
+    values = json.loads(json.dumps(values))
+    own = random_state.torch_state(torch.device("cpu"))
+    draw = lambda: (random.gauss(0, 1), np.random.standard_normal(), torch.rand(1).item())  # noqa: E731
+    first = draw()
+    draw()
+    random_state.set_host_state(tensors, values)
+    random_state.set_torch_state(own, torch.device("cpu"))
+    assert draw() == first
+
+
+# ---- the command line
+# ------------------------------------------------------------------------------------------------
+
+
+def said_on_the_way_out(capsys, *arguments):
+    with pytest.raises(SystemExit):
+        train.main([str(a) for a in arguments])
+    return capsys.readouterr().err
+
+
+def test_resume_takes_the_settings_of_the_run(copy, config):
+    order = train.read_arguments(["--resume", str(copy), "--training.steps", "9"])
+    assert order.resume and order.out == copy
+    assert order.config.training.steps == 9
+    assert order.config.model == config.model
+
+
+def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
+    said = said_on_the_way_out(capsys, "--resume", copy, "--model.flow.filters", "5")
+    assert "model.flow.filters is 4 in the run and cannot become 5" in said
+    said = said_on_the_way_out(capsys, "photos", "--resume", copy)
+    assert "is a run of the preset 'tiny', got 'photos'" in said
+    said = said_on_the_way_out(capsys, "--resume", copy, "--out", tmp_path / "other")
+    assert "out must be left out or be" in said
+    assert "no run directory at" in said_on_the_way_out(capsys, "--resume", tmp_path / "none")
+
+
+def test_auto_begins_where_there_is_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not train.read_arguments(["--resume", "auto"]).resume
+    order = train.read_arguments(["--resume", "auto", "--out", "new"])
+    assert not order.resume and str(order.out) == "new"
+
+
+def test_auto_takes_the_newest_unfinished(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(["tiny-1", "tiny-2", "tiny-3"]):
+        shutil.copytree(copy, tmp_path / "runs" / name)
+        os.utime(tmp_path / "runs" / name / "config.json", (number, number))
+    (tmp_path / "runs" / "tiny-1" / "result.json").unlink()
+    (tmp_path / "runs" / "tiny-2" / "result.json").unlink()
+    assert resumption.find("auto", None, "tiny").name == "tiny-2"
+    assert resumption.find("auto", None, "photos") is None
+
+
+def test_a_directory_killed_in_the_making_is_made_again(tmp_path, config):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / ".config.json.17.part").touch()
+    assert resumption.find("auto", tmp_path / "run", "tiny") is None
+    training.train(config, tmp_path / "run")
+
+
+# ---- non-finite steps
+# ------------------------------------------------------------------------------------------------
+
+
+def spoiled(monkeypatch, steps):
+    """In these steps a weight is NaN, and only then."""
+    from flowpp import training
+
+    compute, count = training.backward, 0
+
+    def spoil(model, *arguments):
+        nonlocal count
+        count += 1
+        weight = next(p for p in model.flow.parameters())
+        kept = weight.detach().clone()
+        if count in steps:
+            weight.data.fill_(torch.nan)
+        loss = compute(model, *arguments)
+        weight.data.copy_(kept)
+        return loss
+
+    monkeypatch.setattr(training, "backward", spoil)
+
+
+def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeypatch):
+    spoiled(monkeypatch, {2, 5})
+    training.train(config, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.checkpoint().facts["skipped"] == 2
+    assert run.metrics()[-2]["skipped"] == 2
+    kept = sorted(p.name for p in (run.path / "non-finite").iterdir())
+    assert kept == ["step-00000002.safetensors", "step-00000005.safetensors"]
+    batch = Checkpoint.load(run.path / "non-finite" / kept[0]).state
+    assert batch["batch/x"].shape == (50, 1, 8, 8) == batch["batch/noise"].shape
+    assert all(torch.isfinite(t).all() for t in run.checkpoint().weights.values())
+
+
+def test_too_many_in_a_row_stop_the_run_with_a_name(config, tmp_path, monkeypatch):
+    def spoil(model, *_):
+        next(model.flow.parameters()).data.fill_(torch.nan)
+
+    monkeypatch.setattr(training, "initialize", spoil)
+    few = dataclasses.replace(config.training, max_non_finite=4)
+    with pytest.raises(non_finite.NonFiniteError) as stop:
+        training.train(dataclasses.replace(config, training=few), tmp_path / "run")
+    assert "step 4: the loss is nan" in str(stop.value)
+    assert "the weight flow.bijectors.2." in str(stop.value)
+    assert len(list((tmp_path / "run" / "non-finite").iterdir())) == non_finite.KEPT
+
+
+def test_the_first_layer_that_is_not_finite_is_named(config):
+    images, model = training.prepare(config)
+    x = torch.from_numpy(images.train[:4]).float()
+    noise = torch.randn(x.shape)
+    assert "finite when it is repeated" in non_finite.culprit(model, x, noise)
+    name, layer = next(
+        (n, m) for n, m in model.named_modules() if n.startswith("flow") and n.endswith("proj_in")
+    )
+    layer.weight.data.fill_(3e38)
+    layer.bias.data.fill_(3e38)
+    found = non_finite.culprit(model, x, noise)
+    assert f"the output of {name} (Conv2d) is the first not finite" in found
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_named(config):
+    class Root(torch.nn.Module):
+        """Finite, with an infinite slope at 0."""
+
+        def forward(self, x):
+            return (x * 0).abs().sqrt() + x
+
+    images, model = training.prepare(config)
+    model.dequantizer.context_network.proj_in = torch.nn.Sequential(
+        model.dequantizer.context_network.proj_in, Root()
+    )
+    x = torch.from_numpy(images.train[:4]).float()
+    found = non_finite.culprit(model, x, torch.randn(x.shape))
+    assert "gradient" in found and "dequantizer.context_network.proj_in.0" in found
+
+
+def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkeypatch):
+    def spoil(model, *_):
+        layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
+        layer.weight.data.fill_(torch.nan)
+
+    monkeypatch.setattr(training, "initialize", spoil)
+    few = dataclasses.replace(config.training, max_non_finite=2)
+    with pytest.raises(non_finite.NonFiniteError, match=r"the weight .*\.weight is not finite"):
+        training.train(dataclasses.replace(config, training=few), tmp_path / "run")
+
+
+def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no root")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Chain, "inverse", fail)
+        training.train(config, tmp_path / "run")
+    records = Run.open(tmp_path / "run").metrics()
+    assert [r["round_trip_max"] for r in records if HELD_OUT in r] == [None] * 3
+    one, other = (Run.open(path).checkpoint().weights for path in (tmp_path / "run", undisturbed))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

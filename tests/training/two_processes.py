@@ -1,0 +1,46 @@
+"""torchrun two_processes.py OUT STEPS DROPOUT new|resume: the tiny model, trained by several."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+from tiny import TINY
+
+from flowpp import distributed, training
+from flowpp.config import Config
+
+
+def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
+    """Two evaluations, the second one the last."""
+    model = dataclasses.replace(
+        TINY.model,
+        flow=dataclasses.replace(TINY.model.flow, dropout=dropout),
+        dequantizer=dataclasses.replace(TINY.model.dequantizer, dropout=dropout),
+    )
+    settings = dataclasses.replace(
+        TINY.training, steps=steps, evaluate_every=4, evaluation_images=200, accumulate=accumulate
+    )
+    return dataclasses.replace(TINY, model=model, training=settings)
+
+
+def main() -> None:
+    """Arguments: OUT STEPS DROPOUT RESUME."""
+    out, steps, dropout, resume = sys.argv[1:]
+    torch.set_num_threads(1)
+    with distributed.group() as group:
+        result = training.train(
+            config(int(steps), dropout=float(dropout)),
+            Path(out),
+            resume=resume == "resume",
+            group=group,
+        )
+        if group.first:
+            print(json.dumps(dataclasses.asdict(result)))
+
+
+if __name__ == "__main__":
+    main()
