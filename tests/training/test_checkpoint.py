@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flowpp import files
-from flowpp.checkpoint import FORMAT, Checkpoint
+from flowpp.checkpoint import UNHASHED, Checkpoint
 from flowpp.ema import EMA
 
 
@@ -72,7 +72,7 @@ def test_foreign_file_is_refused(tmp_path):
 @pytest.mark.parametrize("step", [{}, {"step": "last"}, {"step": "-1"}])
 def test_a_checkpoint_without_its_step_is_refused(tmp_path, step):
     path = tmp_path / "a.safetensors"
-    save_file({"weights/a": torch.zeros(1)}, path, {"format": FORMAT, **step})
+    save_file({"weights/a": torch.zeros(1)}, path, {"format": UNHASHED, **step})
     with pytest.raises(ValueError, match="needs its step, a whole number, got"):
         Checkpoint.load(path)
 

@@ -98,9 +98,10 @@ def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypa
     with pytest.raises(sampling.NonFiniteSampleError, match=r"got \d+ that are not, in 3 of 3 im"):
         sampling.sample(model, images.shape, 3, seeded(1))
 
-    monkeypatch.setattr(
-        sampling, "sample", lambda *_: sampling._as_uint8(torch.tensor([[1.5, math.nan]]))
-    )
+    def one_pixel_is_nan(*_, **__):
+        return sampling._as_uint8(torch.tensor([[1.5, math.nan]]))
+
+    monkeypatch.setattr(sampling, "sample", one_pixel_is_nan)
     with pytest.raises(
         SystemExit, match="error: samples need finite pixels, got 1 that are not, in 1 of 1"
     ):

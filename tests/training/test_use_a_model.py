@@ -129,7 +129,7 @@ def test_the_great_circle_keeps_the_length():
         (reconstruct.main, ["--count", "0"], "count must be at least 1"),
         (interpolate.main, ["--steps", "1"], "steps must be at least 2"),
         (interpolate.main, ["--pairs", "149"], "pairs must be at most 148"),
-        (sample.main, ["--temperature", "nan"], "temperature must be finite"),
+        (sample.main, ["--temperature", "nan"], "temperature must lie in [0, inf), got nan"),
         (plot.main, ["--out", "/no/such/folder"], "out must be an existing folder"),
     ],
 )
