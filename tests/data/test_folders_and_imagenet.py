@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused(config, error, message):
 def test_a_file_of_no_known_format_is_told_without_an_address_in_memory(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"0\.png is not a readable image: no format that Pillow"):
+    with pytest.raises(ValueError, match=r"0\.png is not a readable image: of no known format"):
         data.load(DataConfig(source="folder", path=str(tmp_path), size=8))
 
 
