@@ -37,7 +37,7 @@ SCORES = {
         Tolerance(4000, _SCORES, "float32"),
     ),
 }
-# Products of another batch are summed in another order: with two threads up to 930 ulps of float32.
+# Products of another batch are summed in another order: with two threads, up to 930 ulps seen.
 ALONE = (Tolerance(64, _SCORES, "float64"), Tolerance(4000, _SCORES, "float32"))
 
 
