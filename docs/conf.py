@@ -31,7 +31,8 @@ myst_heading_anchors = 3  # a page may link to another's headings, as on a code 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_mock_imports = [  # GPU, and the other libraries of the ready adapters: not needed to read
-    "cupy", "zuko", "nflows", "normflows", "pyro", "flowjax", "jax", "equinox", "paramax", "pytest",
+    "cupy", "zuko", "nflows", "normflows", "pyro", "flowjax", "jax", "equinox", "paramax",
+    "pytest",
 ]  # fmt: skip
 autodoc_default_options = {"members": True, "show-inheritance": True}
 
