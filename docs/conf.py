@@ -60,7 +60,9 @@ def write_api_pages() -> None:
     for tree in TREES:
         names = modules(tree)
         toctree = "\n".join(f"   {name}" for name in names)
-        pages[f"{tree}-modules"] = f"{title(tree)}\n.. toctree::\n   :maxdepth: 1\n\n{toctree}\n"
+        pages[f"{tree}-modules"] = (
+            f"{title('API of ' + tree)}\n.. toctree::\n   :maxdepth: 1\n\n{toctree}\n"
+        )
         for name in names:
             pages[name] = f"{title(name)}\n.. automodule:: {name}\n"
     for path in folder.glob("*.rst"):

@@ -156,11 +156,16 @@ def blocks(language: str) -> list[Block]:
 
 
 def commands() -> list[Command]:
-    """All commands of the shell blocks, one a line; `a && b` is two."""
+    """All commands of the shell blocks, one a line; `a && b` is two, a backslash joins lines."""
     found = []
     for block in blocks("sh"):
+        whole = ""
         for number, line in enumerate(block.text.splitlines(), block.line):
-            bare = re.sub(r"\s+#.*|^#.*", "", line).strip()
-            parts = [part.strip() for part in bare.split("&&")]
+            whole += re.sub(r"\s+#.*|^#.*", "", line).strip()
+            if whole.endswith("\\"):
+                whole = whole[:-1]
+                continue
+            parts = [part.strip() for part in whole.split("&&")]
             found += [Command(block.page, number, part) for part in parts if part]
+            whole = ""
     return found
