@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import TINY_FLOW, TINY_RUN, blocks
+from documents import TINY_MODEL, TINY_RUN, blocks
 from PIL import Image
 
 from flowpp import convert, train
@@ -22,6 +22,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(folder)
         write_runs(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def desk_with_variables(desk: Path) -> Path:
+    """The same, and a tiny cifar10 as the released code's VARIABLES.npz and as runs/released."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        cifar = ["cifar10", "--data.path", "cifar.npz", *TINY_RUN.split()]
+        train.main([*cifar, "--out", "runs/variables"])
+        convert.main(["runs/variables", "--out", "VARIABLES.npz"])
+        convert.main(["VARIABLES.npz", "--out", "runs/released", *TINY_MODEL.split()])
+    return desk
 
 
 def write_python(folder: Path) -> None:
@@ -44,13 +56,9 @@ def write_images(folder: Path) -> None:
 
 
 def write_runs(folder: Path) -> None:
-    """Runs of digits, and of a folder of images; VARIABLES.npz, of a tiny cifar10."""
+    """Runs of digits, and of a folder of images."""
     shape = TINY_RUN.split()
     for name in ("mine", "another"):
         train.main(["digits", *shape, "--model.flow.layout", "columns 1", "--out", f"runs/{name}"])
     pictures = ["small", "--data.path", "MY_IMAGES", "--data.size", "8"]
     train.main([*pictures, *shape, "--out", "runs/pictures"])
-    cifar = ["cifar10", "--data.path", "cifar.npz", *shape]
-    train.main([*cifar, "--out", "runs/variables"])
-    convert.main(["runs/variables", "--out", "VARIABLES.npz"])
-    assert TINY_FLOW in TINY_RUN  # what `convert VARIABLES.npz` is told is what they are

@@ -131,10 +131,10 @@ def test_command(command, desk, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", LATE, ids=named(LATE))
-def test_slow_command(command, desk):
+def test_slow_command(command, desk, request):
     """From a shell, as it stands but for the substitutions."""
-    if "runs/released" in command.text and not (desk / "runs" / "released").exists():
-        shell(desk, Command("", 0, "python -m flowpp.convert VARIABLES.npz --out runs/released"))
+    if "VARIABLES" in command.text or "released" in command.text:
+        request.getfixturevalue("desk_with_variables")
     shell(desk, command)
 
 
@@ -152,11 +152,7 @@ def shell(desk: Path, command: Command) -> None:
 
 def fresh(text: str) -> str:
     """Run directories that a command makes are new ones."""
-    name = uuid.uuid4().hex[:8]
-    text = re.sub(r"--out runs/(new|skipping)", rf"--out runs/\1-{name}", text)
-    if text.startswith("python -m flowpp.convert VARIABLES.npz"):
-        return re.sub(r"--out runs/released\b(?! --keep)", f"--out runs/released-{name}", text)
-    return text
+    return re.sub(r"--out (runs/(?:new|skipping|released))\b", rf"--out \1-{uuid.uuid4()}", text)
 
 
 def test_what_is_not_run_is_there():
