@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from flowpp import presets
+from flowpp import npz, presets
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.config import Config, DataConfig, ModelConfig
 from flowpp.files import replaced, writable_folder
@@ -120,12 +118,13 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Averaged weights into a file of the released code's variables."""
     from flowpp.checkpoint import Checkpoint
+    from flowpp.data import declared_shape
     from flowpp.released import save_released
+    from flowpp.restoring import restored_model
     from flowpp.runs import Run
 
     found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
-    model = _model(config)
-    found.restore(model, average=True)
+    model = restored_model(found, config.model, *declared_shape(config.data))
     with replaced(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **save_released(model))  # type: ignore[arg-type]
     return model
@@ -156,14 +155,11 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         ValueError: not a readable .npz.
     """
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            names = [n for n in file.files if n.startswith("w/")] or file.files
-            return {name.removeprefix("w/"): file[name] for name in names}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ValueError(f"{path} is not a readable .npz of variables: {error}") from error
+        there = npz.names(path)
+        names = [n for n in there if n.startswith("w/")] or there
+        return {name.removeprefix("w/"): array for name, array in npz.read(path, names).items()}
+    except ValueError as error:
+        raise ValueError(f"not a readable .npz of variables: {error}") from error
 
 
 def _preset_in(argv: Sequence[str]) -> str:
