@@ -112,7 +112,7 @@ def _check_data(run: Path, found: str, name: str) -> None:
     file = run / "environment.json"
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from error
     if recorded is not None and recorded != found:
         raise ValueError(
