@@ -191,6 +191,8 @@ class TrainingConfig:
     threads: int | None = None
     """CPU threads; torch's own choice if None."""
     device: str = "cpu"
+    deterministic: bool = False
+    """Deterministic algorithms alone: the same bits in every run on the same GPU, more slowly."""
     memory: Memory = "normal"
     """low: couplings are computed again in the backward pass; same gradients, less memory."""
     precision: Precision = "float32"
