@@ -14,7 +14,7 @@ import tyro
 
 from flowpp import npz, presets
 from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import Config, DataConfig, ModelConfig
+from flowpp.config import Config, DataConfig, ModelConfig, to_dict
 from flowpp.files import replaced, writable_folder
 from flowpp.ranges import at_least
 
@@ -30,7 +30,8 @@ class Arguments:
     """An .npz of the released code's variables; or our own run directory or .safetensors."""
     out: Path
     """From an .npz: a new run directory, which evaluate and sample open, or a .safetensors.
-    From the others: an .npz."""
+    From the others: an .npz. From a run directory a .safetensors, too: the averaged weights and
+    their settings in one file, which `flowpp.load` opens anywhere."""
     model: ModelConfig
     data: DataConfig
     """What the run directory says about images: where evaluate finds them."""
@@ -73,14 +74,19 @@ def convert(arguments: Arguments) -> None:
     source, out = arguments.source, arguments.out
     to_ours = source.suffix == ".npz" and out.suffix in ("", ".safetensors")
     to_released = (source.suffix == ".safetensors" or source.is_dir()) and out.suffix == ".npz"
-    if not (to_ours or to_released):
+    to_one_file = source.is_dir() and out.suffix == ".safetensors"
+    if not (to_ours or to_released or to_one_file):
         raise ValueError(
             "convert needs an .npz to make a run directory or a .safetensors of, or one of these "
-            f"to make an .npz of, got {source} and {out}"
+            "to make an .npz of, or a run directory to make a .safetensors of, "
+            f"got {source} and {out}"
         )
     config = _config(arguments)
     writable_folder(out.parent)
-    model = _import(source, out, config) if to_ours else _export(source, out, config)
+    if to_one_file:
+        model = _in_one_file(source, out, config)
+    else:
+        model = _import(source, out, config) if to_ours else _export(source, out, config)
     count = sum(p.numel() for p in model.parameters())
     print(f"{source} -> {out}: {count:,} parameters")
 
@@ -98,6 +104,7 @@ def _config(arguments: Arguments) -> Config:
 def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Released variables into a run directory, or into a file of weights."""
     from flowpp.checkpoint import Checkpoint
+    from flowpp.data import declared_shape
     from flowpp.released import load_released
     from flowpp.runs import Run, check_new
 
@@ -106,7 +113,9 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     variables = read_variables(source)
     model = _model(config)
     load_released(model, variables)
-    checkpoint = Checkpoint(0, model.state_dict(), {})
+    shape, levels = declared_shape(config.data)
+    facts = _settings_inside(config, shape, levels)
+    checkpoint = Checkpoint(0, model.state_dict(), {}, {}, facts)
     if out.suffix:
         checkpoint.save(out)
         return model
@@ -128,6 +137,25 @@ def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     with replaced(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **save_released(model))  # type: ignore[arg-type]
     return model
+
+
+def _in_one_file(source: Path, out: Path, config: Config) -> FlowPlusPlus:
+    """Averaged weights, with all that is needed to build their model and nothing of the run."""
+    import flowpp
+    from flowpp.checkpoint import Checkpoint
+
+    trained = flowpp.load(source)
+    facts = _settings_inside(config, trained.image_shape, trained.levels)
+    Checkpoint(trained.step, trained.model.state_dict(), {}, {}, facts).save(out)
+    return trained.model
+
+
+def _settings_inside(
+    config: Config, shape: tuple[int, int, int], levels: int
+) -> dict[str, object]:
+    """What `flowpp.load` asks a file for; where the images lay is nobody else's business."""
+    settings = to_dict(replace(config, data=replace(config.data, path=None)))
+    return {"config": settings, "image_shape": list(shape), "levels": levels}
 
 
 def _model(config: Config) -> FlowPlusPlus:
