@@ -47,8 +47,14 @@ class ShuffledBatches:
         return {"begin": self._begin, "drawn_from": self._drawn_from.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Return to that place; the shared generator's own state is the caller's to restore."""
+        """Return to that place; the shared generator's own state is the caller's to restore.
+
+        Raises:
+            ValueError: there is no such place.
+        """
         self._drawn_from, self._begin = state["drawn_from"].clone(), int(state["begin"])
+        if self._begin < 0:
+            raise ValueError(f"a place in the order is at least 0, got {self._begin}")
         if self._begin < self.count:
             generator = torch.Generator()
             generator.set_state(self._drawn_from)

@@ -24,6 +24,7 @@ from flowpp.hashing import weights_hash
 FORMAT = "flowpp-checkpoint-2"
 UNHASHED = "flowpp-checkpoint-1"
 """Weights and their average alone, without a hash: read, but no run can go on from it."""
+REAL = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 _WEIGHTS, _EMA, _STATE = "weights/", "ema/", "state/"
 
 
@@ -75,6 +76,7 @@ class Checkpoint:
 
         Raises:
             FileNotFoundError: there is no such file.
+            OSError: it cannot be read.
             CheckpointError: the file is truncated, damaged, or no checkpoint of this library.
         """
         if not path.is_file():
@@ -83,7 +85,9 @@ class Checkpoint:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
+        except OSError as error:
+            raise OSError(f"checkpoint {path} cannot be read ({error})") from error
+        except Exception as error:  # a damaged file may raise other things than its own error
             raise CheckpointError(
                 f"checkpoint {path} is truncated or damaged ({error})"
             ) from error
@@ -117,10 +121,20 @@ class Checkpoint:
         """Copy the weights into `model`; with `average`, the moving average where there is one.
 
         Raises:
-            CheckpointError: names or shapes differ from the model's: it is another model's.
+            CheckpointError: names or shapes differ from the model's: it is another model's; or a
+                weight is infinite or NaN.
         """
-        source = {**self.weights, **self.ema} if average else dict(self.weights)
+        source = self.used(average=average)
+        for name, tensor in source.items():
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(
+                    f"the checkpoint of step {self.step} has a weight that is not finite: {name}"
+                )
         copy_into(model.state_dict(), source)
+
+    def used(self, *, average: bool) -> dict[str, Tensor]:
+        """The tensors that `restore` copies."""
+        return {**self.weights, **self.ema} if average else dict(self.weights)
 
 
 @torch.no_grad()
@@ -129,6 +143,17 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> Non
 
     Raises:
         CheckpointError: names or shapes differ; nothing has been overwritten.
+    """
+    check_shapes(target, source)
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
+
+
+def check_shapes(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Whether the tensors of `source` are those of `target`, by name, shape and kind.
+
+    Raises:
+        CheckpointError: they are not.
     """
     if source.keys() != target.keys():
         missing = sorted(target.keys() - source.keys())
@@ -143,8 +168,12 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> Non
                 f"checkpoint belongs to another model: {name} needs shape "
                 f"{tuple(target[name].shape)}, got {tuple(tensor.shape)}"
             )
-    for name, tensor in source.items():
-        target[name].copy_(tensor)
+        kinds = REAL if target[name].dtype in REAL else {target[name].dtype}
+        if tensor.dtype not in kinds:
+            raise CheckpointError(
+                f"checkpoint belongs to another model: {name} needs numbers of "
+                f"{target[name].dtype}, got {tensor.dtype}"
+            )
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ Precision = Literal["float32", "bfloat16"]
 Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
 MOST_THREADS = 1024
 """More is a slip of the hand, and torch or the machine would not survive it."""
+LARGEST_SIZE = 1 << 14
 HeldOut = Literal["test", "valid"]
 
 
@@ -151,6 +152,7 @@ class DataConfig:
         one_of("data.source", self.source, Source)
         one_of("data.held_out", self.held_out, HeldOut)
         at_least("data.size", self.size, 1)
+        at_most("data.size", self.size, LARGEST_SIZE)
         if not 1 <= self.bits <= 8:
             raise ValueError(f"data.bits must lie in 1 ... 8, got {self.bits}")
 
@@ -189,6 +191,8 @@ class TrainingConfig:
     threads: int | None = None
     """CPU threads; torch's own choice if None."""
     device: str = "cpu"
+    deterministic: bool = False
+    """Deterministic algorithms alone: the same bits in every run on the same GPU, more slowly."""
     memory: Memory = "normal"
     """low: couplings are computed again in the backward pass; same gradients, less memory."""
     precision: Precision = "float32"

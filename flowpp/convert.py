@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from flowpp import presets
+from flowpp import npz, presets
 from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import Config, DataConfig, ModelConfig
+from flowpp.config import Config, DataConfig, ModelConfig, to_dict
 from flowpp.files import replaced, writable_folder
 from flowpp.ranges import at_least
 
@@ -32,7 +30,8 @@ class Arguments:
     """An .npz of the released code's variables; or our own run directory or .safetensors."""
     out: Path
     """From an .npz: a new run directory, which evaluate and sample open, or a .safetensors.
-    From the others: an .npz."""
+    From the others: an .npz. From a run directory a .safetensors, too: the averaged weights and
+    their settings in one file, which `flowpp.load` opens anywhere."""
     model: ModelConfig
     data: DataConfig
     """What the run directory says about images: where evaluate finds them."""
@@ -75,14 +74,19 @@ def convert(arguments: Arguments) -> None:
     source, out = arguments.source, arguments.out
     to_ours = source.suffix == ".npz" and out.suffix in ("", ".safetensors")
     to_released = (source.suffix == ".safetensors" or source.is_dir()) and out.suffix == ".npz"
-    if not (to_ours or to_released):
+    to_one_file = source.is_dir() and out.suffix == ".safetensors"
+    if not (to_ours or to_released or to_one_file):
         raise ValueError(
             "convert needs an .npz to make a run directory or a .safetensors of, or one of these "
-            f"to make an .npz of, got {source} and {out}"
+            "to make an .npz of, or a run directory to make a .safetensors of, "
+            f"got {source} and {out}"
         )
     config = _config(arguments)
     writable_folder(out.parent)
-    model = _import(source, out, config) if to_ours else _export(source, out, config)
+    if to_one_file:
+        model = _in_one_file(source, out, config)
+    else:
+        model = _import(source, out, config) if to_ours else _export(source, out, config)
     count = sum(p.numel() for p in model.parameters())
     print(f"{source} -> {out}: {count:,} parameters")
 
@@ -100,6 +104,7 @@ def _config(arguments: Arguments) -> Config:
 def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Released variables into a run directory, or into a file of weights."""
     from flowpp.checkpoint import Checkpoint
+    from flowpp.data import declared_shape
     from flowpp.released import load_released
     from flowpp.runs import Run, check_new
 
@@ -108,7 +113,9 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     variables = read_variables(source)
     model = _model(config)
     load_released(model, variables)
-    checkpoint = Checkpoint(0, model.state_dict(), {})
+    shape, levels = declared_shape(config.data)
+    facts = _settings_inside(config, shape, levels)
+    checkpoint = Checkpoint(0, model.state_dict(), {}, {}, facts)
     if out.suffix:
         checkpoint.save(out)
         return model
@@ -120,15 +127,35 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Averaged weights into a file of the released code's variables."""
     from flowpp.checkpoint import Checkpoint
+    from flowpp.data import declared_shape
     from flowpp.released import save_released
+    from flowpp.restoring import restored_model
     from flowpp.runs import Run
 
     found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
-    model = _model(config)
-    found.restore(model, average=True)
+    model = restored_model(found, config.model, *declared_shape(config.data))
     with replaced(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **save_released(model))  # type: ignore[arg-type]
     return model
+
+
+def _in_one_file(source: Path, out: Path, config: Config) -> FlowPlusPlus:
+    """Averaged weights, with all that is needed to build their model and nothing of the run."""
+    import flowpp
+    from flowpp.checkpoint import Checkpoint
+
+    trained = flowpp.load(source)
+    facts = _settings_inside(config, trained.image_shape, trained.levels)
+    Checkpoint(trained.step, trained.model.state_dict(), {}, {}, facts).save(out)
+    return trained.model
+
+
+def _settings_inside(
+    config: Config, shape: tuple[int, int, int], levels: int
+) -> dict[str, object]:
+    """What `flowpp.load` asks a file for; where the images lay is nobody else's business."""
+    settings = to_dict(replace(config, data=replace(config.data, path=None)))
+    return {"config": settings, "image_shape": list(shape), "levels": levels}
 
 
 def _model(config: Config) -> FlowPlusPlus:
@@ -156,14 +183,11 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         ValueError: not a readable .npz.
     """
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            names = [n for n in file.files if n.startswith("w/")] or file.files
-            return {name.removeprefix("w/"): file[name] for name in names}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ValueError(f"{path} is not a readable .npz of variables: {error}") from error
+        there = npz.names(path)
+        names = [n for n in there if n.startswith("w/")] or there
+        return {name.removeprefix("w/"): array for name, array in npz.read(path, names).items()}
+    except ValueError as error:
+        raise ValueError(f"not a readable .npz of variables: {error}") from error
 
 
 def _preset_in(argv: Sequence[str]) -> str:

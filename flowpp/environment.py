@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -10,12 +11,18 @@ from typing import Any
 import torch
 
 from flowpp.data import ImageSet
+from flowpp.kernels.backend import backend_for
 
 PACKAGES = ("flowpp", "torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any]:
-    """Plain values for environment.json."""
+    """Plain values for environment.json.
+
+    With config.json it is what a rerun needs: these versions on such a processor or GPU, so many
+    threads and processes, the data with this hash, then `python -m flowpp.train` with the recorded
+    arguments. On the CPU it ends with the same bits; on a GPU with `training.deterministic`.
+    """
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -26,7 +33,17 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
         "cuda": torch.version.cuda,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "tf32": _tf32(device),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "kernels": backend_for(torch.empty(0, device=device)),
+        "deterministic": {
+            "algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        },
         "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "arguments": sys.argv[1:],
         "seed": seed,
         "data": {
             "name": images.name,

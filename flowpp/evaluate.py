@@ -1,4 +1,4 @@
-"""python -m flowpp.evaluate RUN [--importance-samples N] [--images N]: held-out bits/dim."""
+"""python -m flowpp.evaluate RUN [--importance-samples N] [--fingerprint]: held-out bits/dim."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse
 from flowpp.files import writable_folder
+
+if TYPE_CHECKING:  # torch takes seconds to import: not for --help
+    from flowpp.checkpoint import Checkpoint
+    from flowpp.data import ImageSet
+    from flowpp.distributed import Group
+    from flowpp.model import FlowPlusPlus
+    from flowpp.runs import Run
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,10 @@ class Arguments:
     """Where the images lie now, if not where the run found them."""
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    fingerprint: bool = False
+    """Instead: how far each layer's output and log-determinant are from float64 on the CPU, on 8
+    images if --images does not say. To RUN/fingerprints, for `python -m conformance.fingerprint`,
+    too."""
     out: Path | None = None
     """Where the receipt goes; RUN/evaluations/DATE.json if not given."""
 
@@ -58,36 +69,74 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.evaluate",
             description="Held-out bits/dim of a trained model, with its averaged weights.",
         )
-        import torch  # after parsing: it takes seconds
+        from flowpp import distributed  # after parsing: torch takes seconds
 
-        from flowpp import baselines, data, importance, runs
-        from flowpp.files import write_json
-        from flowpp.model import build_model
-        from flowpp.receipt import receipt
+    with distributed.group() as group:
+        if arguments.fingerprint:
+            _fingerprint(arguments, group)
+        else:
+            _evaluate(arguments, group)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What there is to evaluate: the checkpoint, its model on the device, the images."""
+
+    run: Run
+    checkpoint: Checkpoint
+    model: FlowPlusPlus
+    images: ImageSet
+
+    @classmethod
+    def of(cls, arguments: Arguments, group: Group) -> _Opened:
+        """The run's newest checkpoint that is whole, and the images that it held out."""
+        import torch
+
+        from flowpp import data, distributed, runs
+        from flowpp.restoring import restored_model
 
         run = runs.Run.open(arguments.run)
         config = run.config()
         # Read once and kept: a run still in training writes newer ones while this computes.
-        checkpoint = run.checkpoint()
+        checkpoint = run.checkpoint(say=print if group.first else lambda line: None)
         images = data.load(replace(config.data, path=arguments.data_path or config.data.path))
-        model = build_model(config.model, images.shape, images.levels).eval()
-        checkpoint.restore(model, average=True)
-        model = runs.to_device(model, arguments.device)
+        model = restored_model(checkpoint, config.model, images.shape, images.levels)
+        model = runs.to_device(model, distributed.local_device(arguments.device))
         _check_data(run.path, images.sha256, images.name)
+        group.share(model)  # one process may have found a newer checkpoint than another
+        return cls(run, checkpoint, model.to(getattr(torch, arguments.dtype)), images)
+
+
+def _evaluate(arguments: Arguments, group: Group) -> None:
+    """The bounds, computed by all processes and told by the first."""
+    import torch
+
+    from flowpp import baselines, importance
+    from flowpp.files import write_json
+    from flowpp.receipt import receipt
+
+    with mistakes_in_one_line():
+        opened = _Opened.of(arguments, group)
+        images, model = opened.images, opened.model
         count = _count(arguments.images, len(images.test), images.name)
-        model = model.to(getattr(torch, arguments.dtype))
-        batch = importance.batch_for(model, images.shape, arguments.memory)
-        out = _new_file(
-            arguments.out or run.path / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}.json"
-        )
+        # Processes deal the batches out among them, and so need the same.
+        batch = group.same(importance.batch_for(model, images.shape, arguments.memory))
+        name = f"{datetime.now():%Y%m%d-%H%M%S}.json"
+        out = group.same(arguments.out or opened.run.path / "evaluations" / name)
+        if group.first:
+            _check_new_file(out)
     test = images.test[:count]
-    print(f"held-out bits/dim on {images.name}, {count} images")
+    if group.first:
+        shared = f", {group.size} processes" if group.size > 1 else ""
+        print(f"held-out bits/dim on {images.name}, {count} images{shared}")
     begin = time.monotonic()
-    with _progress(count * arguments.importance_samples) as advance:
+    with _progress(count * arguments.importance_samples, silent=not group.first) as advance:
         bounds = importance.importance_bounds(
             model, test, arguments.importance_samples, seed=arguments.seed, batch=batch,
-            progress=advance,
+            progress=lambda rows: advance(rows * group.size), group=group,
         )  # fmt: skip
+    if not group.first:
+        return
     seconds = time.monotonic() - begin
     for samples, estimate in bounds.items():
         what = "one-sample bound" if samples == 1 else f"{samples} importance samples"
@@ -95,13 +144,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"  {'independent pixels':<26} {baselines.histogram_code(images):.4f} (all held-out)")
     print(f"  {'uniform':<26} {baselines.uniform_code(images):.4f}")
     written = receipt(
-        images=images, count=count, bounds=bounds, checkpoint=checkpoint,
-        dtype=getattr(torch, arguments.dtype), device=torch.device(arguments.device),
+        images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
+        dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=arguments.seed, batch=batch, memory=arguments.memory, seconds=seconds,
     )  # fmt: skip
     with mistakes_in_one_line():
         write_json(out, written)
     print(f"receipt   {out}")
+
+
+def _fingerprint(arguments: Arguments, group: Group) -> None:
+    """What this device makes of each layer, beside float64 on the CPU."""
+    from flowpp import environment, fingerprint
+    from flowpp.files import write_json
+    from flowpp.hashing import weights_hash
+    from flowpp.restoring import restored_model
+
+    with mistakes_in_one_line():
+        if group.size > 1:
+            raise ValueError(f"a fingerprint is one process's, got {group.size}")
+        opened = _Opened.of(arguments, group)
+        images, model, checkpoint = opened.images, opened.model, opened.checkpoint
+        wanted = arguments.images or min(fingerprint.IMAGES, len(images.test))
+        count = _count(wanted, len(images.test), images.name)
+        device = next(model.parameters()).device
+        name = f"{datetime.now():%Y%m%d-%H%M%S}-{device.type}-{arguments.dtype}.json"
+        out = arguments.out or opened.run.path / "fingerprints" / name
+        _check_new_file(out)
+    described = environment.describe(device, arguments.seed, images)
+    facts = {
+        "device": described["device"],
+        "device_name": described["device_name"],
+        "dtype": arguments.dtype,
+        "step": checkpoint.step,
+        "weights_sha256": weights_hash(checkpoint.used(average=True)),
+        "levels": images.levels,
+        "environment": described,
+    }
+    found = fingerprint.record(model, images.test[:count], arguments.seed, facts)
+    twin = restored_model(checkpoint, opened.run.config().model, images.shape, images.levels)
+    report = fingerprint.compare(found, fingerprint.Float64(twin))
+    print(fingerprint.table(report))
+    with mistakes_in_one_line():
+        found.save(out.with_suffix(".npz"))
+        write_json(out, report)
+    print(f"report    {out}\nrecording {out.with_suffix('.npz')}")
+    print(f"by the reference:  python -m conformance.fingerprint {opened.run.path}")
 
 
 def _check_data(run: Path, found: str, name: str) -> None:
@@ -112,7 +200,7 @@ def _check_data(run: Path, found: str, name: str) -> None:
     file = run / "environment.json"
     try:
         recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from error
     if recorded is not None and recorded != found:
         raise ValueError(
@@ -121,12 +209,11 @@ def _check_data(run: Path, found: str, name: str) -> None:
         )
 
 
-def _new_file(path: Path) -> Path:
+def _check_new_file(path: Path) -> None:
     """Make its folder now: a place that cannot be written to should not show after hours."""
     if path.is_dir():
         raise ValueError(f"out must be a file, got the folder {path}")
     writable_folder(path.parent)
-    return path
 
 
 def _count(wanted: int | None, there: int, name: str) -> int:
@@ -138,9 +225,9 @@ def _count(wanted: int | None, there: int, name: str) -> int:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
+def _progress(total: int, *, silent: bool) -> Iterator[Any]:
     """A bar on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
+    if silent or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console

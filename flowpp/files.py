@@ -17,6 +17,7 @@ def replaced(path: Path) -> Iterator[Path]:
     If the block raises, the temporary file is removed and `path` stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)  # it might be a link to another place
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from flowpp.config import Config
 from flowpp.data import folder
-from flowpp.data.decode import KINDS, Kind, kind_of
+from flowpp.data.decode import KINDS, Kind, kind_of, opened
 from flowpp.presets import SMALL
 
 SIZES = (32, 16, 8)
@@ -73,14 +72,12 @@ def _look(paths: list[Path], *, skip_bad: bool) -> dict[Path, _Look]:
     looks = {}
     for path in paths:
         try:
-            with Image.open(path) as image:
+            with opened(path, str(path)) as image:
                 looks[path] = _Look(kind_of(image, str(path)), min(image.size), max(image.size))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             if skip_bad:
                 continue
-            unreadable = isinstance(error, UnidentifiedImageError) or str(path) not in str(error)
-            why = f"{path} is not a readable image" if unreadable else str(error)
-            raise ValueError(f"{why}; --data.skip_bad leaves such files out") from error
+            raise ValueError(f"{error}; --data.skip_bad leaves such files out") from error
     return looks
 
 
@@ -113,7 +110,7 @@ def _bits(looks: dict[Path, _Look], channels: int, size: int) -> int:
         return 8  # resizing makes new levels
     seen = np.uint8(0)
     for path, _ in chosen[:: max(1, len(chosen) // LOOKED_AT)]:
-        with Image.open(path) as image:
+        with opened(path, str(path)) as image:
             seen |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
     zeros = next((bit for bit in range(8) if int(seen) >> bit & 1), 0)
     return 8 - zeros

@@ -47,7 +47,7 @@ def _parse_stage(parts: list[str], layout: str) -> Stage:
     match parts:
         case [word] if word in BARE:
             return Stage(word)
-        case [word, count] if word in COUNTED and count.isdigit() and int(count) > 0:
+        case [word, count] if word in COUNTED and count.isdecimal() and int(count) > 0:
             return Stage(word, int(count))
     needed = ", ".join([f"{word} N" for word in COUNTED] + list(BARE))
     raise ValueError(

@@ -75,7 +75,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
 
 def draw_samples(runs: Sequence[Run], path: Path) -> bool:
     """The newest sample grid of every run, side by side; False if no run has one yet."""
-    from PIL import Image
+    from flowpp.data.decode import opened
 
     newest = {run.path.resolve().name: _newest_samples(run) for run in runs}
     there = {name: file for name, file in newest.items() if file is not None}
@@ -84,7 +84,7 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
     figure = _figure(4 * len(there), 4.4)
     for place, (name, file) in enumerate(there.items(), 1):
         axes = figure.add_subplot(1, len(there), place)
-        with Image.open(file) as picture:
+        with opened(file, str(file)) as picture:
             axes.imshow(picture.convert("RGB"), interpolation="nearest")
         axes.set_title(f"{name}\nstep {int(file.stem.removeprefix('step-'))}", fontsize=9)
         axes.axis("off")

@@ -27,9 +27,21 @@ CHANGEABLE = frozenset(
         "training.max_non_finite",
         "training.threads",
         "training.device",
+        "training.deterministic",
     }
 )
 """What a resumed run may set anew: how long and how fast it learns, how it is watched, where."""
+
+
+IN_THE_NUMBERS = (
+    "training.learning_rate",
+    "training.max_grad_norm",
+    "training.accumulate",
+    "training.device",
+    "training.deterministic",
+)
+"""Of these, what the weights depend on; of the steps, too, where the learning rate does."""
+NOT_THE_SAME = "it goes on, but not bit for bit"
 
 
 def find(resume: str, out: Path | None, preset: str) -> Path | None:
@@ -91,6 +103,36 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
             f"the checkpoint of step {checkpoint.step} was trained on other data: its hash is "
             f"{recorded[:12]}..., {images.name} has {images.sha256[:12]}..."
         )
+
+
+def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
+    """Why the run will not have the bits of one that was never stopped, a line for each reason.
+
+    Args:
+        checkpoint: the one to go on from.
+        config: the settings to go on with.
+        now: "processes" and "threads" of this process.
+    """
+    notes = [
+        f"{value} {name} where there were {checkpoint.facts.get(name)}: {NOT_THE_SAME}"
+        for name, value in now.items()
+        if checkpoint.facts.get(name) != value
+    ]
+    recorded = checkpoint.facts.get("config")
+    before = _flat(recorded) if isinstance(recorded, dict) else {}
+    after = _flat(dataclasses.asdict(config))
+    for name in IN_THE_NUMBERS:
+        if name in before and before[name] != after[name]:
+            notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_THE_SAME}")
+    # More steps alone change nothing that has been done, unless the rate depends on them.
+    steps = before.get("training.steps", config.training.steps)
+    if steps != config.training.steps and config.training.decay_from < 1:
+        if config.training.schedule is None:
+            notes.append(
+                f"training.steps is {config.training.steps} and was {steps}, and the learning "
+                f"rate falls towards the end: {NOT_THE_SAME}"
+            )
+    return notes
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,11 +20,17 @@ from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.config import Config, from_dict, to_dict
 from flowpp.data import ImageSet, load
 from flowpp.files import replaced, write_json
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
+from flowpp.restoring import restored_model
 
 KEPT_CHECKPOINTS = 3
 """The newest, and those before in case it is damaged; the best is kept besides."""
 FOLDERS = ("checkpoints", "samples", "tensorboard")
+WRITTEN_TO = (*FOLDERS, "evaluations", "fingerprints", "non-finite", ".lock", "metrics.jsonl")
+"""What is opened by name; all other files are written beside and renamed, so links to them fall.
+A run directory that comes from elsewhere must not overwrite files of its reader's."""
+LARGEST_SETTINGS = 1 << 20
+"""Bytes of config.json."""
 HELD_OUT = "held_out_bits_per_dim"
 
 
@@ -84,12 +90,18 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no such directory.
-            ValueError: the directory holds no run.
+            ValueError: the directory holds no run, or a folder in it is a link to another place.
         """
         if not path.is_dir():
             raise FileNotFoundError(f"no run directory at {path}")
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is no run directory: it has no config.json")
+        for folder in WRITTEN_TO:
+            if (path / folder).is_symlink():
+                raise ValueError(
+                    f"{path / folder} is a link, and a run is never written to through one: "
+                    "link the run directory itself"
+                )
         return cls(path)
 
     def config(self) -> Config:
@@ -100,8 +112,11 @@ class Run:
         """
         file = self.path / "config.json"
         try:
+            size = file.stat().st_size
+            if size > LARGEST_SETTINGS:
+                raise ValueError(f"it has {size:,} bytes, at most {LARGEST_SETTINGS:,} are read")
             return from_dict(Config, json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{file} is damaged or of another version: {error}") from error
 
     @contextmanager
@@ -146,7 +161,9 @@ class Run:
             try:
                 record = json.loads(line)
                 record["step"] += 0
-            except (ValueError, TypeError, KeyError) as error:
+                if not isinstance(record.get(HELD_OUT, 0.0), int | float | None):
+                    raise TypeError(f"{HELD_OUT} is no number: {record[HELD_OUT]!r}")
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 if number == len(lines):
                     break
                 raise ValueError(f"{file}, line {number} is damaged: {error}") from error
@@ -203,13 +220,26 @@ class Run:
             except OSError:  # a file system without hard links
                 shutil.copyfile(source, temporary)
 
-    def checkpoint(self, which: Literal["newest", "best"] = "newest") -> Checkpoint:
+    def checkpoint(
+        self,
+        which: Literal["newest", "best"] = "newest",
+        say: Callable[[str], None] | None = None,
+    ) -> Checkpoint:
         """The newest checkpoint, or the best evaluated one.
+
+        Args:
+            which: of the two.
+            say: if the newest is damaged, the one before is taken, and this is told of it;
+                without it there is an error.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is damaged.
+            CheckpointError: it is damaged.
         """
+        if which == "newest" and say is not None:
+            usable = self.usable_checkpoint(say)
+            if usable is not None:
+                return usable
         files = self.checkpoints() if which == "newest" else [self.best_path]
         if not files:
             raise FileNotFoundError(f"{self.path} has no checkpoint yet")
@@ -253,9 +283,8 @@ class Run:
         config = self.config()
         checkpoint = self.checkpoint(which)
         images = load(config.data)
-        model = build_model(config.model, image_shape=images.shape, levels=images.levels)
-        checkpoint.restore(model, average=True)
-        return config, images, to_device(model.eval(), device)
+        model = restored_model(checkpoint, config.model, images.shape, images.levels)
+        return config, images, to_device(model, device)
 
 
 def is_unborn(path: Path) -> bool:

@@ -18,6 +18,10 @@ from flowpp.model import FlowPlusPlus
 from flowpp.optimizer import Adam
 
 MOMENTS = ("m", "v")
+UNUSABLE = (
+    KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError
+)  # fmt: skip
+"""What facts and tensors of other kinds than `capture` writes lead to."""
 
 
 @dataclass(eq=False)
@@ -99,7 +103,7 @@ class TrainingState:
             checkpoint.restore(self.model, average=False)
             copy_into(self.ema.average, checkpoint.ema)
             self._set_moments(tensors)
-            self.optimizer.param_groups[0]["powers"] = tuple(facts["optimizer_powers"])
+            self.optimizer.param_groups[0]["powers"] = _numbers(facts["optimizer_powers"])
             self.batches.load_state_dict(
                 {"begin": facts["batches_begin"], "drawn_from": tensors["batches/drawn_from"]}
             )
@@ -118,11 +122,11 @@ class TrainingState:
             self.step = checkpoint.step
             self.skipped = int(facts["skipped"])
             self.skipped_in_a_row = int(facts["skipped_in_a_row"])
-            self.recent = [float(value) for value in facts["recent"]]
+            self.recent = list(_numbers(facts["recent"]))
             self.seconds = float(facts["seconds"])
         except CheckpointError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except UNUSABLE as error:
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step} holds no state to go on from: {error}"
             ) from error
@@ -147,3 +151,7 @@ class TrainingState:
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
         return list(self.model.named_parameters())
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -14,10 +14,13 @@ from flowpp import evaluation, sampling
 from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.config import Config, from_dict
 from flowpp.data import declared_shape
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
+from flowpp.restoring import restored_model
 from flowpp.runs import Run, to_device
 
 BATCH = 64
+LARGEST = 1 << 16
+"""Pixels of a side, channels or levels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,24 +150,35 @@ def load(
     else:
         config = Run.open(path).config()
         checkpoint = Run(path).checkpoint(which)
-    shape, levels = _shape(checkpoint, config)
-    model = build_model(config.model, image_shape=shape, levels=levels)
-    checkpoint.restore(model, average=True)
-    return Trained(to_device(model.eval(), device), config, shape, checkpoint.step)
+    try:
+        shape, levels = _shape(checkpoint, config)
+        model = restored_model(checkpoint, config.model, shape, levels)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return Trained(to_device(model, device), config, shape, checkpoint.step)
 
 
 def _config_inside(checkpoint: Checkpoint, path: Path) -> Config:
     try:
         return from_dict(Config, checkpoint.facts["config"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise CheckpointError(f"{path} has no settings inside; load its run directory") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} has damaged settings inside: {error}") from error
 
 
 def _shape(checkpoint: Checkpoint, config: Config) -> tuple[tuple[int, int, int], int]:
     if "image_shape" not in checkpoint.facts:  # written by other means than training
         return declared_shape(config.data)
-    channels, height, width = checkpoint.facts["image_shape"]
-    return (channels, height, width), checkpoint.facts["levels"]
+    shape, levels = checkpoint.facts["image_shape"], checkpoint.facts.get("levels")
+    numbers = [*shape, levels] if isinstance(shape, list) else []
+    if len(numbers) != 4 or not all(type(n) is int and 0 < n <= LARGEST for n in numbers):
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} was trained on no images: "
+            f"shape {shape}, {levels} levels"
+        )
+    channels, height, width, levels = numbers
+    return (channels, height, width), levels
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -31,6 +31,7 @@ from flowpp import (
 from flowpp.batches import ShuffledBatches
 from flowpp.checkpoint import Checkpoint
 from flowpp.config import Config, TrainingConfig, to_dict
+from flowpp.deterministic import deterministic_algorithms
 from flowpp.distributed import ALONE, Group, local_device
 from flowpp.ema import EMA
 from flowpp.files import write_json
@@ -128,14 +129,15 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     images, model = prepared or prepare(config, group)
-    if group.first and not resume:
-        device = next(model.parameters()).device
-        described = environment.describe(device, settings.seed, images)
-        Run.create(Path(out_dir), config, described)
-    group.wait()
-    run = Run.open(Path(out_dir))
-    with run.locked() if group.first else nullcontext(), Interruption() as interruption:
-        return _train(config, run, images, model, group, interruption, resume=resume)
+    with deterministic_algorithms(wanted=settings.deterministic):
+        if group.first and not resume:
+            device = next(model.parameters()).device
+            described = environment.describe(device, settings.seed, images)
+            Run.create(Path(out_dir), config, described)
+        group.wait()
+        run = Run.open(Path(out_dir))
+        with run.locked() if group.first else nullcontext(), Interruption() as interruption:
+            return _train(config, run, images, model, group, interruption, resume=resume)
 
 
 def _train(
@@ -338,12 +340,7 @@ def _checkpoint(
         resumption.check_data(checkpoint, images)
         notes.append(f"resumed after step {checkpoint.step}")
         now = {"processes": group.size, "threads": torch.get_num_threads()}
-        for name, value in now.items():
-            before = checkpoint.facts.get(name)
-            if before != value:
-                notes.append(
-                    f"{value} {name} where there were {before}: it goes on, but not bit for bit"
-                )
+        notes += resumption.departures(checkpoint, config, now)
     group.wait()  # until all have read what is removed or changed now
     if group.first:
         run.sweep()

@@ -6,6 +6,9 @@ import dataclasses
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+MOST_INTEGER = 1 << 1000
+"""Above it an integer is no float."""
+
 
 def build(cls: Any, values: Any, path: str = "") -> Any:
     """An instance of the dataclass `cls`; fields that are missing keep their defaults.
@@ -58,11 +61,11 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
-        return value in get_args(kind)
+        return type(value) in (str, int) and value in get_args(kind)
     if isinstance(value, bool):  # to Python, True is an int
         return kind is bool
     if kind is float:
-        return isinstance(value, (int, float))
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST_INTEGER)
     return isinstance(value, kind)
 
 

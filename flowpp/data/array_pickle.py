@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from math import prod
 from typing import Any
 
 import numpy as np
+
+MOST_DIMENSIONS = 8
 
 
 class UnsafePickleError(ValueError):
@@ -50,7 +53,8 @@ def _uint8_array(shape: Any, dtype: Any, order: Any, raw: Any) -> np.ndarray:
         raise UnsafePickleError("needed an array of uint8 with its bytes")
     if not (
         isinstance(shape, tuple)
-        and all(isinstance(n, int) and n >= 0 for n in shape)
+        and len(shape) <= MOST_DIMENSIONS
+        and all(isinstance(n, int) and 0 <= n <= len(raw) for n in shape)
         and prod(shape) == len(raw)
     ):
         raise ValueError(f"array of shape {shape!r} does not match its {len(raw)} bytes")
@@ -67,12 +71,6 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _NDArray:
     return result
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise UnsafePickleError("needed text in latin1")
-    return text.encode("latin1")
-
-
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _DType,
     ("numpy", "ndarray"): _NDArray,
@@ -80,16 +78,42 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy.core.numeric", "_frombuffer"): _frombuffer,
     ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-    ("_codecs", "encode"): _encode,
 }
+_ENCODE = ("_codecs", "encode")
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self.left = len(data)
+
     def find_class(self, module: str, name: str) -> Any:
         """Resolve an imported name to a stand-in, or refuse."""
+        if (module, name) == _ENCODE:
+            return self.encode
         if (module, name) not in _STAND_INS:
             raise UnsafePickleError(f"pickle wants {module}.{name}, which no image file needs")
         return _STAND_INS[module, name]
+
+    def encode(self, text: Any, encoding: Any) -> bytes:
+        """Text to bytes; no more in all than the file is long.
+
+        Else it could ask for one long text a million times.
+        """
+        if not isinstance(text, str) or encoding != "latin1":
+            raise UnsafePickleError("needed text in latin1")
+        self.left -= len(text)
+        if self.left < 0:
+            raise UnsafePickleError("the text is longer than its file")
+        return text.encode("latin1")
+
+
+def _check_memo(data: bytes) -> None:
+    """A memo's places are numbered one by one; room for a billion would be made at once."""
+    for operation, argument, _ in pickletools.genops(data):
+        place = argument if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") else None
+        if place is not None and place > len(data):
+            raise UnsafePickleError(f"place {place} in a file of {len(data)} bytes")
 
 
 def loads(data: bytes) -> Any:
@@ -100,7 +124,8 @@ def loads(data: bytes) -> Any:
         ValueError: the pickle is truncated or damaged.
     """
     try:
-        value = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        _check_memo(data)
+        value = _Unpickler(data).load()
     except UnsafePickleError:
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
@@ -110,13 +135,18 @@ def loads(data: bytes) -> Any:
 
 
 def _unwrap(value: Any) -> Any:
-    """Put the arrays in place of their stand-ins, inside dictionaries and lists too."""
-    if isinstance(value, _NDArray):
-        if value.array is None:
-            raise ValueError("truncated or damaged pickle (an array without contents)")
-        return value.array
+    """An array in place of its stand-in, and in a dictionary those one level down.
+
+    No deeper: a list that holds itself a few times over has more paths than there are atoms.
+    """
     if isinstance(value, dict):
-        return {key: _unwrap(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_unwrap(entry) for entry in value]
-    return value
+        return {key: _array(entry) for key, entry in value.items()}
+    return _array(value)
+
+
+def _array(value: Any) -> Any:
+    if not isinstance(value, _NDArray):
+        return value
+    if value.array is None:
+        raise ValueError("truncated or damaged pickle (an array without contents)")
+    return value.array

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import lzma
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from flowpp.data import array_pickle
+from flowpp import npz
+from flowpp.data import archive, array_pickle
+from flowpp.data.archive import ArchiveError
 from flowpp.data.image_set import ImageSet
 
 FOLDER = "cifar-10-batches-py"
@@ -21,9 +18,9 @@ TEST_FILES = ("test_batch",)
 IMAGES_PER_FILE = 10_000
 LARGEST_FILE = 64 << 20
 """Bytes; a batch holds 31 MB. A larger one is no batch, and is not read into memory."""
+LARGEST_ARCHIVE = 512 << 20
+"""Bytes, unpacked; the published one has 186 MB."""
 SHAPE = (32, 32, 3)
-
-Reader = Callable[[str], bytes]
 
 
 def load(path: str | None, held_out: str = "test") -> ImageSet:
@@ -45,47 +42,42 @@ def load(path: str | None, held_out: str = "test") -> ImageSet:
     if not place.exists():
         raise FileNotFoundError(f"cifar10: nothing lies at {place}")
     if place.is_dir():
-        return _from_batches(place, _folder_reader(place))
+        return _from_batches(place, _in_folder(place))
+    if not place.is_file():
+        raise ValueError(f"cifar10: {place} is neither a file nor a folder")
     if place.suffix == ".npz":
         return _from_npz(place, held_out)
     try:
-        with tarfile.open(place, "r:*") as archive:
-            return _from_batches(place, _archive_reader(place, archive))
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        return _from_batches(place, _archived(place))
+    except ArchiveError as error:
         raise ValueError(
-            f"cifar10: {place} is truncated or no tar archive; needed the folder {FOLDER}, "
-            "its .tar.gz, or an .npz"
+            f"cifar10: {error}; needed the folder {FOLDER}, its .tar.gz, or an .npz"
         ) from error
 
 
-def _folder_reader(folder: Path) -> Reader:
+def _in_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
     inner = folder / FOLDER if (folder / FOLDER).is_dir() else folder
-
-    def read(name: str) -> bytes:
+    for name in (*TRAIN_FILES, *TEST_FILES):
         file = inner / name
         if not file.is_file():
             raise FileNotFoundError(f"cifar10: {inner} has no file {name}")
         _check_size(file, file.stat().st_size)
-        return file.read_bytes()
-
-    return read
+        yield name, file.read_bytes()
 
 
-def _archive_reader(place: Path, archive: tarfile.TarFile) -> Reader:
-    # Members are read in memory and never extracted: no name in the archive can touch the disk.
-    members = {Path(m.name).name: m for m in archive.getmembers() if m.isfile()}
-
-    def read(name: str) -> bytes:
-        if name not in members:
-            raise FileNotFoundError(f"cifar10: {place} has no member {FOLDER}/{name}")
-        _check_size(place / name, members[name].size)
-        stream = archive.extractfile(members[name])
-        assert stream is not None  # isfile() was asked above
-        return stream.read()
-
-    return read
+def _archived(place: Path) -> Iterator[tuple[str, bytes]]:
+    missing = {*TRAIN_FILES, *TEST_FILES}
+    for path, raw in archive.files(
+        place,
+        lambda member: PurePosixPath(member).name in missing,
+        largest=LARGEST_FILE,
+        most=LARGEST_ARCHIVE,
+    ):
+        name = PurePosixPath(path).name
+        missing.remove(name)
+        yield name, raw
+    if missing:
+        raise FileNotFoundError(f"cifar10: {place} has no member {FOLDER}/{min(missing)}")
 
 
 def _check_size(file: Path, size: int) -> None:
@@ -93,10 +85,12 @@ def _check_size(file: Path, size: int) -> None:
         raise ValueError(f"cifar10: {file} has {size} bytes, at most {LARGEST_FILE} expected")
 
 
-def _from_batches(place: Path, read: Reader) -> ImageSet:
+def _from_batches(place: Path, files: Iterator[tuple[str, bytes]]) -> ImageSet:
+    rows = {name: _batch(place, name, raw) for name, raw in files}
+
     def images(names: tuple[str, ...]) -> np.ndarray:
-        rows = np.concatenate([_batch(place, name, read(name)) for name in names])
-        return rows.reshape(-1, 3, 32, 32)  # a row is all red, all green, all blue
+        # A row is all red, all green, all blue.
+        return np.concatenate([rows[name] for name in names]).reshape(-1, 3, 32, 32)
 
     return ImageSet("cifar10", images(TRAIN_FILES), images(TEST_FILES), 256)
 
@@ -117,12 +111,8 @@ def _batch(place: Path, name: str, raw: bytes) -> np.ndarray:
 
 
 def _from_npz(place: Path, held_out: str) -> ImageSet:
-    def images(archive: np.lib.npyio.NpzFile, split: str) -> np.ndarray:
-        if split not in archive.files:
-            raise ValueError(
-                f"cifar10: {place} needs arrays 'train' and {held_out!r}, got {archive.files}"
-            )
-        array = archive[split]
+    def images(split: str) -> np.ndarray:
+        array = arrays[split]
         if array.dtype != np.uint8:
             raise TypeError(f"cifar10: {split} in {place} must be uint8, got {array.dtype}")
         if array.ndim != 4 or array.shape[1:] != SHAPE or len(array) == 0:
@@ -132,16 +122,11 @@ def _from_npz(place: Path, held_out: str) -> ImageSet:
         return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
 
     try:
-        # Read whole, so that a file cut short shows here; arrays of objects (pickles) are refused.
-        archive = np.load(io.BytesIO(place.read_bytes()), allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"cifar10: {place} is one array, needed an .npz of two")
-        with archive:
-            name = "cifar10" if held_out == "test" else f"cifar10, {held_out}"
-            return ImageSet(name, images(archive, "train"), images(archive, held_out), 256)
-    except (zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"cifar10: {place} is truncated or no .npz file ({error})") from error
+        there = npz.names(place)
+        if not {"train", held_out} <= set(there):
+            raise ValueError(f"{place} needs arrays 'train' and {held_out!r}, got {sorted(there)}")
+        arrays = npz.read(place, ("train", held_out))
     except ValueError as error:
-        if str(error).startswith("cifar10:"):
-            raise
-        raise ValueError(f"cifar10: {place} is damaged or no .npz file ({error})") from error
+        raise ValueError(f"cifar10: {error}") from error
+    name = "cifar10" if held_out == "test" else f"cifar10, {held_out}"
+    return ImageSet(name, images("train"), images(held_out), 256)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 LARGEST_SIDE = 20_000
-"""Pixels; a larger picture is refused before it is decoded."""
+"""Pixels; a larger picture is refused before it is decoded, and so is one of more than Pillow's
+limit in all."""
+LARGEST_FILE = 512 << 20
+"""Bytes."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
+"""Whatever a file's name is. Pillow knows others that start programs: PostScript's interpreter."""
 Kind = Literal[1, 3]
 GREY: Kind = 1
 COLOUR: Kind = 3
@@ -20,17 +26,25 @@ GREY_MODES = frozenset({"1", "L", "LA"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 
 
-def decode_rgb(raw: bytes, who: str) -> np.ndarray:
-    """Pixels `(3, H, W)`, uint8, whatever the file's own kind.
+class ImageError(ValueError):
+    """A file that is no image, or not one of the kind that is needed."""
+
+
+def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:
+    """Pixels `(3, side, side)`, uint8, whatever the file's own kind.
 
     Args:
         raw: the file's bytes, in a format that Pillow knows.
         who: the file's name, for errors.
+        side: height and width that it must have.
 
     Raises:
-        ValueError: not an image, truncated, or too large; the message names it.
+        ImageError: not an image, truncated, or of another size; the message names it.
     """
-    with _opened(raw, who) as image:
+    with opened(raw, who) as image:
+        if image.size != (side, side):
+            width, height = image.size
+            raise ImageError(f"{who} has {width}x{height} pixels, needed {side}x{side}")
         return _pixels(image.convert("RGB"))
 
 
@@ -44,13 +58,13 @@ def decode(raw: bytes, who: str, size: int, channels: int) -> np.ndarray:
         channels: 1 for grey images, 3 for colour.
 
     Raises:
-        ValueError: not an image, truncated, or too large; grey where colour was needed or the
+        ImageError: not an image, truncated, or too large; grey where colour was needed or the
             other way round; transparent, or of more than 8 bits. The message names it.
     """
-    with _opened(raw, who) as image:
+    with opened(raw, who) as image:
         kind = kind_of(image, who)
         if kind != channels:
-            raise ValueError(
+            raise ImageError(
                 f"{who} is a {KINDS[kind]} image, needed {KINDS[channels]} (data.channels "
                 f"{channels})"
             )
@@ -61,27 +75,49 @@ def kind_of(image: Image.Image, who: str) -> Kind:
     """1 for a grey image, 3 for a colour one.
 
     Raises:
-        ValueError: it has more than 8 bits, or is transparent anywhere.
+        ImageError: it has more than 8 bits, or is transparent anywhere.
     """
     if image.mode not in GREY_MODES | COLOUR_MODES:
-        raise ValueError(f"{who} has pixels of mode {image.mode}, needed 8 bits for each number")
+        raise ImageError(f"{who} has pixels of mode {image.mode}, needed 8 bits for each number")
     if image.has_transparency_data:
         if np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
-            raise ValueError(f"{who} is transparent in places, needed an opaque image")
+            raise ImageError(f"{who} is transparent in places, needed an opaque image")
     return GREY if image.mode in GREY_MODES else COLOUR
 
 
 @contextmanager
-def _opened(raw: bytes, who: str) -> Iterator[Image.Image]:
+def opened(source: bytes | Path, who: str) -> Iterator[Image.Image]:
+    """An image whose pixels are not decoded yet; they are when something asks for them.
+
+    Raises:
+        ImageError: not an image of a known format, damaged (inside the block, too), or too large;
+            the message names it.
+    """
     try:
-        with Image.open(io.BytesIO(raw)) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > LARGEST_SIDE:
-                raise ValueError(f"{who} has {image.size} pixels, at most {LARGEST_SIDE} a side")
+                raise ImageError(f"{who} has {image.size} pixels, at most {LARGEST_SIDE} a side")
             yield image
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:  # its own message names a buffer in memory
-        raise ValueError(f"{who} is not a readable image: of no known format") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{who} is not a readable image: {error}") from error
+        raise ImageError(f"{who} is not a readable image: of no known format") from error
+    except Exception as error:  # a damaged image may raise nearly anything
+        raise ImageError(f"{who} is not a readable image: {error}") from error
+
+
+def content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: there are too many of them.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ImageError(f"{path} has {size:,} bytes, at most {LARGEST_FILE:,} are read")
+    return path.read_bytes()
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpp.data.decode import COLOUR, decode
+from flowpp.data.decode import COLOUR, content, decode
 from flowpp.data.image_set import ImageSet
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
@@ -97,7 +97,7 @@ def _read(paths: list[Path], size: int, channels: int, skipped: list[str] | None
     count = 0
     for path in paths:
         try:
-            images[count] = decode(path.read_bytes(), str(path), size, channels)
+            images[count] = decode(content(path), str(path), size, channels)
         except ValueError as error:
             if skipped is None:
                 raise

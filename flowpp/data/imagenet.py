@@ -9,14 +9,13 @@ figure.
 
 from __future__ import annotations
 
-import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from flowpp.data.decode import decode_rgb
+from flowpp import npz
+from flowpp.data import archive
+from flowpp.data.decode import content, decode_rgb
 from flowpp.data.image_set import ImageSet
 
 PNG_COUNTS = {"train": 1_281_149, "valid": 49_999}
@@ -68,35 +67,25 @@ def _from_png(folder: Path, split: str, side: int, who: str) -> np.ndarray:
     if (folder / f"{stem}.tar").is_file():
         return _from_tar(folder / f"{stem}.tar", side, who)
     if (folder / stem).is_dir():
-        paths = sorted((folder / stem).glob("*.png"))
-        return _stack([_exact(p.read_bytes(), str(p), side, who) for p in paths], side)
+        paths = sorted(p for p in (folder / stem).glob("*.png") if p.is_file())
+        return _stack([_exact(content(p), str(p), side, who) for p in paths], side)
     raise FileNotFoundError(f"{who}: {folder} has neither {stem}.tar nor a folder {stem}")
 
 
-def _from_tar(archive: Path, side: int, who: str) -> np.ndarray:
-    # Members are read in memory and never extracted: no name in the archive can touch the disk.
+def _from_tar(path: Path, side: int, who: str) -> np.ndarray:
     images: dict[str, np.ndarray] = {}
     try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                if not (member.isfile() and member.name.endswith(".png")):
-                    continue
-                name = f"{member.name} in {archive}"
-                if member.size > LARGEST_PNG:
-                    raise ValueError(f"{who}: {name} has {member.size} bytes, too many")
-                stream = tar.extractfile(member)
-                assert stream is not None  # isfile() was asked above
-                images[member.name] = _exact(stream.read(), name, side, who)
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{who}: {archive} is truncated or no tar archive: {error}") from error
+        for name, raw in archive.files(
+            path, lambda member: member.endswith(".png"), largest=LARGEST_PNG
+        ):
+            images[name] = _exact(raw, f"{name} in {path}", side, who)
+    except archive.ArchiveError as error:
+        raise ValueError(f"{who}: {error}") from error
     return _stack([images[name] for name in sorted(images)], side)
 
 
 def _exact(raw: bytes, name: str, side: int, who: str) -> np.ndarray:
-    image = decode_rgb(raw, f"{who}: {name}")
-    if image.shape != (3, side, side):
-        raise ValueError(f"{who} needs {side}x{side} pixels, got {image.shape[1:]} in {name}")
-    return image
+    return decode_rgb(raw, f"{who}: {name}", side)
 
 
 def _stack(images: list[np.ndarray], side: int) -> np.ndarray:
@@ -117,12 +106,11 @@ def _from_npz(
 
 def _batch(file: Path, side: int, who: str) -> np.ndarray:
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            data = archive["data"]
+        data = npz.read(file, ["data"])["data"]
     except KeyError as error:
         raise ValueError(f"{who}: {file} needs an array 'data'") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{who}: {file} is damaged or no .npz file: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{who}: {error}") from error
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * side * side:
         raise ValueError(
             f"{who}: {file} needs uint8 of shape (N, {3 * side * side}), "

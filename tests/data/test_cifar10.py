@@ -129,7 +129,7 @@ def test_npz(tmp_path):
 def test_one_array_under_an_npz_name_is_refused(tmp_path):
     np.save(tmp_path / "one.npy", pixels(0, 7))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    with pytest.raises(ValueError, match=r"one\.npz is one array, needed an \.npz of two"):
+    with pytest.raises(ValueError, match=r"one\.npz is one array, needed an \.npz of several"):
         load(tmp_path / "one.npz")
 
 
@@ -176,7 +176,7 @@ def test_truncated_archive(tmp_path, batches, fraction):
 
 def test_not_an_archive(tmp_path):
     (tmp_path / "c.txt").write_text("hello")
-    with pytest.raises(ValueError, match="truncated or no tar archive; needed the folder"):
+    with pytest.raises(ValueError, match="truncated or no tar archive: .*; needed the folder"):
         load(tmp_path / "c.txt")
 
 
@@ -293,12 +293,12 @@ def test_flipped_bit_in_npz(tmp_path):
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="c.npz is truncated or no .npz file .*CRC"):
+    with pytest.raises(ValueError, match="c.npz is damaged or no .npz file: .*CRC"):
         load(path)
 
 
 def test_pickle_in_npz_is_not_read(tmp_path):
     path = tmp_path / "c.npz"
     np.savez(path, train=np.array([{"a": 1}], dtype=object), test=pixels(1))
-    with pytest.raises(ValueError, match="c.npz is damaged or no .npz file .*allow_pickle"):
+    with pytest.raises(ValueError, match="c.npz is damaged or no .npz file: .*allow_pickle"):
         load(path)

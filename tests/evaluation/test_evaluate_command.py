@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from flowpp import evaluate, importance, train
+from flowpp import evaluate, importance
 from flowpp.checkpoint import Checkpoint
 from flowpp.hashing import weights_hash
 from flowpp.runs import Run
-
-SMALL = [
-    f"--model.{flow}.{setting}"
-    for flow in ("flow", "dequantizer")
-    for setting in ("layout=columns 1", "filters=4", "blocks=1", "components=2")
-]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "small"
-    train.main(["digits", *SMALL, "--training.steps", "2", "--out", str(out)])
-    return out
-
-
-@pytest.fixture
-def copy(trained, tmp_path):
-    """A run that a test may write into."""
-    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -168,3 +151,47 @@ def test_a_mean_says_its_error():
         (2.5, np.std(values.numpy(), ddof=1) / 2, 4)
     )
     assert str(estimate) == "2.5000 +- 0.6455"
+
+
+def harm_newest(run):
+    """A second checkpoint, newer and cut short."""
+    whole = run.checkpoint()
+    Checkpoint(whole.step + 1, whole.weights, whole.ema, {}, whole.facts).save(
+        run.checkpoint_path(whole.step + 1)
+    )
+    newest = run.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    return newest, whole.step
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(copy, tmp_path, capsys):
+    newest, step = harm_newest(Run.open(copy))
+    evaluate.main([str(copy), "--images", "2", "--out", str(tmp_path / "receipt.json")])
+    said = capsys.readouterr().out
+    assert newest.name in said and "going back to the one before" in said
+    assert json.loads((tmp_path / "receipt.json").read_text())["weights"]["step"] == step
+
+
+def test_no_checkpoint_that_is_whole(copy, capsys):
+    for file in Run.open(copy).checkpoints():
+        file.write_bytes(b"no")
+    with pytest.raises(SystemExit):
+        evaluate.main([str(copy)])
+    assert "are damaged" in capsys.readouterr().err
+
+
+def test_processes_share_an_evaluation(copy, tmp_path):
+    """Each draw has a stream of its own: as many processes as one likes, the same number."""
+    flags = ["--images", "6", "--importance-samples", "5", "--memory", "1"]
+    evaluate.main([str(copy), *flags, "--out", str(tmp_path / "one.json")])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+                "--standalone", "-m", "flowpp.evaluate"]  # fmt: skip
+    done = subprocess.run(
+        [*launcher, str(copy), *flags, "--out", str(tmp_path / "two.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "6 images, 2 processes" in done.stdout and done.stdout.count("receipt") == 1
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
+    for alone, shared in zip(one["bounds"], two["bounds"], strict=True):
+        assert alone == pytest.approx(shared, rel=1e-6)

@@ -129,7 +129,7 @@ def test_damaged_checkpoint(capsys, tmp_path, tiny_run):
     shutil.copytree(tiny_run[0], copy)
     newest = sorted((copy / "checkpoints").iterdir())[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
-    message = refused_in_one_line(capsys, evaluate.main, copy)
+    message = refused_in_one_line(capsys, sample.main, copy)
     assert newest.name in message and "truncated or damaged" in message
 
 

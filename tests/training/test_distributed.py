@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -61,11 +62,18 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     ]
 
 
-def test_two_processes_resume_bit_for_bit(tmp_path):
+@pytest.mark.parametrize(
+    "started", ["once", pytest.param("for each part", marks=pytest.mark.slow)]
+)
+def test_two_processes_resume_bit_for_bit(tmp_path, started):
     """With dropout, of which each process draws its own."""
-    torchrun(tmp_path / "whole", 6, 0.2, "new")
-    torchrun(tmp_path / "parts", 4, 0.2, "new")
-    torchrun(tmp_path / "parts", 6, 0.2, "resume")
+    runs = [
+        (tmp_path / "whole", 6, 0.2, "new"),
+        (tmp_path / "parts", 4, 0.2, "new"),
+        (tmp_path / "parts", 6, 0.2, "resume"),
+    ]
+    for together in [runs] if started == "once" else [[run] for run in runs]:
+        torchrun(*itertools.chain(*together))
     one, other = (Run.open(tmp_path / name).checkpoint() for name in ("whole", "parts"))
     for kind in ("weights", "ema", "state"):
         for name, tensor in getattr(one, kind).items():

@@ -41,7 +41,9 @@ def wait_for_checkpoints(process, out, count):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_process_in_order(tmp_path, number):
     out = tmp_path / "run"
     process = start("digits", "--training.steps", 100_000, "--out", out)
@@ -62,6 +64,7 @@ def test_a_signal_ends_a_process_in_order(tmp_path, number):
     assert f"resumed after step {step}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line(tmp_path):
     """Files may not grow beyond a limit, which a checkpoint with Adam's averages passes."""
     import torch

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import flowpp
-from flowpp import interpolate, plot, reconstruct, sample
+from flowpp import convert, interpolate, plot, reconstruct, sample
 from flowpp.checkpoint import Checkpoint
 from flowpp.runs import Run
 
@@ -190,3 +190,17 @@ def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
     terms = bound_terms(model, images[:32], seeded(0))
     total = sum(v for k, v in found.layers.items() if k.startswith("flow/"))
     assert total == pytest.approx(terms["log_det"].mean, abs=1e-5)
+
+
+def test_a_model_in_one_file(tiny_run, tmp_path, images):
+    """The averaged weights and their settings: smaller than a checkpoint, and enough."""
+    out = tmp_path / "elsewhere" / "model.safetensors"
+    convert.main([str(tiny_run[0]), "--out", str(out)])
+    alone, run = flowpp.load(out), flowpp.load(tiny_run[0])
+    assert np.array_equal(alone.log_prob(images), run.log_prob(images))
+    assert np.array_equal(alone.sample(3, seed=1), run.sample(3, seed=1))
+    assert alone.step == 3 and alone.config.model == run.config.model
+    inside = Checkpoint.load(out)
+    assert not inside.state and not inside.ema
+    whole = Run.open(tiny_run[0]).checkpoints()[-1]
+    assert out.stat().st_size < whole.stat().st_size / 3

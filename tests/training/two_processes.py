@@ -1,4 +1,4 @@
-"""torchrun two_processes.py OUT STEPS DROPOUT new|resume: the tiny model, trained by several."""
+"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: the tiny model, by several."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
 
 
 def main() -> None:
-    """Arguments: OUT STEPS DROPOUT RESUME."""
-    out, steps, dropout, resume = sys.argv[1:]
+    """Arguments: OUT STEPS DROPOUT RESUME, as often as there are runs."""
+    arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
     with distributed.group() as group:
-        result = training.train(
-            config(int(steps), dropout=float(dropout)),
-            Path(out),
-            resume=resume == "resume",
-            group=group,
-        )
-        if group.first:
-            print(json.dumps(dataclasses.asdict(result)))
+        for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
+            result = training.train(
+                config(int(steps), dropout=float(dropout)),
+                Path(out),
+                resume=resume == "resume",
+                group=group,
+            )
+            if group.first:
+                print(json.dumps(dataclasses.asdict(result)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,135 @@
+"""What every layer makes of its input on this device, beside float64 and beside the reference."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from conformance import fingerprint as by_reference
+from conformance import flowpp_fingerprint
+from flowpp import evaluate, fingerprint
+from flowpp.bijectors import Coupling
+from flowpp.fingerprint import Fingerprint, Float64
+from flowpp.runs import Run
+
+
+def recorded(run):
+    return next((run / "fingerprints").glob("*.npz"))
+
+
+def report(run):
+    return json.loads(recorded(run).with_suffix(".json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return Run.open(trained).load()[2]
+
+
+@pytest.fixture(scope="module")
+def images(trained):
+    return Run.open(trained).load()[1].test[:4]
+
+
+def test_every_layer_is_close_in_float32(copy, capsys):
+    evaluate.main([str(copy), "--fingerprint"])
+    said = capsys.readouterr().out
+    found = report(copy)
+    assert found["judge"] == "flowpp, float64, CPU" and found["images"] == 8
+    assert found["dtype"] == "float32" and found["device"] == "cpu" and found["step"] == 2
+    names = [row["layer"] for row in found["layers"]]
+    assert names[0].startswith("dequantizer/") and names[-1].startswith("flow/")
+    assert sum("Coupling" in name for name in names) == 2
+    for row in found["layers"]:
+        assert row["log_det"] < 1e-4 and row["output"] < 1e-4
+    assert 0 < found["bits_per_dim"]["largest_difference"] < 1e-4
+    assert max(names, key=len) in said or names[0] in said
+    assert f"python -m conformance.fingerprint {copy}" in said
+    assert not (copy / "evaluations").exists()
+
+
+def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
+    evaluate.main([str(copy), "--fingerprint", "--dtype", "float64", "--images", "3"])
+    assert all(row["log_det"] == 0 for row in report(copy)["layers"])
+    assert by_reference.main([str(copy)]) == 0
+    said = capsys.readouterr().out
+    out = recorded(copy).with_name(f"{recorded(copy).stem}-reference.json")
+    assert str(out) in said
+    found = json.loads(out.read_text())
+    assert found["judge"] == "reference, NumPy float64" and found["images"] == 3
+    assert [r["layer"] for r in found["layers"]] == [r["layer"] for r in report(copy)["layers"]]
+    for row in found["layers"]:
+        assert row["log_det"] < 1e-11 and row["output"] < 1e-11
+    assert found["bits_per_dim"]["largest_difference"] < 1e-12
+
+
+def test_both_judges_see_the_same_in_float32(model, images):
+    found = fingerprint.record(model, images, 0, {})
+    reference = flowpp_fingerprint.Reference(model)
+    one = fingerprint.compare(found, Float64(_copy(model)))
+    other = fingerprint.compare(found, reference)
+    for a, b in zip(one["layers"], other["layers"], strict=True):
+        assert a["log_det"] == pytest.approx(b["log_det"], rel=1e-3, abs=1e-12)
+        assert a["output"] == pytest.approx(b["output"], rel=1e-3, abs=1e-12)
+
+
+def test_a_layer_that_is_wrong_is_the_one_that_is_named(model, images, monkeypatch):
+    """It alone: the layers after it are judged at what reached them."""
+    names = fingerprint.named_layers(model)
+    name = next(n for n, layer in names.items() if isinstance(layer, Coupling))
+    spoiled = _copy(model)
+    forward = Coupling.forward
+
+    def wrong(self, x, context=None):
+        y, log_det = forward(self, x, context)
+        return y, log_det + (0.5 if self is fingerprint.named_layers(spoiled)[name] else 0)
+
+    monkeypatch.setattr(Coupling, "forward", wrong)
+    found = fingerprint.record(spoiled, images, 0, {"device": "cpu", "device_name": None})
+    judged = fingerprint.compare(found, Float64(_copy(model)))
+    bad = [row["layer"] for row in judged["layers"] if row["log_det"] > 1e-3]
+    assert bad == [name]
+    assert judged["bits_per_dim"]["largest_difference"] == pytest.approx(
+        0.5 / (64 * np.log(2)), rel=1e-3
+    )
+    first = fingerprint.table({**judged, "dtype": "float32"}).splitlines()[2]
+    assert name in first
+
+
+def test_a_recording_comes_back_as_it_was(model, images, tmp_path):
+    found = fingerprint.record(model, images, 3, {"step": 2})
+    found.save(tmp_path / "a.npz")
+    again = Fingerprint.load(tmp_path / "a.npz")
+    assert dict(again.facts) == {"step": 2} and list(again.layers) == list(found.layers)
+    for name, layer in found.layers.items():
+        for field in ("x", "y", "log_det", "context"):
+            assert np.array_equal(getattr(layer, field), getattr(again.layers[name], field)), name
+    with pytest.raises(ValueError, match="a.npz is no fingerprint"):
+        np.savez(tmp_path / "a.npz", images=images)
+        Fingerprint.load(tmp_path / "a.npz")
+
+
+def test_what_cannot_be_judged(copy, capsys):
+    assert by_reference.main([str(copy)]) == 2
+    assert "has no fingerprint: record one by" in capsys.readouterr().err
+    evaluate.main([str(copy), "--fingerprint", "--images", "1"])
+    run = Run.open(copy)
+    (newest,) = run.checkpoints()[-1:]
+    spoiled = run.checkpoint()
+    for tensor in spoiled.ema.values():
+        tensor.add_(torch.ones_like(tensor))
+    spoiled.save(newest)
+    for other in (*run.checkpoints()[:-1], run.best_path):
+        other.unlink(missing_ok=True)
+    capsys.readouterr()
+    assert by_reference.main([str(copy)]) == 2
+    assert "has the weights of step 2 that the fingerprint" in capsys.readouterr().err
+
+
+def _copy(model):
+    import copy
+
+    return copy.deepcopy(model)
