@@ -58,9 +58,14 @@ def add_position(x: Tensor, position: Tensor | None, who: str) -> Tensor:
     return x + position
 
 
+COARSEST_DROPOUT = 0.99
+"""Above, 16 bits would be too few for the rate."""
+
+
 def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     """x + gate(gates), the end of every block."""
-    if fused.applies_to(x) and fused.applies_to(gates):
+    matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
+    if matching and fused.applies_to(x) and fused.applies_to(gates):
         return fused.gated_sum(x, gates)
     return x + gate(gates)
 
@@ -70,7 +75,7 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:  # noqa: FBT001  
 
     The fused form rounds the rate to 16 bits, and its expectation is x all the same.
     """
-    if training and 0 < rate < 1 and fused.applies_to(x):
+    if training and 0 < rate <= COARSEST_DROPOUT and fused.applies_to(x):
         return fused.dropout(x, rate)
     return functional.dropout(x, rate, training)
 

@@ -16,6 +16,9 @@ class Affine(Bijector):
         log_scale: broadcastable to `(B, C, H, W)`.
         shift: broadcastable to `(B, C, H, W)`.
 
+    Numerics: exp(log_scale) is applied half at a time: alone it may be out of range where the
+    result is not.
+
     Source: Flow++ eqs. 13-16.
     """
 
@@ -29,11 +32,13 @@ class Affine(Bijector):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self._check(x)
-        return x * torch.exp(self.log_scale) + self.shift, self._log_det(x)
+        half = torch.exp(0.5 * self.log_scale)
+        return x * half * half + self.shift, self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         self._check(y)
-        return (y - self.shift) * torch.exp(-self.log_scale), -self._log_det(y)
+        half = torch.exp(-0.5 * self.log_scale)
+        return (y - self.shift) * half * half, -self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
         return sum_per_example(self.log_scale.expand(x.shape))

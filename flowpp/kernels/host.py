@@ -106,7 +106,7 @@ def backward(
     x, grad_y, grad_l = x.contiguous(), grad_y.contiguous(), grad_l.contiguous()
     grad_x = torch.empty_like(x)
     parameters, layouts = _parameters(logits, means, log_scales)
-    gradients = [torch.empty_like(p) for p in parameters]  # dense ones keep their order of axes
+    gradients = [_walkable(torch.empty_like(p)) for p in parameters]
     targets = (Layout * 3)(*(_layout(g) or _dense_layout(g) for g in gradients))
     _call(
         "backward", x, *parameters, layouts, x.numel(), logits.shape[-1], grad_y, grad_l, grad_x,
@@ -163,6 +163,11 @@ def _parameters(*tensors: Tensor) -> tuple[list[Tensor], ctypes.Array]:
         kept.append(tensor)
         layouts.append(layout)
     return kept, (Layout * len(kept))(*layouts)
+
+
+def _walkable(gradient: Tensor) -> Tensor:
+    """With its own order of axes, as `empty_like` keeps it for dense tensors, if that can be."""
+    return gradient if _layout(gradient) is not None else gradient.contiguous()
 
 
 def _dense_layout(parameter: Tensor) -> Layout:

@@ -170,6 +170,8 @@ template <typename T, int LANES> struct Sums {
     T shift[LANES], weight[LANES], below[LANES], above[LANES], density[LANES], excess[LANES];
     T poison[LANES];  // 0, or NaN if any argument is not finite
     T widest[LANES];  // largest |log-scale|
+    T fastest[LANES];  // largest e^{-log-scale}
+    T components;
 };
 
 // What a second pass over the components needs again, for each of them.
@@ -181,11 +183,13 @@ template <typename T, int LANES> struct Kept {
 template <typename T, int LANES>
 FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
                                long stride, int count, Sums<T, LANES> &s, Kept<T, LANES> *kept) {
+    s.components = T(count);
     T lost_weight[LANES], lost_below[LANES], lost_above[LANES], lost_excess[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
         s.shift[i] = logits[i];
-        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = s.widest[i] = 0;
+        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = 0;
+        s.widest[i] = s.fastest[i] = 0;
         lost_weight[i] = lost_below[i] = lost_above[i] = lost_excess[i] = 0;
         s.poison[i] = x[i] * 0;
     }
@@ -209,6 +213,7 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
             s.density[i] += w * (c.rate * c.small);
             s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
             s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
+            s.fastest[i] = greater(s.fastest[i], c.rate);
             keep.weight[i] = w;
             keep.rate[i] = c.rate;
             keep.z[i] = c.z;
@@ -219,10 +224,12 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
     }
 }
 
-// Whether a lane's sums may be used as they stand.
+// Whether a lane's sums may be used as they stand. Weights and slopes below the smallest number were
+// lost; beside a rate that is large they must not have mattered to the density.
 template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
     T least = lesser(lesser(s.below[i], s.above[i]), s.density[i]);
     return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]) &&
+           s.density[i] > s.components * s.fastest[i] * Number<T>::tiny &&
            s.widest[i] <= Number<T>::exp_range;
 }
 

@@ -81,6 +81,9 @@ def _one_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _broadcast(x: Tensor, *parameters: Tensor) -> Parameters:
     count = max(p.shape[-1] if p.ndim else 0 for p in parameters)
+    if count == 0:
+        got = ", ".join(str(tuple(p.shape)) for p in parameters)
+        raise ValueError(f"MixtureLogistic needs at least 1 component on the last axis, got {got}")
     shape = (*x.shape, count)
     try:
         logits, means, log_scales = (p.expand(shape) for p in parameters)

@@ -151,6 +151,8 @@ template <typename T> class Prepared {
         for (int k = 0; k < count; ++k) weight[k] = exponential(a[k] - top);
         FLOWPP_VECTOR
         for (int k = 0; k < count; ++k) rate[k] = exponential(-c[k]);
+        fastest = 0;
+        for (int k = 0; k < count; ++k) fastest = greater(fastest, rate[k]);
         T lost = total = 0;
         for (int k = 0; k < count; ++k) add(total, lost, weight[k]);
         for (long k = count; k < room; ++k) weight[k] = rate[k] = b[k] = 0;
@@ -197,6 +199,8 @@ template <typename T> class Prepared {
         s.density[0] = density[0];
         s.weight[0] = total;
         s.widest[0] = widest;
+        s.fastest[0] = fastest;
+        s.components = T(count);
         if (in_body(s, 0)) {
             body_values(s, 0, y, l);
         } else {
@@ -210,7 +214,7 @@ template <typename T> class Prepared {
     long room;
     std::vector<T> memory;
     T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
-    T shift = 0, total = 0, widest = 0;
+    T shift = 0, total = 0, widest = 0, fastest = 0;
     int count = 0;
 
     T *raw(int which) { return memory.data() + which * room; }

@@ -1,0 +1,80 @@
+"""Where a fast path could go wrong and a slow one does not: strides, underflow, extremes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mpmath import mp
+
+from flowpp.bijectors import Affine
+from flowpp.conditioner import Conv2d, GatedConv, GatedMaxout, gated_sum
+from flowpp.kernels.backend import use_backend
+from flowpp.kernels.mixture_logistic import logit_cdf
+from mpmath_truth import DIGITS, mixture_logistic
+
+
+def test_gradients_of_parameters_in_any_order_of_axes(backend):
+    """An expanded tensor's gradient may have strides that the kernel cannot follow."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(2, 2, 3, 1, dtype=torch.float64, generator=generator)
+    x = torch.randn(2, 3, 4, dtype=torch.float64, generator=generator)
+    others = torch.zeros(2, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def gradients(position):
+        parameter = base.clone().requires_grad_()
+        arguments = list(others)
+        arguments.insert(position, parameter.movedim(0, -1))
+        y, log_derivative = logit_cdf(x, *arguments)
+        return torch.autograd.grad(((y + log_derivative) * x).sum(), parameter)[0]
+
+    for position in range(3):
+        got = gradients(position)
+        with use_backend("torch"):
+            torch.testing.assert_close(got, gradients(position), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("components", [2, 128])
+@pytest.mark.parametrize("logit", [-90.0, -104.0, -120.0])
+def test_a_weight_that_underflows_may_still_rule_the_density(backend, components, logit):
+    """exp(-104) is no float32, but times a rate of e^30 it stands beside a density of e^-69."""
+    logits = torch.full((1, components), logit)
+    logits[0, 0] = 0
+    log_scales = torch.full((1, components), -30.0)
+    log_scales[0, 0] = 30
+    means = torch.zeros(1, components)
+    means[0, 0] = 39 * torch.tensor(30.0).exp()
+    y, got = logit_cdf(torch.zeros(1), logits, means, log_scales)
+    with mp.workdps(DIGITS):
+        wanted = mixture_logistic(
+            0.0, *(p[0].double().numpy() for p in (logits, means, log_scales))
+        )
+        for value, truth, allowed in zip((y, got), wanted, (3, 16), strict=True):
+            unit = torch.finfo(torch.float32).eps * max(1, abs(float(truth)))
+            assert abs(value.item() - float(truth)) <= allowed * unit
+
+
+def test_no_components_are_refused(backend):
+    for parameters in ([torch.tensor(0.0)] * 3, [torch.zeros(3, 0)] * 3):
+        with pytest.raises(ValueError, match="needs at least 1 component"):
+            logit_cdf(torch.zeros(3), *parameters)
+
+
+def test_blocks_whose_sizes_do_not_fit_together(backend):
+    with pytest.raises(RuntimeError, match="must match the size"):
+        GatedMaxout(Conv2d.create(4, 9), Conv2d.create(3, 6))(torch.zeros(64, 4, 3, 3))
+    few, many = torch.zeros(1, 4, 3, 3), torch.zeros(5, 2, 3, 3)
+    assert GatedConv.create(4, context=2)(few, many).shape == (5, 4, 3, 3)
+    x, gates = torch.randn(2, 4, 3, 3), torch.randn(2, 8, 1, 1)
+    value, gate = gates.chunk(2, 1)
+    torch.testing.assert_close(gated_sum(x, gates), x + value * gate.sigmoid())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_affine_map_whose_scale_alone_is_out_of_range(dtype):
+    extreme = 90.0 if dtype == torch.float32 else 720.0
+    ones = torch.ones(1, 1, 1, 1, dtype=dtype)
+    small = ones * torch.tensor(-extreme + 20, dtype=dtype).exp()
+    grow, shrink = (Affine(s * extreme * ones, 3 * ones) for s in (1, -1))
+    wanted = torch.tensor(20.0, dtype=dtype).exp() + 3
+    torch.testing.assert_close(grow(small)[0].squeeze(), wanted, rtol=1e-4, atol=0)
+    assert shrink.inverse(3 * ones)[0].item() == 0
