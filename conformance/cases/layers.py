@@ -28,8 +28,8 @@ HEIGHT, WIDTH = 3, 2
 _SCORES = "in the tails scores are several hundreds, and their rounding a weight's relative error"
 SCORES = {
     "gated_attention/heads": (
-        Tolerance(400, _SCORES, "float64"),
-        Tolerance(800, _SCORES, "float32"),
+        Tolerance(4000, _SCORES, "float64"),  # 9e-13; 1200 ulps seen in 20 seeds
+        Tolerance(4000, _SCORES, "float32"),
     ),
     # More features add up to a score: larger scores. 3000 ulps of float64 are 7e-13.
     "gated_attention/one_head": (
