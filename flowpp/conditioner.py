@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .kernels import conditioner as fused
+from .kernels.conditioner import (
+    attention,
+    concat_elu,
+    concat_elu_dropout,
+    dropout,
+    gated_sum,
+    layer_norm,
+)
 
 KERNEL_DEVIATION = 0.05
 POSITION_DEVIATION = 0.01
@@ -23,18 +30,6 @@ SQUARED_NORM_FLOOR = 1e-12
 VARIANCE_OFFSET = 1e-8
 BEFORE_GATE = 0.1
 """Output scale, at initialization, of layers before a gate and of a coupling's last layer."""
-
-
-def concat_elu(x: Tensor) -> Tensor:
-    """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
-    if fused.applies_to(x):
-        return fused.concat_elu(x)
-    return functional.elu(torch.cat([x, -x], dim=1))
-
-
-def gate(x: Tensor) -> Tensor:
-    """Gated linear unit a * sigmoid(b), a, b channel halves: `(B, 2F, H, W) -> (B, F, H, W)`."""
-    return functional.glu(x, dim=1)
 
 
 def check_dropout(who: str, rate: float) -> None:
@@ -56,28 +51,6 @@ def add_position(x: Tensor, position: Tensor | None, who: str) -> Tensor:
             f"{who} needs a position of shape {tuple(x.shape[1:])}, got {tuple(position.shape)}"
         )
     return x + position
-
-
-COARSEST_DROPOUT = 0.99
-"""Above, 16 bits would be too few for the rate."""
-
-
-def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
-    """x + gate(gates), the end of every block."""
-    matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-    if matching and fused.applies_to(x) and fused.applies_to(gates):
-        return fused.gated_sum(x, gates)
-    return x + gate(gates)
-
-
-def dropout(x: Tensor, rate: float, training: bool) -> Tensor:  # noqa: FBT001  (as torch has it)
-    """In training: 0 with probability `rate`, or else divided by 1 - rate.
-
-    The fused form rounds the rate to 16 bits, and its expectation is x all the same.
-    """
-    if training and 0 < rate <= COARSEST_DROPOUT and fused.applies_to(x):
-        return fused.dropout(x, rate)
-    return functional.dropout(x, rate, training)
 
 
 class Conv2d(nn.Module):
@@ -191,11 +164,7 @@ class LayerNorm(nn.Module):
             raise ValueError(
                 f"LayerNorm needs (batch, {len(self.gain)}, height, width), got {tuple(x.shape)}"
             )
-        if fused.applies_to(x) and fused.applies_to(self.gain):
-            return fused.layer_norm(x, self.gain, self.bias, LAYER_NORM_EPSILON)
-        last = x.movedim(1, -1)
-        y = functional.layer_norm(last, last.shape[-1:], self.gain, self.bias, LAYER_NORM_EPSILON)
-        return y.movedim(-1, 1)
+        return layer_norm(x, self.gain, self.bias, LAYER_NORM_EPSILON)
 
 
 class GatedConv(nn.Module):
@@ -260,10 +229,7 @@ class GatedConv(nn.Module):
         h = self.conv_in(concat_elu(x))
         if context is not None and self.conv_context is not None:
             h = h + self.conv_context(concat_elu(context))
-        if self.training and 0 < self.dropout < 1 and fused.applies_to(h):
-            h = fused.concat_elu_dropout(h, self.dropout)
-        else:
-            h = functional.dropout(concat_elu(h), self.dropout, self.training)
+        h = concat_elu_dropout(h, self.dropout, training=self.training)
         return gated_sum(x, self.conv_out(h))
 
 
@@ -312,19 +278,8 @@ class GatedAttention(nn.Module):
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         projected = self.proj_in(add_position(x, position, "GatedAttention"))
-        merged = dropout(self._attend(projected), self.dropout, self.training)
+        merged = dropout(attention(projected, self.heads), self.dropout, training=self.training)
         return gated_sum(x, self.proj_out(merged))
-
-    def _attend(self, projected: Tensor) -> Tensor:
-        if fused.applies_to(projected):
-            return fused.attention(projected, self.heads)
-        batch, channels, height, width = projected.shape
-        # (B, 3F, H, W) -> q, k, v of (B, heads, H*W, d)
-        depth = channels // (3 * self.heads)
-        split = projected.reshape(batch, 3, self.heads, depth, height * width)
-        query, key, value = split.transpose(-1, -2).unbind(1)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return attended.transpose(-1, -2).reshape(batch, channels // 3, height, width)
 
 
 class GatedMaxout(nn.Module):
@@ -368,7 +323,7 @@ class GatedMaxout(nn.Module):
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         projected = self.proj_in(add_position(x, position, "GatedMaxout"))
         h = projected.unflatten(1, (-1, 3)).amax(2)
-        h = dropout(h, self.dropout, self.training)
+        h = dropout(h, self.dropout, training=self.training)
         return gated_sum(x, self.proj_out(h))
 
 

@@ -67,13 +67,6 @@ def bound_terms(
     }
 
 
-def one_sample_bound(
-    model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator
-) -> Estimate:
-    """-ELBO / (D ln 2) with one draw of noise per image: bits per dimension, an upper bound."""
-    return bound_terms(model, images, generator)["bits_per_dim"]
-
-
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:
     """log p(x+u) - log q(u|x) for one u per image: (B,), float64 on the CPU."""
     like = next(model.parameters())

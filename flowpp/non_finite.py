@@ -39,6 +39,16 @@ def keep(folder: Path, checkpoint: Checkpoint, x: Tensor, noise: Tensor) -> Path
     return path
 
 
+def error(
+    what: str, in_a_row: int, model: FlowPlusPlus, x: Tensor, noise: Tensor, folder: Path
+) -> NonFiniteError:
+    """Why the run stops, with the first layer that is to blame and what to do about it."""
+    return NonFiniteError(
+        f"{what}, as in {in_a_row} steps in a row: {culprit(model, x, noise)}; batches and states "
+        f"are kept in {folder}; try a lower training.learning_rate"
+    )
+
+
 def weight(model: nn.Module) -> str | None:
     """The name of the first weight or constant that is not finite, if there is one."""
     for name, tensor in model.state_dict().items():

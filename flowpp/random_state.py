@@ -18,6 +18,11 @@ def seed_all(seed: int, rank: int = 0) -> None:
     random.seed(seed)
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own, for what must not disturb the process's."""
+    return torch.Generator().manual_seed(seed)
+
+
 def torch_state(device: torch.device) -> dict[str, Tensor]:
     """States that dropout is drawn from: the CPU's, and the device's where that is another."""
     states = {"torch": torch.get_rng_state()}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flowpp.checkpoint import Checkpoint, CheckpointError
-from flowpp.config import Config
+from flowpp.config import Config, to_dict
 from flowpp.data import ImageSet
+from flowpp.distributed import Group
+from flowpp.files import write_json
 from flowpp.runs import Run, is_unborn
 
 CHANGEABLE = frozenset(
@@ -82,7 +85,7 @@ def check_settings(former: Config, wanted: Config) -> None:
     Raises:
         ValueError: a setting differs; the message names it.
     """
-    before, after = _flat(dataclasses.asdict(former)), _flat(dataclasses.asdict(wanted))
+    before, after = _flat(to_dict(former)), _flat(to_dict(wanted))
     for name, value in after.items():
         if before.get(name) != value and name not in CHANGEABLE:
             raise ValueError(
@@ -120,7 +123,7 @@ def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> l
     ]
     recorded = checkpoint.facts.get("config")
     before = _flat(recorded) if isinstance(recorded, dict) else {}
-    after = _flat(dataclasses.asdict(config))
+    after = _flat(to_dict(config))
     for name in IN_THE_NUMBERS:
         if name in before and before[name] != after[name]:
             notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_THE_SAME}")
@@ -133,6 +136,29 @@ def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> l
                 f"rate falls towards the end: {NOT_THE_SAME}"
             )
     return notes
+
+
+def take_up(
+    run: Run, images: ImageSet, group: Group, config: Config
+) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit."""
+    notes: list[str] = []
+    found = run.usable_checkpoint(notes.append)
+    if found is None:
+        notes.append("there is no checkpoint yet: from the start")
+    else:
+        check_data(found, images)
+        notes.append(f"resumed after step {found.step}")
+        now = {"processes": group.size, "threads": torch.get_num_threads()}
+        notes += departures(found, config, now)
+    group.wait()  # until all have read what is removed or changed now
+    if group.first:
+        run.sweep()
+        run.rewind(0 if found is None else found.step)
+        write_json(run.path / "config.json", to_dict(config))
+        (run.path / "result.json").unlink(missing_ok=True)
+    group.wait()
+    return found, notes
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.config import Config, from_dict
 from flowpp.data import declared_shape
 from flowpp.model import FlowPlusPlus
+from flowpp.random_state import seeded
 from flowpp.restoring import restored_model
 from flowpp.runs import Run, to_device
 
@@ -54,7 +55,7 @@ class Trained:
         Raises:
             ValueError: wrong shape, or values that are not integers within the levels.
         """
-        x, generator = self._images(images), _seeded(seed)
+        x, generator = self._images(images), seeded(seed)
         parts = [
             evaluation.log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
         ]
@@ -69,7 +70,7 @@ class Trained:
         if n < 1:
             raise ValueError(f"sample needs at least 1 image, got {n}")
         return sampling.sample(
-            self.model, self.image_shape, n, _seeded(seed), temperature=temperature
+            self.model, self.image_shape, n, seeded(seed), temperature=temperature
         )
 
     @torch.no_grad()
@@ -108,7 +109,7 @@ class Trained:
         return next(self.model.parameters())
 
     def _encoded(self, images: Any, seed: int) -> list[tuple[Tensor, Tensor]]:
-        generator, encoded = _seeded(seed), []
+        generator, encoded = seeded(seed), []
         for part in self._images(images).split(BATCH):
             noise = self.model.dequantizer.draw_noise(
                 part.shape, dtype=self._like.dtype, generator=generator
@@ -179,7 +180,3 @@ def _shape(checkpoint: Checkpoint, config: Config) -> tuple[tuple[int, int, int]
         )
     channels, height, width, levels = numbers
     return (channels, height, width), levels
-
-
-def _seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

@@ -38,8 +38,9 @@ from flowpp.files import write_json
 from flowpp.initialization import initialize
 from flowpp.interruption import InterruptedRun, Interruption
 from flowpp.model import FlowPlusPlus, build_model
-from flowpp.non_finite import NonFiniteError
+from flowpp.non_finite import NonFiniteError as NonFiniteError  # raised by `train`
 from flowpp.optimizer import Adam, clip_by_global_norm, learning_rate
+from flowpp.random_state import seeded
 from flowpp.recorder import Recorder
 from flowpp.runs import HELD_OUT, Run, to_device
 from flowpp.state import TrainingState
@@ -172,7 +173,7 @@ def _train(
         )
         return x, noise.to(device)
 
-    checkpoint, notes = _checkpoint(run, images, group, config) if resume else (None, [])
+    checkpoint, notes = resumption.take_up(run, images, group, config) if resume else (None, [])
     began = time.perf_counter()
     model.train()
     first = torch.randperm(len(train_images), generator=generator)[: settings.init_batch_size]
@@ -256,21 +257,18 @@ def _train(
                 state.skipped_in_a_row = 0
                 state.recent.append(loss / (x[0].numel() * math.log(2)))
             else:
+                what = f"step {state.step}: the loss is {loss} and the gradient's norm {grad_norm}"
+                recorder.say(f"{what}; skipped")
                 state.optimizer.zero_grad()
                 state.skipped += 1
                 state.skipped_in_a_row += 1
-                what = f"step {state.step}: the loss is {loss} and the gradient's norm {grad_norm}"
-                recorder.say(f"{what}; skipped")
                 captured = _as_before(state.capture(facts, group), before, group)
+                folder = run.path / "non-finite"
                 if group.first:
-                    non_finite.keep(run.path / "non-finite", captured, x, noise)
+                    non_finite.keep(folder, captured, x, noise)
                 if state.skipped_in_a_row >= settings.max_non_finite:
                     random_state.set_torch_state(before, device)  # the same dropout again
-                    raise NonFiniteError(
-                        f"{what}, as in {state.skipped_in_a_row} steps in a row: "
-                        f"{non_finite.culprit(model, x, noise)}; batches and states are kept in "
-                        f"{run.path / 'non-finite'}; try a lower training.learning_rate"
-                    )
+                    raise non_finite.error(what, state.skipped_in_a_row, model, x, noise, folder)
             recorder.advance()
 
             if state.step % settings.log_every == 0 or state.step == settings.steps:
@@ -328,29 +326,6 @@ def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
     return loss
 
 
-def _checkpoint(
-    run: Run, images: data.ImageSet, group: Group, config: Config
-) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit."""
-    notes: list[str] = []
-    checkpoint = run.usable_checkpoint(notes.append)
-    if checkpoint is None:
-        notes.append("there is no checkpoint yet: from the start")
-    else:
-        resumption.check_data(checkpoint, images)
-        notes.append(f"resumed after step {checkpoint.step}")
-        now = {"processes": group.size, "threads": torch.get_num_threads()}
-        notes += resumption.departures(checkpoint, config, now)
-    group.wait()  # until all have read what is removed or changed now
-    if group.first:
-        run.sweep()
-        run.rewind(0 if checkpoint is None else checkpoint.step)
-        write_json(run.path / "config.json", to_dict(config))
-        (run.path / "result.json").unlink(missing_ok=True)
-    group.wait()
-    return checkpoint, notes
-
-
 def _evaluate(
     state: TrainingState, config: Config, images: data.ImageSet, group: Group, recorder: Recorder
 ) -> float:
@@ -406,8 +381,3 @@ def _as_before(checkpoint: Checkpoint, states: dict[str, Tensor], group: Group) 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else math.nan
-
-
-def seeded(seed: int) -> torch.Generator:
-    """Evaluations draw from a generator of their own, so that they do not disturb the training."""
-    return torch.Generator().manual_seed(seed)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-UNITS = {"data": "grey levels", "prior": "units of z"}
-
 
 def summary(trace: dict[str, Any]) -> dict[str, Any]:
     """Medians and maxima of `Model.trace`."""

@@ -1,9 +1,9 @@
-"""The conditioner's parts in one pass through memory each, with gradients; float32 on the CPU.
+"""The conditioner's parts: one pass through memory each for float32 on the CPU, else plain torch.
 
-Each function does what its plain counterpart in `flowpp.conditioner` does, up to rounding, and
-keeps less for the backward pass: an ELU's slope is found in its output, a dropout mask is its
-random bits, attention weights are computed anew. A second derivative, or one through anything but
-plain numbers (torch.compile, other dtypes, other devices), goes through the plain formulas.
+Each function decides for itself, as the mixture's do. The compiled form equals the plain one up
+to rounding and keeps less for the backward pass: an ELU's slope is found in its output, a dropout
+mask is its random bits, attention weights are computed anew. A second derivative goes through the
+plain formulas.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from .backend import backend_for
 from .conditioner_host import call, is_available
 
 RANDOM_BITS = 16
+COARSEST_DROPOUT = 0.99
+"""Above, 16 bits would be too few for the rate."""
 CACHED_WEIGHTS = 1 << 18
 """Attention weights made at once, if a head has no more: what a processor's caches hold."""
 
 
 def applies_to(x: Tensor) -> bool:
-    """Whether these functions can stand in for the plain ones on such a tensor.
+    """Whether the compiled form is taken for such a tensor.
 
     `use_backend` decides as it does for the mixture.
     """
@@ -41,33 +43,42 @@ def applies_to(x: Tensor) -> bool:
 
 def concat_elu(x: Tensor) -> Tensor:
     """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
-    return _ConcatElu.apply(x)
+    return _ConcatElu.apply(x) if applies_to(x) else _plain_concat_elu(x)
 
 
-def concat_elu_dropout(x: Tensor, rate: float) -> Tensor:
-    """dropout(elu(concat(x, -x))); see `dropout`."""
-    count = 2 * x.numel()
-    return _ConcatEluDropout.apply(x, random_bits(count), *_threshold_and_scale(rate))
+def concat_elu_dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
+    """dropout(concat_elu(x), rate); see `dropout`."""
+    if _drops_here(x, rate, training=training):
+        bits = random_bits(2 * x.numel())
+        return _ConcatEluDropout.apply(x, bits, *_threshold_and_scale(rate))
+    return dropout(concat_elu(x), rate, training=training)
 
 
-def dropout(x: Tensor, rate: float) -> Tensor:
-    """Each number is 0 with probability p, or else divided by 1 - p.
+def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
+    """In training each number is 0 with probability p, or else divided by 1 - p.
 
-    p = round(65536 rate) / 65536, within 8e-6 of the rate: 16 random bits a number decide, four
-    numbers for each 64-bit draw from torch's generator. 1 - p is that of the rounded p, so that
-    the expectation is x exactly.
+    In the compiled form p = round(65536 rate) / 65536, within 8e-6 of the rate: 16 random bits a
+    number decide, four numbers for each 64-bit draw from torch's generator. 1 - p is that of the
+    rounded p, so that the expectation is x exactly.
     """
-    return _Dropout.apply(x, random_bits(x.numel()), *_threshold_and_scale(rate))
+    if _drops_here(x, rate, training=training):
+        return _Dropout.apply(x, random_bits(x.numel()), *_threshold_and_scale(rate))
+    return functional.dropout(x, rate, training)
 
 
 def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     """x + a * sigmoid(b), with a and b the channel halves of the gates `(B, 2F, H, W)`."""
-    return _GatedSum.apply(x, gates)
+    matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
+    if matching and applies_to(x) and applies_to(gates):
+        return _GatedSum.apply(x, gates)
+    return x + functional.glu(gates, dim=1)
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gain + bias over the channels of each position."""
-    return _LayerNorm.apply(x, gain, bias, epsilon)
+    if applies_to(x) and applies_to(gain):
+        return _LayerNorm.apply(x, gain, bias, epsilon)
+    return _plain_layer_norm(x, gain, bias, epsilon)
 
 
 def attention(projected: Tensor, heads: int) -> Tensor:
@@ -75,7 +86,15 @@ def attention(projected: Tensor, heads: int) -> Tensor:
 
     The channels of `projected` are q, k, v (slowest), then the head, then d.
     """
-    return _Attention.apply(projected, heads)
+    if applies_to(projected):
+        return _Attention.apply(projected, heads)
+    query, key, value = _split(projected, heads).mT.unbind(1)
+    attended = functional.scaled_dot_product_attention(query, key, value)
+    return _merged(attended.mT, projected)
+
+
+def _drops_here(x: Tensor, rate: float, *, training: bool) -> bool:
+    return training and 0 < rate <= COARSEST_DROPOUT and applies_to(x)
 
 
 def random_bits(count: int) -> Tensor:
@@ -86,8 +105,7 @@ def random_bits(count: int) -> Tensor:
 
 def _threshold_and_scale(rate: float) -> tuple[int, float]:
     threshold = round(rate * 2**RANDOM_BITS)
-    kept = 2**RANDOM_BITS - threshold
-    return threshold, 2**RANDOM_BITS / kept if kept else 0.0
+    return threshold, 2**RANDOM_BITS / (2**RANDOM_BITS - threshold)
 
 
 def _mask(bits: Tensor, threshold: int, scale: float) -> Tensor:
@@ -105,6 +123,8 @@ def _through_formula(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of formula(*inputs) that can be differentiated again."""
     wanted = [t for t in inputs if t.requires_grad]
+    if not wanted:
+        return (None,) * len(inputs)
     with torch.enable_grad():
         found = iter(torch.autograd.grad(formula(*inputs), wanted, grad, create_graph=True))
     return tuple(next(found) if t.requires_grad else None for t in inputs)
@@ -112,6 +132,11 @@ def _through_formula(
 
 def _plain_concat_elu(x: Tensor) -> Tensor:
     return functional.elu(torch.cat([x, -x], dim=1))
+
+
+def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    last = x.movedim(1, -1)
+    return functional.layer_norm(last, last.shape[-1:], gain, bias, epsilon).movedim(-1, 1)
 
 
 class _ConcatElu(torch.autograd.Function):
@@ -214,13 +239,11 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, gain, bias, means, rates = ctx.saved_tensors
         if torch.is_grad_enabled():
-
-            def formula(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-                last = x.movedim(1, -1)
-                y = functional.layer_norm(last, last.shape[-1:], gain, bias, ctx.epsilon)
-                return y.movedim(-1, 1)
-
-            return *_through_formula(formula, (x, gain, bias), grad), None
+            return *_through_formula(
+                lambda x, gain, bias: _plain_layer_norm(x, gain, bias, ctx.epsilon),
+                (x, gain, bias),
+                grad,
+            ), None
         grad_x = torch.empty_like(x)
         partial = x.new_zeros(torch.get_num_threads(), 2, x.shape[1])
         call(
@@ -296,13 +319,19 @@ def _at(split: Tensor, place: tuple[int, slice]) -> tuple[Tensor, ...]:
 
 
 def _plain_attention(projected: Tensor, heads: int) -> Tensor:
+    """Written out: torch's own attention cannot be differentiated twice on the CPU."""
     query, key, value = _split(projected, heads).unbind(1)
     weights = torch.softmax(query.mT @ key * query.shape[-2] ** -0.5, -1)
-    batch, channels, height, width = projected.shape
-    return (value @ weights.mT).reshape(batch, channels // 3, height, width)
+    return _merged(value @ weights.mT, projected)
 
 
 def _split(projected: Tensor, heads: int) -> Tensor:
     """`(B, 3 * heads * d, H, W) -> (B, 3, heads, d, H*W)`."""
     batch, channels, height, width = projected.shape
-    return projected.view(batch, 3, heads, channels // (3 * heads), height * width)
+    return projected.reshape(batch, 3, heads, channels // (3 * heads), height * width)
+
+
+def _merged(heads: Tensor, projected: Tensor) -> Tensor:
+    """`(B, heads, d, H*W)` to `(B, F, H, W)`, of what was made from `projected`."""
+    batch, channels, height, width = projected.shape
+    return heads.reshape(batch, channels // 3, height, width)

@@ -106,8 +106,7 @@ def backward(
     x, grad_y, grad_l = x.contiguous(), grad_y.contiguous(), grad_l.contiguous()
     grad_x = torch.empty_like(x)
     parameters, layouts = _parameters(logits, means, log_scales)
-    gradients = [_walkable(torch.empty_like(p)) for p in parameters]
-    targets = (Layout * 3)(*(_layout(g) or _dense_layout(g) for g in gradients))
+    gradients, targets = _parameters(*map(torch.empty_like, parameters))
     _call(
         "backward", x, *parameters, layouts, x.numel(), logits.shape[-1], grad_y, grad_l, grad_x,
         *gradients, targets, _threads(logits),
@@ -154,25 +153,9 @@ def _threads(parameters: Tensor) -> int:
 
 def _parameters(*tensors: Tensor) -> tuple[list[Tensor], ctypes.Array]:
     """Each tensor and its layout; copied only if its axes cannot be walked as outer and inner."""
-    kept, layouts = [], []
-    for tensor in tensors:
-        layout = _layout(tensor)
-        if layout is None:
-            tensor = tensor.contiguous()
-            layout = _dense_layout(tensor)
-        kept.append(tensor)
-        layouts.append(layout)
+    kept = [t if _layout(t) is not None else t.contiguous() for t in tensors]
+    layouts = [layout for t in kept if (layout := _layout(t)) is not None]  # dense ones have one
     return kept, (Layout * len(kept))(*layouts)
-
-
-def _walkable(gradient: Tensor) -> Tensor:
-    """With its own order of axes, as `empty_like` keeps it for dense tensors, if that can be."""
-    return gradient if _layout(gradient) is not None else gradient.contiguous()
-
-
-def _dense_layout(parameter: Tensor) -> Layout:
-    components = parameter.shape[-1]
-    return Layout(max(parameter.numel() // max(components, 1), 1), 0, components, 1)
 
 
 def _layout(parameter: Tensor) -> Layout | None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import elu, glu
 
 from flowpp import conditioner
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, LayerNorm
@@ -25,13 +26,9 @@ def plain_norm(x, gain, bias):
 
 
 FUNCTIONS = {
-    "concat_elu": (lambda x: fused.concat_elu(x), lambda x: conditioner.concat_elu(x), (1,)),
-    "gated_sum": (fused.gated_sum, lambda x, gates: x + conditioner.gate(gates), (1, 2)),
-    "attention": (
-        lambda x: fused.attention(x, 2),
-        lambda x: GatedAttention.create(2, 2)._attend(x),
-        (1,),
-    ),
+    "concat_elu": (fused.concat_elu, lambda x: elu(torch.cat([x, -x], 1)), (1,)),
+    "gated_sum": (fused.gated_sum, lambda x, gates: x + glu(gates, 1), (1, 2)),
+    "attention": (lambda x: fused.attention(x, 2), lambda x: fused.attention(x, 2), (1,)),
 }
 
 
@@ -84,21 +81,30 @@ def test_elu_is_within_two_ulps_everywhere():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -0.0])
 def test_what_is_not_finite_stays_so(value):
     x = torch.full((1, 2, 1, 3), value)
-    wanted = conditioner.functional.elu(torch.cat([x, -x], 1))
+    wanted = elu(torch.cat([x, -x], 1))
     torch.testing.assert_close(fused.concat_elu(x), wanted, equal_nan=True)
     gates = torch.full((1, 4, 1, 3), value)
     with use_backend("torch"):
-        wanted = conditioner.gated_sum(x, gates)
+        wanted = fused.gated_sum(x, gates)
     torch.testing.assert_close(fused.gated_sum(x, gates), wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: fused.dropout(x, 0.2), lambda x: fused.concat_elu_dropout(x, 0.2)]
+    ("name", "most"), [("dropout", 0.99), ("concat_elu_dropout", 0.99), ("dropout", 0.999999)]
 )
+def test_a_high_rate_still_has_the_mean(name, most):
+    torch.manual_seed(0)
+    x = torch.ones(1, 1, 2000, 2000)
+    y = getattr(fused, name)(x, most, training=True)[:, :1]
+    spread = math.sqrt(most / (1 - most) / x.numel())
+    assert (y != 0).any() and abs(y.double().mean().item() - 1) < 5 * spread
+
+
+@pytest.mark.parametrize("function", [fused.dropout, fused.concat_elu_dropout])
 def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
     torch.manual_seed(0)
     x = torch.ones(1, 1, 1000, 1000)
-    y = function(x)[:, :1]
+    y = function(x, 0.2, training=True)[:, :1]
     p = round(0.2 * 65536) / 65536
     assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
     assert abs((y == 0).double().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / x.numel())
@@ -116,7 +122,7 @@ def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
 @pytest.mark.parametrize("name", ["dropout", "concat_elu_dropout"])
 def test_the_backward_pass_has_the_forward_passes_mask(name):
     x = torch.randn(2, 4, 5, 3).abs().add(0.1).requires_grad_()  # where elu is the identity
-    y = getattr(fused, name)(x, 0.4)[:, :4]
+    y = getattr(fused, name)(x, 0.4, training=True)[:, :4]
     (grad,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(grad, (y / x).detach())
 
@@ -146,6 +152,13 @@ def test_second_derivatives():
             assert got is None
         else:
             torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_derivative_beside_constants():
+    x, gates = torch.randn(1, 2, 3, 3).requires_grad_(), torch.randn(1, 4, 3, 3)
+    (first,) = torch.autograd.grad(fused.gated_sum(x, gates).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(second, torch.full_like(x, 2))
 
 
 def test_heads_in_groups_give_the_same(monkeypatch):

@@ -102,7 +102,7 @@ def position_embedding_in_the_residual(patch):
 def maxout_over_thirds(patch):
     def thirds(self, x, position=None):
         h = self.proj_in(x if position is None else x + position)
-        return x + conditioner.gate(self.proj_out(h.unflatten(1, (3, -1)).amax(1)))
+        return conditioner.gated_sum(x, self.proj_out(h.unflatten(1, (3, -1)).amax(1)))
 
     assert callable(GatedMaxout.forward)
     patch.setattr(GatedMaxout, "forward", thirds)
@@ -110,9 +110,10 @@ def maxout_over_thirds(patch):
 
 @bug("gated_conv/plain coupling/affine", "value forward")
 def wrong_half_of_the_gate(patch):
-    wrap(
-        patch, conditioner, "gate", lambda original, x: original(torch.cat(x.chunk(2, 1)[::-1], 1))
-    )
+    def swapped(original, x, gates):
+        return original(x, torch.cat(gates.chunk(2, 1)[::-1], 1))
+
+    wrap(patch, conditioner, "gated_sum", swapped)
 
 
 @bug("gated_conv/plain", "value")

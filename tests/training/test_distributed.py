@@ -16,6 +16,7 @@ from two_processes import config
 
 from flowpp import evaluation, importance, training
 from flowpp.distributed import Group
+from flowpp.random_state import seeded
 from flowpp.runs import HELD_OUT, Run
 
 DRIVER = Path(__file__).parent / "two_processes.py"
@@ -103,10 +104,10 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 16)
     _, images, model = Run.open(tiny_run[0]).load()
     test = images.test[:37]
-    whole = evaluation.bound_terms(model, test, training.seeded(0))
+    whole = evaluation.bound_terms(model, test, seeded(0))
     Rank.heard = [np.zeros((4, 37))] * 2
     for rank in range(3):
-        shared = evaluation.bound_terms(model, test, training.seeded(0), Rank(rank, 3))
+        shared = evaluation.bound_terms(model, test, seeded(0), Rank(rank, 3))
     assert shared == whole
     whole = importance.importance_bounds(model, test, 5, batch=7)[5]
     Rank.heard = []

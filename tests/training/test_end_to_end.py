@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from flowpp import data, evaluate, sample, sampling, train
+from flowpp.random_state import seeded
 from flowpp.runs import HELD_OUT, Run
-from flowpp.training import seeded
 from flowpp.training import train as run_training
 
 TINY_FLAGS = """

@@ -183,7 +183,7 @@ def test_what_an_evaluation_leaves(tiny_run):
 def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
     from flowpp.diagnostics import diagnose
     from flowpp.evaluation import bound_terms
-    from flowpp.training import seeded
+    from flowpp.random_state import seeded
 
     _, _, model = Run.open(tiny_run[0]).load()
     found = diagnose(model, images[:32], seeded(0))
