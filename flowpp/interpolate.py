@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse, picture_path
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        for name, least in (("pairs", 1), ("steps", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        ranges.at_least("pairs", self.pairs, 1)
+        ranges.at_least("steps", self.steps, 2)
+        ranges.seed("seed", self.seed)
         picture_path(self.out)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from flowpp import ranges
 from flowpp.command_line import mistakes_in_one_line, parse, picture_path
 
 
@@ -31,8 +32,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        if self.count < 1:
-            raise ValueError(f"count must be at least 1, got {self.count}")
+        ranges.at_least("count", self.count, 1)
+        ranges.seed("seed", self.seed)
         picture_path(self.out)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from . import plots, terminal
+from . import html, plots, terminal
 from .accuracy import EDGES, QUANTITIES, region_name
 from .inversion import REGIONS, region
 from .measure import Measured
@@ -24,16 +23,16 @@ def render(report: Report) -> str:
     numbers = report.numbers
     parts = [
         _head(report),
-        _section("Verdicts", _verdicts(report)),
-        _section("How far from the truth", _accuracy(report)),
-        _section("Where on the map it goes wrong", _maps(report)),
-        _section("The first x that is wrong", _first(report)),
-        _section("What a clamp costs", _clamps(numbers)),
-        _section("Inverting the mixture", _inversion(report)),
-        _section("There and back through a whole model", _round_trips(numbers["model"])),
-        _section("What the dtype does to bits per dimension", _dtypes(numbers["model"])),
-        _section("The formulas that fail, and why", _specimens(report)),
-        _section("What these numbers depend on", _environment(numbers)),
+        html.section("Verdicts", _verdicts(report)),
+        html.section("How far from the truth", _accuracy(report)),
+        html.section("Where on the map it goes wrong", _maps(report)),
+        html.section("The first x that is wrong", _first(report)),
+        html.section("What a clamp costs", _clamps(numbers)),
+        html.section("Inverting the mixture", _inversion(report)),
+        html.section("There and back through a whole model", _round_trips(numbers["model"])),
+        html.section("What the dtype does to bits per dimension", _dtypes(numbers["model"])),
+        html.section("The formulas that fail, and why", _specimens(report)),
+        html.section("What these numbers depend on", _environment(numbers)),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -60,34 +59,6 @@ def _head(report: Report) -> str:
     )
 
 
-def _text(words: str) -> str:
-    """Escaped, and with numbers that do not break at the sign of their exponent."""
-    return re.sub(r"(?<=\de)-(?=\d)", "\u2011", escape(words))
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int = 0) -> str:
-    """Cells are text; those that begin with `!` are shown as failing."""
-    head = "".join(f"<th>{escape(h)}</th>" for h in header)
-    body = ""
-    for cells in rows:
-        body += "<tr>"
-        for i, cell in enumerate(cells):
-            bad = ' class="fails"' if cell.startswith("!") else ""
-            tag = "th" if i <= marked else "td"
-            body += f"<{tag}{bad}>{_text(cell.removeprefix('!'))}</{tag}>"
-        body += "</tr>"
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
 # ---- verdicts ------------------------------------------------------------------------------
 
 
@@ -110,7 +81,7 @@ def _verdicts(report: Report) -> str:
 def _list(found: Iterable[Verdict], *, name: bool = False) -> str:
     rows = "".join(
         f'<li><span class="badge {v.status}">{BADGES[v.status]}</span>'
-        f"<b>{escape(v.who if name else v.finding)}</b> {_text(v.text)}</li>"
+        f"<b>{escape(v.who if name else v.finding)}</b> {html.text(v.text)}</li>"
         for v in found
     )
     return f"<ul>{rows}</ul>"
@@ -133,7 +104,7 @@ def _accuracy(report: Report) -> str:
         dtype: [m for m in compared if m.subject.dtype == dtype]
         for dtype in ("float32", "float64")
     }
-    text = _figure(
+    text = html.figure(
         plots.error_curves({dtype: g for dtype, g in groups.items() if g}),
         "Flat and low is right. Lines that climb lose one digit for every factor of ten; at the "
         "top the answer is infinite or NaN. Dotted: what is allowed.",
@@ -148,7 +119,7 @@ def _accuracy(report: Report) -> str:
             rows.append([str(m.subject), *(_cell(found.get(n), quantity) for n in names)])
             rows[-1].append(number(found["all"]["excess_max"]))
             rows[-1].append(f"{found['all']['non_finite_percent']:.1f} %")
-        table = _table(["|y|", *names, "excess over conditioning", "not finite"], rows)
+        table = html.table(["|y|", *names, "excess over conditioning", "not finite"], rows)
         title = f"Largest error of the {title}, u"
         if quantity in ("y", "l"):
             text += f"<h3>{escape(title)}</h3>{table}"
@@ -176,7 +147,7 @@ def _maps(report: Report) -> str:
     rows = rows or [m for m in report.judged if not m.broken][:1]
     rows += [m for m in _float32(report.specimens) if "Bracket" not in m.subject.name
              and "Inverse" not in m.subject.name]  # fmt: skip
-    return _figure(
+    return html.figure(
         plots.heat_maps(report.grids, rows),
         "A mixture of four components, all its scales multiplied by e^(log-scale), at every x. "
         "Pale green: right to the last bits. Dark red: no correct bit. Black: infinite or NaN.",
@@ -199,7 +170,7 @@ def _first(report: Report) -> str:
     return (
         "<p>A usual mixture of four components with scales of about 1, followed along both "
         "half-lines to |x| = 1e30. Left tail / right tail; “never” is what one wants.</p>"
-        + _table(
+        + html.table(
             [
                 "",
                 "y: six bits lost",
@@ -234,7 +205,7 @@ def _clamps(numbers: dict[str, Any]) -> str:
         "y stands still, no gradient passes, and the log-derivative belongs to another map. In "
         "float32 a clamp below 6e-8 does nothing in the right tail: 1 - eps is 1 there.</p>"
     )
-    text += _figure(
+    text += html.figure(
         plots.clamps(sweep, study),
         "Left: a weaker clamp moves the dead zone out, in the right tail only as far as F can be "
         "told from 1. Middle: at x = 20 every clamp is wrong by whole units in float32. Right: "
@@ -252,7 +223,7 @@ def _clamps(numbers: dict[str, Any]) -> str:
             for state in ("trained", "untrained"):
                 row += _cost(study["clamp"][state][dtype][i]) if "clamp" in study else ["-"] * 3
             rows.append(row)
-    text += _table(
+    text += html.table(
         ["eps", "dtype", "largest |y|", "dead from |x|, left / right", "error at x = 20: y",
          "log dy/dx", "dy/dx, relative", "trained: touched", "bits/dim - true: mean / worst image",
          "images lost", "untrained: touched", "mean / worst image", "images lost"],
@@ -315,14 +286,14 @@ def _inversion(report: Report) -> str:
         "its bracket is narrower than 1e-12 or after 200 halvings; cost is relative to Newton.</p>"
     )
     for dtype in methods:
-        text += _figure(
+        text += html.figure(
             plots.iterations(methods, dtype),
             "Few evaluations and nothing missed is right. Bisection of F cannot tell one x from "
             "another where F rounds to 1, and a root outside a guessed bracket becomes its end."
             + (" In float32 a width of 1e-12 is never reached: all 200 steps are taken."
                if dtype == "float32" else ""),
         )  # fmt: skip
-    text += _table(header, rows, marked=1)
+    text += html.table(header, rows, marked=1)
     implementations = [
         [str(m.subject), *(terminal.missed(m.numbers["inverse"][k]) for k in ("ordinary", "hard")),
          _worst(m.numbers["inverse"]["hard"])]
@@ -330,7 +301,7 @@ def _inversion(report: Report) -> str:
         if not m.broken
     ]  # fmt: skip
     text += "<h3>The implementations themselves</h3>"
-    text += _table(
+    text += html.table(
         ["", "missed, ordinary", "missed, hard", "largest error, u (5 allowed)"], implementations
     )
     return text
@@ -364,13 +335,13 @@ def _round_trips(study: dict[str, Any]) -> str:
                 cells += [number(total["median"]), number(total["max"])]
             rows.append(cells)
     text = f"<p>{escape(_model_line(study))}</p>"
-    text += _table(
+    text += html.table(
         ["mixture in the couplings", "model", "x → z → x: median, grey levels", "largest",
          "z → x → z: median", "largest"],
         rows, marked=1,
     )  # fmt: skip
     if any("raised" not in t["trained"] for t in study["round_trips"].values()):
-        text += _figure(
+        text += html.figure(
             plots.round_trips(study),
             "Each layer alone, at what really reaches it; dotted lines: the whole flow. Errors of "
             "a few last bits everywhere are right; one layer far to the right would be the leak.",
@@ -390,7 +361,7 @@ def _dtypes(study: dict[str, Any]) -> str:
                          f"{row['largest_difference']:.1e}"])  # fmt: skip
     text = "<p>Against the same model in float64, same images and noise. Half precisions are "
     text += "autocast: networks in the half one, mixtures in float32.</p>"
-    text += _table(["dtype", "bits/dim - true, mean", "worst image"], rows)
+    text += html.table(["dtype", "bits/dim - true, mean", "worst image"], rows)
     text += "<h3>The mixture alone exchanged</h3>"
     mixtures = [
         [name, row.get("cannot") or f"{row['mean_difference']:+.1e}",
@@ -398,7 +369,7 @@ def _dtypes(study: dict[str, Any]) -> str:
          "" if "cannot" in row else f"{row['non_finite_percent']:.0f} %"]
         for name, row in {**study["mixtures"], **study["specimens"]}.items()
     ]  # fmt: skip
-    return text + _table(
+    return text + html.table(
         ["mixture", "bits/dim - true, mean", "worst image", "images not finite"], mixtures
     )
 
@@ -412,7 +383,7 @@ def _specimens(report: Report) -> str:
         "<p>Written in NumPy from their mathematics, each with one flaw and everything else "
         "right. Any of them can be judged: <code>python -m conformance.audit --adapter "
         "conformance.audit.specimens:ClampedLogit</code>.</p>"
-        + _table(["name", "formula", "what is wrong", "found here"], rows).replace(
+        + html.table(["name", "formula", "what is wrong", "found here"], rows).replace(
             "<table>", '<table class="words">'
         )
     )
@@ -423,4 +394,4 @@ def _environment(numbers: dict[str, Any]) -> str:
     rows = [[name, str(value)] for name, value in environment.items() if name != "versions"]
     rows += [[name, value] for name, value in environment["versions"].items()]
     rows += [[f"seconds: {part}", f"{s:.1f}"] for part, s in numbers["seconds"].items()]
-    return _table(["", ""], rows).replace("<table>", '<table class="words">')
+    return html.table(["", ""], rows).replace("<table>", '<table class="words">')
