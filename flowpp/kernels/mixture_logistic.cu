@@ -438,10 +438,22 @@ FLOWPP_FUNCTION long long ordinal(long long bits) {
     return bits < 0 ? (long long)(0x8000000000000000ull - (unsigned long long)bits) : bits;
 }
 
-// The number with as many floating-point numbers below it as above it, inside the bracket.
-template <typename T> FLOWPP_FUNCTION T middle_number(T lower, T upper) {
-    typename Number<T>::Bits a = ordinal(bits_of(lower)), b = ordinal(bits_of(upper));
-    return from_bits(ordinal((a >> 1) + (b >> 1) + (a & b & 1)));
+// Ordinals counted without the `few` next to zero on either side.
+template <typename Bits> FLOWPP_FUNCTION Bits without(Bits n, Bits few) {
+    return n > few ? n - few : n < -few ? n + few : 0;
+}
+template <typename Bits> FLOWPP_FUNCTION Bits halfway(Bits a, Bits b) {
+    return (a >> 1) + (b >> 1) + (a & b & 1);
+}
+
+// The number with as many floating-point numbers below it as above it, inside the bracket. Of those
+// nearer to zero than `finest` only zero counts, as long as there are others.
+template <typename T> FLOWPP_FUNCTION T middle_number(T lower, T upper, T finest) {
+    using Bits = typename Number<T>::Bits;
+    const Bits a = ordinal(bits_of(lower)), b = ordinal(bits_of(upper)), few = ordinal(bits_of(finest));
+    Bits middle = halfway(without(a, few), without(b, few));
+    middle += middle > 0 ? few : middle < 0 ? -few : 0;
+    return from_bits(ordinal(middle > a && middle < b ? middle : halfway(a, b)));
 }
 
 template <typename T> struct Root {
@@ -449,8 +461,9 @@ template <typename T> struct Root {
     int evaluations;  // one more than the cap if it was not enough; -1 if the bracket has no root
 };
 
-// A bracket of the root, a first guess, and 0 or NaN as `poison`.
-template <typename T> struct Bracket { T lower, upper, start, poison; };
+// A bracket of the root, a first guess, how near to zero numbers need not be told apart (nothing
+// then changes by more than half a unit), and 0 or NaN as `poison`.
+template <typename T> struct Bracket { T lower, upper, start, finest, poison; };
 
 // Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between. The
 // ends are moved out by a few roundings of these and of the target; beyond the type they are its
@@ -459,7 +472,7 @@ template <typename T>
 FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
                                         const T *log_scales, long stride, int count) {
     const T largest = Number<T>::largest, eps = Number<T>::eps;
-    Bracket<T> b = {largest, -largest, 0, target * 0};
+    Bracket<T> b = {largest, -largest, 0, largest, target * 0};
     T top = logits[0], weight = 0;
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
     for (int k = 0; k < count; ++k) {
@@ -473,6 +486,7 @@ FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *mean
         const T left = root - slack, right = root + slack;
         b.lower = lesser(b.lower, left >= -largest ? left : -largest);
         b.upper = greater(b.upper, right <= largest ? right : largest);
+        b.finest = lesser(b.finest, eps / 4 * greater(magnitude(mean), first * second));
         const T w = exponential(logits[k * stride] - top);
         b.start += w * root;
         weight += w;
@@ -500,11 +514,13 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
         T y, l;
         evaluate_at(x, y, l);
         r = y - target;
+        // Without news on this side Newton would only jump from one end of a plateau to the other.
+        const bool gained = !(magnitude(r) > magnitude(r <= 0 ? below : above) / 2);
         if (r <= 0) lower = x, below = r, knows_below = true;
         if (r >= 0) upper = x, above = r, knows_above = true;
         if (r != r) return {r, r, upper - lower, n};
         if (magnitude(r) <= allowed) return {x, r, upper - lower, n};
-        const T middle = halved ? middle_number(lower, upper) : lower / 2 + upper / 2;
+        const T middle = halved ? middle_number(lower, upper, b.finest) : lower / 2 + upper / 2;
         if (middle <= lower || middle >= upper) {
             if (knows_below && knows_above) {
                 const bool left = magnitude(below) <= magnitude(above);
@@ -524,7 +540,7 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
         }
         T next = x + step;
         bool trusted = next > lower && next < upper &&
-                       (is_short || magnitude(step) <= last_step / 2);
+                       (is_short || (gained && magnitude(step) <= last_step / 2));
         last_step = step == step ? magnitude(step) : infinite;
         halved = halved || !trusted;
         x = trusted ? next : middle;

@@ -19,7 +19,7 @@ backward pass through them is right everywhere, also where some z_k is exactly 0
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -268,7 +268,9 @@ def solve_with_certificate(
     means: Tensor,
     log_scales: Tensor,
     *,
+    method: Literal["newton", "bisection"] = "newton",
     ulps: float = 1.0,
+    tolerance: float = 1e-12,
     max_evaluations: int = MAX_EVALUATIONS,
 ) -> Root:
     """Roots x of logit F(x) = y without gradients, and what proves them.
@@ -281,65 +283,59 @@ def solve_with_certificate(
         logits: broadcastable to S + (K,).
         means: likewise.
         log_scales: likewise.
-        ulps: size of an acceptable residual, in units of eps * max(1, |y|).
-        max_evaluations: cap for each element.
+        method: "newton", safeguarded by bisection, is what `inverse` uses; "bisection" is the
+            paper's, kept to be measured: it goes on until the widest bracket of all is narrow,
+            and returns what it has when the cap is reached.
+        ulps: size of an acceptable residual, in units of eps * max(1, |y|); Newton's only.
+        tolerance: width of an acceptable bracket, in units of x; bisection's only.
+        max_evaluations: cap for each element, 1 at least.
 
     Returns:
         Root, residual, width of the last bracket and number of evaluations, each of shape S.
 
     Raises:
-        RuntimeError: the cap was reached; never a wrong number.
+        RuntimeError: Newton's method reached the cap; never a wrong number.
+        ValueError: another method, or a cap below 1.
     """
+    if method not in ("newton", "bisection"):
+        raise ValueError(f"the inverse needs method 'newton' or 'bisection', got {method!r}")
+    if max_evaluations < 1:
+        raise ValueError(f"the inverse needs at least 1 evaluation, got {max_evaluations}")
     y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     parameters = _broadcast(y, logits, means, log_scales)
-    if backend_for(y) != "torch":
+    if method == "newton" and backend_for(y) != "torch":
         result = Root(*mixture_inverse(y, *parameters, ulps, max_evaluations))
         check_finished(result, max_evaluations)
         return result
     flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)
-    lower, upper, start = _bracket(target, *flat)
-    result = find_root(
-        evaluate, flat, target, lower, upper, start, ulps=ulps, max_evaluations=max_evaluations
-    )
+    bracket = _bracket(target, *flat)
+    if method == "newton":
+        result = find_root(
+            evaluate, flat, target, *bracket, ulps=ulps, max_evaluations=max_evaluations
+        )
+    else:
+        # The last evaluation is at the root that is returned.
+        result = bisection(
+            evaluate,
+            flat,
+            target,
+            *bracket[:2],
+            tolerance=tolerance,
+            max_iterations=max_evaluations - 1,
+        )
     return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
 
 
-def bisect(
-    y: Tensor,
-    logits: Tensor,
-    means: Tensor,
-    log_scales: Tensor,
-    *,
-    tolerance: float = 1e-12,
-    max_iterations: int = 200,
-) -> Root:
-    """The same roots by the paper's plain bisection, in logit space and from the exact bracket.
-
-    Args:
-        y: any shape S.
-        logits: broadcastable to S + (K,).
-        means: likewise.
-        log_scales: likewise.
-        tolerance: it stops when the widest bracket is at most this wide.
-        max_iterations: or after so many halvings, whatever the width.
-    """
-    y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
-    parameters = _broadcast(y, logits, means, log_scales)
-    flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
-    target = y.reshape(-1)
-    lower, upper, _ = _bracket(target, *flat)
-    result = bisection(
-        evaluate, flat, target, lower, upper, tolerance=tolerance, max_iterations=max_iterations
-    )
-    return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
-
-
-def _bracket(target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Parameters:
-    """Lower end, upper end and a first guess, `(N,)` each; NaN where a parameter is not finite.
+def _bracket(
+    target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lower end, upper end, a first guess and what is finest, `(N,)` each.
 
     The ends are moved out by a few roundings of mu_k + y e^{s_k} and of y, so that the root is
-    between them also where these two cancel. An end beyond the dtype is its largest number.
+    between them also where these two cancel. An end beyond the dtype is its largest number;
+    where a parameter is not finite it is NaN. Changes of x smaller than the last, eps / 4 of a
+    mean or of a scale, near zero change y by less than half an ulp of 1.
     """
     info = torch.finfo(target.dtype)
     # Where e^s alone is out of range, y e^s need not be: half of it at a time.
@@ -357,4 +353,5 @@ def _bracket(target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) 
     start = (torch.softmax(logits, -1) * roots).sum(-1)
     start = torch.where(torch.isfinite(start), start, lower / 2 + upper / 2)
     poison = (means * 0 + log_scales * 0 + logits * 0).sum(-1)
-    return lower + poison, upper + poison, start
+    finest = info.eps / 4 * torch.maximum(means.abs(), (first * second).clamp(max=info.max))
+    return lower + poison, upper + poison, start, finest.amin(-1)

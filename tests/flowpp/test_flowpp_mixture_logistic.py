@@ -11,6 +11,7 @@ import pytest
 import torch
 from mpmath import mp
 
+from flowpp.kernels.backend import use_backend
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_with_certificate
 from mpmath_truth import DIGITS, exact, mixture_logistic
 
@@ -160,6 +161,41 @@ def test_roots_hold_in_truth(dtype):
         # Evaluation and stopping rule are good for 3 u; half an ulp of x moves y by the rest.
         ulp = abs(torch.nextafter(root, torch.tensor(torch.inf, dtype=dtype)) - root).item()
         assert abs(float(y - exact(goal))) <= 3 * unit + ulp * float(mp.exp(slope))
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("components", [4, 16])
+def test_staircases_are_climbed_within_the_allowed_evaluations(components, dtype, backend):
+    """Steps of e^-30 at means of 1e-4 ... 1e12, plateaus between them: nothing to go by."""
+    rng = np.random.default_rng(components)
+    size = (3000, components)
+    arguments = (
+        np.sign(rng.standard_normal(3000)) * np.exp(rng.uniform(-7, np.log(1e6), 3000)),
+        50 * rng.standard_normal(size),
+        rng.standard_normal(size) * 10 ** rng.uniform(-4, 12, (3000, 1)),
+        rng.uniform(-30, 30, size),
+    )
+    with use_backend(backend):
+        found = solve_with_certificate(*(torch.from_numpy(a).to(dtype) for a in arguments))
+    assert found.evaluations.max() <= LIMITS[dtype]
+
+
+def test_the_papers_bisection_stops_by_width_or_by_its_cap():
+    _, logits, means, scales = draw(4, 50, torch.float64, seed=1, log_scales=(-2.0, 1.0))
+    target = torch.linspace(-5, 5, 50, dtype=torch.float64)
+    newton = solve_with_certificate(target, logits, means, scales)
+    parameters = (target, logits, means, scales)
+    found = solve_with_certificate(*parameters, method="bisection", tolerance=1e-6)
+    assert found.width.max() <= 1e-6
+    assert (found.root - newton.root).abs().max() <= 1e-6
+    few = solve_with_certificate(*parameters, method="bisection", max_evaluations=5)
+    assert (few.evaluations == 5).all()
+    assert few.width.min() > 1e-3
+    with pytest.raises(ValueError, match="method 'newton' or 'bisection', got 'secant'"):
+        solve_with_certificate(*parameters, method="secant")
+    with pytest.raises(ValueError, match="at least 1 evaluation, got 0"):
+        solve_with_certificate(*parameters, max_evaluations=0)
 
 
 def test_ordinary_parameters_need_few_evaluations():
