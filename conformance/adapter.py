@@ -23,6 +23,7 @@ numbers for places in a tuple: `bijectors.0.weight`.
 from __future__ import annotations
 
 import importlib
+import traceback
 from typing import Any, Literal, Protocol
 
 DTYPES = ("float64", "float32")
@@ -63,7 +64,8 @@ def load(name: str) -> type[Adapter]:
     """The adapter class named `module:Class`.
 
     Raises:
-        ValueError: the name has another form, or there is no such module or class.
+        ValueError: the name has another form, there is no such module or class, or the module
+            raises when it is imported.
     """
     module_name, separator, class_name = name.partition(":")
     if not (module_name and separator and class_name):
@@ -72,6 +74,19 @@ def load(name: str) -> type[Adapter]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"No module {error.name!r} for the adapter {name!r}") from error
+    except Exception as error:  # a stranger's module: whatever it raises
+        raise ValueError(
+            f"The adapter {name!r} cannot be imported: {_where(error)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, class_name):
         raise ValueError(f"Module {module_name!r} has no class {class_name!r}")
     return getattr(module, class_name)
+
+
+def _where(error: BaseException) -> str:
+    """File and line that raised; a file that cannot be read as Python names its own."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"

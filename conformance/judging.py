@@ -34,7 +34,7 @@ GRACE = 10.0
 START = 300.0
 """Seconds that a worker may take to import an adapter."""
 PATIENCE = 3
-"""After so many cases in a row that hang or crash the others are not tried."""
+"""After so many cases that hang or crash, and none that answered, the others are not tried."""
 
 Plan = Sequence[tuple[AnyCase, Law, str]]
 
@@ -130,26 +130,23 @@ class Lost:
 
     def __init__(self) -> None:
         self._cases: dict[tuple[str, str], str] = {}
-        self._in_a_row: list[tuple[str, str]] = []
+        self._answered = False
 
     def heard(self, cell: Cell) -> None:
         key = (cell.case, cell.dtype)
         if cell.status == "fails" and cell.message.startswith(LOST):
             self._cases.setdefault(key, cell.law)
-            if key not in self._in_a_row:
-                self._in_a_row.append(key)
         elif key not in self._cases and cell.status in ("holds", "fails"):
-            if len(self._in_a_row) < PATIENCE:
-                self._in_a_row.clear()
+            self._answered = self._answered or len(self._cases) < PATIENCE
 
     def not_tried(self, one: tuple[AnyCase, Law, str]) -> Cell | None:
         """The cell of what is not tried any more."""
         case, law, dtype = one
         if (case.name, dtype) in self._cases:
             reason = f"not tried: it was lost under {self._cases[case.name, dtype]}"
-        elif len(self._in_a_row) >= PATIENCE:
-            names = ", ".join(name for name, _ in self._in_a_row)
-            reason = f"not tried: {PATIENCE} cases in a row were lost ({names})"
+        elif len(self._cases) >= PATIENCE and not self._answered:
+            names = ", ".join(name for name, _ in list(self._cases)[:PATIENCE])
+            reason = f"not tried: the first {PATIENCE} cases were all lost ({names})"
         else:
             return None
         return Cell(case.name, law.name, dtype, "fails", message=reason)

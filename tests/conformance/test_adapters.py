@@ -36,6 +36,21 @@ def test_wrong_names_are_refused(name, message):
         load(name)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0\n", r"broken_adapter.py, line 1: ZeroDivisionError: division by zero"),
+        ("x = 1\ndef\n", r"broken_adapter.py, line 2: SyntaxError"),
+        ("import no_such_package\n", "No module 'no_such_package'"),
+    ],
+)
+def test_a_module_that_raises_when_imported_is_named(tmp_path, monkeypatch, source, message):
+    (tmp_path / "broken_adapter.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        load("broken_adapter:Adapter")
+
+
 def test_the_reference_is_float64_only():
     with pytest.raises(NotSupported, match="float64, not in float32"):
         ReferenceAdapter(dtype="float32")
