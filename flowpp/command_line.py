@@ -44,6 +44,11 @@ def mistakes_in_one_line() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+def aside(line: str) -> None:
+    """A line for the reader that is no part of the answer: on standard error."""
+    print(line, file=sys.stderr)
+
+
 def picture_path(
     wanted: Path | None, run: Path = Path(), folder: str = "", name: str = ""
 ) -> Path:

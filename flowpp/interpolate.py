@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp import ranges
-from flowpp.command_line import mistakes_in_one_line, parse, picture_path
+from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         from flowpp import data, sampling, trained  # after parsing: torch takes seconds
 
-        model = trained.load(arguments.run, device=arguments.device, which=arguments.checkpoint)
+        model = trained.load(
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+        )
         images = data.load(model.config.data).test
         if 2 * arguments.pairs > len(images):
             raise ValueError(

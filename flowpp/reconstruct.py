@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp import ranges
-from flowpp.command_line import mistakes_in_one_line, parse, picture_path
+from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         from flowpp import data, sampling, trained
 
-        model = trained.load(arguments.run, device=arguments.device, which=arguments.checkpoint)
+        model = trained.load(
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+        )
         model.model.to(getattr(torch, arguments.dtype))
         images = data.load(model.config.data).test[: arguments.count]
         out = picture_path(arguments.out, arguments.run, "samples", "reconstructed.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> l
                 f"rate falls towards the end: {NOT_THE_SAME}"
             )
     return notes
+
+
+def finished(run: Run, images: ImageSet, config: Config) -> dict[str, Any] | None:
+    """What result.json says, if the run ended with these settings and images and is whole."""
+    try:
+        recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+        newest = Checkpoint.load(run.checkpoints()[-1])
+        check_data(newest, images)
+        steps = recorded["steps"]
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        return None  # not ended, or damaged: `take_up` sees to it
+    ended = newest.step == steps == config.training.steps
+    return recorded if ended and to_dict(run.config()) == to_dict(config) else None
 
 
 def take_up(

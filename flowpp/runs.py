@@ -254,14 +254,22 @@ class Run:
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
         """
-        files = self.checkpoints()
-        for file in reversed(files):
+        errors: list[CheckpointError] = []
+        for file in reversed(self.checkpoints()):
             try:
-                return Checkpoint.load(file)
+                checkpoint = Checkpoint.load(file)
             except CheckpointError as error:
-                say(f"{error}; going back to the one before")
-        if files:
-            raise CheckpointError(f"all {len(files)} checkpoints of {self.path} are damaged")
+                errors.append(error)
+                continue
+            for passed_over in errors:
+                say(f"{passed_over}; going back to the one before")
+            return checkpoint
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise CheckpointError(
+                f"all {len(errors)} checkpoints of {self.path} are damaged: {errors[0]}"
+            )
         return None
 
     def sweep(self) -> None:

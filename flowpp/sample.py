@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp import ranges
-from flowpp.command_line import mistakes_in_one_line, parse, picture_path
+from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
 from flowpp.files import writable_folder
 
 
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp import sampling, trained  # after parsing: torch takes seconds
 
-        model = trained.load(arguments.run, device=arguments.device, which=arguments.checkpoint)
+        model = trained.load(
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+        )
         heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
         out = picture_path(
             arguments.out, arguments.run, "samples", f"seed-{arguments.seed}{heat}.png"

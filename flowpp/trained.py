@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,7 +133,11 @@ class Trained:
 
 
 def load(
-    run: Path | str, *, device: str = "cpu", which: Literal["newest", "best"] = "newest"
+    run: Path | str,
+    *,
+    device: str = "cpu",
+    which: Literal["newest", "best"] = "newest",
+    say: Callable[[str], None] = warnings.warn,
 ) -> Trained:
     """The model of a run directory, or of a checkpoint file alone; its data is not needed.
 
@@ -139,10 +145,11 @@ def load(
         run: the run directory; or a checkpoint, whose settings lie inside it.
         device: where to compute.
         which: of a run directory, the newest checkpoint or that with the best held-out bound.
+        say: if the newest is damaged, the one before is taken, and this is told of it.
 
     Raises:
         FileNotFoundError: there is no such run or no checkpoint in it.
-        ValueError: one is damaged, or there is no such device.
+        ValueError: what was asked for is damaged, all checkpoints are, or there is no such device.
     """
     path = Path(run)
     if path.is_file():
@@ -150,7 +157,7 @@ def load(
         config = _config_inside(checkpoint, path)
     else:
         config = Run.open(path).config()
-        checkpoint = Run(path).checkpoint(which)
+        checkpoint = Run(path).checkpoint(which, say)
     try:
         shape, levels = _shape(checkpoint, config)
         model = restored_model(checkpoint, config.model, shape, levels)

@@ -115,6 +115,7 @@ def train(
         out_dir: the run directory: new or empty, or with `resume` that of the run to go on with.
         prepared: what `prepare(config)` returned, if the caller has it already.
         resume: go on from the newest checkpoint that is whole; from the start if there is none.
+            Of a run that is finished, with the same settings, the result is returned.
         group: the processes that train together, for whom `config.training.batch_size` is what
             they see in one step all together.
 
@@ -138,6 +139,8 @@ def train(
         group.wait()
         run = Run.open(Path(out_dir))
         with run.locked() if group.first else nullcontext(), Interruption() as interruption:
+            if resume and (recorded := resumption.finished(run, images, config)):
+                return Result(**recorded)
             return _train(config, run, images, model, group, interruption, resume=resume)
 
 

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+import flowpp
 from flowpp import data, evaluate, sample, train
+from flowpp.checkpoint import Checkpoint
 
 
 def refused(capsys, main, *arguments):
@@ -127,10 +129,17 @@ def test_bad_run(capsys, tmp_path, main):
 def test_damaged_checkpoint(capsys, tmp_path, tiny_run):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_run[0], copy)
-    newest = sorted((copy / "checkpoints").iterdir())[-1]
+    *earlier, newest = sorted((copy / "checkpoints").glob("step-*"))
     newest.write_bytes(newest.read_bytes()[:1000])
-    message = refused_in_one_line(capsys, sample.main, copy)
+    sample.main([str(copy), "--count", "1"])
+    message = capsys.readouterr().err
     assert newest.name in message and "truncated or damaged" in message
+    assert message.endswith("going back to the one before\n")
+    with pytest.warns(UserWarning, match="going back to the one before"):
+        assert flowpp.load(copy).step == Checkpoint.load(earlier[-1]).step
+    for file in earlier:
+        file.write_bytes(b"")
+    assert "are damaged" in refused_in_one_line(capsys, sample.main, copy)
 
 
 def test_counts_below_one(capsys, tiny_run):

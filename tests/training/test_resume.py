@@ -137,6 +137,13 @@ def test_every_flipped_bit_is_found(copy):
             assert all(torch.equal(found.weights[n], t) for n, t in former.weights.items())
 
 
+def test_a_finished_run_is_left_as_it_is(copy, config):
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    result = training.train(config, copy, resume=True)
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+    assert dataclasses.asdict(result) == json.loads((copy / "result.json").read_text())
+
+
 def test_all_checkpoints_damaged(copy, config):
     for file in Run.open(copy).checkpoints():
         file.write_bytes(b"no")
