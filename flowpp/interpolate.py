@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,6 +32,8 @@ class Arguments:
     """Of the dequantization noise."""
     out: Path | None = None
     """The picture, and beside it the same as .npz; RUN/samples/interpolated.png if not given."""
+    data_path: Annotated[str | None, arg(name="data.path")] = None
+    """Where the images lie now, if not where the run found them."""
     checkpoint: Literal["newest", "best"] = "newest"
     device: str = "cpu"
 
@@ -79,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = trained.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
         )
-        images = data.load(model.config.data).test
+        kept = model.config.data
+        images = data.load(replace(kept, path=arguments.data_path or kept.path)).test
         if 2 * arguments.pairs > len(images):
             raise ValueError(
                 f"pairs must be at most {len(images) // 2}: there are {len(images)} held-out "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,6 +26,8 @@ class Arguments:
     out: Path | None = None
     """The picture: images above, what comes back below; RUN/samples/reconstructed.png if not
     given. Beside it the same as .npz."""
+    data_path: Annotated[str | None, arg(name="data.path")] = None
+    """Where the images lie now, if not where the run found them."""
     checkpoint: Literal["newest", "best"] = "newest"
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
         )
         model.model.to(getattr(torch, arguments.dtype))
-        images = data.load(model.config.data).test[: arguments.count]
+        kept = model.config.data
+        images = data.load(replace(kept, path=arguments.data_path or kept.path)).test[: arguments.count]
         out = picture_path(arguments.out, arguments.run, "samples", "reconstructed.png")
     back, distance = model.round_trip(images, seed=arguments.seed)
     rows = [half for pair in zip(images, back, strict=True) for half in pair]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import flowpp
-from flowpp import convert, interpolate, plot, reconstruct, sample
+from flowpp import convert, data, interpolate, plot, reconstruct, sample
 from flowpp.checkpoint import Checkpoint
 from flowpp.runs import Run
 
@@ -110,6 +111,20 @@ def test_interpolate_begins_and_ends_with_the_images(tiny_run, tmp_path, images,
         rows = written["images"].reshape(3, 5, 1, 8, 8)
     assert np.array_equal(rows[:, 0], images[:6:2]) and np.array_equal(rows[:, -1], images[1:6:2])
     assert len(np.unique(rows[0], axis=0)) == 5
+
+
+@pytest.mark.parametrize("main", [reconstruct.main, interpolate.main])
+def test_images_that_were_moved_are_found(tiny_run, tmp_path, monkeypatch, main):
+    load, asked = data.load, []
+
+    def loaded(settings):
+        asked.append(settings.path)
+        return load(dataclasses.replace(settings, path=None))
+
+    monkeypatch.setattr(data, "load", loaded)
+    out = tmp_path / "moved.png"
+    main([str(tiny_run[0]), "--data.path", "elsewhere", "--out", str(out)])
+    assert asked == ["elsewhere"] and out.is_file()
 
 
 def test_the_great_circle_keeps_the_length():
