@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         model.model.to(getattr(torch, arguments.dtype))
         kept = model.config.data
-        images = data.load(replace(kept, path=arguments.data_path or kept.path)).test[: arguments.count]
+        images = data.load(replace(kept, path=arguments.data_path or kept.path)).test[
+            : arguments.count
+        ]
         out = picture_path(arguments.out, arguments.run, "samples", "reconstructed.png")
     back, distance = model.round_trip(images, seed=arguments.seed)
     rows = [half for pair in zip(images, back, strict=True) for half in pair]
