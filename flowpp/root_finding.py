@@ -11,8 +11,10 @@ from torch import Tensor
 Function = Callable[..., tuple[Tensor, Tensor]]
 State = dict[str, Tensor]
 
+MOST_EVALUATIONS = {torch.float32: 40, torch.float64: 65}
+"""What an element takes at most, as long as its bracket has no more places than halvings allow."""
 MAX_EVALUATIONS = 200
-"""Two to five times what a float32 or float64 root needs: only a broken function reaches it."""
+"""Three to five times as many: only a broken function reaches it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def find_root(
         lower: `(N,)`, not above the root; NaN gives NaN.
         upper: `(N,)`, not below the root; NaN gives NaN.
         start: `(N,)`, the first guess.
-        finest: `(N,)`, at least 0: numbers nearer to zero are told apart last, since the function
-            hardly does. It saves evaluations and decides nothing.
+        finest: `(N,)`, at least 0: near zero numbers less than this apart are told apart last,
+            since the function hardly does. It saves evaluations where floating-point numbers lie
+            most densely.
         ulps: size of an acceptable residual, in units of eps * max(1, |target|).
         max_evaluations: cap for each element.
 
@@ -94,7 +97,7 @@ def find_root(
     for count in range(1, max_evaluations + 1):
         if not state["place"].numel():
             return result
-        finished, failed = _advance(state, function, parameters, ulps)
+        finished, failed = _advance(state, function, parameters, ulps, count)
         if failed.any():
             raise _no_root(state["residual"][failed], target.numel())
         if finished.any():
@@ -180,15 +183,12 @@ def bisection(
 
 
 def _advance(
-    state: State, function: Function, parameters: tuple[Tensor, ...], ulps: float
+    state: State, function: Function, parameters: tuple[Tensor, ...], ulps: float, count: int
 ) -> tuple[Tensor, Tensor]:
     """Evaluate at x, tighten the bracket, choose the next x: (finished, without a root)."""
     x, goal = state["x"], state["goal"]
     value, log_slope = function(x, *parameters)
     r = state["residual"] = value - goal
-    # On a plateau Newton jumps from one end of the bracket to the other: only where the residual
-    # on this side has come down by half is it tried again.
-    gained = ~(r.abs() > torch.where(r <= 0, state["below"], state["above"]).abs() / 2)
     lower = state["lower"] = torch.where(r <= 0, x, state["lower"])
     upper = state["upper"] = torch.where(r >= 0, x, state["upper"])
     below = state["below"] = torch.where(r <= 0, r, state["below"])
@@ -196,8 +196,8 @@ def _advance(
 
     # The first halving is by length, since most roots are of the bracket's own order; all others
     # are by count of floats, since a root may be of any.
-    by_count = _middle_float(lower, upper, state["finest"])
-    middle = torch.where(state["halved"], by_count, lower / 2 + upper / 2)
+    places = _Places(state["finest"])
+    middle = torch.where(state["halved"], places.middle(lower, upper), lower / 2 + upper / 2)
     eps, tiny = torch.finfo(x.dtype).eps, torch.finfo(x.dtype).tiny
     step = -r * torch.exp(-log_slope)
     # Newton comes from one side, and at the end only rounding keeps it from the root. Steps of a
@@ -207,11 +207,15 @@ def _advance(
     step = torch.where(short, -torch.sign(r) * smallest, step)
     state["nudge"] = torch.where(short, 2 * state["nudge"], state["nudge"])
     newton = x + step
+    # If Newton gains nothing there must be evaluations left to halve to the end: besides its own,
+    # one by length, and one at an end that was only claimed.
+    needed = 1 + (~state["halved"]).long() + (torch.isnan(below) | torch.isnan(above)).long()
+    affordable = count + places.halvings(lower, upper) + needed <= MOST_EVALUATIONS[x.dtype]
     # Newton only while it stays inside and its step shrinks by half: on a staircase it would
     # otherwise jump to and fro for ever.
     inside = (newton > lower) & (newton < upper)
-    trusted = inside & (short | gained & (step.abs() <= state["last_step"] / 2))
-    state["last_step"] = step.abs().nan_to_num(torch.inf)
+    trusted = inside & affordable & (short | (step.abs() <= state["last_step"] / 2))
+    state["last_step"] = step.abs().nan_to_num(torch.inf, posinf=torch.inf)
     state["halved"] = state["halved"] | ~trusted
 
     # An end that was only claimed proves nothing: evaluate there before the bracket is closed.
@@ -244,24 +248,50 @@ def _record(result: Root, done: State, count: int, ulps: float) -> None:
     result.evaluations[place] = count
 
 
-def _middle_float(lower: Tensor, upper: Tensor, finest: Tensor) -> Tensor:
-    """The number with as many floating-point numbers below it as above it, inside the bracket.
+class _Places:
+    """Numbers in order, as few of them as the function tells apart.
 
-    Halving by count reaches any scale in as many steps as the dtype has bits; halving by length
-    needs one for each factor of two between the bracket and the root. Of the numbers nearer to
-    zero than `finest`, half of a dtype's or more, only zero counts as long as there are others.
+    Steps of `finest` near zero, where floating-point numbers lie more densely, and every one of
+    them from finest / eps on. Halving a bracket by places reaches any scale in as many steps as
+    the dtype has bits; halving by length needs one for each factor of two between the bracket and
+    the root.
     """
-    integer = {torch.float32: torch.int32, torch.float64: torch.int64}[lower.dtype]
-    low, high, few = (_ordinal(t.view(integer)) for t in (lower, upper, finest))
-    middle = _halfway(_without(low, few), _without(high, few))
-    middle = middle + torch.sign(middle) * few
-    inside = (middle > low) & (middle < high)
-    return _ordinal(torch.where(inside, middle, _halfway(low, high))).view(lower.dtype)
 
+    def __init__(self, finest: Tensor) -> None:
+        info = torch.finfo(finest.dtype)
+        self.integer = {torch.float32: torch.int32, torch.float64: torch.int64}[finest.dtype]
+        self.dense = round(1 / info.eps)
+        self.finest = finest
+        self.first = self._bits(finest / info.eps)
 
-def _without(ordinal: Tensor, few: Tensor) -> Tensor:
-    """Ordinals counted without the `few` next to zero on either side."""
-    return torch.sign(ordinal) * (ordinal.abs() - few).clamp(min=0)
+    def _bits(self, x: Tensor) -> Tensor:
+        return _ordinal(x.view(self.integer))
+
+    def of(self, x: Tensor) -> Tensor:
+        """Place of the number x, of the size of its dtype."""
+        n = self._bits(x.abs())
+        near = (x.abs() / self.finest).nan_to_num().clamp(max=self.dense).to(self.integer)
+        place = torch.where(n < self.first, near, n - self.first + self.dense)
+        return torch.where(x < 0, -place, place)
+
+    def at(self, place: Tensor) -> Tensor:
+        """The number there."""
+        size = place.abs()
+        far = _ordinal((size - self.dense + self.first).clamp(min=0)).view(self.finest.dtype)
+        x = torch.where(size < self.dense, size.to(self.finest.dtype) * self.finest, far)
+        return torch.where(place < 0, -x, x)
+
+    def halvings(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """How often a bracket has to be halved until nothing lies between its ends."""
+        gap = self.of(upper).double() - self.of(lower).double()
+        # Rounded to 53 bits: rather one too many.
+        return torch.log2(gap.clamp(min=1) * (1 + 4 * torch.finfo(gap.dtype).eps)).ceil()
+
+    def middle(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """With as many places below as above; between the last two, with as many numbers."""
+        x = self.at(_halfway(self.of(lower), self.of(upper)))
+        numbers = _ordinal(_halfway(self._bits(lower), self._bits(upper))).view(x.dtype)
+        return torch.where((x > lower) & (x < upper), x, numbers)
 
 
 def _halfway(low: Tensor, high: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ template <> struct Number<float> {
     static constexpr float largest = 3.4028234663852886e38f;
     static constexpr float body = 1e-30f;
     static constexpr float exp_range = 80.0f;  // e^(+-this) is still an ordinary number
+    static constexpr int most_evaluations = 40;  // of any element, see find_root
+    static constexpr int numbers_per_octave = 1 << 23;
     typedef int Bits;
 };
 
@@ -46,6 +48,8 @@ template <> struct Number<double> {
     static constexpr double largest = 1.7976931348623157e308;
     static constexpr double body = 1e-280;
     static constexpr double exp_range = 700.0;
+    static constexpr int most_evaluations = 65;
+    static constexpr long long numbers_per_octave = 1ll << 52;
     typedef long long Bits;
 };
 
@@ -54,11 +58,13 @@ FLOWPP_FUNCTION int bits_of(float x) { return __float_as_int(x); }
 FLOWPP_FUNCTION long long bits_of(double x) { return __double_as_longlong(x); }
 FLOWPP_FUNCTION float from_bits(int b) { return __int_as_float(b); }
 FLOWPP_FUNCTION double from_bits(long long b) { return __longlong_as_double(b); }
+FLOWPP_FUNCTION int leading_zeros(unsigned long long n) { return __clzll((long long)n); }
 #else
 FLOWPP_FUNCTION int bits_of(float x) { int b; __builtin_memcpy(&b, &x, sizeof b); return b; }
 FLOWPP_FUNCTION long long bits_of(double x) { long long b; __builtin_memcpy(&b, &x, sizeof b); return b; }
 FLOWPP_FUNCTION float from_bits(int b) { float x; __builtin_memcpy(&x, &b, sizeof x); return x; }
 FLOWPP_FUNCTION double from_bits(long long b) { double x; __builtin_memcpy(&x, &b, sizeof x); return x; }
+FLOWPP_FUNCTION int leading_zeros(unsigned long long n) { return __builtin_clzll(n); }
 #endif
 
 template <typename T> FLOWPP_FUNCTION T lesser(T a, T b) { return a < b ? a : b; }
@@ -438,31 +444,47 @@ FLOWPP_FUNCTION long long ordinal(long long bits) {
     return bits < 0 ? (long long)(0x8000000000000000ull - (unsigned long long)bits) : bits;
 }
 
-// Ordinals counted without the `few` next to zero on either side.
-template <typename Bits> FLOWPP_FUNCTION Bits without(Bits n, Bits few) {
-    return n > few ? n - few : n < -few ? n + few : 0;
-}
-template <typename Bits> FLOWPP_FUNCTION Bits halfway(Bits a, Bits b) {
-    return (a >> 1) + (b >> 1) + (a & b & 1);
-}
-
-// The number with as many floating-point numbers below it as above it, inside the bracket. Of those
-// nearer to zero than `finest` only zero counts, as long as there are others.
-template <typename T> FLOWPP_FUNCTION T middle_number(T lower, T upper, T finest) {
+// Numbers in order, as few of them as the function tells apart: steps of `finest` near zero, where
+// floating-point numbers lie more densely, and every one of them from finest / eps on.
+template <typename T> struct Places {
     using Bits = typename Number<T>::Bits;
-    const Bits a = ordinal(bits_of(lower)), b = ordinal(bits_of(upper)), few = ordinal(bits_of(finest));
-    Bits middle = halfway(without(a, few), without(b, few));
-    middle += middle > 0 ? few : middle < 0 ? -few : 0;
-    return from_bits(ordinal(middle > a && middle < b ? middle : halfway(a, b)));
-}
+    static constexpr Bits dense = Number<T>::numbers_per_octave;
+    T finest;
+    Bits first;  // ordinal of finest / eps
+
+    FLOWPP_METHOD explicit Places(T finest) : finest(finest), first(ordinal(bits_of(finest / Number<T>::eps))) {}
+    FLOWPP_METHOD Bits of(T x) const {
+        const T size = magnitude(x);
+        const Bits n = ordinal(bits_of(size));
+        const Bits place = n < first ? (Bits)(size / finest) : n - first + dense;
+        return x < 0 ? -place : place;
+    }
+    FLOWPP_METHOD T at(Bits place) const {
+        const Bits size = place < 0 ? -place : place;
+        const T x = size < dense ? (T)size * finest : from_bits(ordinal(size - dense + first));
+        return place < 0 ? -x : x;
+    }
+    // How often a bracket has to be halved until nothing lies between its ends.
+    FLOWPP_METHOD int halvings(T lower, T upper) const {
+        const unsigned long long gap = (unsigned long long)of(upper) - (unsigned long long)of(lower);
+        return gap > 1 ? 64 - leading_zeros(gap - 1) : 0;
+    }
+    // The number with as many places below it as above it; between the last two, of all numbers.
+    FLOWPP_METHOD T middle(T lower, T upper) const {
+        const T x = at(halfway(of(lower), of(upper)));
+        if (x > lower && x < upper) return x;
+        return from_bits(ordinal(halfway(ordinal(bits_of(lower)), ordinal(bits_of(upper)))));
+    }
+    FLOWPP_METHOD static Bits halfway(Bits a, Bits b) { return (a >> 1) + (b >> 1) + (a & b & 1); }
+};
 
 template <typename T> struct Root {
     T root, residual, width;
     int evaluations;  // one more than the cap if it was not enough; -1 if the bracket has no root
 };
 
-// A bracket of the root, a first guess, how near to zero numbers need not be told apart (nothing
-// then changes by more than half a unit), and 0 or NaN as `poison`.
+// A bracket of the root, a first guess, the distance below which numbers near zero are hardly told
+// apart (eps / 4 of every mean or scale), and 0 or NaN as `poison`.
 template <typename T> struct Bracket { T lower, upper, start, finest, poison; };
 
 // Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between. The
@@ -471,7 +493,7 @@ template <typename T> struct Bracket { T lower, upper, start, finest, poison; };
 template <typename T>
 FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
                                         const T *log_scales, long stride, int count) {
-    const T largest = Number<T>::largest, eps = Number<T>::eps;
+    const T largest = Number<T>::largest, eps = Number<T>::eps, tiny = Number<T>::tiny;
     Bracket<T> b = {largest, -largest, 0, largest, target * 0};
     T top = logits[0], weight = 0;
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
@@ -482,13 +504,14 @@ FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *mean
         const T first = exponential(extreme ? log_scale / 2 : log_scale), second = extreme ? first : 1;
         const T step = target == 0 ? 0 : target * first * second;
         const T unit = greater(magnitude(target), T(1)) * first * second;
-        const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit);
+        const T reach = greater(magnitude(target), T(1)) * tiny;  // where a scale is no number
+        const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit + reach);
         const T left = root - slack, right = root + slack;
         b.lower = lesser(b.lower, left >= -largest ? left : -largest);
         b.upper = greater(b.upper, right <= largest ? right : largest);
-        b.finest = lesser(b.finest, eps / 4 * greater(magnitude(mean), first * second));
+        b.finest = lesser(b.finest, eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
         const T w = exponential(logits[k * stride] - top);
-        b.start += w * root;
+        b.start += w * lesser(greater(root, -largest), largest);
         weight += w;
         b.poison += logits[k * stride] * 0 + mean * 0 + log_scale * 0;
     }
@@ -505,6 +528,7 @@ template <typename T, typename Evaluate>
 FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evaluate evaluate_at) {
     const T eps = Number<T>::eps, tiny = Number<T>::tiny, infinite = 2 * Number<T>::largest;
     const T allowed = ulps * eps * greater(magnitude(target), T(1));
+    const Places<T> places(b.finest);
     if (!is_finite(b.poison)) return {b.poison, b.poison, b.poison, 0};
     T lower = b.lower, upper = b.upper, x = lesser(greater(b.start, lower), upper);
     T r = infinite, below = r, above = r;  // residuals at x and at the bracket's ends
@@ -514,13 +538,11 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
         T y, l;
         evaluate_at(x, y, l);
         r = y - target;
-        // Without news on this side Newton would only jump from one end of a plateau to the other.
-        const bool gained = !(magnitude(r) > magnitude(r <= 0 ? below : above) / 2);
         if (r <= 0) lower = x, below = r, knows_below = true;
         if (r >= 0) upper = x, above = r, knows_above = true;
         if (r != r) return {r, r, upper - lower, n};
         if (magnitude(r) <= allowed) return {x, r, upper - lower, n};
-        const T middle = halved ? middle_number(lower, upper, b.finest) : lower / 2 + upper / 2;
+        const T middle = halved ? places.middle(lower, upper) : lower / 2 + upper / 2;
         if (middle <= lower || middle >= upper) {
             if (knows_below && knows_above) {
                 const bool left = magnitude(below) <= magnitude(above);
@@ -539,8 +561,12 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
             nudge *= 2;
         }
         T next = x + step;
+        // If Newton gains nothing there must be evaluations left to halve to the end: besides its
+        // own, one by length, and one at an end that was only claimed.
+        const int needed = 1 + !halved + !(knows_below && knows_above);
         bool trusted = next > lower && next < upper &&
-                       (is_short || (gained && magnitude(step) <= last_step / 2));
+                       (is_short || magnitude(step) <= last_step / 2) &&
+                       n + places.halvings(lower, upper) + needed <= Number<T>::most_evaluations;
         last_step = step == step ? magnitude(step) : infinite;
         halved = halved || !trusted;
         x = trusted ? next : middle;

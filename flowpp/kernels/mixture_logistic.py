@@ -18,6 +18,7 @@ backward pass through them is right everywhere, also where some z_k is exactly 0
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -250,16 +251,21 @@ class _InverseLogitCdf(torch.autograd.Function):
         x, logits, means, log_scales = ctx.saved_tensors
         p = _Partials(x, logits, means, log_scales)
         _, log_derivative = logit_cdf(x, logits, means, log_scales)
-        grad_y = grad_x * torch.exp(-log_derivative)
+        grad_y = _product(grad_x, torch.exp(-log_derivative))
         # dx/dmu_k, component k's share in dy/dx: never a quotient of two tiny numbers.
         share = torch.softmax(p.log_y_z() - log_scales, -1)
         by_mean = grad_x.unsqueeze(-1) * share
         return (
             grad_y,
-            -grad_y.unsqueeze(-1) * p.y_lw,
+            -_product(p.y_lw, grad_y.unsqueeze(-1)),
             by_mean,
             by_mean * (x.unsqueeze(-1) - means),
         )
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b, and 0 where a is 0 though b is infinite: on a plateau dx/dy overflows."""
+    return a * torch.where((a == 0) & torch.isinf(b), 0.0, b)
 
 
 def solve_with_certificate(
@@ -287,20 +293,24 @@ def solve_with_certificate(
             paper's, kept to be measured: it goes on until the widest bracket of all is narrow,
             and returns what it has when the cap is reached.
         ulps: size of an acceptable residual, in units of eps * max(1, |y|); Newton's only.
-        tolerance: width of an acceptable bracket, in units of x; bisection's only.
-        max_evaluations: cap for each element, 1 at least.
+        tolerance: width of an acceptable bracket, in units of x; bisection's only. In float32 the
+            default is met by roots below 1e-5 alone, as in the published codes.
+        max_evaluations: cap for each element.
 
     Returns:
         Root, residual, width of the last bracket and number of evaluations, each of shape S.
 
     Raises:
         RuntimeError: Newton's method reached the cap; never a wrong number.
-        ValueError: another method, or a cap below 1.
+        ValueError: another method, a cap below 1 or beyond 32 bits, or no size of an error.
     """
     if method not in ("newton", "bisection"):
         raise ValueError(f"the inverse needs method 'newton' or 'bisection', got {method!r}")
-    if max_evaluations < 1:
-        raise ValueError(f"the inverse needs at least 1 evaluation, got {max_evaluations}")
+    if not 1 <= max_evaluations < 1 << 30:
+        raise ValueError(f"max_evaluations must be 1 ... 2^30, got {max_evaluations}")
+    for name, size in (("ulps", ulps), ("tolerance", tolerance)):
+        if not 0 <= size < math.inf:
+            raise ValueError(f"{name} must be finite and at least 0, got {size}")
     y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     parameters = _broadcast(y, logits, means, log_scales)
     if method == "newton" and backend_for(y) != "torch":
@@ -334,8 +344,8 @@ def _bracket(
 
     The ends are moved out by a few roundings of mu_k + y e^{s_k} and of y, so that the root is
     between them also where these two cancel. An end beyond the dtype is its largest number;
-    where a parameter is not finite it is NaN. Changes of x smaller than the last, eps / 4 of a
-    mean or of a scale, near zero change y by less than half an ulp of 1.
+    where an argument is not finite it is NaN. The last is eps / 4 of the smallest component's mean
+    or scale, whichever is larger: near zero, y as computed hardly changes over less.
     """
     info = torch.finfo(target.dtype)
     # Where e^s alone is out of range, y e^s need not be: half of it at a time.
@@ -345,13 +355,15 @@ def _bracket(
     second = torch.where(extreme, half, 1.0)
     target = target.unsqueeze(-1)
     step = torch.where(target == 0, 0.0, target * first * second)
-    slack = 8 * info.eps * (means.abs() + target.abs().clamp(min=1) * first * second)
+    unit = target.abs().clamp(min=1)
+    # The last term is for scales that are no number of the dtype any more.
+    slack = 8 * info.eps * (means.abs() + unit * first * second + unit * info.tiny)
 
     roots = (means + step).nan_to_num().clamp(info.min, info.max)
     lower = (means + step - slack).nan_to_num(info.min, info.max, info.min).amin(-1)
     upper = (means + step + slack).nan_to_num(info.max, info.max, info.min).amax(-1)
     start = (torch.softmax(logits, -1) * roots).sum(-1)
     start = torch.where(torch.isfinite(start), start, lower / 2 + upper / 2)
-    poison = (means * 0 + log_scales * 0 + logits * 0).sum(-1)
+    poison = (target * 0 + means * 0 + log_scales * 0 + logits * 0).sum(-1)
     finest = info.eps / 4 * torch.maximum(means.abs(), (first * second).clamp(max=info.max))
     return lower + poison, upper + poison, start, finest.amin(-1)

@@ -181,6 +181,59 @@ def test_staircases_are_climbed_within_the_allowed_evaluations(components, dtype
     assert found.evaluations.max() <= LIMITS[dtype]
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_step_on_a_ramp_is_found_within_the_allowed_evaluations(dtype):
+    """On the ramp each halving helps a little, and Newton jumps to the far side for nothing."""
+    rng = np.random.default_rng(3)
+    ramp, step = rng.uniform(0, 25, 3000), rng.uniform(-30, -10, 3000)
+    mean = -np.exp(ramp) * rng.uniform(0.01, 1, 3000)
+    w = rng.uniform(0.05, 0.95, 3000)
+    below = (1 - w) / (1 + np.exp(-mean * np.exp(-ramp)))
+    cdf = below + w * rng.uniform(0, 1, 3000)
+    far = np.exp(-1) / (1 + np.exp(-1))
+    cdf = (1 - far) * cdf + far
+    arguments = (
+        np.log(cdf) - np.log1p(-cdf),
+        np.stack([np.log(1 - w), np.log(w), np.full(3000, -1.0)], 1),
+        np.stack([0 * mean, mean, -(10 ** rng.uniform(8, 20, 3000))], 1),
+        np.stack([ramp, step, rng.uniform(-30, 0, 3000)], 1),
+    )
+    found = solve_with_certificate(*(torch.from_numpy(a).to(dtype) for a in arguments))
+    assert found.evaluations.max() <= LIMITS[dtype]
+
+
+@pytest.mark.parametrize("method", ["newton", "bisection"])
+def test_a_target_that_is_no_number_has_no_root_and_holds_nobody_up(method):
+    parameters = (torch.zeros(4, 2), torch.tensor([-1.0, 1.0]), torch.zeros(4, 2))
+    target = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.5])
+    found = solve_with_certificate(target, *parameters, method=method, tolerance=1e-3)
+    assert torch.isnan(found.root).tolist() == [True, True, True, False]
+    assert found.evaluations.max() < 30
+
+
+@pytest.mark.parametrize(
+    ("dtype", "log_scale"), [(torch.float32, -110.0), (torch.float64, -760.0)]
+)
+def test_a_scale_below_all_numbers_has_its_root_at_the_mean(dtype, log_scale):
+    parameters = [torch.tensor([[v]], dtype=dtype) for v in (0.0, 0.0, log_scale)]
+    for target in (1.0, -2.0, 1e6):
+        found = solve_with_certificate(torch.tensor([target], dtype=dtype), *parameters)
+        assert found.root.abs() <= 1e7 * torch.finfo(dtype).tiny * torch.finfo(dtype).eps
+
+
+def test_the_inverses_gradients_on_a_plateau_are_infinite_or_zero_but_numbers():
+    """dx/dy overflows there; the third component's weight has no part in it."""
+    logits, means = torch.tensor([[0.0, 0.0, -1e4]]), torch.tensor([[-1e3, 1e3, 0.0]])
+    y = torch.zeros(1, requires_grad=True)
+    logits.requires_grad_()
+    x = inverse_logit_cdf(y, logits, means, torch.zeros(1, 3))
+    by_logits, by_y = torch.autograd.grad(x, (logits, y), retain_graph=True)
+    assert by_y.item() == torch.inf
+    assert by_logits.tolist() == [[-torch.inf, torch.inf, 0.0]]
+    nothing = torch.autograd.grad(x, (logits, y), torch.zeros(1))
+    assert all((g == 0).all() for g in nothing)
+
+
 def test_the_papers_bisection_stops_by_width_or_by_its_cap():
     _, logits, means, scales = draw(4, 50, torch.float64, seed=1, log_scales=(-2.0, 1.0))
     target = torch.linspace(-5, 5, 50, dtype=torch.float64)
@@ -194,7 +247,9 @@ def test_the_papers_bisection_stops_by_width_or_by_its_cap():
     assert few.width.min() > 1e-3
     with pytest.raises(ValueError, match="method 'newton' or 'bisection', got 'secant'"):
         solve_with_certificate(*parameters, method="secant")
-    with pytest.raises(ValueError, match="at least 1 evaluation, got 0"):
+    with pytest.raises(ValueError, match="tolerance must be finite and at least 0, got nan"):
+        solve_with_certificate(*parameters, method="bisection", tolerance=float("nan"))
+    with pytest.raises(ValueError, match=r"max_evaluations must be 1 ... 2\^30, got 0"):
         solve_with_certificate(*parameters, max_evaluations=0)
 
 
