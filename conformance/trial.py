@@ -91,11 +91,20 @@ class Trial:
 
     @cached_property
     def y(self) -> np.ndarray:
-        """Where the inverse is tried: the case's noise, or else the image of `x`."""
+        """Where the inverse is tried: the case's noise, or else the image of `x`.
+
+        An image that rounding puts at an end of the open interval has no inverse: its neighbour
+        inside is taken.
+        """
         noise = None if self.case.noise is None else self.case.noise(self.rng("noise"))
         if noise is None or self.inputs == "tails":
             noise = self.want_forward[0]
-        return round_to(noise, self.dtype)
+        low, high = (self.dtype.type(end) for end in self.case.image)
+        inside = (
+            np.nextafter(low, high) if np.isfinite(low) else low,
+            np.nextafter(high, low) if np.isfinite(high) else high,
+        )
+        return np.clip(round_to(noise, self.dtype), *inside).astype(np.float64)
 
     # The truth
 

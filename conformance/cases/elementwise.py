@@ -148,6 +148,7 @@ CASES = (
         lambda rng: _affine(rng, 1, *SHAPE, largest=12.0),
         normal(*SHAPE),
         magnitudes(*SHAPE, largest=1e4),
+        tolerances={"inverse_log_det": Tolerance(60, "log-scales of size 12 that cancel")},
         scalars=Scalars(),
     ),
     Case(
@@ -201,11 +202,6 @@ CASES = (
         _tied_mixture,
         _at_ties,
         _at_ties,
-        tolerances={
-            "gradients": Tolerance(
-                1500, "shares of five equal components, from logarithms of size 1e4", "float32"
-            )
-        },
         scalars=Scalars(),
     ),
     Case(
@@ -215,7 +211,7 @@ CASES = (
         _extremes_and_body,
         tolerances={
             "inverse_gradients": Tolerance(
-                32_000, "x near 1 is rounded to 1e-2 of the narrowest scale", "float32"
+                80_000, "x near 1 is rounded to 1e-2 of the narrowest scale", "float32"
             )
         },
         scalars=Scalars(),

@@ -22,7 +22,7 @@ from reference.bijectors import (
     Squeeze,
 )
 
-from .case import NETWORK, Case, Scalars
+from .case import NETWORK, Case, Scalars, Tolerance
 from .draws import (
     BATCH,
     CONTEXT,
@@ -126,6 +126,13 @@ CASES = (
         normal(*SHAPE, scale=2),
         magnitudes(*SHAPE, largest=1e3),
         noise=normal(*SHAPE, scale=2),
+        tolerances={
+            "inverse_gradients": Tolerance(
+                2000,
+                "in the tails a step of x is small beside x, and not beside a scale",
+                "float32",
+            )
+        },
         scalars=Scalars(),
     ),
     Case("chain/empty", lambda rng: Chain(()), normal(*SHAPE), magnitudes(*SHAPE, largest=1e6)),
@@ -219,7 +226,7 @@ CASES = (
         "flow/dequantization",
         dequantization_flow,
         normal(1, 4, 4),
-        normal(1, 4, 4, scale=3.0),
+        normal(1, 4, 4, scale=2.0),
         context=normal(CONTEXT, 4, 2),
         image=(0.0, 1.0),
         tolerances=NETWORK,

@@ -20,9 +20,9 @@ from .draws import Rng, magnitudes, matrices, normal
 SHAPE = (2, 4, 4)
 _CANCEL = "numbers of size 100 that cancel to 1"
 SUMS = {
-    "forward": Tolerance(64, _CANCEL),
+    "forward": Tolerance(150, _CANCEL),
     "batch": Tolerance(48, _CANCEL),
-    "round_trip_y": Tolerance(64, "two triangular factors, worse conditioned than their product"),
+    "round_trip_y": Tolerance(96, "two triangular factors, worse conditioned than their product"),
 }
 
 

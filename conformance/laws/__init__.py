@@ -58,14 +58,14 @@ class Law:
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
-        # The worst errors seen, over eight seeds and both dtypes, are 1.4 to 6 times smaller.
+        # Three times, or more, the worst errors seen over twenty seeds in both dtypes.
         Law("forward", forward, 16, 16),
         Law("log_det", log_det, 48, 48),
         Law("inverse", inverse, 12, 12),
-        Law("inverse_log_det", inverse_log_det, 12, 12),
+        Law("inverse_log_det", inverse_log_det, 24, 24),
         Law("round_trip_x", round_trip_x, 12, 12),
         Law("round_trip_y", round_trip_y, 16, 16),
-        Law("opposite", opposite, 4, 4),
+        Law("opposite", opposite, 12, 12),
         # 1e-8: what finite differences still resolve.
         Law("jacobian", jacobian, 4.5e7, 48),
         Law("inverse_jacobian", inverse_jacobian, 4.5e7, 12),
@@ -74,9 +74,9 @@ LAWS: dict[str, Law] = {
         # Another order of memory, another order of sums: each may be wrong by as much as log_det.
         Law("layout", layout, 48, 48, like="batch"),
         Law("determinism", determinism, 0, 0),
-        Law("gradients", gradients, 4.5e7, 200),
+        Law("gradients", gradients, 4.5e7, 400),
         Law("inverse_gradients", inverse_gradients, 4.5e7, 400),
-        Law("log_prob_gradients", log_prob_gradients, 4.5e7, 200, like="gradients"),
+        Law("log_prob_gradients", log_prob_gradients, 4.5e7, 600, like="gradients"),
         Law("contract", contract, 0, 0),
         # Rounding may turn the order of neighbours round, by what `forward` may be wrong.
         Law("monotone", monotone, 16, 16, like="forward", about="scalars"),
@@ -84,8 +84,8 @@ LAWS: dict[str, Law] = {
         # 1e-8, as the quadrature resolves; in float32 the rounding of every point, averaged.
         Law("normalization", normalization, 4.5e7, 16, about="densities"),
         Law("sampling", sampling, 1, 1, about="densities"),
-        Law("value", value, 64, 64, "layer"),
-        Law("layer_batch", layer_batch, 64, 64, "layer"),
+        Law("value", value, 250, 250, "layer"),
+        Law("layer_batch", layer_batch, 250, 250, "layer"),
         Law("layer_contract", layer_contract, 16, 16, "layer"),
         Law("discrete_normalization", discrete_normalization, 8, 8, "layer", about="alphabet"),
         Law("random_specs", random_specs, 1, 1, "random"),

@@ -50,12 +50,13 @@ def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         samples = _call(trial, density.opposite, noise)[0].reshape(SAMPLES, -1)
         if np.isnan(samples).any():
             raise Broken(f"{np.isnan(samples).any(axis=1).sum()} of {SAMPLES} samples are NaN")
+        samples = _within(samples.astype(np.float64), density, trial.eps)
         for axis in range(samples.shape[1]):
             try:
                 u, cdf = grid.marginal(axis)
             except FloatingPointError as error:
                 raise Broken(str(error)) from error
-            placed = np.sort(density.stretched(samples[:, axis].astype(np.float64)))
+            placed = np.sort(density.stretched(samples[:, axis]))
             claimed = np.interp(placed, u, cdf, left=0.0, right=cdf[-1])
             steps = np.arange(SAMPLES + 1) / SAMPLES
             distance = np.maximum(np.abs(claimed - steps[:-1]), np.abs(claimed - steps[1:]))
@@ -72,6 +73,20 @@ def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
                     unit,
                 ),
             )
+
+
+def _within(samples: np.ndarray, density: Density, eps: float) -> np.ndarray:
+    """Samples that rounding put beyond an end of the range, at that end."""
+    low, high = density.low, density.high
+    if np.isinf(low):
+        return samples
+    slack = 4 * eps * max(1.0, abs(low), abs(high))
+    beyond = (samples < low - slack) | (samples > high + slack)
+    if beyond.any():
+        raise Broken(
+            f"{beyond.any(axis=1).sum()} of {SAMPLES} samples lie outside {low} ... {high}"
+        )
+    return np.clip(samples, low, high)
 
 
 def _grid(trial: Trial, density: Density) -> Grid:
