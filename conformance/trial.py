@@ -81,7 +81,18 @@ class Trial:
 
     @cached_property
     def x(self) -> np.ndarray:
-        return round_to(getattr(self.case, self.inputs)(self.rng(self.inputs)), self.dtype)
+        x = round_to(getattr(self.case, self.inputs)(self.rng(self.inputs)), self.dtype)
+        low, high = (
+            end + sign * self.case.margin
+            for end, sign in zip(self.case.image, (1, -1), strict=True)
+        )
+        while self.case.margin:
+            y = self.reference("forward", x)[0]
+            far = ((y < low) | (y > high)).any(axis=(1, 2, 3))
+            if not far.any():
+                break
+            x[far] /= 2
+        return x
 
     @cached_property
     def context(self) -> np.ndarray | None:

@@ -59,6 +59,8 @@ class Case:
         fixed_batch: the spec's parameters differ by example, so only batches of B go in.
         without: laws that say nothing here, and why.
         domain, image: open intervals that all numbers of x, and of y, lie in.
+        margin: inputs with an image nearer than this to an end of `image` are halved until there
+            is none: a random network saturates, and what is beyond has no inverse.
         scalars: what of it is a map of scalars, if anything is.
         densities: for maps of one or two numbers, the densities that integrate to 1.
     """
@@ -74,6 +76,7 @@ class Case:
     without: Mapping[str, str] = field(default_factory=dict)
     domain: Interval = EVERYWHERE
     image: Interval = EVERYWHERE
+    margin: float = 0.0
     scalars: Scalars | None = None
     densities: tuple[Density, ...] = ()
 

@@ -229,6 +229,7 @@ CASES = (
         normal(1, 4, 4, scale=2.0),
         context=normal(CONTEXT, 4, 2),
         image=(0.0, 1.0),
+        margin=1e-5,
         tolerances=NETWORK,
     ),
 )
