@@ -30,6 +30,9 @@ from .adapter import Adapter, NotSupported
 from .fields import round_to, rounded
 from .jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 
+HALVINGS = 32
+"""A margin that is not kept by then is not kept at zero either."""
+
 Inputs = Literal["typical", "tails"]
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -86,7 +89,7 @@ class Trial:
             end + sign * self.case.margin
             for end, sign in zip(self.case.image, (1, -1), strict=True)
         )
-        while self.case.margin:
+        for _ in range(HALVINGS if self.case.margin else 0):
             y = self.reference("forward", x)[0]
             far = ((y < low) | (y > high)).any(axis=(1, 2, 3))
             if not far.any():
