@@ -25,18 +25,21 @@ CACHED_WEIGHTS = 1 << 18
 """Attention weights made at once, if a head has no more: what a processor's caches hold."""
 
 
-def applies_to(x: Tensor) -> bool:
-    """Whether the compiled form is taken for such a tensor.
+def applies_to(*tensors: Tensor) -> bool:
+    """Whether the compiled form is taken for such tensors.
 
     `use_backend` decides as it does for the mixture.
     """
     return (
-        type(x) in (Tensor, nn.Parameter)
-        and x.dtype is torch.float32
-        and x.device.type == "cpu"
+        all(
+            type(x) in (Tensor, nn.Parameter)
+            and x.dtype is torch.float32
+            and x.device.type == "cpu"
+            for x in tensors
+        )
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")  # it would change the products' dtype inside
-        and backend_for(x) == "cpp"
+        and backend_for(tensors[0]) == "cpp"
         and is_available()
     )
 
@@ -69,14 +72,14 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
 def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     """x + a * sigmoid(b), with a and b the channel halves of the gates `(B, 2F, H, W)`."""
     matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-    if matching and applies_to(x) and applies_to(gates):
+    if matching and applies_to(x, gates):
         return _GatedSum.apply(x, gates)
     return x + functional.glu(gates, dim=1)
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gain + bias over the channels of each position."""
-    if applies_to(x) and applies_to(gain):
+    if applies_to(x, gain, bias):
         return _LayerNorm.apply(x, gain, bias, epsilon)
     return _plain_layer_norm(x, gain, bias, epsilon)
 
@@ -118,7 +121,7 @@ def _halves(x: Tensor) -> tuple[int, int]:
     return x.shape[0], x[0].numel() if len(x) else 0
 
 
-def _through_formula(
+def through_formula(
     formula: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Gradients of formula(*inputs) that can be differentiated again."""
@@ -154,7 +157,7 @@ class _ConcatElu(torch.autograd.Function):
         if torch.is_grad_enabled():
             first, second = y.chunk(2, dim=1)
             x = torch.where(first > 0, first, -second)
-            return _through_formula(_plain_concat_elu, (x,), grad)
+            return through_formula(_plain_concat_elu, (x,), grad)
         grad_x = y.new_empty(y.shape[0], y.shape[1] // 2, *y.shape[2:])
         call("concat_elu_backward", y, grad.contiguous(), *_halves(grad_x), grad_x)
         return grad_x
@@ -175,7 +178,7 @@ class _ConcatEluDropout(torch.autograd.Function):
         x, bits = ctx.saved_tensors
         if torch.is_grad_enabled():
             mask = _mask(bits, *ctx.dropout).reshape(grad.shape)
-            (grad_x,) = _through_formula(lambda x: mask * _plain_concat_elu(x), (x,), grad)
+            (grad_x,) = through_formula(lambda x: mask * _plain_concat_elu(x), (x,), grad)
         else:
             grad_x = torch.empty_like(x)
             call(
@@ -215,7 +218,7 @@ class _GatedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (gates,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return grad, *_through_formula(lambda g: functional.glu(g, 1), (gates,), grad)
+            return grad, *through_formula(lambda g: functional.glu(g, 1), (gates,), grad)
         grad_gates = torch.empty_like(gates)
         call("gated_sum_backward", gates, grad.contiguous(), *_halves(grad), grad_gates)
         return grad, grad_gates
@@ -239,7 +242,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, gain, bias, means, rates = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_through_formula(
+            return *through_formula(
                 lambda x, gain, bias: _plain_layer_norm(x, gain, bias, ctx.epsilon),
                 (x, gain, bias),
                 grad,
@@ -282,7 +285,7 @@ class _Attention(torch.autograd.Function):
         projected, largest, sums = ctx.saved_tensors
         heads = ctx.heads
         if torch.is_grad_enabled():
-            return *_through_formula(
+            return *through_formula(
                 lambda p: _plain_attention(p, heads), (projected,), grad
             ), None
         batch, _, _, depth, length = (split := _split(projected, heads)).shape

@@ -5,14 +5,13 @@
 
 #include <cstdint>
 #include <cstring>
-#include <thread>
-#include <vector>
+
+#include "host_parallel.h"
 
 namespace {
 
 constexpr int LANES = 16;
 constexpr int BLOCK = 128;
-constexpr long SHARE = 1 << 15;  // a thread with less work than this costs more than it saves
 
 inline int bits_of(float x) {
     int b;
@@ -57,19 +56,6 @@ inline __attribute__((always_inline)) float magnitude(float x) { return x < 0.0f
 inline __attribute__((always_inline)) float sigmoid(float x) {
     const float e = power(-magnitude(x)).exponential();
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
-// Calls work(begin, end) for ranges of [0, count), each range on a thread of its own.
-template <typename Work> void in_parallel(long count, long work_each, int threads, Work work) {
-    const long useful = 1 + count * work_each / SHARE;
-    if (threads > useful) threads = static_cast<int>(useful);
-    if (threads > count) threads = static_cast<int>(count);
-    if (threads < 1) threads = 1;
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t)
-        others.emplace_back(work, count * t / threads, count * (t + 1) / threads);
-    work(0L, count / threads);
-    for (auto &other : others) other.join();
 }
 
 // Calls work(image, begin, end) for ranges of each image's [0, half). Images may be fewer than threads.
