@@ -8,7 +8,7 @@ plain formulas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +21,6 @@ from .conditioner_host import call, is_available
 RANDOM_BITS = 16
 COARSEST_DROPOUT = 0.99
 """Above, 16 bits would be too few for the rate."""
-CACHED_WEIGHTS = 1 << 18
-"""Attention weights made at once, if a head has no more: what a processor's caches hold."""
 
 
 def applies_to(*tensors: Tensor) -> bool:
@@ -262,63 +260,36 @@ def _sizes(x: Tensor) -> tuple[int, int, int]:
 
 
 class _Attention(torch.autograd.Function):
-    """Matrix products by torch, a few heads at a time, with the softmax between them."""
-
     @staticmethod
     def forward(ctx: Any, projected: Tensor, heads: int) -> Tensor:
         projected = projected.contiguous()
-        batch, _, _, depth, length = (split := _split(projected, heads)).shape
-        merged = projected.new_empty(batch, heads, depth, length)
-        largest, sums = projected.new_empty(2, batch, heads, length).unbind()
-        for place, rows in _head_groups(batch, heads, length):
-            query, key, value = _at(split, place)
-            weights = torch.bmm(query.mT, key)
-            call("softmax_rows", weights, rows, length, depth**-0.5, largest[place], sums[place])
-            torch.bmm(value, weights.mT, out=merged[place])
-        merged.div_(sums.unsqueeze(-2))
+        batch, channels, height, width = projected.shape
+        merged = projected.new_empty(batch, channels // 3, height, width)
+        largest, sums = projected.new_empty(2, batch, heads, height * width).unbind()
+        call("attention_forward", projected, *_head_sizes(projected, heads), largest, sums, merged)
         ctx.save_for_backward(projected, largest, sums)
         ctx.heads = heads
-        return merged.view(batch, heads * depth, *projected.shape[2:])
+        return merged
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         projected, largest, sums = ctx.saved_tensors
         heads = ctx.heads
         if torch.is_grad_enabled():
-            return *through_formula(
-                lambda p: _plain_attention(p, heads), (projected,), grad
-            ), None
-        batch, _, _, depth, length = (split := _split(projected, heads)).shape
-        grad = grad.contiguous().view(batch, heads, depth, length)
+            return *through_formula(lambda p: _plain_attention(p, heads), (projected,), grad), None
         grad_projected = torch.empty_like(projected)
-        grad_split = _split(grad_projected, heads)
-        scale = depth**-0.5
-        for place, rows in _head_groups(batch, heads, length):
-            query, key, value = _at(split, place)
-            by_query, by_key, by_value = _at(grad_split, place)
-            weights = torch.bmm(query.mT, key)
-            call("softmax_again", weights, largest[place], sums[place], rows, length, scale)
-            torch.bmm(grad[place], weights, out=by_value)
-            by_weights = torch.bmm(grad[place].mT, value)
-            call("softmax_backward", weights, by_weights, rows, length, scale)
-            torch.bmm(key, by_weights.mT, out=by_query)
-            torch.bmm(query, by_weights, out=by_key)
+        call(
+            "attention_backward", projected, largest, sums, grad.contiguous(),
+            *_head_sizes(projected, heads), grad_projected,
+        )  # fmt: skip
         return grad_projected, None
 
 
-def _head_groups(batch: int, heads: int, length: int) -> Iterator[tuple[tuple[int, slice], int]]:
-    """Places (image, heads) whose attention weights fit a cache, and the rows of those."""
-    together = min(heads, max(1, CACHED_WEIGHTS // max(1, length * length)))
-    for image in range(batch):
-        for first in range(0, heads, together):
-            last = min(first + together, heads)
-            yield (image, slice(first, last)), (last - first) * length
-
-
-def _at(split: Tensor, place: tuple[int, slice]) -> tuple[Tensor, ...]:
-    """q, k and v of these heads, `(heads, d, L)` each."""
-    image, heads = place
-    return split[image, :, heads].unbind()
+def _head_sizes(projected: Tensor, heads: int) -> tuple[int, int, int, int, float]:
+    """Batch, heads, d, positions, 1 / sqrt(d)."""
+    batch, channels, height, width = projected.shape
+    depth = channels // (3 * heads)
+    return batch, heads, depth, height * width, depth**-0.5
 
 
 def _plain_attention(projected: Tensor, heads: int) -> Tensor:

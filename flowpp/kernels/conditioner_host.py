@@ -12,8 +12,15 @@ from torch import Tensor
 from . import host
 
 SOURCES = (
-    ("conditioner_host.cpp", "host_parallel.h"),
-    ("convolution_host.cpp", "host_parallel.h", "host_lanes.h"),
+    ("conditioner_host.cpp", "host_exponential.h", "host_parallel.h"),
+    ("convolution_host.cpp", "host_lanes.h", "host_parallel.h", "host_scratch.h"),
+    (
+        "attention_host.cpp",
+        "host_exponential.h",
+        "host_lanes.h",
+        "host_parallel.h",
+        "host_scratch.h",
+    ),
 )
 """What is compiled, each with what it includes."""
 

@@ -10,13 +10,11 @@
 //
 // Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
 
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 
 #include "host_lanes.h"
 #include "host_parallel.h"
+#include "host_scratch.h"
 
 namespace {
 
@@ -28,25 +26,6 @@ long blocks_of(long channels) { return (channels + LANES - 1) / LANES; }
 
 // An odd number of cache lines, so that what is a block or a place apart meets in no set of the cache.
 long odd(long lines) { return lines | 1; }
-
-// Memory that a thread keeps from call to call: asking the system for it would cost as much as a transform.
-class Scratch {
-    std::unique_ptr<float, void (*)(void *)> memory{nullptr, std::free};
-    long size = 0;
-
-public:
-    float *operator()(long numbers) {
-        if (numbers > size) {
-            memory.reset();
-            size = 0;
-            const long bytes = (4 * numbers + 63) / 64 * 64;
-            memory.reset(static_cast<float *>(std::aligned_alloc(64, bytes)));
-            if (!memory) throw std::bad_alloc();
-            size = numbers;
-        }
-        return memory.get();
-    }
-};
 
 struct Images {
     long channels, height, width;
@@ -361,14 +340,10 @@ void winograd_forward(
                 const float *b = u + place * u_shape.place + block * u_shape.block;
                 float *c = m + place * m_shape.place + block * m_shape.block;
                 for (long i = 0; i < in_blocks; i += TOGETHER)
-                    in_rows(rows, [=](long r, int some) {
-                        some_rows<LANES, 1>(
-                            some, a + i * v_shape.block + r * LANES, v_shape.block,
-                            b + i * LANES * LANES, LANES,
-                            in_blocks - i < TOGETHER ? in_blocks - i : TOGETHER, c + r * LANES,
-                            LANES, i > 0
-                        );
-                    });
+                    all_rows<2, LANES>(
+                        rows, a + i * v_shape.block, v_shape.block, 1, b + i * LANES * LANES, LANES,
+                        in_blocks - i < TOGETHER ? in_blocks - i : TOGETHER, c, LANES, i > 0
+                    );
             }
         });
         in_parallel(here * out_blocks, 32 * tiles * LANES, threads, [=](long from, long until) {
@@ -423,11 +398,7 @@ void winograd_weight_gradient(
                 for (long c = 0; c < in_blocks; ++c) {
                     const float *b = v + place * v_shape.place + c * v_shape.block;
                     float *to = u + place * u_place + block * LANES * u_row + c * LANES;
-                    in_rows(LANES, [=](long r, int some) {
-                        some_rows<1, LANES>(
-                            some, a + r, 0, b, rows, 1, to + r * u_row, u_row, first > 0
-                        );
-                    });
+                    all_rows<2, 1>(LANES, a, 0, LANES, b, rows, 1, to, u_row, first > 0);
                 }
             }
         });

@@ -9,7 +9,6 @@ namespace {
 
 constexpr int LANES = 16;
 constexpr int HALF = 8;
-constexpr int ROWS = 6;  // times two vectors: the sums that fit 16 registers beside what they need
 
 typedef float Vec __attribute__((vector_size(4 * HALF)));
 typedef int Places __attribute__((vector_size(4 * HALF)));
@@ -50,64 +49,78 @@ inline __attribute__((always_inline)) void transpose(
     }
 }
 
-// c[r][:] = (if `more`, c[r][:] +) sum over chunks and steps of a[chunk][r * ACROSS + step * ALONG] * b[step][:], r < R.
-template <int R, int ACROSS, int ALONG>
+// Left alone, a compiler short of registers would load a row of b anew for each of its products.
+#if defined(__x86_64__) && defined(__AVX__)
+#define IN_REGISTER(vector) asm("" : "+x"(vector))
+#else
+#define IN_REGISTER(vector)
+#endif
+
+// Rows of sums that fit 16 registers beside what they need, if a row has so many vectors.
+constexpr int rows_at_once(int vectors) { return 12 / vectors; }
+
+// c[r][:] = (if `more`, c[r][:] +) the sum over chunks and steps of
+// a[chunk * a_chunk + step * along + r * ACROSS] * b[chunk * steps + step][:], for r < R.
+// A row of b has V vectors, and so have those of c, which lie c_stride apart.
+template <int R, int V, int ACROSS>
 inline __attribute__((always_inline)) void sum_of_products(
-    const float *a, long a_chunk, const float *b, long steps, long chunks, float *c, long c_stride,
-    bool more
+    const float *a, long a_chunk, long along, const float *b, long steps, long chunks, float *c,
+    long c_stride, bool more
 ) {
-    Vec sums[R][2] = {};
+    Vec sums[R][V] = {};
     for (long n = 0; n < chunks; ++n) {
         const float *factor = a + n * a_chunk;
-        for (long k = 0; k < steps; ++k, factor += ALONG, b += LANES) {
-            const Vec b0 = load(b), b1 = load(b + HALF);
+        for (long k = 0; k < steps; ++k, factor += along, b += V * HALF) {
+            Vec row[V];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) {
+                row[v] = load(b + v * HALF);
+                IN_REGISTER(row[v]);
+            }
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
                 const Vec x = all(factor[r * ACROSS]);
-                sums[r][0] += x * b0;
-                sums[r][1] += x * b1;
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v) sums[r][v] += x * row[v];
             }
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-        if (more) {
-            sums[r][0] += load(c + r * c_stride);
-            sums[r][1] += load(c + r * c_stride + HALF);
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            float *to = c + r * c_stride + v * HALF;
+            store(to, more ? load(to) + sums[r][v] : sums[r][v]);
         }
-        store(c + r * c_stride, sums[r][0]);
-        store(c + r * c_stride + HALF, sums[r][1]);
-    }
 }
 
-// The same for any number of rows up to ROWS.
-template <int ACROSS, int ALONG>
-inline void some_rows(
-    int rows, const float *a, long a_chunk, const float *b, long steps, long chunks, float *c,
-    long c_stride, bool more = false
+// The same for any number of rows, as many at once as registers hold, or a little less: with many
+// less, each product would wait for the one before.
+template <int V, int ACROSS>
+inline void all_rows(
+    long rows, const float *a, long a_chunk, long along, const float *b, long steps, long chunks,
+    float *c, long c_stride, bool more = false
 ) {
-    switch (rows) {
-    case 6:
-        return sum_of_products<6, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    case 5:
-        return sum_of_products<5, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    case 4:
-        return sum_of_products<4, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    case 3:
-        return sum_of_products<3, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    case 2:
-        return sum_of_products<2, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    case 1:
-        return sum_of_products<1, ACROSS, ALONG>(a, a_chunk, b, steps, chunks, c, c_stride, more);
-    }
-}
-
-// Calls work(first, count) for [0, rows) in groups of ROWS or a little less: many less would wait for sums.
-template <typename Work> inline void in_rows(long rows, Work work) {
-    const long groups = (rows + ROWS - 1) / ROWS;
+    constexpr int most = rows_at_once(V);
+    const long groups = (rows + most - 1) / most;
     for (long g = 0; g < groups; ++g) {
-        const long first = rows * g / groups;
-        work(first, static_cast<int>(rows * (g + 1) / groups - first));
+        const long first = rows * g / groups, count = rows * (g + 1) / groups - first;
+        const float *from = a + first * ACROSS;
+        float *to = c + first * c_stride;
+#define SOME_ROWS(R)                                                                               \
+    case R:                                                                                        \
+        if constexpr (R <= most)                                                                   \
+            sum_of_products<R, V, ACROSS>(from, a_chunk, along, b, steps, chunks, to, c_stride, more); \
+        break;
+        switch (count) {
+            SOME_ROWS(1)
+            SOME_ROWS(2)
+            SOME_ROWS(3)
+            SOME_ROWS(4)
+            SOME_ROWS(5)
+            SOME_ROWS(6)
+        }
+#undef SOME_ROWS
     }
 }
 

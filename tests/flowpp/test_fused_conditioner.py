@@ -161,13 +161,6 @@ def test_a_second_derivative_beside_constants():
     torch.testing.assert_close(second, torch.full_like(x, 2))
 
 
-def test_heads_in_groups_give_the_same(monkeypatch):
-    x = torch.randn(2, 3 * 8, 4, 5)
-    whole = fused.attention(x, 4)
-    monkeypatch.setattr(fused, "CACHED_WEIGHTS", 3 * 20 * 20)  # three heads, then one
-    torch.testing.assert_close(fused.attention(x, 4), whole)
-
-
 def test_other_tensors_go_the_plain_way():
     x = torch.randn(1, 2, 3, 3)
     assert fused.applies_to(x)
