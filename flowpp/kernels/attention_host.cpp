@@ -74,7 +74,9 @@ void turn_back(const float *from, const Head &head, long wide, float *to) {
     }
 }
 
-long turned_size(const Head &head, long wide) { return (head.depth + wide - 1) / wide * wide * head.padded(); }
+long turned_size(const Head &head, long wide) {
+    return (head.depth + wide - 1) / wide * wide * head.padded();
+}
 
 // to[j][i] = sum over d of packed[d][j] block[d][i]: (length, 16).
 void products(const float *packed, const float *block, const Head &head, float *to) {
@@ -85,7 +87,7 @@ void products(const float *packed, const float *block, const Head &head, float *
         );
 }
 
-// to[d][i] = sum over j of turned[j][d] weights[j][i]: (depth, 16), then times share[i], into (depth, length).
+// to[d][i] = share[i] times the sum over j of turned[j][d] weights[j][i], 16 columns of (depth, length).
 template <int V>
 void sums(
     const float *turned, const float *weights, const float *share, const Head &head, long first,

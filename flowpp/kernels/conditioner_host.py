@@ -13,7 +13,7 @@ from . import host
 
 SOURCES = (
     ("conditioner_host.cpp", "host_exponential.h", "host_parallel.h"),
-    ("convolution_host.cpp", "host_lanes.h", "host_parallel.h", "host_scratch.h"),
+    ("convolution_host.cpp", "winograd.h", "host_lanes.h", "host_parallel.h", "host_scratch.h"),
     (
         "attention_host.cpp",
         "host_exponential.h",

@@ -8,7 +8,7 @@
 
 namespace {
 
-// Memory that a thread keeps from call to call: asking the system for it would cost as much as a transform.
+// Memory that a thread keeps from call to call: new pages would cost as much as what is done in them.
 class Scratch {
     std::unique_ptr<float, void (*)(void *)> memory{nullptr, std::free};
     long size = 0;
