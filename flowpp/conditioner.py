@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .kernels.conditioner import (
     attention,
@@ -22,6 +21,7 @@ from .kernels.conditioner import (
     gated_sum,
     layer_norm,
 )
+from .kernels.convolution import convolution
 
 KERNEL_DEVIATION = 0.05
 POSITION_DEVIATION = 0.01
@@ -106,8 +106,7 @@ class Conv2d(nn.Module):
                 f"Conv2d needs (batch, {self.weight.shape[1]}, height, width), "
                 f"got {tuple(x.shape)}"
             )
-        height, width = self.weight.shape[2:]
-        return functional.conv2d(x, self.kernel(), self.bias, padding=(height // 2, width // 2))
+        return convolution(x, self.kernel(), self.bias)
 
     def kernel(self) -> Tensor:
         """The kernel that is applied: the weight, or its normalized form."""

@@ -8,7 +8,7 @@ plain formulas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,22 +21,23 @@ from .conditioner_host import call, is_available
 RANDOM_BITS = 16
 COARSEST_DROPOUT = 0.99
 """Above, 16 bits would be too few for the rate."""
-CACHED_WEIGHTS = 1 << 18
-"""Attention weights made at once, if a head has no more: what a processor's caches hold."""
 
 
-def applies_to(x: Tensor) -> bool:
-    """Whether the compiled form is taken for such a tensor.
+def applies_to(*tensors: Tensor) -> bool:
+    """Whether the compiled form is taken for such tensors.
 
     `use_backend` decides as it does for the mixture.
     """
     return (
-        type(x) in (Tensor, nn.Parameter)
-        and x.dtype is torch.float32
-        and x.device.type == "cpu"
+        all(
+            type(x) in (Tensor, nn.Parameter)
+            and x.dtype is torch.float32
+            and x.device.type == "cpu"
+            for x in tensors
+        )
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")  # it would change the products' dtype inside
-        and backend_for(x) == "cpp"
+        and backend_for(tensors[0]) == "cpp"
         and is_available()
     )
 
@@ -69,14 +70,14 @@ def dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
 def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     """x + a * sigmoid(b), with a and b the channel halves of the gates `(B, 2F, H, W)`."""
     matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-    if matching and applies_to(x) and applies_to(gates):
+    if matching and applies_to(x, gates):
         return _GatedSum.apply(x, gates)
     return x + functional.glu(gates, dim=1)
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gain + bias over the channels of each position."""
-    if applies_to(x) and applies_to(gain):
+    if applies_to(x, gain, bias):
         return _LayerNorm.apply(x, gain, bias, epsilon)
     return _plain_layer_norm(x, gain, bias, epsilon)
 
@@ -118,7 +119,7 @@ def _halves(x: Tensor) -> tuple[int, int]:
     return x.shape[0], x[0].numel() if len(x) else 0
 
 
-def _through_formula(
+def through_formula(
     formula: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Gradients of formula(*inputs) that can be differentiated again."""
@@ -154,7 +155,7 @@ class _ConcatElu(torch.autograd.Function):
         if torch.is_grad_enabled():
             first, second = y.chunk(2, dim=1)
             x = torch.where(first > 0, first, -second)
-            return _through_formula(_plain_concat_elu, (x,), grad)
+            return through_formula(_plain_concat_elu, (x,), grad)
         grad_x = y.new_empty(y.shape[0], y.shape[1] // 2, *y.shape[2:])
         call("concat_elu_backward", y, grad.contiguous(), *_halves(grad_x), grad_x)
         return grad_x
@@ -175,7 +176,7 @@ class _ConcatEluDropout(torch.autograd.Function):
         x, bits = ctx.saved_tensors
         if torch.is_grad_enabled():
             mask = _mask(bits, *ctx.dropout).reshape(grad.shape)
-            (grad_x,) = _through_formula(lambda x: mask * _plain_concat_elu(x), (x,), grad)
+            (grad_x,) = through_formula(lambda x: mask * _plain_concat_elu(x), (x,), grad)
         else:
             grad_x = torch.empty_like(x)
             call(
@@ -215,7 +216,7 @@ class _GatedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (gates,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return grad, *_through_formula(lambda g: functional.glu(g, 1), (gates,), grad)
+            return grad, *through_formula(lambda g: functional.glu(g, 1), (gates,), grad)
         grad_gates = torch.empty_like(gates)
         call("gated_sum_backward", gates, grad.contiguous(), *_halves(grad), grad_gates)
         return grad, grad_gates
@@ -239,7 +240,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, gain, bias, means, rates = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_through_formula(
+            return *through_formula(
                 lambda x, gain, bias: _plain_layer_norm(x, gain, bias, ctx.epsilon),
                 (x, gain, bias),
                 grad,
@@ -259,63 +260,36 @@ def _sizes(x: Tensor) -> tuple[int, int, int]:
 
 
 class _Attention(torch.autograd.Function):
-    """Matrix products by torch, a few heads at a time, with the softmax between them."""
-
     @staticmethod
     def forward(ctx: Any, projected: Tensor, heads: int) -> Tensor:
         projected = projected.contiguous()
-        batch, _, _, depth, length = (split := _split(projected, heads)).shape
-        merged = projected.new_empty(batch, heads, depth, length)
-        largest, sums = projected.new_empty(2, batch, heads, length).unbind()
-        for place, rows in _head_groups(batch, heads, length):
-            query, key, value = _at(split, place)
-            weights = torch.bmm(query.mT, key)
-            call("softmax_rows", weights, rows, length, depth**-0.5, largest[place], sums[place])
-            torch.bmm(value, weights.mT, out=merged[place])
-        merged.div_(sums.unsqueeze(-2))
+        batch, channels, height, width = projected.shape
+        merged = projected.new_empty(batch, channels // 3, height, width)
+        largest, sums = projected.new_empty(2, batch, heads, height * width).unbind()
+        call("attention_forward", projected, *_head_sizes(projected, heads), largest, sums, merged)
         ctx.save_for_backward(projected, largest, sums)
         ctx.heads = heads
-        return merged.view(batch, heads * depth, *projected.shape[2:])
+        return merged
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         projected, largest, sums = ctx.saved_tensors
         heads = ctx.heads
         if torch.is_grad_enabled():
-            return *_through_formula(
-                lambda p: _plain_attention(p, heads), (projected,), grad
-            ), None
-        batch, _, _, depth, length = (split := _split(projected, heads)).shape
-        grad = grad.contiguous().view(batch, heads, depth, length)
+            return *through_formula(lambda p: _plain_attention(p, heads), (projected,), grad), None
         grad_projected = torch.empty_like(projected)
-        grad_split = _split(grad_projected, heads)
-        scale = depth**-0.5
-        for place, rows in _head_groups(batch, heads, length):
-            query, key, value = _at(split, place)
-            by_query, by_key, by_value = _at(grad_split, place)
-            weights = torch.bmm(query.mT, key)
-            call("softmax_again", weights, largest[place], sums[place], rows, length, scale)
-            torch.bmm(grad[place], weights, out=by_value)
-            by_weights = torch.bmm(grad[place].mT, value)
-            call("softmax_backward", weights, by_weights, rows, length, scale)
-            torch.bmm(key, by_weights.mT, out=by_query)
-            torch.bmm(query, by_weights, out=by_key)
+        call(
+            "attention_backward", projected, largest, sums, grad.contiguous(),
+            *_head_sizes(projected, heads), grad_projected,
+        )  # fmt: skip
         return grad_projected, None
 
 
-def _head_groups(batch: int, heads: int, length: int) -> Iterator[tuple[tuple[int, slice], int]]:
-    """Places (image, heads) whose attention weights fit a cache, and the rows of those."""
-    together = min(heads, max(1, CACHED_WEIGHTS // max(1, length * length)))
-    for image in range(batch):
-        for first in range(0, heads, together):
-            last = min(first + together, heads)
-            yield (image, slice(first, last)), (last - first) * length
-
-
-def _at(split: Tensor, place: tuple[int, slice]) -> tuple[Tensor, ...]:
-    """q, k and v of these heads, `(heads, d, L)` each."""
-    image, heads = place
-    return split[image, :, heads].unbind()
+def _head_sizes(projected: Tensor, heads: int) -> tuple[int, int, int, int, float]:
+    """Batch, heads, d, positions, 1 / sqrt(d)."""
+    batch, channels, height, width = projected.shape
+    depth = channels // (3 * heads)
+    return batch, heads, depth, height * width, depth**-0.5
 
 
 def _plain_attention(projected: Tensor, heads: int) -> Tensor:

@@ -4,72 +4,20 @@
 // and copies besides: a concatenation before an ELU, a transposition around a normalization.
 
 #include <cstdint>
-#include <cstring>
-#include <thread>
-#include <vector>
+
+#include "host_exponential.h"
+#include "host_parallel.h"
 
 namespace {
 
 constexpr int LANES = 16;
 constexpr int BLOCK = 128;
-constexpr long SHARE = 1 << 15;  // a thread with less work than this costs more than it saves
-
-inline int bits_of(float x) {
-    int b;
-    std::memcpy(&b, &x, sizeof b);
-    return b;
-}
-
-inline float from_bits(int b) {
-    float x;
-    std::memcpy(&x, &b, sizeof x);
-    return x;
-}
-
-// e^x = scale * (1 + q) for x <= 0, with q = e^r - 1 for the |r| <= log(2) / 2 that is left when whole
-// powers of two are gone. Both e^x and e^x - 1 come out within about 2 ulps. Below -87, where e^x
-// leaves the normal numbers, it is 0. Comparisons are written so that NaN stays NaN.
-struct Power {
-    float scale, q;
-    float exponential() const { return scale * q + scale; }
-    float minus_one() const { return scale * q + (scale - 1.0f); }
-};
-
-inline __attribute__((always_inline)) Power power(float x) {
-    const bool vanishes = x < -87.0f;
-    x = vanishes ? -87.0f : x;
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    const float shifted = x * 1.44269504f + magic;
-    const int n = bits_of(shifted) - bits_of(magic);
-    const float whole = shifted - magic;
-    const float r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    return {vanishes ? 0.0f : from_bits((n + 127) << 23), p * r * r + r};
-}
 
 inline __attribute__((always_inline)) float magnitude(float x) { return x < 0.0f ? -x : x; }
 
 inline __attribute__((always_inline)) float sigmoid(float x) {
     const float e = power(-magnitude(x)).exponential();
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
-// Calls work(begin, end) for ranges of [0, count), each range on a thread of its own.
-template <typename Work> void in_parallel(long count, long work_each, int threads, Work work) {
-    const long useful = 1 + count * work_each / SHARE;
-    if (threads > useful) threads = static_cast<int>(useful);
-    if (threads > count) threads = static_cast<int>(count);
-    if (threads < 1) threads = 1;
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t)
-        others.emplace_back(work, count * t / threads, count * (t + 1) / threads);
-    work(0L, count / threads);
-    for (auto &other : others) other.join();
 }
 
 // Calls work(image, begin, end) for ranges of each image's [0, half). Images may be fewer than threads.
@@ -299,60 +247,6 @@ void layer_norm_backward(
                 const float normal = (row[i] - mean[i]) * rate[i];
                 out[i] = rate[i] * (weight * g[i] - sum[i] - normal * product[i]);
             }
-        }
-    });
-}
-
-// Rows of scores become e^(scale (s - max)), not yet divided by their sums; both are kept.
-void softmax_rows(
-    float *scores, long rows, long columns, float scale, float *largest, float *sums, long threads
-) {
-    in_parallel(rows, columns, threads, [=](long from, long to) {
-        for (long r = from; r < to; ++r) {
-            float *s = scores + r * columns;
-            float top = s[0];
-            float tops[LANES];
-            long i = 0;
-            for (int j = 0; j < LANES; ++j) tops[j] = top;
-            for (; i + LANES <= columns; i += LANES)
-                for (int j = 0; j < LANES; ++j) tops[j] = s[i + j] > tops[j] ? s[i + j] : tops[j];
-            for (int j = 0; j < LANES; ++j) top = tops[j] > top ? tops[j] : top;
-            for (; i < columns; ++i) top = s[i] > top ? s[i] : top;
-#pragma GCC ivdep
-            for (i = 0; i < columns; ++i) s[i] = power(scale * (s[i] - top)).exponential();
-            largest[r] = top;
-            sums[r] = lane_sum(columns, [=](long k) { return s[k]; });
-        }
-    });
-}
-
-// The same weights again, divided by their sums, where the rows' largest scores are known.
-void softmax_again(
-    float *scores, const float *largest, const float *sums, long rows, long columns, float scale,
-    long threads
-) {
-    in_parallel(rows, columns, threads, [=](long from, long to) {
-        for (long r = from; r < to; ++r) {
-            float *s = scores + r * columns;
-            const float top = largest[r], share = 1.0f / sums[r];
-#pragma GCC ivdep
-            for (long i = 0; i < columns; ++i)
-                s[i] = power(scale * (s[i] - top)).exponential() * share;
-        }
-    });
-}
-
-// grad <- scale * weights * (grad - sum_j weights grad), row by row: softmax's backward pass.
-void softmax_backward(
-    const float *weights, float *grad, long rows, long columns, float scale, long threads
-) {
-    in_parallel(rows, columns, threads, [=](long from, long to) {
-        for (long r = from; r < to; ++r) {
-            const float *w = weights + r * columns;
-            float *g = grad + r * columns;
-            const float mean = lane_sum(columns, [=](long k) { return w[k] * g[k]; });
-#pragma GCC ivdep
-            for (long i = 0; i < columns; ++i) g[i] = scale * w[i] * (g[i] - mean);
         }
     });
 }

@@ -1,23 +1,35 @@
-"""The compiled elementwise parts of conditioners, called with dense float32 tensors on the CPU."""
+"""The compiled parts of conditioners, called with dense float32 tensors on the CPU."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import host
 
-SOURCES = ("conditioner_host.cpp",)
+SOURCES = (
+    ("conditioner_host.cpp", "host_exponential.h", "host_parallel.h"),
+    ("convolution_host.cpp", "winograd.h", "host_lanes.h", "host_parallel.h", "host_scratch.h"),
+    (
+        "attention_host.cpp",
+        "host_exponential.h",
+        "host_lanes.h",
+        "host_parallel.h",
+        "host_scratch.h",
+    ),
+)
+"""What is compiled, each with what it includes."""
 
 
 @functools.cache
 def is_available() -> bool:
     """Whether the compiled kernels can be used here; builds them if need be."""
     try:
-        _library()
+        _libraries()
     except host.HostBuildError:
         return False
     return True
@@ -33,9 +45,15 @@ def call(name: str, *arguments: Tensor | int | float) -> None:
             converted.append(ctypes.c_long(argument))
         else:
             converted.append(ctypes.c_float(argument))
-    getattr(_library(), name)(*converted, ctypes.c_long(torch.get_num_threads()))
+    _function(name)(*converted, ctypes.c_long(torch.get_num_threads()))
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-    return host.compiled(SOURCES)
+def _function(name: str) -> Any:
+    """Of the library that has it."""
+    return next(getattr(library, name) for library in _libraries() if hasattr(library, name))
+
+
+@functools.cache
+def _libraries() -> tuple[ctypes.CDLL, ...]:
+    return tuple(host.compiled(sources) for sources in SOURCES)

@@ -161,11 +161,45 @@ def test_a_second_derivative_beside_constants():
     torch.testing.assert_close(second, torch.full_like(x, 2))
 
 
-def test_heads_in_groups_give_the_same(monkeypatch):
-    x = torch.randn(2, 3 * 8, 4, 5)
-    whole = fused.attention(x, 4)
-    monkeypatch.setattr(fused, "CACHED_WEIGHTS", 3 * 20 * 20)  # three heads, then one
-    torch.testing.assert_close(fused.attention(x, 4), whole)
+@pytest.mark.parametrize(
+    ("depth", "heads", "height", "width"),
+    [(24, 4, 8, 16), (24, 1, 5, 15), (5, 3, 4, 4), (32, 2, 7, 11)],
+)
+def test_attention_of_heads_of_any_size(depth, heads, height, width):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3 * heads * depth, height, width).requires_grad_()
+    grad = torch.randn(2, heads * depth, height, width)
+    y = fused.attention(x, heads)
+    exact = x.detach().double().requires_grad_()
+    wanted = fused.attention(exact, heads)
+    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
+    (got,) = torch.autograd.grad(y, x, grad)
+    (wanted,) = torch.autograd.grad(wanted, exact, grad.double())
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_has_the_same_bits_for_any_number_of_threads():
+    x = torch.randn(2, 3 * 48, 8, 8).requires_grad_()
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = fused.attention(x, 2)
+            found.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_attention_scores_far_apart_or_not_finite():
+    x = torch.randn(1, 3 * 8, 4, 8)
+    y = fused.attention(1e4 * x, 1)
+    assert y.isfinite().all()
+    x[0, 0, 0, 0] = torch.nan  # one query
+    y = fused.attention(x, 1).flatten(2)
+    assert y[..., 0].isnan().all() and y[..., 1:].isfinite().all()
 
 
 def test_other_tensors_go_the_plain_way():

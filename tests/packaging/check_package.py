@@ -18,6 +18,9 @@ NEEDED = (  # what a wheel easily forgets: files that are no Python
     "flowpp/kernels/mixture_logistic.cu",
     "flowpp/kernels/mixture_logistic_host.cpp",
     "flowpp/kernels/conditioner_host.cpp",
+    "flowpp/kernels/convolution_host.cpp",
+    "flowpp/kernels/attention_host.cpp",
+    "flowpp/kernels/host_lanes.h",
 )
 TREES = {"reference", "flowpp", "conformance"}
 
