@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-SOURCES = ("mixture_logistic_host.cpp", "mixture_logistic.cu")
+SOURCES = ("mixture_logistic_host.cpp", "mixture_logistic.cu", "host_parallel.h")
 """What is compiled, and what it includes."""
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-pthread",
@@ -76,9 +77,30 @@ def compiled(sources: tuple[str, ...]) -> ctypes.CDLL:
     if not target.exists():
         _build(compiler, sources[0], target)
     try:
-        return ctypes.CDLL(str(target))
+        loaded = ctypes.CDLL(str(target))
     except OSError as error:
         raise HostBuildError(f"{target} cannot be loaded: {error}") from error
+    loaded.flowpp_use_pool(torch_pool())
+    return loaded
+
+
+@functools.cache
+def torch_pool() -> ctypes.c_void_p | None:
+    """GOMP_parallel of the OpenMP runtime that torch computes with; None where it is not found.
+
+    Clang's and Intel's runtimes have it too.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None
+    for file in dict.fromkeys(line.split(maxsplit=5)[-1] for line in lines):
+        if re.search(r"/lib(gomp|omp|iomp5)\b[^/]*$", file):
+            try:
+                return ctypes.cast(ctypes.CDLL(file).GOMP_parallel, ctypes.c_void_p)
+            except (OSError, AttributeError):
+                continue
+    return None
 
 
 def cache_folder() -> Path:

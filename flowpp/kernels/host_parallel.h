@@ -1,7 +1,11 @@
-// Threads for the kernels on the host.
+// Threads for the kernels on the host: those that torch computes with, where they can be had.
+//
+// Threads of our own would have to share the processors with torch's, which wait for their next work
+// by spinning: two threads then take longer than one.
 
 #pragma once
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -9,17 +13,45 @@ namespace {
 
 constexpr long SHARE = 1 << 15;  // a thread with less work than this costs more than it saves
 
-// Calls work(begin, end) for ranges of [0, count), each range on a thread of its own.
-template <typename Work> void in_parallel(long count, long work_each, long threads, Work work) {
-    const long useful = 1 + count * work_each / SHARE;
-    if (threads > useful) threads = useful;
-    if (threads > count) threads = count;
-    if (threads < 1) threads = 1;
+// GOMP_parallel of the OpenMP runtime that torch has loaded: calls its first argument in so many
+// threads, with the second one.
+using Pool = void (*)(void (*)(void *), void *, unsigned, unsigned);
+Pool pool = nullptr;
+
+template <typename Work> struct Parts {
+    Work &work;
+    const long count, parts;
+    std::atomic<long> next{0};
+
+    // However many threads come, and in whatever order: the parts are the same.
+    static void take(void *self) {
+        Parts &p = *static_cast<Parts *>(self);
+        for (long t; (t = p.next++) < p.parts;)
+            p.work(p.count * t / p.parts, p.count * (t + 1) / p.parts);
+    }
+};
+
+// Calls work(begin, end) for `parts` ranges of [0, count), each on a thread of its own.
+template <typename Work> void in_parts(long count, long parts, Work &work) {
+    Parts<Work> all{work, count, parts};
+    if (parts > 1 && pool) {
+        pool(Parts<Work>::take, &all, static_cast<unsigned>(parts), 0);
+        return;
+    }
     std::vector<std::thread> others;
-    for (long t = 1; t < threads; ++t)
-        others.emplace_back(work, count * t / threads, count * (t + 1) / threads);
-    work(0L, count / threads);
+    for (long t = 1; t < parts; ++t) others.emplace_back(Parts<Work>::take, &all);
+    Parts<Work>::take(&all);
     for (auto &other : others) other.join();
 }
 
+// The same, in no more parts than there is work for.
+template <typename Work> void in_parallel(long count, long work_each, long threads, Work work) {
+    long parts = 1 + count * work_each / SHARE;
+    if (parts > threads) parts = threads;
+    if (parts > count) parts = count;
+    in_parts(count, parts < 1 ? 1 : parts, work);
+}
+
 }  // namespace
+
+extern "C" void flowpp_use_pool(Pool given) { pool = given; }

@@ -2,8 +2,8 @@
 
 #include <cmath>
 #include <memory>
-#include <thread>
-#include <vector>
+
+#include "host_parallel.h"
 
 using std::atanh;
 using std::log;
@@ -75,11 +75,7 @@ template <typename T, typename Work> void for_each_group(long elements, int thre
         }
     };
     if (threads > groups) threads = static_cast<int>(groups);
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t)
-        others.emplace_back(run, groups * t / threads, groups * (t + 1) / threads);
-    run(0, groups / (threads < 1 ? 1 : threads));
-    for (auto &other : others) other.join();
+    in_parts(groups, threads, run);
 }
 
 template <typename T>
