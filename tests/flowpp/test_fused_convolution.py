@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
 from flowpp.conditioner import Conv2d
-from flowpp.kernels import conditioner_host, convolution
+from flowpp.kernels import conditioner_host, convolution, host
 from flowpp.kernels.backend import use_backend
 
 pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
@@ -158,3 +160,22 @@ def test_under_torch_compile_and_autocast_it_is_torchs():
     torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 64, 33, 8, 8), (0, 4, 4, 2, 2)])
+def test_one_by_one_is_a_matrix_product(shape):
+    batch, channels, out, *size = shape
+    torch.manual_seed(0)
+    x = torch.randn(batch, channels, *reversed(size)).mT.requires_grad_()
+    weight, bias = torch.randn(out, channels, 1, 1), torch.randn(out)
+    inputs = [x, weight.requires_grad_(), bias.requires_grad_()]
+    grad = torch.randn(batch, out, *size)
+    got = values(convolution.convolution, inputs, grad)
+    wanted = values(lambda *t: conv2d(*t), inputs, grad)
+    for mine, torchs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=1e-5, atol=1e-4)
+
+
+def test_threads_are_torchs_own():
+    """Threads of our own would share the processors with torch's spinning ones."""
+    assert host.torch_pool() is not None or sys.platform != "linux"
