@@ -1,4 +1,4 @@
-"""Convolutions for float32 on the CPU: fewer products for 3x3, matrix products for 1x1; else torch.
+"""Convolutions for float32 on the CPU: 3x3 with fewer products, 1x1 as products; else torch.
 
 3x3 is Winograd's F(2x2, 3x3), 16 multiplications where the definition has 36. The sums before and
 after them are exact up to rounding, a few times the direct form's at most. Taken where it was
