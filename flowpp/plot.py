@@ -81,7 +81,7 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
     there = {name: file for name, file in newest.items() if file is not None}
     if not there:
         return False
-    figure = _figure(4 * len(there), 4.4)
+    figure = _figure(4 * len(there), 4.8)
     for place, (name, file) in enumerate(there.items(), 1):
         axes = figure.add_subplot(1, len(there), place)
         with opened(file, str(file)) as picture:

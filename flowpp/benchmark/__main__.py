@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ class Arguments:
     what: str = "train,sample,evaluate,mixture"
     """Tasks, separated by commas."""
     json: Path | None = None
-    """Where the numbers are kept."""
+    """Where the numbers are kept: a file, or a folder for one named by date and machine."""
     repeats: int = 5
     warm_up: int = 1
     threads: int | None = None
@@ -95,8 +96,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         report["results"].append(record)
         print(table.rows(record), flush=True)
     if arguments.json is not None:
-        write_json(arguments.json, report)
+        write_json(_file(arguments.json, report), report)
     return report
+
+
+def _file(wanted: Path, report: dict[str, Any]) -> Path:
+    """The file itself, or one in the folder, whose name no earlier one has."""
+    if not wanted.is_dir():
+        return wanted
+    machine = re.sub(r"[^A-Za-z0-9]+", "-", report["machine"]["processor"]).strip("-")
+    stem = f"{report['date']}-{report['sizes']['preset']}-{machine}"
+    names = (f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    return next(file for name in names if not (file := wanted / name).exists())
 
 
 if __name__ == "__main__":

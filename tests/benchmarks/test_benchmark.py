@@ -81,6 +81,19 @@ def test_a_report_is_complete(tmp_path, capsys, monkeypatch):
     assert "mixture inverse" in capsys.readouterr().out
 
 
+def test_a_folder_gets_a_dated_file_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "BANDWIDTH_BYTES", 1 << 16)
+    monkeypatch.setattr(machine, "MATRIX", 64)
+    for count in (1, 2):
+        report = main(
+            "--preset digits --what mixture --elements 10 --components 2 --repeats 1 "
+            f"--warm-up 0 --no-peak-memory --json {tmp_path}".split()
+        )
+        files = sorted(tmp_path.iterdir())
+        assert len(files) == count
+        assert all(file.name.startswith(f"{report['date']}-digits-") for file in files)
+
+
 def test_peak_memory_comes_from_a_process_of_its_own():
     from flowpp.benchmark.memory import peak_in_fresh_process
 
