@@ -31,7 +31,7 @@ def describe(repeats: int = 15) -> dict[str, Any]:
 
 
 def matmul_flops_per_second(repeats: int) -> float:
-    """Of a float32 product of two matrices of 1024 x 1024: what a direct convolution cannot exceed."""
+    """Of a float32 product of two 1024 x 1024 matrices: no direct convolution exceeds it."""
     a, b = torch.randn(2, MATRIX, MATRIX).unbind()
     out = torch.empty_like(a)
     return 2 * MATRIX**3 / fastest(lambda: torch.mm(a, b, out=out), repeats)
