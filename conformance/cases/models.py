@@ -18,6 +18,8 @@ from .flows import dequantization_flow, main_flow
 SHAPE = (1, 4, 4)
 LEVELS = 32
 DEEP = Tolerance(480, "rounding passes through ten bijectors and four networks")
+_FLOW = Tolerance(250, "rounding passes through five bijectors and three networks")
+CONDITIONAL = {"value": _FLOW, "layer_batch": _FLOW}
 
 
 def variational_dequantizer(rng: Rng) -> VariationalDequantizer:
@@ -119,6 +121,7 @@ CASES = (
         images(noise="normal", scale=2.0),
         _sample,
         BOTH,
+        tolerances=CONDITIONAL,
     ),
     LayerCase(
         "uniform_dequantizer/log_prob",
@@ -135,6 +138,7 @@ CASES = (
         _images_and_u(1e-3, 0.999),
         _log_prob,
         {"x": 0, "u": 0},
+        tolerances=CONDITIONAL,
     ),
     LayerCase(
         "flow_plus_plus/variational",

@@ -84,8 +84,8 @@ LAWS: dict[str, Law] = {
         # 1e-8, as the quadrature resolves; in float32 the rounding of every point, averaged.
         Law("normalization", normalization, 4.5e7, 16, about="densities"),
         Law("sampling", sampling, 1, 1, about="densities"),
-        Law("value", value, 250, 250, "layer"),
-        Law("layer_batch", layer_batch, 250, 250, "layer"),
+        Law("value", value, 96, 96, "layer"),
+        Law("layer_batch", layer_batch, 96, 96, "layer"),
         Law("layer_contract", layer_contract, 16, 16, "layer"),
         Law("discrete_normalization", discrete_normalization, 8, 8, "layer", about="alphabet"),
         Law("random_specs", random_specs, 1, 1, "random"),
