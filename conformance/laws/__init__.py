@@ -58,7 +58,7 @@ class Law:
 LAWS: dict[str, Law] = {
     law.name: law
     for law in (
-        # Three times, or more, the worst errors seen over twenty seeds in both dtypes.
+        # Two to five times the worst errors seen over twenty seeds in both dtypes.
         Law("forward", forward, 16, 16),
         Law("log_det", log_det, 48, 48),
         Law("inverse", inverse, 12, 12),
