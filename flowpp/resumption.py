@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from flowpp.distributed import Group
 from flowpp.files import write_json
 from flowpp.runs import Run, is_unborn
 
+T = TypeVar("T")
 CHANGEABLE = frozenset(
     {
         "data.path",
@@ -139,17 +141,17 @@ def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> l
     return notes
 
 
-def finished(run: Run, images: ImageSet, config: Config) -> dict[str, Any] | None:
-    """What result.json says, if the run ended with these settings and images and is whole."""
+def finished(run: Run, images: ImageSet, config: Config, kind: Callable[..., T]) -> T | None:
+    """result.json as a `kind`, if the run ended with these settings and images and is whole."""
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
         newest = Checkpoint.load(run.checkpoints()[-1])
         check_data(newest, images)
-        steps = recorded["steps"]
-    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        steps, result = recorded["steps"], kind(**recorded)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None  # not ended, or damaged: `take_up` sees to it
     ended = newest.step == steps == config.training.steps
-    return recorded if ended and to_dict(run.config()) == to_dict(config) else None
+    return result if ended and to_dict(run.config()) == to_dict(config) else None
 
 
 def take_up(

@@ -139,8 +139,8 @@ def train(
         group.wait()
         run = Run.open(Path(out_dir))
         with run.locked() if group.first else nullcontext(), Interruption() as interruption:
-            if resume and (recorded := resumption.finished(run, images, config)):
-                return Result(**recorded)
+            if resume and (done := resumption.finished(run, images, config, Result)):
+                return done
             return _train(config, run, images, model, group, interruption, resume=resume)
 
 

@@ -44,10 +44,15 @@ ALONE = (Tolerance(150, _SCORES, "float64"), Tolerance(4000, _SCORES, "float32")
 
 
 def _inputs(
-    scale: float, channels: int, *, context: int = 0, position: bool = False, batch: int = BATCH
+    scale: float,
+    channels: int,
+    *,
+    context: int = 0,
+    position: bool = False,
+    batch: int = BATCH,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> Draw:
     def draw(rng: Rng) -> dict[str, np.ndarray]:
-        size = (HEIGHT, WIDTH)
         arguments = {"x": scale * rng.standard_normal((batch, channels, *size))}
         if context:
             arguments["context"] = scale * rng.standard_normal((batch, context, *size))
@@ -98,6 +103,8 @@ def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerC
 CASES = (
     _layer("conv2d/plain", lambda rng: conv(rng, FILTERS, 5, 3)),
     _layer("conv2d/one_by_one", lambda rng: conv(rng, FILTERS, 5)),
+    # Channels and tiles enough for kernels that take 3x3 by other products.
+    _layer("conv2d/wide", lambda rng: conv(rng, 40, 32, 3), 40, size=(8, 4)),
     _layer("conv2d/weight_norm", lambda rng: conv(rng, FILTERS, 5, 3, weight_norm=True)),
     _layer("layer_norm", lambda rng: layer_norm(rng, FILTERS)),
     _layer("gated_conv/plain", lambda rng: gated_conv(rng, FILTERS)),

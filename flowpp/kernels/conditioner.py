@@ -44,14 +44,14 @@ def applies_to(*tensors: Tensor) -> bool:
 
 def concat_elu(x: Tensor) -> Tensor:
     """elu(concat(x, -x)): `(B, F, H, W) -> (B, 2F, H, W)`."""
-    return _ConcatElu.apply(x) if applies_to(x) else _plain_concat_elu(x)
+    return _ConcatElu.apply(x.contiguous()) if applies_to(x) else _plain_concat_elu(x)
 
 
 def concat_elu_dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     """dropout(concat_elu(x), rate); see `dropout`."""
     if _drops_here(x, rate, training=training):
         bits = random_bits(2 * x.numel())
-        return _ConcatEluDropout.apply(x, bits, *_threshold_and_scale(rate))
+        return _ConcatEluDropout.apply(x.contiguous(), bits, *_threshold_and_scale(rate))
     return dropout(concat_elu(x), rate, training=training)
 
 
@@ -71,14 +71,14 @@ def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     """x + a * sigmoid(b), with a and b the channel halves of the gates `(B, 2F, H, W)`."""
     matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
     if matching and applies_to(x, gates):
-        return _GatedSum.apply(x, gates)
+        return _GatedSum.apply(x.contiguous(), gates.contiguous())
     return x + functional.glu(gates, dim=1)
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gain + bias over the channels of each position."""
     if applies_to(x, gain, bias):
-        return _LayerNorm.apply(x, gain, bias, epsilon)
+        return _LayerNorm.apply(x.contiguous(), gain, bias, epsilon)
     return _plain_layer_norm(x, gain, bias, epsilon)
 
 
@@ -88,7 +88,7 @@ def attention(projected: Tensor, heads: int) -> Tensor:
     The channels of `projected` are q, k, v (slowest), then the head, then d.
     """
     if applies_to(projected):
-        return _Attention.apply(projected, heads)
+        return _Attention.apply(projected.contiguous(), heads)
     query, key, value = _split(projected, heads).mT.unbind(1)
     attended = functional.scaled_dot_product_attention(query, key, value)
     return _merged(attended.mT, projected)
@@ -140,10 +140,13 @@ def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> 
     return functional.layer_norm(last, last.shape[-1:], gain, bias, epsilon).movedim(-1, 1)
 
 
+# What these keep must be what they are given, or a second derivative would not find it: so it is
+# made contiguous before they are called.
+
+
 class _ConcatElu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
         y = x.new_empty(x.shape[0], 2 * x.shape[1], *x.shape[2:])
         call("concat_elu_forward", x, *_halves(x), y)
         ctx.save_for_backward(y)  # the next convolution keeps it anyway
@@ -164,7 +167,6 @@ class _ConcatElu(torch.autograd.Function):
 class _ConcatEluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
-        x = x.contiguous()
         y = x.new_empty(x.shape[0], 2 * x.shape[1], *x.shape[2:])
         call("concat_elu_dropout_forward", x, bits, *_halves(x), threshold, scale, y)
         ctx.save_for_backward(x, bits)
@@ -206,7 +208,6 @@ class _Dropout(torch.autograd.Function):
 class _GatedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor) -> Tensor:
-        x, gates = x.contiguous(), gates.contiguous()
         y = torch.empty_like(x)
         call("gated_sum_forward", x, gates, *_halves(x), y)
         ctx.save_for_backward(gates)
@@ -225,7 +226,6 @@ class _GatedSum(torch.autograd.Function):
 class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        x = x.contiguous()
         y = torch.empty_like(x)
         means, rates = x.new_empty(2, x.shape[0], *x.shape[2:]).unbind()
         call(
@@ -262,7 +262,6 @@ def _sizes(x: Tensor) -> tuple[int, int, int]:
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, projected: Tensor, heads: int) -> Tensor:
-        projected = projected.contiguous()
         batch, channels, height, width = projected.shape
         merged = projected.new_empty(batch, channels // 3, height, width)
         largest, sums = projected.new_empty(2, batch, heads, height * width).unbind()

@@ -36,7 +36,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[2:] == (1, 1):
         return _pointwise(x, weight, bias)
     if _is_faster_by_winograd(x, weight):
-        return _Winograd.apply(x, weight, bias)
+        return _Winograd.apply(x.contiguous(), weight.contiguous(), bias.contiguous())
     return _plain(x, weight, bias)
 
 
@@ -67,7 +67,6 @@ def _is_faster_by_winograd(x: Tensor, weight: Tensor) -> bool:
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
         ctx.save_for_backward(x, weight, bias)
         batch, channels, height, width = x.shape
         out = len(weight)

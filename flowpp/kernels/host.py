@@ -88,8 +88,14 @@ def compiled(sources: tuple[str, ...]) -> ctypes.CDLL:
 def torch_pool() -> ctypes.c_void_p | None:
     """GOMP_parallel of the OpenMP runtime that torch computes with; None where it is not found.
 
-    Clang's and Intel's runtimes have it too.
+    Clang's and Intel's runtimes have it too. Where torch's library does not name its own, the
+    first one that the process has loaded is taken.
     """
+    for own in (Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"):
+        try:  # a name is looked for in what the library depends on, too
+            return ctypes.cast(ctypes.CDLL(str(own)).GOMP_parallel, ctypes.c_void_p)
+        except (OSError, AttributeError):
+            continue
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

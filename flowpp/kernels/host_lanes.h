@@ -11,7 +11,6 @@ constexpr int LANES = 16;
 constexpr int HALF = 8;
 
 typedef float Vec __attribute__((vector_size(4 * HALF)));
-typedef int Places __attribute__((vector_size(4 * HALF)));
 
 inline __attribute__((always_inline)) Vec load(const float *from) {
     Vec v;
@@ -25,27 +24,35 @@ inline __attribute__((always_inline)) void store(float *to, Vec v) {
 
 inline __attribute__((always_inline)) Vec all(float x) { return Vec{x, x, x, x, x, x, x, x}; }
 
+// Numbers of a and b by their places in both together; GCC before 12 knows the second form alone.
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef SHUFFLE
+typedef int Places __attribute__((vector_size(4 * HALF)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Places{__VA_ARGS__})
+#endif
+
 // to[j][i] = from[i][j] for 8 by 8 numbers.
 inline __attribute__((always_inline)) void transpose(
     const float *from, long from_stride, float *to, long to_stride
 ) {
-    const Places low = {0, 8, 1, 9, 4, 12, 5, 13}, high = {2, 10, 3, 11, 6, 14, 7, 15};
-    const Places even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = {2, 3, 10, 11, 6, 7, 14, 15};
-    const Places first = {0, 1, 2, 3, 8, 9, 10, 11}, last = {4, 5, 6, 7, 12, 13, 14, 15};
     Vec a[HALF], b[HALF];
     for (int i = 0; i < HALF; ++i) a[i] = load(from + i * from_stride);
     for (int i = 0; i < HALF; i += 2) {
-        b[i] = __builtin_shuffle(a[i], a[i + 1], low);
-        b[i + 1] = __builtin_shuffle(a[i], a[i + 1], high);
+        b[i] = SHUFFLE(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = SHUFFLE(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
     for (int i = 0; i < HALF; i += 4)
         for (int j = 0; j < 2; ++j) {
-            a[i + 2 * j] = __builtin_shuffle(b[i + j], b[i + 2 + j], even);
-            a[i + 2 * j + 1] = __builtin_shuffle(b[i + j], b[i + 2 + j], odd);
+            a[i + 2 * j] = SHUFFLE(b[i + j], b[i + 2 + j], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = SHUFFLE(b[i + j], b[i + 2 + j], 2, 3, 10, 11, 6, 7, 14, 15);
         }
     for (int j = 0; j < 4; ++j) {
-        store(to + j * to_stride, __builtin_shuffle(a[j], a[j + 4], first));
-        store(to + (j + 4) * to_stride, __builtin_shuffle(a[j], a[j + 4], last));
+        store(to + j * to_stride, SHUFFLE(a[j], a[j + 4], 0, 1, 2, 3, 8, 9, 10, 11));
+        store(to + (j + 4) * to_stride, SHUFFLE(a[j], a[j + 4], 4, 5, 6, 7, 12, 13, 14, 15));
     }
 }
 

@@ -31,11 +31,12 @@ template <typename Work> struct Parts {
     }
 };
 
-// Calls work(begin, end) for `parts` ranges of [0, count), each on a thread of its own.
-template <typename Work> void in_parts(long count, long parts, Work &work) {
+// Calls work(begin, end) for `parts` ranges of [0, count), each on one of so many threads. All of
+// them are asked, also where there are fewer parts: a smaller team would end the others for good.
+template <typename Work> void in_parts(long count, long parts, long threads, Work &work) {
     Parts<Work> all{work, count, parts};
     if (parts > 1 && pool) {
-        pool(Parts<Work>::take, &all, static_cast<unsigned>(parts), 0);
+        pool(Parts<Work>::take, &all, static_cast<unsigned>(threads), 0);
         return;
     }
     std::vector<std::thread> others;
@@ -49,7 +50,7 @@ template <typename Work> void in_parallel(long count, long work_each, long threa
     long parts = 1 + count * work_each / SHARE;
     if (parts > threads) parts = threads;
     if (parts > count) parts = count;
-    in_parts(count, parts < 1 ? 1 : parts, work);
+    in_parts(count, parts < 1 ? 1 : parts, threads, work);
 }
 
 }  // namespace

@@ -251,7 +251,9 @@ class _InverseLogitCdf(torch.autograd.Function):
         x, logits, means, log_scales = ctx.saved_tensors
         p = _Partials(x, logits, means, log_scales)
         _, log_derivative = logit_cdf(x, logits, means, log_scales)
-        grad_y = _product(grad_x, torch.exp(-log_derivative))
+        # Where dx/dy overflows and nothing is asked of it, 0: the exponent too, for a second pass.
+        idle = (grad_x == 0) & torch.isinf(torch.exp(-log_derivative))
+        grad_y = grad_x * torch.exp(-torch.where(idle, 0.0, log_derivative))
         # dx/dmu_k, component k's share in dy/dx: never a quotient of two tiny numbers.
         share = torch.softmax(p.log_y_z() - log_scales, -1)
         by_mean = grad_x.unsqueeze(-1) * share
@@ -306,7 +308,7 @@ def solve_with_certificate(
     """
     if method not in ("newton", "bisection"):
         raise ValueError(f"the inverse needs method 'newton' or 'bisection', got {method!r}")
-    if not 1 <= max_evaluations < 1 << 30:
+    if not 1 <= max_evaluations <= 1 << 30:
         raise ValueError(f"max_evaluations must be 1 ... 2^30, got {max_evaluations}")
     for name, size in (("ulps", ulps), ("tolerance", tolerance)):
         if not 0 <= size < math.inf:

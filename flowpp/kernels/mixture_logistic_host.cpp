@@ -75,7 +75,7 @@ template <typename T, typename Work> void for_each_group(long elements, int thre
         }
     };
     if (threads > groups) threads = static_cast<int>(groups);
-    in_parts(groups, threads, run);
+    in_parts(groups, threads, threads, run);
 }
 
 template <typename T>

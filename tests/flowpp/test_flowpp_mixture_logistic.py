@@ -230,8 +230,11 @@ def test_the_inverses_gradients_on_a_plateau_are_infinite_or_zero_but_numbers():
     by_logits, by_y = torch.autograd.grad(x, (logits, y), retain_graph=True)
     assert by_y.item() == torch.inf
     assert by_logits.tolist() == [[-torch.inf, torch.inf, 0.0]]
-    nothing = torch.autograd.grad(x, (logits, y), torch.zeros(1))
+    nothing = torch.autograd.grad(x, (logits, y), torch.zeros(1), retain_graph=True)
     assert all((g == 0).all() for g in nothing)
+    upstream = torch.zeros(1, requires_grad=True)
+    (first,) = torch.autograd.grad(x, y, upstream, create_graph=True)
+    assert torch.isfinite(torch.autograd.grad(first, y)[0]).all()
 
 
 def test_the_papers_bisection_stops_by_width_or_by_its_cap():

@@ -179,3 +179,18 @@ def test_one_by_one_is_a_matrix_product(shape):
 def test_threads_are_torchs_own():
     """Threads of our own would share the processors with torch's spinning ones."""
     assert host.torch_pool() is not None or sys.platform != "linux"
+
+
+def test_a_second_derivative_finds_strided_arguments():
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 8, 8).mT.requires_grad_()
+    weight = (0.05 * torch.randn(32, 32, 3, 3)).mT.requires_grad_()
+    bias = torch.zeros(32).requires_grad_()
+
+    def second(function):
+        y = function(x, weight, bias)
+        first = torch.autograd.grad((y**3).sum(), (x, weight), create_graph=True)
+        return torch.autograd.grad(sum((g**2).sum() for g in first), (x, weight))
+
+    for mine, torchs in zip(second(convolution.convolution), second(direct), strict=True):
+        assert (mine - torchs).norm() <= 1e-4 * torchs.norm()

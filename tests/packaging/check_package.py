@@ -20,7 +20,11 @@ NEEDED = (  # what a wheel easily forgets: files that are no Python
     "flowpp/kernels/conditioner_host.cpp",
     "flowpp/kernels/convolution_host.cpp",
     "flowpp/kernels/attention_host.cpp",
+    "flowpp/kernels/host_exponential.h",
     "flowpp/kernels/host_lanes.h",
+    "flowpp/kernels/host_parallel.h",
+    "flowpp/kernels/host_scratch.h",
+    "flowpp/kernels/winograd.h",
 )
 TREES = {"reference", "flowpp", "conformance"}
 

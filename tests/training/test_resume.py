@@ -144,6 +144,13 @@ def test_a_finished_run_is_left_as_it_is(copy, config):
     assert dataclasses.asdict(result) == json.loads((copy / "result.json").read_text())
 
 
+def test_a_result_of_another_version_is_made_anew(copy, config):
+    recorded = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps({"steps": recorded["steps"]}))
+    result = training.train(config, copy, resume=True)
+    assert result.bits_per_dim == recorded["bits_per_dim"]
+
+
 def test_all_checkpoints_damaged(copy, config):
     for file in Run.open(copy).checkpoints():
         file.write_bytes(b"no")
