@@ -1,4 +1,7 @@
 // The exponential function as compilers vectorize it.
+//
+// The polynomial is that of mixture_logistic.cu, which has to be one file for CUDA's compiler and goes
+// on into subnormal numbers; here e^x - 1 is wanted too, and the range ends at 0.
 
 #pragma once
 
