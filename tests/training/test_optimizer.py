@@ -82,6 +82,16 @@ def test_epsilon_is_not_where_torch_has_it():
     assert ours.item() == pytest.approx(-1 / (1 + 1 / math.sqrt(1e-3)), rel=1e-4)
 
 
+def test_a_gradient_with_other_strides_belongs_to_the_same_weights():
+    """torch's fused kernel would pair them by their places in memory."""
+    gradient = torch.arange(12.0).reshape(4, 3).T
+    weights = [torch.ones(3, 4), torch.ones(3, 4)]
+    for w, g in zip(weights, (gradient, gradient.contiguous()), strict=True):
+        w.grad = g
+        Adam([w], lr=0.1, epsilon=1.0).step()
+    assert torch.equal(*weights)
+
+
 def test_parameters_without_gradient_stay():
     used, unused = torch.ones(1), torch.ones(1)
     used.grad = torch.ones(1)
