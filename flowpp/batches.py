@@ -1,12 +1,45 @@
-"""The order in which training images are seen, and the place reached in it."""
+"""The order in which training images are seen, the place reached in it, and the noise they get."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from flowpp.model import FlowPlusPlus
+
+
+class NoisyImages:
+    """Batches of images, with what the model's dequantizer is to make noise of.
+
+    Args:
+        images: integers of shape (N, C, H, W).
+        model: its device is where the batches go.
+        generator: draws the noise, on the CPU: it is the same on every device.
+    """
+
+    def __init__(
+        self, images: np.ndarray, model: FlowPlusPlus, generator: torch.Generator
+    ) -> None:
+        self.images = torch.from_numpy(images)
+        self.model = model
+        self.generator = generator
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and fresh noise in float32, both of shape (len(indices), C, H, W)."""
+        device = next(self.model.parameters()).device
+        x = self.images[indices].to(device, torch.float32)
+        noise = self.model.dequantizer.draw_noise(
+            x.shape, dtype=torch.float32, device=torch.device("cpu"), generator=self.generator
+        )
+        return x, noise.to(device)
 
 
 class ShuffledBatches:

@@ -50,6 +50,10 @@ IN_THE_NUMBERS = (
 NOT_THE_SAME = "it goes on, but not bit for bit"
 
 
+class ResumptionError(ValueError):
+    """The run cannot go on as it is asked to."""
+
+
 def find(resume: str, out: Path | None, preset: str) -> Path | None:
     """The directory to go on in; None to begin anew.
 
@@ -111,6 +115,19 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
         )
 
 
+def check_steps(checkpoint: Checkpoint, config: Config) -> None:
+    """A run can be made longer, not shorter than it is.
+
+    Raises:
+        ResumptionError: more steps are done than the settings ask for.
+    """
+    if checkpoint.step > config.training.steps:
+        raise ResumptionError(
+            f"training.steps must be at least the {checkpoint.step} steps that the run has done, "
+            f"got {config.training.steps}"
+        )
+
+
 def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
     """Why the run will not have the bits of one that was never stopped, a line for each reason.
 
@@ -157,13 +174,19 @@ def finished(run: Run, images: ImageSet, config: Config, kind: Callable[..., T])
 def take_up(
     run: Run, images: ImageSet, group: Group, config: Config
 ) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit."""
+    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit.
+
+    Raises:
+        CheckpointError: none is whole, or the newest was trained on other images.
+        ResumptionError: more steps are done than `config` asks for.
+    """
     notes: list[str] = []
     found = run.usable_checkpoint(notes.append)
     if found is None:
         notes.append("there is no checkpoint yet: from the start")
     else:
         check_data(found, images)
+        check_steps(found, config)
         notes.append(f"resumed after step {found.step}")
         now = {"processes": group.size, "threads": torch.get_num_threads()}
         notes += departures(found, config, now)

@@ -17,7 +17,7 @@ from flowpp.files import writable_folder
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.data import ImageSet
     from flowpp.distributed import Group
-    from flowpp.training import Result
+    from flowpp.outcome import Result
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(order: Order, group: Group) -> None:
-    from flowpp import fit, runs, training
+    from flowpp import fit, preparation, runs, training
     from flowpp.checkpoint import CheckpointError
     from flowpp.interruption import InterruptedRun
+    from flowpp.non_finite import NonFiniteError
+    from flowpp.resumption import ResumptionError
 
     with mistakes_in_one_line():
         out = group.same(order.out or runs.default_out(order.config.preset))
         if group.first and not order.resume and not runs.is_unborn(out):
             runs.check_new(out)
         config, notes = (order.config, []) if order.resume else fit.fit(order.config)
-        prepared = training.prepare(config, group)
+        prepared = preparation.prepare(config, group)
         writable_folder(out)
     skipped = prepared[0].skipped
     if skipped:
@@ -139,7 +141,7 @@ def _train(order: Order, group: Group) -> None:
     except OSError as error:
         hint = f"; to go on afterwards:  python -m flowpp.train --resume {out}"
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
-    except (training.NonFiniteError, CheckpointError) as error:
+    except (CheckpointError, NonFiniteError, ResumptionError) as error:
         raise SystemExit(f"error: {error}") from None
     if group.first:
         _report(result, prepared[0], out)

@@ -9,7 +9,8 @@ import pytest
 from tiny import TINY
 
 from flowpp.config import Config
-from flowpp.training import Result, train
+from flowpp.outcome import Result
+from flowpp.training import train
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def test_settings_reach_the_model():
 
     from flowpp.bijectors import Coupling
     from flowpp.conditioner import Conditioner
-    from flowpp.training import prepare
+    from flowpp.preparation import prepare
 
     config = presets.get("digits")
     training = replace(config.training, memory="low", precision="bfloat16")

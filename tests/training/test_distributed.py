@@ -14,7 +14,7 @@ import pytest
 import torch
 from two_processes import config
 
-from flowpp import evaluation, importance, training
+from flowpp import evaluation, importance, preparation, training
 from flowpp.distributed import Group
 from flowpp.random_state import seeded
 from flowpp.runs import HELD_OUT, Run
@@ -137,7 +137,7 @@ class Recording(Group):
 def test_batches_that_cannot_be_shared_are_refused():
     settings = config(1, dropout=0.0)
     with pytest.raises(ValueError, match="must be a multiple of the 3 processes, got 8"):
-        training.prepare(settings, Group(0, 3))
+        preparation.prepare(settings, Group(0, 3))
     many = dataclasses.replace(settings.training, accumulate=5)
     with pytest.raises(ValueError, match="accumulate must be at most the 4 images of one process"):
-        training.prepare(dataclasses.replace(settings, training=many), Group(1, 2))
+        preparation.prepare(dataclasses.replace(settings, training=many), Group(1, 2))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from flowpp import non_finite, training
+from flowpp import non_finite, preparation, training
 from flowpp.bijectors import Chain, InvertibleConv
 from flowpp.checkpoint import Checkpoint
 from flowpp.runs import HELD_OUT, Run
@@ -58,7 +58,7 @@ def test_too_many_in_a_row_stop_the_run_with_a_name(config, tmp_path, monkeypatc
 
 
 def test_the_first_layer_that_is_not_finite_is_named(config):
-    images, model = training.prepare(config)
+    images, model = preparation.prepare(config)
     x = torch.from_numpy(images.train[:4]).float()
     noise = torch.randn(x.shape)
     assert "finite when it is repeated" in non_finite.culprit(model, x, noise)
@@ -79,7 +79,7 @@ def test_a_gradient_that_is_not_finite_is_named(config):
         def forward(self, x):
             return (x * 0).abs().sqrt() + x
 
-    images, model = training.prepare(config)
+    images, model = preparation.prepare(config)
     model.dequantizer.context_network.proj_in = torch.nn.Sequential(
         model.dequantizer.context_network.proj_in, Root()
     )

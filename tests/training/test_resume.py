@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowpp import random_state, resumption, train, training
+from flowpp import preparation, random_state, resumption, train, training
 from flowpp.checkpoint import Checkpoint, CheckpointError
 from flowpp.data import ImageSet
 from flowpp.interruption import InterruptedRun, Interruption
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_model(copy, config):
 
 
 def test_a_checkpoint_of_other_data(copy, config):
-    images, model = training.prepare(config)
+    images, model = preparation.prepare(config)
     other = ImageSet("digits", images.train[1:], images.test, images.levels)
     before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
     with pytest.raises(CheckpointError, match="trained on other data"):
@@ -188,8 +188,9 @@ def test_weights_alone_are_no_state(copy, config):
     former = run.checkpoint()
     facts = {"data_sha256": former.facts["data_sha256"]}
     Checkpoint(9, former.weights, former.ema, {}, facts).save(run.checkpoint_path(9))
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=9))
     with pytest.raises(CheckpointError, match="step 9 holds no state to go on from"):
-        training.train(config, copy, resume=True)
+        training.train(longer, copy, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,20 @@ def test_longer_than_first_planned(copy, config):
     training.train(dataclasses.replace(config, training=longer), copy, resume=True)
     assert Run.open(copy).checkpoint().step == STEPS + 2
     assert Run.open(copy).config().training.steps == STEPS + 2
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_cannot_become_shorter_than_it_is(copy, config, finished):
+    if not finished:
+        (copy / "result.json").unlink()
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    shorter = dataclasses.replace(config.training, steps=STEPS - 1)
+    message = f"training.steps must be at least the {STEPS} steps .*, got {STEPS - 1}"
+    with pytest.raises(resumption.ResumptionError, match=message):
+        training.train(dataclasses.replace(config, training=shorter), copy, resume=True)
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+    with pytest.raises(SystemExit, match=f"^error: {message}$"):
+        train.main(["--resume", str(copy), "--training.steps", str(STEPS - 1)])
 
 
 def test_random_states_of_all_generators_come_back():
