@@ -14,6 +14,7 @@
 namespace {
 
 constexpr float ones[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+constexpr Columns IN_BLOCK{LANES, WIDTH};
 constexpr long QUERY_BLOCKS = 4;  // blocks of 16 queries whose weights wait in a cache for a product
 
 struct Head {
@@ -50,9 +51,9 @@ void turn(const float *from, const Head &head, long wide, float *to) {
         const long deep = std::min(wide, head.depth - d);
         if (deep < wide) std::memset(to, 0, 4 * head.padded() * wide);
         long i = 0;
-        if (deep % HALF == 0)
-            for (; i + HALF <= head.length; i += HALF)
-                for (long e = 0; e < deep; e += HALF)
+        if (deep % EIGHT == 0)
+            for (; i + EIGHT <= head.length; i += EIGHT)
+                for (long e = 0; e < deep; e += EIGHT)
                     transpose(rows + e * head.length + i, head.length, to + i * wide + e, wide);
         for (; i < head.length; ++i)
             for (long e = 0; e < deep; ++e) to[i * wide + e] = rows[e * head.length + i];
@@ -65,9 +66,9 @@ void turn_back(const float *from, const Head &head, long wide, float *to) {
         float *rows = to + d * head.length;
         const long deep = std::min(wide, head.depth - d);
         long i = 0;
-        if (deep % HALF == 0)
-            for (; i + HALF <= head.length; i += HALF)
-                for (long e = 0; e < deep; e += HALF)
+        if (deep % EIGHT == 0)
+            for (; i + EIGHT <= head.length; i += EIGHT)
+                for (long e = 0; e < deep; e += EIGHT)
                     transpose(from + i * wide + e, wide, rows + e * head.length + i, head.length);
         for (; i < head.length; ++i)
             for (long e = 0; e < deep; ++e) rows[e * head.length + i] = from[i * wide + e];
@@ -81,9 +82,9 @@ long turned_size(const Head &head, long wide) {
 // to[j][i] = sum over d of packed[d][j] block[d][i]: (length, 16).
 void products(const float *packed, const float *block, const Head &head, float *to) {
     for (long j = 0; j < head.length; j += LANES)
-        all_rows<2, 1>(
-            head.present(j), packed + j * head.depth, 0, LANES, block, head.depth, 1, to + j * LANES,
-            LANES
+        all_rows<VECTORS, 1>(
+            head.present(j), packed + j * head.depth, 0, LANES, block, IN_BLOCK, head.depth, 1,
+            to + j * LANES, IN_BLOCK
         );
 }
 
@@ -93,11 +94,11 @@ void sums(
     const float *turned, const float *weights, const float *share, const Head &head, long first,
     float *block, float *to
 ) {
-    constexpr long wide = V * HALF;
+    constexpr long wide = V * WIDTH;
     for (long d = 0; d < head.depth; d += wide)
-        all_rows<2, 1>(
-            std::min(wide, head.depth - d), turned + d * head.padded(), 0, wide, weights, head.length,
-            1, block + d * LANES, LANES
+        all_rows<VECTORS, 1>(
+            std::min(wide, head.depth - d), turned + d * head.padded(), 0, wide, weights, IN_BLOCK,
+            head.length, 1, block + d * LANES, IN_BLOCK
         );
     const long present = head.present(first);
     for (long d = 0; d < head.depth; ++d, block += LANES) {
@@ -110,12 +111,13 @@ void sums(
 }
 
 struct Lanes {
-    Vec low{}, high{};
+    Vec part[VECTORS] = {};
     Lanes() = default;
-    explicit Lanes(const float *from) : low(load(from)), high(load(from + HALF)) {}
+    explicit Lanes(const float *from) {
+        for (int v = 0; v < VECTORS; ++v) part[v] = load(from + v * WIDTH);
+    }
     void write(float *to) const {
-        store(to, low);
-        store(to + HALF, high);
+        for (int v = 0; v < VECTORS; ++v) store(to + v * WIDTH, part[v]);
     }
 };
 
@@ -123,18 +125,16 @@ Lanes largest_of(const float *scores, long length) {
     Lanes top(scores);
     for (long j = 1; j < length; ++j) {
         const Lanes row(scores + j * LANES);
-        top.low = row.low > top.low ? row.low : top.low;
-        top.high = row.high > top.high ? row.high : top.high;
+        for (int v = 0; v < VECTORS; ++v)
+            top.part[v] = row.part[v] > top.part[v] ? row.part[v] : top.part[v];
     }
     return top;
 }
 
 Lanes sum_of(const float *weights, long length) {
     Lanes total;
-    for (long j = 0; j < length; ++j) {
-        total.low += load(weights + j * LANES);
-        total.high += load(weights + j * LANES + HALF);
-    }
+    for (long j = 0; j < length; ++j)
+        for (int v = 0; v < VECTORS; ++v) total.part[v] += load(weights + j * LANES + v * WIDTH);
     return total;
 }
 
@@ -147,7 +147,7 @@ void exponentials(float *scores, long length, float scale, const float *largest,
 
 template <int V>
 void forward(const float *query, const Head &head, float *largest, float *totals, float *to) {
-    constexpr long wide = V * HALF;
+    constexpr long wide = V * WIDTH;
     static thread_local Scratch for_keys, for_values, for_weights, for_block;
     const float *key = query + head.apart, *value = key + head.apart;
     float *keys = for_keys(head.padded() * head.depth);
@@ -177,14 +177,13 @@ void softmax_backward(
     Lanes mean;
     for (long j = 0; j < head.length; ++j) {
         const Lanes w(scores + j * LANES), g(grad + j * LANES);
-        mean.low += w.low * g.low;
-        mean.high += w.high * g.high;
+        for (int v = 0; v < VECTORS; ++v) mean.part[v] += w.part[v] * g.part[v];
     }
     for (long j = 0; j < head.length; ++j) {
         const Lanes w(scores + j * LANES);
         Lanes g(grad + j * LANES);
-        g.low = head.scale * w.low * (g.low - mean.low);
-        g.high = head.scale * w.high * (g.high - mean.high);
+        for (int v = 0; v < VECTORS; ++v)
+            g.part[v] = head.scale * w.part[v] * (g.part[v] - mean.part[v]);
         g.write(grad + j * LANES);
     }
 }
@@ -194,7 +193,7 @@ void backward(
     const float *query, const Head &head, const float *largest, const float *totals, const float *grad,
     float *by_query
 ) {
-    constexpr long wide = V * HALF;
+    constexpr long wide = V * WIDTH;
     static thread_local Scratch for_packed, for_turned, for_weights, for_block;
     const long packed = head.padded() * head.depth;
     const long turned = turned_size(head, wide), weighed = head.padded() * LANES;
@@ -231,17 +230,29 @@ void backward(
         for (long d = 0; d < head.depth; d += wide) {
             const long at = d * head.padded(), from = at + group * LANES * wide;
             all_rows<V, LANES>(
-                head.length, weights, weighed, 1, turned_grad + from, LANES, blocks, to_value + at, wide,
-                group > 0
+                head.length, weights, weighed, 1, turned_grad + from, {wide, WIDTH}, LANES, blocks,
+                to_value + at, {wide, WIDTH}, group > 0
             );
             all_rows<V, LANES>(
-                head.length, grads, weighed, 1, turned_query + from, LANES, blocks, to_key + at, wide,
-                group > 0
+                head.length, grads, weighed, 1, turned_query + from, {wide, WIDTH}, LANES, blocks,
+                to_key + at, {wide, WIDTH}, group > 0
             );
         }
     }
     turn_back(to_key, head, wide, by_key);
     turn_back(to_value, head, wide, by_value);
+}
+
+// Vectors that hold a row of so many numbers, or of a part of them, with the least room left empty.
+constexpr int vectors_for(long depth) {
+    const long two = (depth + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
+    const long three = (depth + 3 * WIDTH - 1) / (3 * WIDTH) * 3 * WIDTH;
+    return depth <= WIDTH ? 1 : three < two ? 3 : 2;
+}
+
+template <typename Kernel> Kernel fitting(long depth, Kernel one, Kernel two, Kernel three) {
+    const int vectors = vectors_for(depth);
+    return vectors == 1 ? one : vectors == 2 ? two : three;
 }
 
 // Where the n-th head's q begins in (batch, 3, heads, depth, length).
@@ -260,7 +271,7 @@ void attention_forward(
     float *totals, float *merged, long threads
 ) {
     const Head head{depth, length, heads * depth * length, scale};
-    const auto one = depth % (3 * HALF) ? forward<2> : forward<3>;
+    const auto one = fitting(depth, forward<1>, forward<2>, forward<3>);
     in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
         for (long n = from; n < until; ++n)
             one(projected + place(n, heads, head), head, largest + n * length, totals + n * length,
@@ -274,7 +285,7 @@ void attention_backward(
     long heads, long depth, long length, float scale, float *grad_projected, long threads
 ) {
     const Head head{depth, length, heads * depth * length, scale};
-    const auto one = depth % (3 * HALF) ? backward<2> : backward<3>;
+    const auto one = fitting(depth, backward<1>, backward<2>, backward<3>);
     in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
         for (long n = from; n < until; ++n)
             one(projected + place(n, heads, head), head, largest + n * length, totals + n * length,

@@ -13,13 +13,21 @@ from . import host
 
 SOURCES = (
     ("conditioner_host.cpp", "host_exponential.h", "host_parallel.h"),
-    ("convolution_host.cpp", "winograd.h", "host_lanes.h", "host_parallel.h", "host_scratch.h"),
+    (
+        "convolution_host.cpp",
+        "winograd.h",
+        "host_lanes.h",
+        "host_parallel.h",
+        "host_scratch.h",
+        "host_transpose.h",
+    ),
     (
         "attention_host.cpp",
         "host_exponential.h",
         "host_lanes.h",
         "host_parallel.h",
         "host_scratch.h",
+        "host_transpose.h",
     ),
 )
 """What is compiled, each with what it includes."""

@@ -34,6 +34,17 @@ void transform_inputs(
     });
 }
 
+// Calls work(place, block, count) for every place and a few neighbouring ones of so many blocks.
+template <typename Work> void in_pieces(long blocks, long work_each, long threads, Work work) {
+    const long pieces = (blocks + BLOCKS_AT_ONCE - 1) / BLOCKS_AT_ONCE;
+    in_parallel(PLACES * pieces, work_each * BLOCKS_AT_ONCE, threads, [=](long from, long until) {
+        for (long n = from; n < until; ++n) {
+            const long piece = n % pieces, block = blocks * piece / pieces;
+            work(n / pieces, block, blocks * (piece + 1) / pieces - block);
+        }
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -65,18 +76,16 @@ void winograd_forward(
         transform_inputs(
             x + first * in * inputs.positions(), inputs, here, v_shape, v, threads
         );
-        in_parallel(PLACES * out_blocks, rows * in * LANES, threads, [=](long from, long until) {
-            for (long n = from; n < until; ++n) {
-                const long place = n / out_blocks, block = n % out_blocks;
-                const float *a = v + place * v_shape.place;
-                const float *b = u + place * u_shape.place + block * u_shape.block;
-                float *c = m + place * m_shape.place + block * m_shape.block;
-                for (long i = 0; i < in_blocks; i += TOGETHER)
-                    all_rows<2, LANES>(
-                        rows, a + i * v_shape.block, v_shape.block, 1, b + i * LANES * LANES, LANES,
-                        in_blocks - i < TOGETHER ? in_blocks - i : TOGETHER, c, LANES, i > 0
-                    );
-            }
+        in_pieces(out_blocks, rows * in * LANES, threads, [=](long place, long block, long count) {
+            const float *a = v + place * v_shape.place;
+            const float *b = u + place * u_shape.place + block * u_shape.block;
+            float *c = m + place * m_shape.place + block * m_shape.block;
+            for (long i = 0; i < in_blocks; i += TOGETHER)
+                all_blocks<LANES>(
+                    count, rows, a + i * v_shape.block, v_shape.block, 1, b + i * LANES * LANES,
+                    u_shape.block, LANES, in_blocks - i < TOGETHER ? in_blocks - i : TOGETHER, c, LANES,
+                    m_shape.block, i > 0
+                );
         });
         in_parallel(here * out_blocks, 32 * tiles * LANES, threads, [=](long from, long until) {
             static thread_local Scratch scratch;
@@ -126,12 +135,11 @@ void winograd_weight_gradient(
         in_parallel(PLACES * out_blocks, rows * in * LANES, threads, [=](long from, long until) {
             for (long n = from; n < until; ++n) {
                 const long place = n / out_blocks, block = n % out_blocks;
-                const float *a = m + place * m_shape.place + block * m_shape.block;
-                for (long c = 0; c < in_blocks; ++c) {
-                    const float *b = v + place * v_shape.place + c * v_shape.block;
-                    float *to = u + place * u_place + block * LANES * u_row + c * LANES;
-                    all_rows<2, 1>(LANES, a, 0, LANES, b, rows, 1, to, u_row, first > 0);
-                }
+                all_blocks<1>(
+                    in_blocks, LANES, m + place * m_shape.place + block * m_shape.block, 0, LANES,
+                    v + place * v_shape.place, v_shape.block, rows, 1,
+                    u + place * u_place + block * LANES * u_row, u_row, LANES, first > 0
+                );
             }
         });
     }

@@ -141,7 +141,8 @@ template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
     T r = 1 / (1 + e), er = e * r;
     c.below = z < 0 ? er : r;
     c.above = z < 0 ? r : er;
-    c.excess = z < 0 ? (e - 1) * r : (1 - e) * r;
+    T excess = (1 - e) * r;
+    c.excess = z < 0 ? -excess : excess;
     c.small = r * er;
     return c;
 }
@@ -185,8 +186,9 @@ template <typename T, int LANES> struct Kept {
     T weight[LANES], rate[LANES], z[LANES], below[LANES], above[LANES], small[LANES];
 };
 
-// `kept` has room for `count` entries, or is null.
-template <typename T, int LANES>
+// With KEEPS, `kept` gets `count` entries. Known at compile time: within the loop over lanes a
+// condition would be turned into arithmetic on both of its sides.
+template <typename T, int LANES, bool KEEPS>
 FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
                                long stride, int count, Sums<T, LANES> &s, Kept<T, LANES> *kept) {
     s.components = T(count);
@@ -207,7 +209,6 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
     for (int k = 0; k < count; ++k) {
         const T *logit = logits + k * stride, *mean = means + k * stride;
         const T *log_scale = log_scales + k * stride;
-        Kept<T, LANES> spare, &keep = kept ? kept[k] : spare;
         FLOWPP_VECTOR
         for (int i = 0; i < LANES; ++i) {
             T w = exponential(logit[i] - s.shift[i]);
@@ -220,12 +221,15 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
             s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
             s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
             s.fastest[i] = greater(s.fastest[i], c.rate);
-            keep.weight[i] = w;
-            keep.rate[i] = c.rate;
-            keep.z[i] = c.z;
-            keep.below[i] = c.below;
-            keep.above[i] = c.above;
-            keep.small[i] = c.small;
+            if (KEEPS) {
+                Kept<T, LANES> &keep = kept[k];
+                keep.weight[i] = w;
+                keep.rate[i] = c.rate;
+                keep.z[i] = c.z;
+                keep.below[i] = c.below;
+                keep.above[i] = c.above;
+                keep.small[i] = c.small;
+            }
         }
     }
 }
@@ -349,7 +353,7 @@ template <typename T, int LANES>
 FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const T *log_scales,
                               long stride, int count, T *y, T *l) {
     Sums<T, LANES> s;
-    body_sums<T, LANES>(x, logits, means, log_scales, stride, count, s, (Kept<T, LANES> *)0);
+    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s, (Kept<T, LANES> *)0);
     for (int i = 0; i < LANES; ++i) {
         if (in_body(s, i)) {
             body_values(s, i, y[i], l[i]);
@@ -381,12 +385,13 @@ FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_below, T 
                g_l * (share_density - share_below - share_above + weight);
 }
 
-template <typename T, int LANES>
+// With KEEPS, `kept` has room for `count` entries; without, a component is computed twice.
+template <typename T, int LANES, bool KEEPS>
 FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const T *log_scales,
                               long stride, int count, const T *g_y, const T *g_l, T *g_x,
                               T *g_logits, T *g_means, T *g_log_scales, Kept<T, LANES> *kept) {
     Sums<T, LANES> s;
-    body_sums<T, LANES>(x, logits, means, log_scales, stride, count, s, kept);
+    body_sums<T, LANES, KEEPS>(x, logits, means, log_scales, stride, count, s, kept);
     T per_below[LANES], per_above[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
@@ -402,7 +407,7 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
         for (int i = 0; i < LANES; ++i) {
             T w;
             Component<T> c;
-            if (kept) {
+            if (KEEPS) {
                 const Kept<T, LANES> &keep = kept[k];
                 w = keep.weight[i];
                 c = {keep.rate[i], keep.z[i], keep.below[i], keep.above[i], 0, keep.small[i]};
@@ -601,7 +606,7 @@ template <typename T> struct ElementAt {
         const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means, T *g_log_scales) {              \
         FLOWPP_ELEMENT;                                                                              \
         const long at = n * count;                                                                   \
-        gradient<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, g_l + n,  \
+        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, g_l + n,  \
                        g_x + n, g_logits + at, g_means + at, g_log_scales + at,                      \
                        (Kept<T, 1> *)0);                                                             \
     }                                                                                                \

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "host_parallel.h"
+#include "host_transpose.h"
 
 using std::atanh;
 using std::log;
@@ -24,38 +25,75 @@ struct Layout {
     }
 };
 
+// How LANES elements' parameters lie in memory, if in one of the ways that are quickly copied.
+enum class Order { other, elements_together, components_together };
+
+template <typename T> Order order_of(const Layout &layout, long begin, int present) {
+    constexpr int L = lanes<T>();
+    if (present < L || begin % layout.inner_size + L > layout.inner_size) return Order::other;
+    if (layout.inner_stride == 1) return Order::elements_together;
+    return layout.component_stride == 1 ? Order::components_together : Order::other;
+}
+
+// columns[k][i] = rows[i][k] for LANES rows, `apart`, and as many whole eights of k as `count` has; how
+// many those are.
+inline int turn(const float *rows, long apart, int count, float *columns) {
+    const int whole = count / EIGHT * EIGHT;
+    for (int k = 0; k < whole; k += EIGHT)
+        for (int i = 0; i < lanes<float>(); i += EIGHT)
+            transpose(rows + i * apart + k, apart, columns + k * lanes<float>() + i, lanes<float>());
+    return whole;
+}
+
+inline int turn_back(const float *columns, int count, float *rows, long apart) {
+    const int whole = count / EIGHT * EIGHT;
+    for (int k = 0; k < whole; k += EIGHT)
+        for (int i = 0; i < lanes<float>(); i += EIGHT)
+            transpose(columns + k * lanes<float>() + i, lanes<float>(), rows + i * apart + k, apart);
+    return whole;
+}
+
+inline int turn(const double *, long, int, double *) { return 0; }
+inline int turn_back(const double *, int, double *, long) { return 0; }
+
 // Copies the parameters of up to LANES elements to buffer[k * LANES + i]; missing lanes repeat the last.
 template <typename T>
 void gather(const T *source, const Layout &layout, long begin, int present, int count, T *buffer) {
     constexpr int L = lanes<T>();
-    const bool together = layout.inner_stride == 1 && present == L &&
-                          begin % layout.inner_size + L <= layout.inner_size;
-    if (together) {
+    const Order order = order_of<T>(layout, begin, present);
+    if (order == Order::elements_together) {
         const T *first = source + layout.offset(begin);
         for (int k = 0; k < count; ++k)
             for (int i = 0; i < L; ++i) buffer[k * L + i] = first[k * layout.component_stride + i];
         return;
     }
+    int turned = 0;
+    if (order == Order::components_together)
+        turned = turn(source + layout.offset(begin), layout.inner_stride, count, buffer);
+    if (turned == count) return;
     for (int i = 0; i < L; ++i) {
         const T *element = source + layout.offset(begin + (i < present ? i : present - 1));
-        for (int k = 0; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
+        for (int k = turned; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
     }
 }
 
 template <typename T>
 void scatter(const T *buffer, const Layout &layout, long begin, int present, int count, T *target) {
     constexpr int L = lanes<T>();
-    const bool together = layout.inner_stride == 1 && present == L &&
-                          begin % layout.inner_size + L <= layout.inner_size;
-    if (together) {
+    const Order order = order_of<T>(layout, begin, present);
+    if (order == Order::elements_together) {
         T *first = target + layout.offset(begin);
         for (int k = 0; k < count; ++k)
             for (int i = 0; i < L; ++i) first[k * layout.component_stride + i] = buffer[k * L + i];
         return;
     }
+    int turned = 0;
+    if (order == Order::components_together)
+        turned = turn_back(buffer, count, target + layout.offset(begin), layout.inner_stride);
+    if (turned == count) return;
     for (int i = 0; i < present; ++i) {
         T *element = target + layout.offset(begin + i);
-        for (int k = 0; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
+        for (int k = turned; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
     }
 }
 
@@ -113,8 +151,8 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
             gather(logits, layout[0], begin, present, count, a);
             gather(means, layout[1], begin, present, count, b);
             gather(log_scales, layout[2], begin, present, count, c);
-            gradient<T, L>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
-                           kept.data());
+            gradient<T, L, true>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
+                                 kept.data());
             for (int i = 0; i < present; ++i) g_x[begin + i] = by_x[i];
             scatter(ga, target[0], begin, present, count, g_logits);
             scatter(gb, target[1], begin, present, count, g_means);

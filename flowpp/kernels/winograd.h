@@ -36,27 +36,27 @@ struct Matrices {
 
 // Up to 16 channels of an image row, (channels, width), to (width, 16) lanes; zeros where none is.
 void to_lanes(const float *from, long stride, long present, long width, float *to) {
-    for (int half = 0; half < LANES; half += HALF) {
+    for (int half = 0; half < LANES; half += EIGHT) {
         const long here = present - half;
         long w = 0;
-        if (here >= HALF)
-            for (; w + HALF <= width; w += HALF)
+        if (here >= EIGHT)
+            for (; w + EIGHT <= width; w += EIGHT)
                 transpose(from + half * stride + w, stride, to + w * LANES + half, LANES);
         for (; w < width; ++w)
-            for (long c = 0; c < HALF; ++c)
+            for (long c = 0; c < EIGHT; ++c)
                 to[w * LANES + half + c] = c < here ? from[(half + c) * stride + w] : 0.0f;
     }
 }
 
 void from_lanes(const float *from, long width, float *to, long stride, long present) {
-    for (int half = 0; half < LANES; half += HALF) {
+    for (int half = 0; half < LANES; half += EIGHT) {
         const long here = present - half;
         long w = 0;
-        if (here >= HALF)
-            for (; w + HALF <= width; w += HALF)
+        if (here >= EIGHT)
+            for (; w + EIGHT <= width; w += EIGHT)
                 transpose(from + w * LANES + half, LANES, to + half * stride + w, stride);
         for (; w < width; ++w)
-            for (long c = 0; c < HALF && c < here; ++c)
+            for (long c = 0; c < EIGHT && c < here; ++c)
                 to[(half + c) * stride + w] = from[w * LANES + half + c];
     }
 }
@@ -79,9 +79,9 @@ void transform_input(
         std::memset(line + row - LANES, 0, 4 * LANES);
     }
     for (long r = 0; r < images.rows(); ++r)
-        for (int half = 0; half < LANES; half += HALF) {
-            const float *from = padded + 2 * r * row + half;
-            float *target = to + r * images.columns() * LANES + half;
+        for (int lane = 0; lane < LANES; lane += WIDTH) {
+            const float *from = padded + 2 * r * row + lane;
+            float *target = to + r * images.columns() * LANES + lane;
             Vec column[4][4];  // columns of the tile, each B^T d
             const auto read = [&](int c, long at) {
                 const float *p = from + at * LANES;
@@ -117,29 +117,29 @@ void transform_gradient(
     const float *y, const Images &images, long first, float *lanes, float *to, long place, float *sums
 ) {
     const long row = images.width * LANES, present = images.channels - first;
-    Vec total[2] = {};
+    Vec total[VECTORS] = {};
     for (long r = 0; r < images.rows(); ++r) {
         for (long h = 0; h < 2; ++h)
             to_lanes(
                 y + first * images.positions() + (2 * r + h) * images.width, images.positions(),
                 present, images.width, lanes + h * row
             );
-        for (int half = 0; half < LANES; half += HALF)
+        for (int lane = 0; lane < LANES; lane += WIDTH)
             for (long t = 0; t < images.columns(); ++t) {
-                const float *from = lanes + 2 * t * LANES + half;
+                const float *from = lanes + 2 * t * LANES + lane;
                 Vec left[4], right[4];
                 left[0] = load(from);
                 right[0] = load(from + LANES);
                 left[3] = load(from + row);
                 right[3] = load(from + row + LANES);
-                total[half / HALF] += (left[0] + right[0]) + (left[3] + right[3]);
+                total[lane / WIDTH] += (left[0] + right[0]) + (left[3] + right[3]);
                 left[1] = left[0] + left[3];
                 right[1] = right[0] + right[3];
                 left[2] = left[0] - left[3];
                 right[2] = right[0] - right[3];
                 left[3] = -left[3];
                 right[3] = -right[3];
-                float *out = to + (r * images.columns() + t) * LANES + half;
+                float *out = to + (r * images.columns() + t) * LANES + lane;
                 for (int i = 0; i < 4; ++i, out += 4 * place) {
                     store(out, left[i]);
                     store(out + place, left[i] + right[i]);
@@ -148,7 +148,7 @@ void transform_gradient(
                 }
             }
     }
-    for (int half = 0; half < 2; ++half) store(sums + half * HALF, total[half]);
+    for (int v = 0; v < VECTORS; ++v) store(sums + v * WIDTH, total[v]);
 }
 
 // A^T m A plus bias for every tile of one block of channels. `lanes` has (2, width, 16) numbers.
@@ -161,10 +161,10 @@ void transform_output(
     if (bias)
         for (long c = 0; c < LANES && c < present; ++c) offset[c] = bias[first + c];
     for (long r = 0; r < images.rows(); ++r) {
-        for (int half = 0; half < LANES; half += HALF) {
-            const Vec add = load(offset + half);
+        for (int lane = 0; lane < LANES; lane += WIDTH) {
+            const Vec add = load(offset + lane);
             for (long t = 0; t < images.columns(); ++t) {
-                const float *m = from + (r * images.columns() + t) * LANES + half;
+                const float *m = from + (r * images.columns() + t) * LANES + lane;
                 Vec upper[4], lower[4];
                 for (int j = 0; j < 4; ++j, m += place) {
                     const Vec m0 = load(m), m1 = load(m + 4 * place), m2 = load(m + 8 * place),
@@ -172,7 +172,7 @@ void transform_output(
                     upper[j] = (m0 + m1) + m2;
                     lower[j] = (m1 - m2) - m3;
                 }
-                float *out = lanes + 2 * t * LANES + half;
+                float *out = lanes + 2 * t * LANES + lane;
                 store(out, (upper[0] + upper[1]) + upper[2] + add);
                 store(out + LANES, (upper[1] - upper[2]) - upper[3] + add);
                 store(out + row, (lower[0] + lower[1]) + lower[2] + add);
@@ -198,7 +198,7 @@ struct Kernels {
 // Up to 16 kernels of 9 numbers, `stride` apart, to lanes.
 inline void read_taps(const float *from, long stride, long present, float (*taps)[LANES]) {
     long c = 0;
-    for (; c + HALF <= present; c += HALF) transpose(from + c * stride, stride, taps[0] + c, LANES);
+    for (; c + EIGHT <= present; c += EIGHT) transpose(from + c * stride, stride, taps[0] + c, LANES);
     for (; c < present; ++c)
         for (int i = 0; i < 8; ++i) taps[i][c] = from[c * stride + i];
     for (c = 0; c < present; ++c) taps[8][c] = from[c * stride + 8];
@@ -206,7 +206,7 @@ inline void read_taps(const float *from, long stride, long present, float (*taps
 
 inline void write_taps(float (*taps)[LANES], long present, float *to) {
     long c = 0;
-    for (; c + HALF <= present; c += HALF) transpose(taps[0] + c, LANES, to + 9 * c, 9);
+    for (; c + EIGHT <= present; c += EIGHT) transpose(taps[0] + c, LANES, to + 9 * c, 9);
     for (; c < present; ++c)
         for (int i = 0; i < 8; ++i) to[9 * c + i] = taps[i][c];
     for (c = 0; c < present; ++c) to[9 * c + 8] = taps[8][c];
@@ -224,10 +224,10 @@ void transform_kernels(
                 kernels.first + first * kernels.out_stride + c * kernels.in_stride,
                 kernels.out_stride, present, taps
             );
-        for (int half = 0; half < LANES; half += HALF) {
+        for (int lane = 0; lane < LANES; lane += WIDTH) {
             Vec rows[4][3];
             for (int j = 0; j < 3; ++j) {
-                const auto tap = [&](int i) { return load(taps[kernels.turned ? 8 - i : i] + half); };
+                const auto tap = [&](int i) { return load(taps[kernels.turned ? 8 - i : i] + lane); };
                 const Vec g0 = tap(j), g1 = tap(3 + j), g2 = tap(6 + j);
                 const Vec outer = 0.5f * (g0 + g2), inner = 0.5f * g1;
                 rows[0][j] = g0;
@@ -235,7 +235,7 @@ void transform_kernels(
                 rows[2][j] = outer - inner;
                 rows[3][j] = g2;
             }
-            float *target = to + half;
+            float *target = to + lane;
             for (int i = 0; i < 4; ++i, target += 4 * place) {
                 const Vec outer = 0.5f * (rows[i][0] + rows[i][2]), inner = 0.5f * rows[i][1];
                 store(target, rows[i][0]);
@@ -250,10 +250,10 @@ void transform_kernels(
 // G^T u G of one channel out and 16 channels in, to kernels of 9 numbers side by side.
 void transform_kernel_gradient(const float *from, long place, long present, float *to) {
     float taps[9][LANES];
-    for (int half = 0; half < LANES; half += HALF) {
+    for (int lane = 0; lane < LANES; lane += WIDTH) {
         Vec rows[3][4];
         for (int j = 0; j < 4; ++j) {
-            const float *u = from + j * place + half;
+            const float *u = from + j * place + lane;
             const Vec u0 = load(u), u1 = load(u + 4 * place), u2 = load(u + 8 * place),
                       u3 = load(u + 12 * place);
             const Vec even = 0.5f * (u1 + u2);
@@ -263,9 +263,9 @@ void transform_kernel_gradient(const float *from, long place, long present, floa
         }
         for (int i = 0; i < 3; ++i) {
             const Vec even = 0.5f * (rows[i][1] + rows[i][2]);
-            store(taps[3 * i] + half, rows[i][0] + even);
-            store(taps[3 * i + 1] + half, 0.5f * (rows[i][1] - rows[i][2]));
-            store(taps[3 * i + 2] + half, even + rows[i][3]);
+            store(taps[3 * i] + lane, rows[i][0] + even);
+            store(taps[3 * i + 1] + lane, 0.5f * (rows[i][1] - rows[i][2]));
+            store(taps[3 * i + 2] + lane, even + rows[i][3]);
         }
     }
     write_taps(taps, present < LANES ? present : LANES, to);
