@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.data import ImageSet
     from flowpp.distributed import Group
     from flowpp.outcome import Result
+
+WORTH_A_NOTE = 0.05
+"""Share of the average that the weights before the first step may have without a word."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ def _train(order: Order, group: Group) -> None:
         raise SystemExit(f"error: {error}") from None
     if group.first:
         _report(result, prepared[0], out)
+        if note := _note_on_average(config.training, result.steps):
+            print(note)
 
 
 def _report(result: Result, images: ImageSet, out: Path) -> None:
@@ -156,6 +162,18 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
         f"{result.steps} steps in {result.seconds:.0f} s\n"
         f"samples   {result.samples}\n"
         f"next      python -m flowpp.evaluate {out} --importance-samples 64"
+    )
+
+
+def _note_on_average(settings: TrainingConfig, steps: int) -> str | None:
+    """What a beginner's short run shows: an average that still remembers the first weights."""
+    share = settings.ema_decay**steps
+    if share < WORTH_A_NOTE:
+        return None
+    enough = math.ceil(math.log(WORTH_A_NOTE) / math.log(settings.ema_decay))
+    return (
+        f"note      {share:.0%} of the averaged weights are still those before the first step: with "
+        f"training.ema_decay {settings.ema_decay} take at least {enough} steps, or lower it"
     )
 
 

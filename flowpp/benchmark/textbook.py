@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from flowpp import computing
 from flowpp.bijectors import Affine, Bijector, Chain
-from flowpp.conditioner import GatedAttention, GatedConv, LayerNorm
+from flowpp.conditioner import Conv2d, GatedAttention, GatedConv, LayerNorm
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 
@@ -112,6 +112,13 @@ class Convolution(GatedConv):
         return x + _gate(self.conv_out(h))
 
 
+class Kernel(Conv2d):
+    """As `Conv2d`, torch's convolution of whatever size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.kernel(), self.bias, padding=self.weight.shape[-1] // 2)
+
+
 class Norm(LayerNorm):
     """As `LayerNorm`, with the channels brought to the end and back."""
 
@@ -136,6 +143,10 @@ def model(library: FlowPlusPlus) -> FlowPlusPlus:
         else:
             continue
         setattr(parent, name, new.train(part.training))
+    for parent, name, part in list(_parts(twin)):  # inside of what the first pass has made, too
+        if isinstance(part, Conv2d):
+            gain = None if part.gain is None else part.gain.data
+            setattr(parent, name, Kernel(part.weight.data, part.bias.data, gain, part.init_scale))
     return twin
 
 

@@ -7,10 +7,13 @@ import json
 import pytest
 import torch
 
+from flowpp import presets
 from flowpp.benchmark import machine, tasks, textbook, timing
 from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
+from flowpp.kernels import conditioner_host
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
+from flowpp.model import build_model
 
 SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
 
@@ -49,6 +52,31 @@ def test_the_textbook_model_agrees(task):
     else:
         different = results["library"] != results["textbook"]
         assert different.float().mean() < 0.05  # a value beside an integer may fall either way
+
+
+@pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+def test_the_yardstick_computes_with_nothing_of_the_librarys():
+    torch.manual_seed(0)
+    library = build_model(presets.get("cifar16").model, (3, 16, 16), 256)
+    noise = library.dequantizer.draw_noise((2, 3, 16, 16), dtype=torch.float32)
+    x = torch.randint(256, (2, 3, 16, 16)).float()
+    own = operations(library.train().elbo(x, noise).total.sum())
+    assert {"_WinogradBackward", "_AttentionBackward"} <= {name for name in own if name[0] == "_"}
+    plain = operations(textbook.model(library).train().elbo(x, noise).total.sum())
+    assert "ConvolutionBackward0" in plain
+    assert [name for name in plain if name[0] == "_" or "flowpp" in name] == []
+
+
+def operations(result):
+    """Names of what autograd has recorded; those of Python functions begin with an underscore."""
+    names, left, seen = set(), [result.grad_fn], set()
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            names.add(node.name())
+            left += [function for function, _ in node.next_functions]
+    return names
 
 
 @pytest.mark.parametrize(

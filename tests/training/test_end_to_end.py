@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from flowpp import data, evaluate, sample, sampling, train
+from flowpp.config import TrainingConfig
 from flowpp.random_state import seeded
 from flowpp.runs import HELD_OUT, Run
 from flowpp.training import train as run_training
@@ -148,3 +149,12 @@ def test_command_line_trains(tmp_path, capsys):
     for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
         assert word in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
+    kept = "note      99% of the averaged weights are still those before the first step"
+    assert f"{kept}: with training.ema_decay 0.995 take at least 598 steps" in text
+
+
+def test_an_average_without_a_past_is_not_spoken_of():
+    for decay, steps in ((0.0, 1), (0.98, 149)):
+        settings = TrainingConfig(ema_decay=decay)
+        assert train._note_on_average(settings, steps) is None
+    assert "95%" in train._note_on_average(TrainingConfig(ema_decay=0.95), 1)
