@@ -172,8 +172,8 @@ def _note_on_average(settings: TrainingConfig, steps: int) -> str | None:
         return None
     enough = math.ceil(math.log(WORTH_A_NOTE) / math.log(settings.ema_decay))
     return (
-        f"note      {share:.0%} of the averaged weights are still those before the first step: with "
-        f"training.ema_decay {settings.ema_decay} take at least {enough} steps, or lower it"
+        f"note      {share:.0%} of the averaged weights are still those before the first step: "
+        f"with training.ema_decay {settings.ema_decay} take at least {enough} steps, or lower it"
     )
 
 
