@@ -33,6 +33,7 @@ inline __attribute__((always_inline)) void store(float *to, Vec v) {
     __builtin_memcpy(to, &v, sizeof v);
 }
 
+// In every place; minus zero stays itself.
 inline __attribute__((always_inline)) Vec all(float x) { return x - Vec{}; }
 
 // Left alone, a compiler short of registers would load a row of b anew for each of its products.
