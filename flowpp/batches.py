@@ -32,7 +32,7 @@ class NoisyImages:
         """Number of images."""
         return len(self.images)
 
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images and fresh noise in float32, both of shape (len(indices), C, H, W)."""
         device = next(self.model.parameters()).device
         x = self.images[indices].to(device, torch.float32)

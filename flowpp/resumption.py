@@ -115,15 +115,16 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
         )
 
 
-def check_steps(checkpoint: Checkpoint, config: Config) -> None:
-    """A run can be made longer, not shorter than it is.
+def check_steps(run: Run, config: Config) -> None:
+    """A run can be made longer, not shorter than it is, be its newest checkpoint whole or not.
 
     Raises:
         ResumptionError: more steps are done than the settings ask for.
     """
-    if checkpoint.step > config.training.steps:
+    done = run.steps_done()
+    if done > config.training.steps:
         raise ResumptionError(
-            f"training.steps must be at least the {checkpoint.step} steps that the run has done, "
+            f"training.steps must be at least the {done} steps that the run has done, "
             f"got {config.training.steps}"
         )
 
@@ -186,7 +187,7 @@ def take_up(
         notes.append("there is no checkpoint yet: from the start")
     else:
         check_data(found, images)
-        check_steps(found, config)
+        check_steps(run, config)
         notes.append(f"resumed after step {found.step}")
         now = {"processes": group.size, "threads": torch.get_num_threads()}
         notes += departures(found, config, now)

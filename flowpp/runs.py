@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,6 +272,11 @@ class Run:
                 f"all {len(errors)} checkpoints of {self.path} are damaged: {errors[0]}"
             )
         return None
+
+    def steps_done(self) -> int:
+        """Of the newest checkpoint, by its name; 0 if there is none."""
+        names = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.checkpoints())
+        return max((int(name[1]) for name in names if name), default=0)
 
     def sweep(self) -> None:
         """Remove what a kill in the middle of writing has left."""

@@ -140,7 +140,7 @@ def _first_state(
     inputs = NoisyImages(images.train, model, generator)
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
-    x, noise = inputs[first]
+    x, noise = inputs.draw(first)
     if group.first and checkpoint is None:
         initialize(model, x, noise)
     group.share(model)
@@ -160,7 +160,7 @@ def _first_state(
 class _Loop:
     """Steps, and what is done between them.
 
-    All processes go through it side by side, so whatever they branch on they have agreed upon.
+    All processes go through it side by side: where one waits for the others, all have agreed to.
     """
 
     def __init__(
@@ -189,7 +189,6 @@ class _Loop:
         bounds = (r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
         self.saved = time.monotonic()
-        self.pace = Pace(state.step)
 
     def save_the_start(self) -> None:
         """A picture of what is to be learned, and a first checkpoint."""
@@ -204,6 +203,7 @@ class _Loop:
     def to_the_end(self) -> None:
         """The steps that are left. A checkpoint precedes each evaluation."""
         state, settings = self.state, self.settings
+        self.pace = Pace(state.step)
         while state.step < settings.steps:
             if state.step and state.step % settings.evaluate_every == 0:
                 self.evaluate()
@@ -212,11 +212,12 @@ class _Loop:
 
     def evaluate(self) -> None:
         """Held-out numbers; the checkpoint is kept if none was better."""
-        with self.pace.paused(), self.interruption.at_once():  # the state is on disk
-            bound = self.held_out()
-        if bound < self.best and self.group.first:
-            self.run.keep_as_best(self.state.step)
-        self.best = min(self.best, bound)
+        with self.pace.paused():
+            with self.interruption.at_once():  # the state is on disk
+                bound = self.held_out()
+            if bound < self.best and self.group.first:
+                self.run.keep_as_best(self.state.step)
+            self.best = min(self.best, bound)
 
     def held_out(self) -> float:
         """Bits per dimension with averaged weights; recorded, with all that belongs to it."""
@@ -245,7 +246,7 @@ class _Loop:
         """One batch: learned from, or skipped; then what is due after it."""
         state, settings = self.state, self.settings
         before = random_state.torch_state(state.device)
-        x, noise = self.inputs[next(state.batches)]
+        x, noise = self.inputs.draw(next(state.batches))
         own_loss, grad_norm = self.gradients(x, noise)
         # Agreed upon: signals and clocks differ between processes.
         loss, stop, overdue = self.group.mean(

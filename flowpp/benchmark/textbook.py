@@ -17,7 +17,14 @@ from torch.nn import functional
 
 from flowpp import computing
 from flowpp.bijectors import Affine, Bijector, Chain
-from flowpp.conditioner import Conv2d, GatedAttention, GatedConv, LayerNorm
+from flowpp.conditioner import (
+    Conditioner,
+    Conv2d,
+    GatedAttention,
+    GatedConv,
+    GatedMaxout,
+    LayerNorm,
+)
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 
@@ -33,10 +40,9 @@ def logit_cdf(
     """y = logit F(x) and log dy/dx; parameters of shape x.shape + (K,)."""
     log_weights = functional.log_softmax(logits, -1)
     z = (x.unsqueeze(-1) - means) * torch.exp(-log_scales)
-    log_cdf = torch.logsumexp(log_weights + functional.logsigmoid(z), -1)
-    log_pdf = torch.logsumexp(
-        log_weights - log_scales + functional.logsigmoid(z) + functional.logsigmoid(-z), -1
-    )
+    log_below = log_weights + functional.logsigmoid(z)
+    log_cdf = torch.logsumexp(log_below, -1)
+    log_pdf = torch.logsumexp(log_below - log_scales + functional.logsigmoid(-z), -1)
     cdf = torch.exp(log_cdf).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     log_y, log_complement = torch.log(cdf), torch.log1p(-cdf)
     return log_y - log_complement, log_pdf - log_y - log_complement
@@ -49,9 +55,10 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
     log_weights = functional.log_softmax(logits, -1)
     reach = BRACKET_SCALES * torch.exp(log_scales).sum(-1)
     lower, upper = means.amin(-1) - reach, means.amax(-1) + reach
+    rates = torch.exp(-log_scales)
     for _ in range(BISECTIONS):
         middle = (lower + upper) / 2
-        z = (middle.unsqueeze(-1) - means) * torch.exp(-log_scales)
+        z = (middle.unsqueeze(-1) - means) * rates
         below = torch.logsumexp(log_weights + functional.logsigmoid(z), -1) < target
         lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
     return (lower + upper) / 2
@@ -112,6 +119,28 @@ class Convolution(GatedConv):
         return x + _gate(self.conv_out(h))
 
 
+class Maxout(GatedMaxout):
+    """As `GatedMaxout`, with torch's dropout and the gate written out."""
+
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        projected = self.proj_in(x if position is None else x + position)
+        h = projected.unflatten(1, (-1, 3)).amax(2)
+        h = functional.dropout(h, self.dropout, self.training)
+        return x + _gate(self.proj_out(h))
+
+
+class Network(Conditioner):
+    """As `Conditioner`, with torch's activation before its last convolution."""
+
+    def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
+        h = self.proj_in(x)
+        for block in self.blocks:
+            h = block(h, context, self.position)
+        if self.proj_out is None:
+            return h
+        return self.proj_out(_concat_elu(h) if self.activate_last else h)
+
+
 class Kernel(Conv2d):
     """As `Conv2d`, torch's convolution of whatever size."""
 
@@ -131,11 +160,16 @@ def model(library: FlowPlusPlus) -> FlowPlusPlus:
     """A copy of the library's model with every part replaced by its textbook version."""
     twin = copy.deepcopy(library)
     computing.configure(twin)
+    for part in twin.modules():
+        if isinstance(part, Conditioner):  # it has many fields, and one method of it is another
+            part.__class__ = Network
     for parent, name, part in list(_parts(twin)):
         if isinstance(part, MixtureLogisticFamily):
             new: nn.Module = Family(part.components, part.log_scale_floor)
         elif isinstance(part, GatedAttention):
             new = Attention(part.proj_in, part.proj_out, part.heads, part.dropout)
+        elif isinstance(part, GatedMaxout):
+            new = Maxout(part.proj_in, part.proj_out, part.dropout)
         elif isinstance(part, GatedConv):
             new = Convolution(part.conv_in, part.conv_out, part.conv_context, part.dropout)
         elif isinstance(part, LayerNorm):

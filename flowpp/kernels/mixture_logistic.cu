@@ -606,9 +606,9 @@ template <typename T> struct ElementAt {
         const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means, T *g_log_scales) {              \
         FLOWPP_ELEMENT;                                                                              \
         const long at = n * count;                                                                   \
-        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, g_l + n,  \
-                       g_x + n, g_logits + at, g_means + at, g_log_scales + at,                      \
-                       (Kept<T, 1> *)0);                                                             \
+        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n,    \
+                              g_l + n, g_x + n, g_logits + at, g_means + at, g_log_scales + at,      \
+                              (Kept<T, 1> *)0);                                                      \
     }                                                                                                \
     extern "C" __global__ void mixture_inverse_##NAME(                                               \
         const T *y, const T *logits, const T *means, const T *log_scales, long elements, int count,  \

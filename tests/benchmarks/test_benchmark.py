@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,14 +55,29 @@ def test_the_textbook_model_agrees(task):
         assert different.float().mean() < 0.05  # a value beside an integer may fall either way
 
 
+ALL_PARTS = {"_WinogradBackward", "_AttentionBackward", "_ConcatEluBackward", "_GatedSumBackward"}
+
+
 @pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
-def test_the_yardstick_computes_with_nothing_of_the_librarys():
+@pytest.mark.parametrize(
+    ("changes", "own_parts"),
+    [
+        ({}, ALL_PARTS),
+        ({"attention": "none"}, ALL_PARTS - {"_AttentionBackward"}),
+        ({"attention": "maxout", "dropout": 0.2}, {"_DropoutBackward", "_GatedSumBackward"}),
+        ({"activate_last": True}, ALL_PARTS),
+    ],
+)
+def test_the_yardstick_computes_with_nothing_of_the_librarys(changes, own_parts):
     torch.manual_seed(0)
-    library = build_model(presets.get("cifar16").model, (3, 16, 16), 256)
+    former = presets.get("cifar16").model
+    flow, dequantizer = (replace(f, **changes) for f in (former.flow, former.dequantizer))
+    config = replace(former, flow=flow, dequantizer=dequantizer)
+    library = build_model(config, (3, 16, 16), 256)
     noise = library.dequantizer.draw_noise((2, 3, 16, 16), dtype=torch.float32)
     x = torch.randint(256, (2, 3, 16, 16)).float()
     own = operations(library.train().elbo(x, noise).total.sum())
-    assert {"_WinogradBackward", "_AttentionBackward"} <= {name for name in own if name[0] == "_"}
+    assert own_parts <= own
     plain = operations(textbook.model(library).train().elbo(x, noise).total.sum())
     assert "ConvolutionBackward0" in plain
     assert [name for name in plain if name[0] == "_" or "flowpp" in name] == []

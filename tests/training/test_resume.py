@@ -231,10 +231,12 @@ def test_longer_than_first_planned(copy, config):
     assert Run.open(copy).config().training.steps == STEPS + 2
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_a_run_cannot_become_shorter_than_it_is(copy, config, finished):
-    if not finished:
+@pytest.mark.parametrize("state", ["finished", "unfinished", "damaged"])
+def test_a_run_cannot_become_shorter_than_it_is(copy, config, state):
+    if state != "finished":
         (copy / "result.json").unlink()
+    if state == "damaged":
+        Run.open(copy).checkpoints()[-1].write_bytes(b"no")
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     shorter = dataclasses.replace(config.training, steps=STEPS - 1)
     message = f"training.steps must be at least the {STEPS} steps .*, got {STEPS - 1}"
