@@ -162,8 +162,8 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
 }
 
 // One element prepared for many evaluations: what does not depend on x is computed once, and the
-// components lie side by side, padded with weight 0 to whole vectors.
-template <typename T> class Prepared {
+// components lie side by side, padded with weight 0 to L at a time.
+template <typename T, int L> class Prepared {
   public:
     explicit Prepared(int count) : room((count + L - 1) / L * L), memory(6 * room) {}
 
@@ -244,7 +244,6 @@ template <typename T> class Prepared {
     }
 
   private:
-    static constexpr int L = lanes<T>() / 2;
     long room;
     std::vector<T> memory;
     T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
@@ -254,17 +253,17 @@ template <typename T> class Prepared {
     T *raw(int which) { return memory.data() + which * room; }
 };
 
-template <typename T>
-void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
-             long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
-             long long *evaluations, int threads) {
+template <typename T, int L>
+void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales,
+                const Layout *layout, long elements, int count, T ulps, int cap, T *root,
+                T *residual, T *width, long long *evaluations, int threads) {
     for_each_group<T>(elements, threads, [&] {
-        auto element = std::make_shared<Prepared<T>>(count);
+        auto element = std::make_shared<Prepared<T, L>>(count);
         return [&, element](long begin, int present) {
             for (long n = begin; n < begin + present; ++n) {
                 element->take(logits, means, log_scales, layout, n, count);
-                const Root<T> r = find_root<T, Prepared<T> &>(y[n], element->bracket(y[n]), ulps,
-                                                              cap, *element);
+                const Root<T> r = find_root<T, Prepared<T, L> &>(y[n], element->bracket(y[n]), ulps,
+                                                                 cap, *element);
                 root[n] = r.root;
                 residual[n] = r.residual;
                 width[n] = r.width;
@@ -272,6 +271,17 @@ void inverse(const T *y, const T *logits, const T *means, const T *log_scales, c
             }
         };
     });
+}
+
+// Few components would leave most of a long vector empty.
+template <typename T>
+void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
+             long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
+             long long *evaluations, int threads) {
+    constexpr int L = lanes<T>();
+    const auto solve = count > L ? inverse_by<T, L> : inverse_by<T, L / 2>;
+    solve(y, logits, means, log_scales, layout, elements, count, ulps, cap, root, residual, width,
+          evaluations, threads);
 }
 
 }  // namespace
