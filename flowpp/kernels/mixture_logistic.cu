@@ -495,36 +495,73 @@ template <typename T> struct Bracket { T lower, upper, start, finest, poison; };
 // Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between. The
 // ends are moved out by a few roundings of these and of the target; beyond the type they are its
 // largest number. Infinity minus infinity proves nothing: it must not pass a comparison below.
-template <typename T>
-FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
-                                        const T *log_scales, long stride, int count) {
+template <typename T, int LANES> struct Reach {
+    T lower[LANES], upper[LANES], finest[LANES], start[LANES], weight[LANES], poison[LANES];
+};
+
+template <typename T, int LANES> FLOWPP_FUNCTION void reach_nowhere(Reach<T, LANES> &r) {
+    FLOWPP_VECTOR
+    for (int i = 0; i < LANES; ++i) {
+        r.lower[i] = r.finest[i] = Number<T>::largest;
+        r.upper[i] = -Number<T>::largest;
+        r.start[i] = r.weight[i] = r.poison[i] = 0;
+    }
+}
+
+// Lane i takes in one component, whose weight e^{logit - shift} may be 0.
+template <typename T, int LANES>
+FLOWPP_FUNCTION void extend(Reach<T, LANES> &r, int i, T target, T weight, T logit, T mean,
+                            T log_scale) {
     const T largest = Number<T>::largest, eps = Number<T>::eps, tiny = Number<T>::tiny;
-    Bracket<T> b = {largest, -largest, 0, largest, target * 0};
-    T top = logits[0], weight = 0;
-    for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
-    for (int k = 0; k < count; ++k) {
-        const T mean = means[k * stride], log_scale = log_scales[k * stride];
-        // Where e^s alone is out of range, target e^s need not be: half of it at a time.
-        const bool extreme = magnitude(log_scale) > Number<T>::exp_range;
-        const T first = exponential(extreme ? log_scale / 2 : log_scale), second = extreme ? first : 1;
-        const T step = target == 0 ? 0 : target * first * second;
-        const T unit = greater(magnitude(target), T(1)) * first * second;
-        const T reach = greater(magnitude(target), T(1)) * tiny;  // where a scale is no number
-        const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit + reach);
-        const T left = root - slack, right = root + slack;
-        b.lower = lesser(b.lower, left >= -largest ? left : -largest);
-        b.upper = greater(b.upper, right <= largest ? right : largest);
-        b.finest = lesser(b.finest, eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
-        const T w = exponential(logits[k * stride] - top);
-        b.start += w * lesser(greater(root, -largest), largest);
-        weight += w;
-        b.poison += logits[k * stride] * 0 + mean * 0 + log_scale * 0;
+    const T size = greater(magnitude(target), T(1));
+    // Where e^s alone is out of range, target e^s need not be: half of it at a time.
+    const bool extreme = magnitude(log_scale) > Number<T>::exp_range;
+    const T first = exponential(extreme ? log_scale / 2 : log_scale), second = extreme ? first : 1;
+    const T step = target == 0 ? 0 : target * first * second;
+    const T unit = size * first * second, nearby = size * tiny;  // where a scale is no number
+    const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit + nearby);
+    const T left = root - slack, right = root + slack;
+    r.lower[i] = lesser(r.lower[i], left >= -largest ? left : -largest);
+    r.upper[i] = greater(r.upper[i], right <= largest ? right : largest);
+    r.finest[i] =
+        lesser(r.finest[i], eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
+    r.start[i] += weight * lesser(greater(root, -largest), largest);
+    r.weight[i] += weight;
+    r.poison[i] += logit * 0 + mean * 0 + log_scale * 0;
+}
+
+template <typename T, int LANES>
+FLOWPP_FUNCTION Bracket<T> bracket_within(const Reach<T, LANES> &r, T target) {
+    const T largest = Number<T>::largest;
+    Bracket<T> b = {r.lower[0], r.upper[0], r.start[0], r.finest[0], target * 0 + r.poison[0]};
+    T weight = r.weight[0];
+    for (int i = 1; i < LANES; ++i) {
+        b.lower = lesser(b.lower, r.lower[i]);
+        b.upper = greater(b.upper, r.upper[i]);
+        b.finest = lesser(b.finest, r.finest[i]);
+        b.start += r.start[i];
+        b.poison += r.poison[i];
+        weight += r.weight[i];
     }
     b.lower = lesser(b.lower, largest);
     b.upper = greater(b.upper, -largest);
     b.start /= weight;
     if (!is_finite(b.start)) b.start = b.lower / 2 + b.upper / 2;
     return b;
+}
+
+template <typename T>
+FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
+                                        const T *log_scales, long stride, int count) {
+    T top = logits[0];
+    for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
+    Reach<T, 1> r;
+    reach_nowhere(r);
+    for (int k = 0; k < count; ++k) {
+        const T logit = logits[k * stride];
+        extend(r, 0, target, exponential(logit - top), logit, means[k * stride], log_scales[k * stride]);
+    }
+    return bracket_within(r, target);
 }
 
 // x with y(x) = target: Newton safeguarded by bisection, stopped in ulps. See flowpp/root_finding.py,

@@ -189,10 +189,23 @@ template <typename T, int L> class Prepared {
         for (int k = 0; k < count; ++k) fastest = greater(fastest, rate[k]);
         T lost = total = 0;
         for (int k = 0; k < count; ++k) add(total, lost, weight[k]);
-        for (long k = count; k < room; ++k) weight[k] = rate[k] = b[k] = 0;
+        for (long k = count; k < room; ++k) {
+            a[k] = a[0], b[k] = b[0], c[k] = c[0];
+            weight[k] = rate[k] = 0;
+        }
     }
 
-    Bracket<T> bracket(T target) { return bracket_root(target, raw(0), raw(1), raw(2), 1, count); }
+    Bracket<T> bracket(T target) {
+        const T *a = raw(0), *b = raw(1), *c = raw(2);
+        Reach<T, L> reach;
+        reach_nowhere(reach);
+        for (long k = 0; k < room; k += L) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < L; ++i)
+                extend(reach, i, target, weight[k + i], a[k + i], b[k + i], c[k + i]);
+        }
+        return bracket_within(reach, target);
+    }
 
     void operator()(T x, T &y, T &l) {
         const T *mean = raw(1);
