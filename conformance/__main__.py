@@ -17,18 +17,19 @@ from pathlib import Path
 # Thousands of small calls: more threads only wait for each other. Read when NumPy and torch load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from . import xfails  # noqa: E402
+from conformance.diagnosis.reproducer import DEFAULT  # noqa: E402
+from conformance.judging import xfails  # noqa: E402
+from conformance.judging.judge import plan  # noqa: E402
+from conformance.judging.options import Options  # noqa: E402
+from conformance.judging.workers import Plan, in_this_process, in_workers  # noqa: E402
+from conformance.reports.html import html_report  # noqa: E402
+from conformance.reports.junit import junit  # noqa: E402
+from conformance.reports.terminal import proven, show  # noqa: E402
+
 from .adapter import DTYPES  # noqa: E402
 from .cases import CASES  # noqa: E402
 from .cell import Cell, as_json  # noqa: E402
-from .html_report import html_report  # noqa: E402
-from .judging import Plan, in_this_process, in_workers  # noqa: E402
-from .junit import junit  # noqa: E402
 from .laws import LAWS  # noqa: E402
-from .options import Options  # noqa: E402
-from .report import proven, show  # noqa: E402
-from .reproducer import DEFAULT  # noqa: E402
-from .runner import plan  # noqa: E402
 
 MOST_JOBS = 4
 """By default: each worker is an interpreter with torch in it."""

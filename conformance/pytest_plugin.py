@@ -20,7 +20,7 @@ OPTIONS = (
     (
         "--adapter",
         "CONFORMANCE_ADAPTER",
-        "conformance.flowpp_adapter:FlowppAdapter",
+        "conformance.adapters.flowpp:FlowppAdapter",
         "module:Class, what is judged",
     ),
     ("--dtype", "CONFORMANCE_DTYPE", "float64 float32", "dtypes, between spaces"),
@@ -91,11 +91,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     config.conformance_shown = True  # type: ignore[attr-defined]
     from pathlib import Path
 
+    from conformance.reports.html import html_report
+    from conformance.reports.terminal import show
+
     from .cases import CASES
     from .cell import from_json
-    from .html_report import html_report
     from .laws import LAWS
-    from .report import show
 
     cases, laws = list(CASES), list(LAWS)
     cells = sorted(

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import pytest
 
-from . import xfails
+from conformance.judging import xfails
+from conformance.judging.judge import Judge, plan, select
+from conformance.judging.options import Options
+from conformance.reports.terminal import failure
+
 from .adapter import DTYPES
 from .cases import CASES
 from .cell import as_json
 from .laws import LAWS
-from .options import Options
 from .pytest_plugin import chosen
-from .report import failure
-from .runner import Judge, plan, select
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

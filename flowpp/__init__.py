@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowpp.trained import Trained
+    from flowpp.trained_model import Trained
 
 __version__ = "0.1.0"
 
 
 def load(run: Path | str, **options: Any) -> Trained:
-    """A trained model, from its run directory or a checkpoint; see `flowpp.trained.load`."""
-    from flowpp import trained  # torch takes seconds to import: not for `import flowpp`
+    """A trained model, from its run directory or a checkpoint; see `flowpp.trained_model.load`."""
+    from flowpp import (
+        trained_model as trained,  # torch takes seconds to import: not for `import flowpp`
+    )
 
     return trained.load(run, **options)

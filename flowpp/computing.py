@@ -7,7 +7,7 @@ from torch import nn
 
 from flowpp.bijectors import Coupling
 from flowpp.conditioner import Conditioner
-from flowpp.config import Memory, Precision
+from flowpp.config.settings import Memory, Precision
 
 
 def configure(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .kernels.conditioner import (
+from flowpp.kernels.layers import (
     attention,
     concat_elu,
     concat_elu_dropout,
@@ -21,6 +21,7 @@ from .kernels.conditioner import (
     gated_sum,
     layer_norm,
 )
+
 from .kernels.convolution import convolution
 
 KERNEL_DEVIATION = 0.05

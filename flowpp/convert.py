@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from flowpp import npz, presets
-from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import Config, DataConfig, ModelConfig, to_dict
-from flowpp.files import replaced, writable_folder
-from flowpp.ranges import at_least
+from flowpp.config import Config, DataConfig, ModelConfig, presets
+from flowpp.config.checks import at_least
+from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.settings import to_dict
+from flowpp.data import npz
+from flowpp.runtime.files import replaced, writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.model import FlowPlusPlus
@@ -92,7 +93,7 @@ def convert(arguments: Arguments) -> None:
 
 
 def _config(arguments: Arguments) -> Config:
-    from flowpp.runs import Run
+    from flowpp.runs.run import Run
 
     if arguments.source.is_dir():
         return Run.open(arguments.source).config()
@@ -103,10 +104,10 @@ def _config(arguments: Arguments) -> Config:
 
 def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Released variables into a run directory, or into a file of weights."""
-    from flowpp.checkpoint import Checkpoint
     from flowpp.data import declared_shape
-    from flowpp.released import load_released
-    from flowpp.runs import Run, check_new
+    from flowpp.interop.released import load_released
+    from flowpp.runs.checkpoint import Checkpoint
+    from flowpp.runs.run import Run, check_new
 
     if not out.suffix:
         check_new(out)
@@ -126,11 +127,11 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 
 def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Averaged weights into a file of the released code's variables."""
-    from flowpp.checkpoint import Checkpoint
     from flowpp.data import declared_shape
-    from flowpp.released import save_released
-    from flowpp.restoring import restored_model
-    from flowpp.runs import Run
+    from flowpp.interop.released import save_released
+    from flowpp.runs.checkpoint import Checkpoint
+    from flowpp.runs.restore import restored_model
+    from flowpp.runs.run import Run
 
     found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
     model = restored_model(found, config.model, *declared_shape(config.data))
@@ -142,7 +143,7 @@ def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 def _in_one_file(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Averaged weights, with all that is needed to build their model and nothing of the run."""
     import flowpp
-    from flowpp.checkpoint import Checkpoint
+    from flowpp.runs.checkpoint import Checkpoint
 
     trained = flowpp.load(source)
     facts = _settings_inside(config, trained.image_shape, trained.levels)

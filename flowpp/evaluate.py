@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp import ranges
-from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.files import writable_folder
+from flowpp.config import checks as ranges
+from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.runtime.files import writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
-    from flowpp.checkpoint import Checkpoint
     from flowpp.data import ImageSet
-    from flowpp.distributed import Group
     from flowpp.model import FlowPlusPlus
-    from flowpp.runs import Run
+    from flowpp.runs.checkpoint import Checkpoint
+    from flowpp.runs.run import Run
+    from flowpp.runtime.distributed import Group
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.evaluate",
             description="Held-out bits/dim of a trained model, with its averaged weights.",
         )
-        from flowpp import distributed  # after parsing: torch takes seconds
+        from flowpp.runtime import distributed  # after parsing: torch takes seconds
 
     with distributed.group() as group:
         if arguments.fingerprint:
@@ -92,8 +92,10 @@ class _Opened:
         """The run's newest checkpoint that is whole, and the images that it held out."""
         import torch
 
-        from flowpp import data, distributed, runs
-        from flowpp.restoring import restored_model
+        from flowpp import data
+        from flowpp.runs import run as runs
+        from flowpp.runs.restore import restored_model
+        from flowpp.runtime import distributed
 
         run = runs.Run.open(arguments.run)
         config = run.config()
@@ -111,9 +113,9 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
     """The bounds, computed by all processes and told by the first."""
     import torch
 
-    from flowpp import baselines, importance
-    from flowpp.files import write_json
-    from flowpp.receipt import receipt
+    from flowpp.evaluation import baselines, importance
+    from flowpp.evaluation.receipt import receipt
+    from flowpp.runtime.files import write_json
 
     with mistakes_in_one_line():
         opened = _Opened.of(arguments, group)
@@ -155,10 +157,11 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
 
 def _fingerprint(arguments: Arguments, group: Group) -> None:
     """What this device makes of each layer, beside float64 on the CPU."""
-    from flowpp import environment, fingerprint
-    from flowpp.files import write_json
-    from flowpp.hashing import weights_hash
-    from flowpp.restoring import restored_model
+    from flowpp.evaluation import fingerprint
+    from flowpp.runs import environment
+    from flowpp.runs.restore import restored_model
+    from flowpp.runtime.files import write_json
+    from flowpp.runtime.hashing import weights_hash
 
     with mistakes_in_one_line():
         if group.size > 1:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp import ranges
-from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.config import checks as ranges
+from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         import numpy as np
 
-        from flowpp import data, sampling, trained  # after parsing: torch takes seconds
+        from flowpp import data
+        from flowpp import trained_model as trained  # after parsing: torch takes seconds
+        from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
         model = trained.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside

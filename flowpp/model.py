@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowpp.config import ContextConfig, FlowConfig, ModelConfig
+from flowpp.config.layout import Stage, only_split, parse_layout
+from flowpp.config.settings import Attention
+
 from . import objective
 from .bijectors import (
     ActNorm,
@@ -35,10 +39,8 @@ from .conditioner import (
     GatedMaxout,
     LayerNorm,
 )
-from .config import Attention, ContextConfig, FlowConfig, ModelConfig
 from .dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
 from .elementwise import AffineFamily, MixtureLogisticFamily
-from .layout import Stage, only_split, parse_layout
 
 Shape = tuple[int, int, int]
 SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}

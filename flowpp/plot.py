@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.files import replaced
+from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.runtime.files import replaced
 
 if TYPE_CHECKING:
-    from flowpp.runs import Run
+    from flowpp.runs.run import Run
 
 HELD_OUT = "held_out_bits_per_dim"
 AT_FIRST = 0.1
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.plot",
             description="Learning curves and samples of one or more runs as PNG.",
         )
-        from flowpp.runs import Run  # after parsing: it imports torch, which takes seconds
+        from flowpp.runs.run import Run  # after parsing: it imports torch, which takes seconds
 
         runs = [Run.open(path) for path in arguments.runs]
         out = arguments.out or arguments.runs[0]

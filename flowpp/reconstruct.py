@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp import ranges
-from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.config import checks as ranges
+from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
         import torch  # after parsing: it takes seconds
 
-        from flowpp import data, sampling, trained
+        from flowpp import data
+        from flowpp import trained_model as trained
+        from flowpp.evaluation import sampling
 
         model = trained.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp import ranges
-from flowpp.command_line import aside, mistakes_in_one_line, parse, picture_path
-from flowpp.files import writable_folder
+from flowpp.config import checks as ranges
+from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.runtime.files import writable_folder
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.sample",
             description="Draw images from a trained model into one PNG and one npz.",
         )
-        from flowpp import sampling, trained  # after parsing: torch takes seconds
+        from flowpp import trained_model as trained  # after parsing: torch takes seconds
+        from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
         model = trained.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowpp import presets
-from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig
-from flowpp.files import writable_folder
+from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
+from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.runtime.files import writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.data import ImageSet
-    from flowpp.distributed import Group
-    from flowpp.outcome import Result
+    from flowpp.runtime.distributed import Group
+    from flowpp.training.result import Result
 
 WORTH_A_NOTE = 0.05
 """Share of the average that the weights before the first step may have without a word."""
@@ -60,8 +59,8 @@ def read_arguments(argv: Sequence[str]) -> Order:
     arguments = _parse(argv, preset)
     if arguments.resume is None:
         return Order(_config(preset, arguments), arguments.out)
-    from flowpp import resumption
-    from flowpp.runs import Run
+    from flowpp.runs.run import Run
+    from flowpp.training import resume as resumption
 
     path = resumption.find(arguments.resume, arguments.out, preset.preset)
     if path is None:
@@ -110,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
     with mistakes_in_one_line():
         order = read_arguments(sys.argv[1:] if argv is None else list(argv))
-    from flowpp import distributed
+    from flowpp.runtime import distributed
 
     with distributed.group() as group:
         # Names hold the time of day, and one process may already have made what another looks for.
@@ -118,11 +117,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(order: Order, group: Group) -> None:
-    from flowpp import fit, preparation, runs, training
-    from flowpp.checkpoint import CheckpointError
-    from flowpp.interruption import InterruptedRun
-    from flowpp.non_finite import NonFiniteError
-    from flowpp.resumption import ResumptionError
+    from flowpp.data import autoconfig as fit
+    from flowpp.runs import run as runs
+    from flowpp.runs.checkpoint import CheckpointError
+    from flowpp.runtime.signals import InterruptedRun
+    from flowpp.training import loop as training
+    from flowpp.training import setup as preparation
+    from flowpp.training.non_finite import NonFiniteError
+    from flowpp.training.resume import ResumptionError
 
     with mistakes_in_one_line():
         out = group.same(order.out or runs.default_out(order.config.preset))

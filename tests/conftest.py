@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
+
+from flowpp import train as train_command
+from flowpp.config import Config
+from flowpp.training.loop import train
+from flowpp.training.result import Result
+from tiny import TINY
+
+SMALL = [
+    f"--model.{flow}.{setting}"
+    for flow in ("flow", "dequantizer")
+    for setting in ("layout=columns 1", "filters=4", "blocks=1", "components=2")
+]
 
 # Same examples in every run: a failure seen once can be seen again.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -23,3 +38,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(slow)
         if "soak" in item.keywords and "soak" not in config.getoption("-m"):
             item.add_marker(soak)
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """Settings of a three-step run."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A finished three-step run and its result; read-only."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return out, train(TINY, out)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished two-step run of the command line; read-only."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    train_command.main(["digits", *SMALL, "--training.steps", "2", "--out", str(out)])
+    return out
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    """A writable copy of `trained`."""
+    return shutil.copytree(trained, tmp_path / "run")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import reference
+from conformance.adapters.flowpp import from_reference, to_reference
 from conformance.cases import CASES
-from conformance.fields import differences, objects, rounded
-from conformance.flowpp_adapter import from_reference, to_reference
+from conformance.numerics.specs import differences, objects, rounded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from conformance.adapters.spec_view import Fields, Makers, Pair, leaves
+
 from ..adapter import Dtype, NotSupported
-from .fields import Fields, Makers, Pair, leaves
 
 FEW = 8
 """Batches of up to so many examples go in as they are."""

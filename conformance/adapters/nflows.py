@@ -8,8 +8,9 @@ import nflows.transforms as nt
 import torch
 from torch import Tensor, nn
 
+from conformance.adapters.spec_view import Fields, Pair, check_affine
+
 from ..adapter import NotSupported
-from .fields import Fields, Pair, check_affine
 from .torch_arrays import TorchMakers, at_positions, in_groups
 
 LEAST_DIAGONAL = 1e-3

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conformance.adapters.spec_view import Fields, Pair, check_affine
+
 from ..adapter import NotSupported
-from .fields import Fields, Pair, check_affine
 from .torch_arrays import TorchMakers, in_groups, per_example
 
 

@@ -8,8 +8,9 @@ import pyro.distributions.transforms as pt
 import torch
 from torch import Tensor
 
+from conformance.adapters.spec_view import Fields, Pair, check_affine
+
 from ..adapter import NotSupported
-from .fields import Fields, Pair, check_affine
 from .torch_arrays import TorchMakers, in_groups
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformance.adapters import spec_view as f
+
 from ..adapter import Dtype, NotSupported
-from . import fields as f
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

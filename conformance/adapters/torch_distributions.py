@@ -9,8 +9,9 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import transforms
 
+from conformance.adapters.spec_view import Fields, Pair
+
 from ..adapter import NotSupported
-from .fields import Fields, Pair
 from .torch_arrays import TorchMakers
 
 IMAGE_DIMS = 3

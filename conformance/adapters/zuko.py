@@ -9,7 +9,8 @@ import zuko.transforms as zt
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .fields import Fields, Pair, check_affine
+from conformance.adapters.spec_view import Fields, Pair, check_affine
+
 from .torch_arrays import at_positions, in_groups
 from .torch_distributions import TorchDistributionsAdapter
 

@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Audit, write the page and the numbers, print the table; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        from . import budget, page, run, terminal  # after parsing: torch takes seconds
+        from conformance.audit import budget, run  # after parsing: torch takes seconds
+        from conformance.audit.report import page, terminal  # after parsing: torch takes seconds
     except ModuleNotFoundError as error:
         return _refuse(f"needs the package {error.name}, which is not installed")
     size = budget.QUICK if options.quick else budget.FULL if options.full else budget.USUAL
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--adapter", metavar="MODULE:CLASS",
-        help="what is judged, e.g. conformance.audit.specimens:ClampedLogit "
+        help="what is judged, e.g. conformance.audit.subjects.specimens:ClampedLogit "
         "(default: flowpp and the reference)",
     )  # fmt: skip
     parser.add_argument(

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowpp import presets, training
+from conformance.adapters.flowpp import TORCH_DTYPES
 from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
+from flowpp.config import presets
 from flowpp.elementwise import MixtureLogisticFamily
-from flowpp.initialization import initialize
 from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus, build_model
 from flowpp.objective import bits_per_dim
-from flowpp.runs import Run
-
-from ..flowpp_adapter import TORCH_DTYPES
+from flowpp.runs.run import Run
+from flowpp.training import loop as training
+from flowpp.training.initialization import initialize
 
 Build = Callable[..., Any]
 """(logits, means, log_scales) -> an object with forward and inverse, in NumPy."""

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.audit import flowpp_run, verdicts
+from conformance.audit.measures import clamp, inversion, models
+from conformance.audit.measures.measure import Grids, Measured, measure
+from conformance.audit.subjects.specimens import SPECIMENS
+from conformance.audit.subjects.subject import Subject
+
 from ..adapter import DTYPES, ReferenceAdapter, load
-from ..flowpp_adapter import FlowppAdapter
-from . import clamp, flowpp_run, inversion, models, verdicts
 from .budget import Budget
-from .measure import Grids, Measured, measure
-from .specimens import SPECIMENS
-from .subjects import Subject
 from .verdicts import Verdict
 
 NEWTON = "Newton, exact bracket (flowpp)"

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .measure import Measured
-from .specimens import SPECIMENS
+from conformance.audit.measures.measure import Measured
+from conformance.audit.subjects.specimens import SPECIMENS
 
 VALUE_ULPS = 3.0
 LOG_DERIVATIVE_ULPS = 16.0

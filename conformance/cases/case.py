@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..jacobian import EVERYWHERE, Interval
-from ..quadrature import Density
+from conformance.numerics.jacobian import EVERYWHERE, Interval
+from conformance.numerics.quadrature import Density
 
 Draw = Callable[[np.random.Generator], Any]
 

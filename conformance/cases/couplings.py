@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from conformance.numerics.specs import moved
 from reference.bijectors import Chain, Checkerboard, ColumnStripes, Coupling
 
-from ..fields import moved
 from .case import NETWORK, Case, Scalars, Tolerance
 from .draws import CONTEXT, Rng, coupling, magnitudes, normal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from conformance.numerics.quadrature import Density
 from reference.bijectors import (
     ActNorm,
     Affine,
@@ -20,7 +21,6 @@ from reference.bijectors import (
     Sigmoid,
 )
 
-from ..quadrature import Density
 from .case import NETWORK, Case, Scalars
 from .draws import CONTEXT, Rng, act_norm, coupling, matrices, normal, uniform
 from .elementwise import pixel_domain

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..compare import Comparison, Unresolved
+from conformance.numerics.compare import Comparison, Unresolved
+
 from .alphabet import discrete_normalization
 from .batch import batch
 from .consistency import determinism, layout

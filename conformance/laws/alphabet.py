@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.numerics.compare import Comparison, compare
+from conformance.trials.layer_trial import LayerTrial
+from conformance.trials.trial import Broken
 from reference.dequantization import UniformDequantizer
 from reference.model import FlowPlusPlus
-
-from ..compare import Comparison, compare
-from ..layer_trial import LayerTrial
-from ..trial import Broken
 
 NODES = 16
 REACH = 7.0

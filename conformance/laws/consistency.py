@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..compare import Comparison, compare
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison, compare
+from conformance.trials.trial import Broken, Trial
 
 
 def layout(trial: Trial) -> Iterator[tuple[str, Comparison]]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison
-from ..fields import differences
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison
+from conformance.numerics.specs import differences
+from conformance.trials.trial import Broken, Trial
 
 
 def contract(trial: Trial) -> Iterator[tuple[str, Comparison]]:

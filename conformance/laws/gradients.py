@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compare import Comparison, Unresolved, compare
-from ..fields import float_arrays, map_arrays, round_to
-from ..jacobian import derivative, inverse_or_inf
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison, Unresolved, compare
+from conformance.numerics.jacobian import derivative, inverse_or_inf
+from conformance.numerics.specs import float_arrays, map_arrays, round_to
+from conformance.trials.trial import Broken, Trial
 
 RESOLVED = 1e-8
 ROUNDINGS = 8

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison, Unresolved, compare
-from ..jacobian import Jacobian
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison, Unresolved, compare
+from conformance.numerics.jacobian import Jacobian
+from conformance.trials.trial import Broken, Trial
 
 Findings = Iterator[tuple[str, Comparison | Unresolved]]
 

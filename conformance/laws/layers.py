@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison, compare
-from ..layer_trial import LayerTrial
-from ..trial import Broken, LeftOut
+from conformance.numerics.compare import Comparison, compare
+from conformance.trials.layer_trial import LayerTrial
+from conformance.trials.trial import Broken, LeftOut
 
 
 def value(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison, Unresolved
-from ..fields import round_to
-from ..trial import Trial
+from conformance.numerics.compare import Comparison, Unresolved
+from conformance.numerics.specs import round_to
+from conformance.trials.trial import Trial
+
 from .gradients import Wanted, against, times
 
 

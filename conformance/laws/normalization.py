@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..compare import Comparison
-from ..fields import round_to
-from ..quadrature import Density, Grid, integrate, noise_to_cover
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison
+from conformance.numerics.quadrature import Density, Grid, integrate, noise_to_cover
+from conformance.numerics.specs import round_to
+from conformance.trials.trial import Broken, Trial
 
 Side = Callable[[Trial, str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """The implementation, or the reference: (trial, direction, points) -> (array, log_det)."""

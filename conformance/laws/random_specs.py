@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from conformance.numerics.compare import Comparison, Unresolved
+from conformance.trials.search import smallest_counterexample
+from conformance.trials.trial import Broken, Trial
+
 from ..adapter import Adapter, NotSupported
 from ..cases.case import Case, Tolerance
 from ..cases.random import Drawn, RandomCase
-from ..compare import Comparison, Unresolved
-from ..search import smallest_counterexample
-from ..trial import Broken, Trial
 from .contract import contract
 from .round_trips import round_trip_y
 from .values import forward, inverse, inverse_log_det, log_det

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import Comparison, unit_of
-from ..fields import round_to
-from ..trial import Broken, Trial
+from conformance.numerics.compare import Comparison, unit_of
+from conformance.numerics.specs import round_to
+from conformance.trials.trial import Broken, Trial
 
 FAR = 1e30
 """As far out as an unbounded domain is tried."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from conformance.adapters.flowpp import FlowppAdapter
 from reference.bijectors import MixtureLogistic
 
 from ..adapter import ReferenceAdapter
-from ..flowpp_adapter import FlowppAdapter
 from .compare import Row
 from .vectors import Vectors
 

@@ -8,13 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowpp.config import ModelConfig, from_dict
-from flowpp.initialization import initialize
+from conformance.adapters.flowpp import (
+    TORCH_DTYPES,
+    Built,
+    FlowppAdapter,
+    from_reference,
+    to_reference,
+)
+from flowpp.config import ModelConfig
+from flowpp.config.settings import from_dict
+from flowpp.interop.released import load_released, released_views, rename_scopes
 from flowpp.model import FlowPlusPlus, build_model
-from flowpp.optimizer import Adam, clip_by_global_norm
-from flowpp.released import load_released, released_views, rename_scopes
+from flowpp.training.initialization import initialize
+from flowpp.training.optimizer import Adam, clip_by_global_norm
 
-from ..flowpp_adapter import TORCH_DTYPES, Built, FlowppAdapter, from_reference, to_reference
 from .side import Side
 from .topology import Topology
 

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from flowpp.command_line import mistakes_in_one_line, parse
-from flowpp.config import Memory, Precision
+from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.settings import Memory, Precision
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         )
         import torch  # after parsing: it takes seconds
 
-        from flowpp import presets
-        from flowpp.files import write_json
+        from flowpp.config import presets
+        from flowpp.runtime.files import write_json
 
         from . import machine, measure, table
         from .tasks import Sizes

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flowpp.environment import processor
+from flowpp.runs.environment import processor
 
 from .timing import fastest
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowpp import computing, presets
-from flowpp.config import Config, Memory, Precision
-from flowpp.ema import EMA
-from flowpp.initialization import initialize
+from flowpp import computing
+from flowpp.config import Config, presets
+from flowpp.config.settings import Memory, Precision
 from flowpp.kernels import mixture_logistic
 from flowpp.model import FlowPlusPlus, build_model
-from flowpp.optimizer import Adam, clip_by_global_norm
+from flowpp.training.ema import EMA
+from flowpp.training.initialization import initialize
+from flowpp.training.optimizer import Adam, clip_by_global_norm
 
 from . import textbook
 

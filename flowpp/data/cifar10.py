@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from flowpp import npz
-from flowpp.data import archive, array_pickle
+from flowpp.data import archive, array_pickle, npz
 from flowpp.data.archive import ArchiveError
 from flowpp.data.image_set import ImageSet
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpp import npz
-from flowpp.data import archive
+from flowpp.data import archive, npz
 from flowpp.data.decode import content, decode_rgb
 from flowpp.data.image_set import ImageSet
 

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 
 import torch
 
-from . import cuda, host
+from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.cuda import launch as cuda
 
 Backend = Literal["auto", "torch", "cpp", "cuda"]
 VARIABLE = "FLOWPP_BACKEND"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import conditioner
-from .conditioner_host import call
+from flowpp.kernels import layers as conditioner
+from flowpp.kernels.cpu.layers import call
 
 FEWEST_CHANNELS = 32
 """On either side; below, the transforms cost more than they save."""

@@ -7,7 +7,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import cuda, host
+from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.cuda import launch as cuda
 
 
 def _kernels(x: Tensor) -> ModuleType:

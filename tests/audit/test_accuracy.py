@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from conformance.audit import accuracy, grids, inversion
-from conformance.audit.accuracy import errors, first_wrong, wrong_bits
-from conformance.audit.clamp import SIZES, sweep
-from conformance.audit.inversion import Search, judged
-from conformance.audit.subjects import Answer
+from conformance.audit import grids
+from conformance.audit.measures import accuracy, inversion
+from conformance.audit.measures.accuracy import errors, first_wrong, wrong_bits
+from conformance.audit.measures.clamp import SIZES, sweep
+from conformance.audit.measures.inversion import Search, judged
+from conformance.audit.subjects.subject import Answer
 from conformance.audit.truth import truth
 from conformance.audit.verdicts import number
 

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 import pytest
 
 from conformance.adapter import NotSupported
-from conformance.audit import budget, models, page, run
+from conformance.audit import budget, run
 from conformance.audit.__main__ import main
+from conformance.audit.measures import models
+from conformance.audit.report import page
 
 TINY = budget.Budget(24, (1, 4), 24, 21, 5, 33, 61, 30, 6, 0)
 
@@ -92,7 +94,7 @@ def test_a_run_is_audited_as_a_whole(good):
 
 def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(page, "render", lambda report: "")  # shown by another test
-    name = "conformance.audit.specimens:ClampedLogit"
+    name = "conformance.audit.subjects.specimens:ClampedLogit"
     assert main(["--quick", "--out", str(tmp_path), "--adapter", name]) == 1
     printed = capsys.readouterr().out
     assert "BAD   ClampedLogit float32: dead zone: y stands still" in printed
@@ -107,8 +109,8 @@ def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch)
         (["--adapter", "nowhere:No"], "No module 'nowhere' for the adapter 'nowhere:No'"),
         (["--adapter", "Clamped"], "An adapter is named module:Class, got 'Clamped'"),
         (
-            ["--adapter", "conformance.audit.specimens:Lost"],
-            "Module 'conformance.audit.specimens' has no class 'Lost'",
+            ["--adapter", "conformance.audit.subjects.specimens:Lost"],
+            "Module 'conformance.audit.subjects.specimens' has no class 'Lost'",
         ),
         (
             ["--adapter", f"{__name__}:Unable"],

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.audit import flowpp_run, models, verdicts
-from conformance.audit.specimens import ClippedInverse, Specimen, clamped_at
-from conformance.audit.subjects import Subject
-from conformance.flowpp_adapter import FlowppAdapter
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.audit import flowpp_run, verdicts
+from conformance.audit.measures import models
+from conformance.audit.subjects.specimens import ClippedInverse, Specimen, clamped_at
+from conformance.audit.subjects.subject import Subject
 
 
 @pytest.fixture(scope="module")

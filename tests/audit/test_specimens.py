@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from conformance.adapter import NotSupported, ReferenceAdapter
+from conformance.adapters.flowpp import FlowppAdapter
 from conformance.audit import verdicts
 from conformance.audit.budget import QUICK
-from conformance.audit.measure import Grids, measure
-from conformance.audit.specimens import SPECIMENS, ClampedLogit, LogitOfExp, Specimen, clamped_at
-from conformance.audit.subjects import Subject
-from conformance.flowpp_adapter import FlowppAdapter
+from conformance.audit.measures.measure import Grids, measure
+from conformance.audit.subjects.specimens import (
+    SPECIMENS,
+    ClampedLogit,
+    LogitOfExp,
+    Specimen,
+    clamped_at,
+)
+from conformance.audit.subjects.subject import Subject
 from reference.bijectors import Flip, MixtureLogistic
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowpp import presets
 from flowpp.benchmark import machine, tasks, textbook, timing
 from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
-from flowpp.kernels import conditioner_host
+from flowpp.config import presets
+from flowpp.kernels.cpu import layers as conditioner_host
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
 from flowpp.model import build_model
 

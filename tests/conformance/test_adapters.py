@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conformance.adapter import NotSupported, ReferenceAdapter, load
-from conformance.flowpp_adapter import FlowppAdapter, from_reference, to_reference
+from conformance.adapters.flowpp import FlowppAdapter, from_reference, to_reference
 from reference.bijectors import Affine, Chain, Flip, InvertibleConvLU
 
 
@@ -19,7 +19,7 @@ class Unheard:
 
 
 def test_adapters_are_found_by_name():
-    assert load("conformance.flowpp_adapter:FlowppAdapter") is FlowppAdapter
+    assert load("conformance.adapters.flowpp:FlowppAdapter") is FlowppAdapter
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from spoiled import judged
 
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
+from conformance.judging.judge import Judge
 from conformance.laws import LAWS
-from conformance.runner import Judge
 from reference.bijectors import InvertibleConv
+from spoiled import judged
 
 
 def with_log_det(change):

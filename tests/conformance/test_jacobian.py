@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.jacobian import derivative, inverse_or_inf, jacobian
+from conformance.numerics.jacobian import derivative, inverse_or_inf, jacobian
 
 
 def linear(matrix):

@@ -10,11 +10,11 @@ import pytest
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES
 from conformance.cell import Cell
-from conformance.hanging import Hanging, limit
-from conformance.judging import Lost, in_this_process, in_workers
+from conformance.judging.judge import Judge, plan
+from conformance.judging.options import Options
+from conformance.judging.workers import Lost, in_this_process, in_workers
 from conformance.laws import LAWS
-from conformance.options import Options
-from conformance.runner import Judge, plan
+from conformance.trials.time_limit import Hanging, limit
 
 ADAPTERS = """
     import ctypes, os, sys, time
@@ -57,7 +57,7 @@ def adapters(tmp_path, monkeypatch):
     (tmp_path / "some_adapters.py").write_text(textwrap.dedent(ADAPTERS))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("conformance.judging.GRACE", 1.0)
+    monkeypatch.setattr("conformance.judging.workers.GRACE", 1.0)
 
 
 PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from spoiled import Spoiled, judged
 
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
+from conformance.judging.judge import Judge
 from conformance.laws import LAWS
-from conformance.runner import Judge
+from spoiled import Spoiled, judged
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 DENSITIES = ("affine/line", "mixture_logistic/line", "chain/pixel", "flow/dequantization_plane")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from conformance.quadrature import Density, integrate, noise_to_cover
+from conformance.numerics.quadrature import Density, integrate, noise_to_cover
 
 
 def normal(x):

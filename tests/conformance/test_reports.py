@@ -8,9 +8,9 @@ import pytest
 
 from conformance.__main__ import main
 from conformance.cell import Cell, as_json, from_json, wrong_bits
-from conformance.html_report import html_report
-from conformance.junit import junit
-from conformance.report import failure, proven, summary
+from conformance.reports.html import html_report
+from conformance.reports.junit import junit
+from conformance.reports.terminal import failure, proven, summary
 
 NASTY = "<script>alert('&')</script>"
 CELLS = [

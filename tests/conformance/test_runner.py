@@ -12,10 +12,10 @@ import pytest
 from conformance.__main__ import main
 from conformance.adapter import NotSupported, ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES, CASES
-from conformance.compare import Unresolved, compare
+from conformance.judging.judge import ILL_CONDITIONED, Judge, plan
 from conformance.laws import LAWS
-from conformance.report import failure, proven, show, summary
-from conformance.runner import ILL_CONDITIONED, Judge, plan
+from conformance.numerics.compare import Unresolved, compare
+from conformance.reports.terminal import failure, proven, show, summary
 
 
 class Spoiled:
@@ -145,7 +145,7 @@ def test_the_command_line_returns_0_when_all_holds(capsys, tmp_path):
 
 def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
     spoiled = adapter_of(lambda x, y, log_det: (y, -log_det))
-    monkeypatch.setattr("conformance.options.load", lambda name: spoiled)
+    monkeypatch.setattr("conformance.judging.options.load", lambda name: spoiled)
     assert main(["--cases", "affine/shared", "--laws", "log_det", "--in-process"]) == 1
     shown = capsys.readouterr().out
     assert "FAILS affine/shared | log_det" in shown

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from spoiled import adapter, judged
 
-from conformance import search
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import RANDOM_CASES
 from conformance.cases.random import Drawn
 from conformance.cases.source import NumpySource
+from conformance.diagnosis.reproducer import expression
+from conformance.judging.judge import Judge
 from conformance.laws import LAWS
-from conformance.reproducer import expression
-from conformance.runner import Judge
-from conformance.trial import LeftOut
+from conformance.trials import search
+from conformance.trials.trial import LeftOut
 from reference.bijectors import Affine, Chain, Flip
+from spoiled import adapter, judged
 
 LAW = LAWS["random_specs"]
 

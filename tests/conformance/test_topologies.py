@@ -13,11 +13,12 @@ import torch
 from conformance.released.proof import prove
 from conformance.released.topology import infer_topology
 from conformance.released.vectors import Vectors
-from flowpp.config import ModelConfig, from_dict
-from flowpp.initialization import initialize
+from flowpp.config import ModelConfig
+from flowpp.config.presets import PRESETS
+from flowpp.config.settings import from_dict
+from flowpp.interop.released import released_views, save_released
 from flowpp.model import build_model
-from flowpp.presets import PRESETS
-from flowpp.released import released_views, save_released
+from flowpp.training.initialization import initialize
 
 SHAPES = {
     "cifar10": (3, 8, 12),

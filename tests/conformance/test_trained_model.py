@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.fields import differences
-from conformance.flowpp_adapter import from_reference, to_reference
+from conformance.adapters.flowpp import from_reference, to_reference
+from conformance.numerics.specs import differences
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
-from flowpp.initialization import initialize
 from flowpp.model import build_model
+from flowpp.training.initialization import initialize
 
 LEVELS, SHAPE, BATCH = 16, (1, 4, 4), 16
 FLOW = FlowConfig(

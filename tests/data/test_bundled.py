@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from flowpp import baselines, data
+from flowpp import data
 from flowpp.config import DataConfig
 from flowpp.data import ImageSet, photos
+from flowpp.evaluation import baselines
 
 
 def test_digits():

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowpp import data, presets, train
-from flowpp.config import DataConfig
-from flowpp.fit import fit
+from flowpp import data, train
+from flowpp.config import DataConfig, presets
+from flowpp.config.presets import SMALL
+from flowpp.data.autoconfig import fit
 from flowpp.model import build_model
-from flowpp.presets import SMALL
-from flowpp.runs import Run
+from flowpp.runs.run import Run
 
 RNG = np.random.default_rng(0)
 

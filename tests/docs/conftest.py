@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import TINY_MODEL, TINY_RUN, blocks
 from PIL import Image
 
+from documents import TINY_MODEL, TINY_RUN, blocks
 from flowpp import convert, train
 
 

@@ -14,9 +14,10 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-import documents
 import numpy as np
 import pytest
+
+import documents
 from documents import COMPILED_ONLY, NOT_RUN, ROOT, SLOW, Command, begins, blocks, commands
 
 COMMANDS = commands()

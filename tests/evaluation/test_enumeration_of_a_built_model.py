@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
-from flowpp.importance import importance_bounds
-from flowpp.initialization import initialize
+from flowpp.evaluation.importance import importance_bounds
 from flowpp.model import build_model
 from flowpp.objective import log_normal
+from flowpp.training.initialization import initialize
 
 LEVELS, SHAPE = 3, (1, 1, 2)
 IMAGES = np.array(list(itertools.product(range(LEVELS), repeat=2)), np.uint8).reshape(-1, *SHAPE)

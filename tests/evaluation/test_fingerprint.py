@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from conformance import fingerprint as by_reference
-from conformance import flowpp_fingerprint
-from flowpp import evaluate, fingerprint
+from conformance.fingerprint import __main__ as by_reference
+from conformance.fingerprint import flowpp_run as flowpp_fingerprint
+from flowpp import evaluate
 from flowpp.bijectors import Coupling
-from flowpp.fingerprint import Fingerprint, Float64
-from flowpp.runs import Run
+from flowpp.evaluation import fingerprint
+from flowpp.evaluation.fingerprint import Fingerprint, Float64
+from flowpp.runs.run import Run
 
 
 def recorded(run):

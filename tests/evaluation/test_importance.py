@@ -25,10 +25,10 @@ from flowpp.bijectors import (
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedConv
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
-from flowpp.importance import batch_for, importance_bounds, milestones
+from flowpp.evaluation.importance import batch_for, importance_bounds, milestones
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import importance_weighted_bound, log_normal
-from flowpp.runs import Run
+from flowpp.runs.run import Run
 
 LEVELS = 3
 
@@ -124,7 +124,7 @@ def test_the_batch_changes_nothing(tiny_model):
 
 def test_it_is_the_direct_formula(tiny_model):
     """Streaming against log-mean-exp of all weights at once, on the same draws."""
-    from flowpp import importance
+    from flowpp.evaluation import importance
 
     images, samples = all_images()[:4], 12
     pairs = [(i, s) for s in range(samples) for i in range(len(images))]

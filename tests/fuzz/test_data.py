@@ -13,13 +13,14 @@ import zlib
 
 import numpy as np
 import pytest
-from harm import bytes_of
 from PIL import Image
 
-from flowpp import convert, fit, presets
-from flowpp.config import DataConfig
+from flowpp import convert
+from flowpp.config import DataConfig, presets
 from flowpp.data import ImageSet, array_pickle, cifar10, imagenet, load
-from flowpp.npz import NpzError, read
+from flowpp.data import autoconfig as fit
+from flowpp.data.npz import NpzError, read
+from harm import bytes_of
 
 COUNT = 4
 

@@ -11,16 +11,17 @@ import struct
 import numpy as np
 import pytest
 import torch
-from harm import bytes_of, json_of, values_of
 from safetensors.torch import save_file
 
 import flowpp
 from flowpp import evaluate, train
-from flowpp.checkpoint import Checkpoint, CheckpointError
-from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig, to_dict
-from flowpp.files import replaced
+from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig
+from flowpp.config.settings import to_dict
 from flowpp.model import build_model
-from flowpp.runs import Run
+from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.run import Run
+from flowpp.runtime.files import replaced
+from harm import bytes_of, json_of, values_of
 
 CONFIG = Config(
     preset="tiny",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from conformance.adapters.flowpp import from_reference
 from conformance.cases import CASES
-from conformance.flowpp_adapter import from_reference
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 
 from conformance.adapter import NotSupported
 from conformance.cases import CASES
+from conformance.judging.judge import Judge
 from conformance.laws import LAWS
-from conformance.runner import Judge
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -136,7 +136,7 @@ def test_layers_are_not_asked_for():
 @pytest.mark.parametrize("case", ["act_norm/floor", "invertible_conv_lu/halves"])
 def test_gradients_reach_the_fields(case):
     """Of zuko's, against those of the whole library's own twin."""
-    from conformance.flowpp_adapter import FlowppAdapter
+    from conformance.adapters.flowpp import FlowppAdapter
 
     kind, rng = adapter("zuko:ZukoAdapter"), np.random.default_rng(0)
     spec, x = CASES[case].build(rng), CASES[case].typical(rng)

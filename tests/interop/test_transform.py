@@ -6,8 +6,8 @@ import torch
 from torch import distributions as td
 from torch.distributions import constraints, transforms
 
+from conformance.adapters.flowpp import from_reference
 from conformance.cases import BIJECTOR_CASES
-from conformance.flowpp_adapter import from_reference
 from flowpp.bijectors import (
     Affine,
     Chain,

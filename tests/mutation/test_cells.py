@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.flowpp_adapter import FlowppAdapter
-from conformance.report import failure
-from conformance.runner import Judge, plan
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.judging.judge import Judge, plan
+from conformance.reports.terminal import failure
 from flowpp.kernels.backend import use_backend
 
 CASES = (

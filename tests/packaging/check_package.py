@@ -15,16 +15,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (  # what a wheel easily forgets: files that are no Python
-    "flowpp/kernels/mixture_logistic.cu",
-    "flowpp/kernels/mixture_logistic_host.cpp",
-    "flowpp/kernels/conditioner_host.cpp",
-    "flowpp/kernels/convolution_host.cpp",
-    "flowpp/kernels/attention_host.cpp",
-    "flowpp/kernels/host_exponential.h",
-    "flowpp/kernels/host_lanes.h",
-    "flowpp/kernels/host_parallel.h",
-    "flowpp/kernels/host_scratch.h",
-    "flowpp/kernels/winograd.h",
+    "flowpp/kernels/cuda/mixture_logistic.cu",
+    "flowpp/kernels/cpu/mixture_logistic.cpp",
+    "flowpp/kernels/cpu/layers.cpp",
+    "flowpp/kernels/cpu/convolution.cpp",
+    "flowpp/kernels/cpu/attention.cpp",
+    "flowpp/kernels/cpu/exponential.h",
+    "flowpp/kernels/cpu/lanes.h",
+    "flowpp/kernels/cpu/parallel.h",
+    "flowpp/kernels/cpu/scratch.h",
+    "flowpp/kernels/cpu/winograd.h",
 )
 TREES = {"reference", "flowpp", "conformance"}
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import pytest
 
 from conformance.adapter import DTYPES
-from conformance.flowpp_adapter import FlowppAdapter
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.judging.judge import Judge, plan
 from conformance.laws import LAWS
-from conformance.runner import Judge, plan
 from flowpp.kernels.backend import use_backend
 
 from . import (  # noqa: F401  (each enters its bugs)

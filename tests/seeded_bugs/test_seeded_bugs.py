@@ -7,9 +7,9 @@ import functools
 import pytest
 
 from conformance.adapter import DTYPES
-from conformance.flowpp_adapter import FlowppAdapter
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.judging.judge import Cell, Judge, plan
 from conformance.laws import LAWS
-from conformance.runner import Cell, Judge, plan
 
 from .catalogue import BUGS, Bug
 from .kills import seen_by

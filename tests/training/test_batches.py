@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.batches import ShuffledBatches
+from flowpp.training.batches import ShuffledBatches
 
 
 def generator(seed=0):

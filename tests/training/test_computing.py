@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp import computing, presets
+from flowpp import computing
 from flowpp.bijectors import mixture_logistic
-from flowpp.initialization import initialize
+from flowpp.config import presets
 from flowpp.kernels.backend import use_backend
 from flowpp.model import build_model
+from flowpp.training.initialization import initialize
 
 
 def small_model():
@@ -99,7 +100,7 @@ def test_settings_reach_the_model():
 
     from flowpp.bijectors import Coupling
     from flowpp.conditioner import Conditioner
-    from flowpp.preparation import prepare
+    from flowpp.training.setup import prepare
 
     config = presets.get("digits")
     training = replace(config.training, memory="low", precision="bfloat16")

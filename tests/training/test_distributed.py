@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from flowpp.evaluation import bound as evaluation
+from flowpp.evaluation import importance
+from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runtime.distributed import Group
+from flowpp.runtime.random_state import seeded
+from flowpp.training import loop as training
+from flowpp.training import setup as preparation
 from two_processes import config
 
-from flowpp import evaluation, importance, preparation, training
-from flowpp.distributed import Group
-from flowpp.random_state import seeded
-from flowpp.runs import HELD_OUT, Run
-
-DRIVER = Path(__file__).parent / "two_processes.py"
+DRIVER = Path(__file__).parents[1] / "helpers" / "two_processes.py"
 TOLERANCE = 1e-5
 """Relative, on losses: halves of a batch are added in another order, and steps carry it on."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.ema import EMA
+from flowpp.training.ema import EMA
 
 
 def test_average_starts_at_the_weights_and_follows_them():

@@ -11,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from flowpp import data, evaluate, sample, sampling, train
+from flowpp import data, evaluate, sample, train
 from flowpp.config import TrainingConfig
-from flowpp.random_state import seeded
-from flowpp.runs import HELD_OUT, Run
-from flowpp.training import train as run_training
+from flowpp.evaluation import sampling
+from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runtime.random_state import seeded
+from flowpp.training.loop import train as run_training
 
 TINY_FLAGS = """
 --model.flow.layout "checkerboard 1" --model.flow.filters 4 --model.flow.blocks 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DRIVER = Path(__file__).parent / "killed_run.py"
+DRIVER = Path(__file__).parents[1] / "helpers" / "killed_run.py"
 
 
 def kill(folder, kills, seed):

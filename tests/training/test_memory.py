@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flowpp.recorder import Recorder
-from flowpp.training import train
+from flowpp.training.loop import train
+from flowpp.training.recorder import Recorder
 
 
 def resident() -> int:

@@ -7,10 +7,12 @@ import dataclasses
 import pytest
 import torch
 
-from flowpp import non_finite, preparation, training
 from flowpp.bijectors import Chain, InvertibleConv
-from flowpp.checkpoint import Checkpoint
-from flowpp.runs import HELD_OUT, Run
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.run import HELD_OUT, Run
+from flowpp.training import loop as training
+from flowpp.training import non_finite
+from flowpp.training import setup as preparation
 
 
 def spoiled(monkeypatch, steps):

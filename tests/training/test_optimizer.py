@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flowpp.config import TrainingConfig
-from flowpp.optimizer import Adam, clip_by_global_norm, learning_rate
+from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
 
 
 def float32(value):

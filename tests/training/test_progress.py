@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flowpp.progress import Progress
+from flowpp.training.progress import Progress
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -9,9 +9,9 @@ import shutil
 import pytest
 import torch
 
-from flowpp import training
-from flowpp.deterministic import deterministic_algorithms
-from flowpp.runs import Run
+from flowpp.runs.run import Run
+from flowpp.runtime.determinism import deterministic_algorithms
+from flowpp.training import loop as training
 
 
 def changed(config, **settings):

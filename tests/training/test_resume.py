@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from flowpp import preparation, random_state, resumption, train, training
-from flowpp.checkpoint import Checkpoint, CheckpointError
+from flowpp import train
 from flowpp.data import ImageSet
-from flowpp.interruption import InterruptedRun, Interruption
-from flowpp.runs import HELD_OUT, Run
+from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runtime import random_state
+from flowpp.runtime.signals import InterruptedRun, Interruption
+from flowpp.training import loop as training
+from flowpp.training import resume as resumption
+from flowpp.training import setup as preparation
 
 STEPS = 7  # as in conftest.py
 
@@ -29,7 +33,7 @@ def copy(undisturbed, tmp_path):
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
     """A signal in the middle of that step."""
-    from flowpp import training
+    from flowpp.training import loop as training
 
     compute, count = training.backward, 0
 
@@ -85,7 +89,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
 
 
 def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_path, monkeypatch):
-    from flowpp import evaluation
+    from flowpp.evaluation import bound as evaluation
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "bound_terms", lambda *_: os.kill(os.getpid(), signal.SIGINT))
@@ -197,7 +201,7 @@ def test_weights_alone_are_no_state(copy, config):
     "error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")]
 )
 def test_a_disk_that_cannot_be_written_to(config, undisturbed, tmp_path, monkeypatch, error):
-    from flowpp import checkpoint
+    from flowpp.runs import checkpoint
 
     write, count = checkpoint.save_file, 0
 

@@ -1,0 +1,232 @@
+"""flowpp, by the same door as a stranger's code; and the way between the two trees.
+
+The twin of a reference class is the class of the same name in the module of the same path, with
+the same fields: `reference.bijectors.act_norm.ActNorm` and `flowpp.bijectors.act_norm.ActNorm`. So
+there is no registry: a bijector added to both trees is found.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conformance.adapter import Dtype, NotSupported
+from conformance.numerics.specs import is_object
+from flowpp.training.initialization import initialize
+
+TORCH_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def from_reference(spec: Any, dtype: Dtype = "float64", device: str = "cpu") -> Any:
+    """The flowpp twin of a reference object or function, in evaluation mode.
+
+    Args:
+        spec: a reference object; its real arrays become tensors of `dtype`, integer arrays stay
+            integers, tuples become tuples of twins, numbers and None stay as they are.
+        dtype: "float64" or "float32".
+        device: where the tensors go.
+
+    Raises:
+        NotSupported: flowpp has no twin of that name.
+        TypeError: a field of a kind that has no counterpart.
+    """
+    twin = _tensors(spec, TORCH_DTYPES[dtype], device)
+    return twin.eval() if isinstance(twin, nn.Module) else twin
+
+
+def to_reference(module: Any) -> Any:
+    """The reference twin of a flowpp object, trained or not: its fields as float64 arrays.
+
+    Raises:
+        TypeError: the reference has no class of that name, a field is missing, or its value is of
+            a kind that has no counterpart.
+    """
+    if isinstance(module, Tensor):
+        array = module.detach().cpu()
+        return (array.double() if array.is_floating_point() else array).numpy().copy()
+    if isinstance(module, (tuple, list, nn.ModuleList)):
+        return tuple(to_reference(item) for item in module)
+    if module is None or isinstance(module, (bool, int, float, str)):
+        return module
+    try:
+        twin = _twin(type(module), "reference")
+    except NotSupported as error:
+        raise TypeError(f"to_reference cannot convert a {type(module).__name__}") from error
+    values = {}
+    for field in dataclasses.fields(twin):
+        if not hasattr(module, field.name):
+            raise TypeError(f"flowpp's {twin.__name__} has no field {field.name}")
+        values[field.name] = to_reference(getattr(module, field.name))
+    return twin(**values)
+
+
+class FlowppAdapter:
+    """flowpp as an implementation under test. See `conformance.adapter`."""
+
+    def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise NotSupported(f"no CUDA device for {device}")
+        self.dtype, self.device = dtype, device
+
+    def build(self, spec: Any) -> Any:
+        return Built(
+            from_reference(spec, self.dtype, self.device), TORCH_DTYPES[self.dtype], self.device
+        )
+
+
+class Built:
+    """A flowpp object that speaks NumPy: any method of it, arrays in and arrays out."""
+
+    def __init__(self, twin: Any, dtype: torch.dtype, device: str) -> None:
+        self._twin, self._dtype, self._device = twin, dtype, device
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._twin, name)  # an AttributeError is the answer for "has it not"
+        return self._speaking_numpy(attribute) if callable(attribute) else _arrays(attribute)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._speaking_numpy(self._twin)(*args, **options)
+
+    def vjp(
+        self,
+        x: np.ndarray,
+        context: np.ndarray | None,
+        grad_y: np.ndarray,
+        grad_log_det: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Gradient of sum(grad_y * y) + sum(grad_log_det * log_det), by autograd."""
+        return self._vjp("forward", x, context, grad_y, grad_log_det)
+
+    def vjp_inverse(
+        self,
+        y: np.ndarray,
+        context: np.ndarray | None,
+        grad_x: np.ndarray,
+        grad_log_det: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """The same through the inverse; under "x" is the gradient of the inverse's input."""
+        return self._vjp("inverse", y, context, grad_x, grad_log_det)
+
+    def initialized(self, *inputs: np.ndarray) -> tuple[Built, Any]:
+        """A copy fitted to a batch by data-dependent initialization, and its output there."""
+        fitted = copy.deepcopy(self._twin)
+        output = initialize(fitted, *(self._in(array) for array in inputs))
+        return Built(fitted, self._dtype, self._device), _arrays(output)
+
+    def _vjp(
+        self,
+        direction: str,
+        x: np.ndarray,
+        context: np.ndarray | None,
+        grad_output: np.ndarray,
+        grad_log_det: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        tensors = _tensor_fields(self._twin)
+        kept = {path: tensor.requires_grad for path, tensor in tensors.items()}
+        inputs = {"x": self._in(x)} | ({} if context is None else {"context": self._in(context)})
+        try:
+            for tensor in (*tensors.values(), *inputs.values()):
+                tensor.requires_grad_()
+            output, log_det = getattr(self._twin, direction)(inputs["x"], inputs.get("context"))
+            loss = (output * self._in(grad_output)).sum()
+            loss = loss + (log_det * self._in(grad_log_det)).sum()
+            wanted = inputs | tensors
+            found = dict.fromkeys(wanted)
+            if loss.requires_grad:
+                gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+                found = dict(zip(wanted, gradients, strict=True))
+        finally:
+            for path, tensor in tensors.items():
+                tensor.requires_grad_(kept[path])
+        return {
+            path: _arrays(torch.zeros_like(wanted[path]) if gradient is None else gradient)
+            for path, gradient in found.items()
+        }
+
+    def _speaking_numpy(self, function: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            with torch.no_grad():
+                return _arrays(
+                    function(
+                        *(self._in(a) for a in args),
+                        **{name: self._in(value) for name, value in options.items()},
+                    )
+                )
+
+        return call
+
+    def _in(self, value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        real = np.issubdtype(value.dtype, np.floating)
+        # Memory is shared where it can be, so that code which writes to its input is seen to.
+        if not value.flags.writeable:
+            value = value.copy()  # torch shares no read-only memory
+        tensor = torch.as_tensor(value, device=self._device)
+        return tensor.to(self._dtype) if real else tensor
+
+
+def _twin(kind: type | FunctionType, tree: str) -> Any:
+    module_name = ".".join([tree, *kind.__module__.split(".")[1:]])
+    try:
+        return getattr(importlib.import_module(module_name), kind.__qualname__)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise NotSupported(f"{tree} has no {kind.__qualname__} in {module_name}") from error
+
+
+def _tensors(value: Any, dtype: torch.dtype, device: str) -> Any:
+    """Field by field from the reference to flowpp."""
+    if isinstance(value, np.ndarray):
+        real = np.issubdtype(value.dtype, np.floating)
+        return torch.tensor(value, dtype=dtype if real else None, device=device)
+    if isinstance(value, (tuple, list)):
+        return tuple(_tensors(item, dtype, device) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, FunctionType):
+        return _twin(value, "flowpp")
+    if is_object(value):
+        fields = {
+            f.name: _tensors(getattr(value, f.name), dtype, device)
+            for f in dataclasses.fields(value)
+        }
+        return _twin(type(value), "flowpp")(**fields)
+    raise TypeError(f"from_reference cannot convert a {type(value).__name__}")
+
+
+def _tensor_fields(twin: Any, path: str = "") -> dict[str, Tensor]:
+    """The real tensors of a flowpp object, under the reference's field paths."""
+    if isinstance(twin, Tensor):
+        return {path: twin} if twin.is_floating_point() else {}
+    if isinstance(twin, (tuple, list, nn.ModuleList)):
+        items = [(str(i), item) for i, item in enumerate(twin)]
+    elif twin is None or isinstance(twin, (bool, int, float, str)):
+        return {}
+    else:
+        fields = dataclasses.fields(_twin(type(twin), "reference"))
+        items = [(f.name, getattr(twin, f.name)) for f in fields]
+    return {
+        found: tensor
+        for name, item in items
+        for found, tensor in _tensor_fields(item, f"{path}.{name}" if path else name).items()
+    }
+
+
+def _arrays(value: Any) -> Any:
+    """Tensors to arrays, in tuples and in fields of dataclasses."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    if isinstance(value, (tuple, list)):
+        return tuple(_arrays(item) for item in value)
+    if is_object(value):
+        return dataclasses.replace(
+            value, **{f.name: _arrays(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        )
+    return value

@@ -1,0 +1,1 @@
+"""Measurements of the audit: accuracy, inversion, clamps, round trips, models."""

@@ -1,0 +1,1 @@
+"""Reports of the audit: terminal, plots, HTML page."""

@@ -1,0 +1,1 @@
+"""Implementations under audit, and flawed specimens that it must catch."""

@@ -1,0 +1,1 @@
+"""Fingerprints of a trained model, recomputed by the reference."""

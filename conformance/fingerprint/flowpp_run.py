@@ -1,0 +1,81 @@
+"""A recorded fingerprint of a trained model, judged by its reference twin: a door to flowpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformance.adapters.flowpp import to_reference
+from flowpp.evaluation.fingerprint import Fingerprint, compare, named_layers, table
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.restore import restored_model
+from flowpp.runs.run import Run
+from flowpp.runtime.hashing import weights_hash
+
+
+class Reference:
+    """The NumPy twin of a trained model, float64."""
+
+    name = "reference, NumPy float64"
+
+    def __init__(self, model: Any) -> None:
+        self._model = to_reference(model)
+        self._layers = named_layers(model)
+
+    def forward(
+        self, layer: str, x: np.ndarray, context: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        twin = to_reference(self._layers[layer])
+        wide = None if context is None else context.astype(np.float64)
+        return twin.forward(x.astype(np.float64), wide)
+
+    def bits_per_dim(self, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        total = self._model.elbo(images.astype(int), noise.astype(np.float64)).total
+        return -total / (images[0].size * np.log(2))
+
+
+def newest(run: Path) -> Path:
+    """The fingerprint that `flowpp.evaluate RUN --fingerprint` recorded last.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    there = sorted((run / "fingerprints").glob("*.npz"), key=lambda p: p.stat().st_mtime)
+    if not there:
+        raise FileNotFoundError(
+            f"{run} has no fingerprint: record one by python -m flowpp.evaluate {run} "
+            "--fingerprint, on the device that is asked about"
+        )
+    return there[-1]
+
+
+def judge(run: Path, recorded: Path) -> tuple[dict[str, Any], str]:
+    """The report, and a table of it.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: one is damaged, or the run no longer has the weights that were recorded.
+    """
+    found = Fingerprint.load(recorded)
+    opened = Run.open(run)
+    checkpoint = _checkpoint(opened, found)
+    model = restored_model(
+        checkpoint, opened.config().model, found.images.shape[1:], int(found.facts["levels"])
+    )
+    report = compare(found, Reference(model))
+    return report, table(report)
+
+
+def _checkpoint(run: Run, found: Fingerprint) -> Checkpoint:
+    for file in (*reversed(run.checkpoints()), run.best_path):
+        if not file.is_file():
+            continue
+        checkpoint = Checkpoint.load(file)
+        if weights_hash(checkpoint.used(average=True)) == found.facts.get("weights_sha256"):
+            return checkpoint
+    raise ValueError(
+        f"no checkpoint of {run.path} has the weights of step {found.facts.get('step')} that the "
+        "fingerprint was recorded with"
+    )

@@ -1,0 +1,1 @@
+"""Run the laws on the cases, in worker processes, with known failures."""

@@ -1,0 +1,1 @@
+"""Reports of a conformance run: terminal, HTML, JUnit XML."""

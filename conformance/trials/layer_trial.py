@@ -1,0 +1,72 @@
+"""A layer case at one dtype and one set of inputs: what the laws of equal value share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from conformance.adapter import Adapter
+from conformance.numerics.specs import round_to, rounded
+from conformance.trials.trial import Inputs, generator
+
+Arrays = dict[str, np.ndarray]
+
+
+class LayerTrial:
+    """One layer case, adapter, dtype, set of inputs and seed."""
+
+    def __init__(
+        self,
+        case: Any,
+        adapter: type[Adapter],
+        dtype: str,
+        inputs: Inputs,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.case, self.dtype, self.inputs, self.seed = case, np.dtype(dtype), inputs, seed
+        self._adapter, self._device = adapter, device
+
+    @cached_property
+    def spec(self) -> Any:
+        """The reference object, its arrays rounded to the dtype."""
+        return rounded(self.case.build(generator(self.seed, self.case.name, "spec")), self.dtype)
+
+    @cached_property
+    def arguments(self) -> Arrays:
+        """The inputs by name; real ones rounded to the dtype."""
+        draw = getattr(self.case, self.inputs)
+        drawn = draw(generator(self.seed, self.case.name, self.inputs))
+        return {name: round_to(array, self.dtype) for name, array in drawn.items()}
+
+    @cached_property
+    def want(self) -> Arrays:
+        """The reference's results."""
+        with np.errstate(all="ignore"):
+            return self.case.run(self.spec, **self.arguments)
+
+    @cached_property
+    def built(self) -> Any:
+        """The implementation's object."""
+        return self._adapter(dtype=self.dtype.name, device=self._device).build(self.spec)
+
+    @cached_property
+    def got(self) -> Arrays:
+        """The implementation's results."""
+        return self.run(self.arguments)
+
+    def run(self, arguments: Arrays) -> Arrays:
+        """The implementation's results for other inputs."""
+        return self.run_as_is({name: self.cast(array) for name, array in arguments.items()})
+
+    def run_as_is(self, arguments: Arrays) -> Arrays:
+        """The same without a copy of the inputs."""
+        results = self.case.run(self.built, **arguments)
+        return {name: np.asarray(array) for name, array in results.items()}
+
+    def cast(self, array: np.ndarray) -> np.ndarray:
+        """A copy of an input in the dtype under test; integers stay integers."""
+        real = np.issubdtype(array.dtype, np.floating)
+        return np.array(array, self.dtype if real else array.dtype)

@@ -1,0 +1,1 @@
+"""Evaluation of trained models: bounds, importance sampling, diagnostics, sampling, images."""

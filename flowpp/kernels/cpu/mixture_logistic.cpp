@@ -1,0 +1,324 @@
+// The kernels of mixture_logistic.cu on the host: LANES elements side by side, in several threads.
+
+#include <cmath>
+#include <memory>
+
+#include "parallel.h"
+#include "transpose.h"
+
+using std::atanh;
+using std::log;
+
+#include "../cuda/mixture_logistic.cu"
+
+namespace {
+
+template <typename T> constexpr int lanes() { return 64 / sizeof(T); }
+
+// Where parameter k of element n = outer * inner_size + inner lies: base + outer * outer_stride +
+// inner * inner_stride + k * component_stride.
+struct Layout {
+    long inner_size, outer_stride, inner_stride, component_stride;
+
+    long offset(long n) const {
+        return (n / inner_size) * outer_stride + (n % inner_size) * inner_stride;
+    }
+};
+
+// How LANES elements' parameters lie in memory, if in one of the ways that are quickly copied.
+enum class Order { other, elements_together, components_together };
+
+template <typename T> Order order_of(const Layout &layout, long begin, int present) {
+    constexpr int L = lanes<T>();
+    if (present < L || begin % layout.inner_size + L > layout.inner_size) return Order::other;
+    if (layout.inner_stride == 1) return Order::elements_together;
+    return layout.component_stride == 1 ? Order::components_together : Order::other;
+}
+
+// columns[k][i] = rows[i][k] for LANES rows, `apart`, and as many whole eights of k as `count` has; how
+// many those are.
+inline int turn(const float *rows, long apart, int count, float *columns) {
+    const int whole = count / EIGHT * EIGHT;
+    for (int k = 0; k < whole; k += EIGHT)
+        for (int i = 0; i < lanes<float>(); i += EIGHT)
+            transpose(rows + i * apart + k, apart, columns + k * lanes<float>() + i, lanes<float>());
+    return whole;
+}
+
+inline int turn_back(const float *columns, int count, float *rows, long apart) {
+    const int whole = count / EIGHT * EIGHT;
+    for (int k = 0; k < whole; k += EIGHT)
+        for (int i = 0; i < lanes<float>(); i += EIGHT)
+            transpose(columns + k * lanes<float>() + i, lanes<float>(), rows + i * apart + k, apart);
+    return whole;
+}
+
+inline int turn(const double *, long, int, double *) { return 0; }
+inline int turn_back(const double *, int, double *, long) { return 0; }
+
+// Copies the parameters of up to LANES elements to buffer[k * LANES + i]; missing lanes repeat the last.
+template <typename T>
+void gather(const T *source, const Layout &layout, long begin, int present, int count, T *buffer) {
+    constexpr int L = lanes<T>();
+    const Order order = order_of<T>(layout, begin, present);
+    if (order == Order::elements_together) {
+        const T *first = source + layout.offset(begin);
+        for (int k = 0; k < count; ++k)
+            for (int i = 0; i < L; ++i) buffer[k * L + i] = first[k * layout.component_stride + i];
+        return;
+    }
+    int turned = 0;
+    if (order == Order::components_together)
+        turned = turn(source + layout.offset(begin), layout.inner_stride, count, buffer);
+    if (turned == count) return;
+    for (int i = 0; i < L; ++i) {
+        const T *element = source + layout.offset(begin + (i < present ? i : present - 1));
+        for (int k = turned; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
+    }
+}
+
+template <typename T>
+void scatter(const T *buffer, const Layout &layout, long begin, int present, int count, T *target) {
+    constexpr int L = lanes<T>();
+    const Order order = order_of<T>(layout, begin, present);
+    if (order == Order::elements_together) {
+        T *first = target + layout.offset(begin);
+        for (int k = 0; k < count; ++k)
+            for (int i = 0; i < L; ++i) first[k * layout.component_stride + i] = buffer[k * L + i];
+        return;
+    }
+    int turned = 0;
+    if (order == Order::components_together)
+        turned = turn_back(buffer, count, target + layout.offset(begin), layout.inner_stride);
+    if (turned == count) return;
+    for (int i = 0; i < present; ++i) {
+        T *element = target + layout.offset(begin + i);
+        for (int k = turned; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
+    }
+}
+
+template <typename T> void load(const T *source, long begin, int present, T *lane) {
+    for (int i = 0; i < lanes<T>(); ++i) lane[i] = source[begin + (i < present ? i : present - 1)];
+}
+
+// Calls work(begin, present) for every group of lanes, the groups shared out among threads.
+template <typename T, typename Work> void for_each_group(long elements, int threads, Work work) {
+    constexpr int L = lanes<T>();
+    const long groups = (elements + L - 1) / L;
+    auto run = [&](long from, long to) {
+        auto mine = work();
+        for (long g = from; g < to; ++g) {
+            const long left = elements - g * L;
+            mine(g * L, static_cast<int>(left < L ? left : L));
+        }
+    };
+    if (threads > groups) threads = static_cast<int>(groups);
+    in_parts(groups, threads, threads, run);
+}
+
+template <typename T>
+void forward(const T *x, const T *logits, const T *means, const T *log_scales, const Layout *layout,
+             long elements, int count, T *y, T *l, int threads) {
+    constexpr int L = lanes<T>();
+    for_each_group<T>(elements, threads, [&] {
+        return [&, buffer = std::vector<T>(3 * L * count)](long begin, int present) mutable {
+            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+            alignas(64) T lane[L], value[L], slope[L];
+            load(x, begin, present, lane);
+            gather(logits, layout[0], begin, present, count, a);
+            gather(means, layout[1], begin, present, count, b);
+            gather(log_scales, layout[2], begin, present, count, c);
+            evaluate<T, L>(lane, a, b, c, L, count, value, slope);
+            for (int i = 0; i < present; ++i) y[begin + i] = value[i], l[begin + i] = slope[i];
+        };
+    });
+}
+
+template <typename T>
+void backward(const T *x, const T *logits, const T *means, const T *log_scales,
+              const Layout *layout, long elements, int count, const T *g_y, const T *g_l, T *g_x,
+              T *g_logits, T *g_means, T *g_log_scales, const Layout *target, int threads) {
+    constexpr int L = lanes<T>();
+    for_each_group<T>(elements, threads, [&] {
+        return [&, buffer = std::vector<T>(6 * L * count),
+                kept = std::vector<Kept<T, L>>(count)](long begin, int present) mutable {
+            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+            T *ga = c + L * count, *gb = ga + L * count, *gc = gb + L * count;
+            alignas(64) T lane[L], by_y[L], by_l[L], by_x[L];
+            load(x, begin, present, lane);
+            load(g_y, begin, present, by_y);
+            load(g_l, begin, present, by_l);
+            gather(logits, layout[0], begin, present, count, a);
+            gather(means, layout[1], begin, present, count, b);
+            gather(log_scales, layout[2], begin, present, count, c);
+            gradient<T, L, true>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
+                                 kept.data());
+            for (int i = 0; i < present; ++i) g_x[begin + i] = by_x[i];
+            scatter(ga, target[0], begin, present, count, g_logits);
+            scatter(gb, target[1], begin, present, count, g_means);
+            scatter(gc, target[2], begin, present, count, g_log_scales);
+        };
+    });
+}
+
+// One element prepared for many evaluations: what does not depend on x is computed once, and the
+// components lie side by side, padded with weight 0 to L at a time.
+template <typename T, int L> class Prepared {
+  public:
+    explicit Prepared(int count) : room((count + L - 1) / L * L), memory(6 * room) {}
+
+    void take(const T *logit, const T *mean, const T *log_scale, const Layout *layout, long n,
+              int components) {
+        count = components;
+        T *a = raw(0), *b = raw(1), *c = raw(2);
+        for (int k = 0; k < count; ++k) {
+            a[k] = logit[layout[0].offset(n) + k * layout[0].component_stride];
+            b[k] = mean[layout[1].offset(n) + k * layout[1].component_stride];
+            c[k] = log_scale[layout[2].offset(n) + k * layout[2].component_stride];
+        }
+        T top = a[0];
+        for (int k = 1; k < count; ++k) top = greater(top, a[k]);
+        shift = top;
+        widest = 0;
+        for (int k = 0; k < count; ++k) widest = greater(widest, magnitude(c[k]));
+        FLOWPP_VECTOR
+        for (int k = 0; k < count; ++k) weight[k] = exponential(a[k] - top);
+        FLOWPP_VECTOR
+        for (int k = 0; k < count; ++k) rate[k] = exponential(-c[k]);
+        fastest = 0;
+        for (int k = 0; k < count; ++k) fastest = greater(fastest, rate[k]);
+        T lost = total = 0;
+        for (int k = 0; k < count; ++k) add(total, lost, weight[k]);
+        for (long k = count; k < room; ++k) {
+            a[k] = a[0], b[k] = b[0], c[k] = c[0];
+            weight[k] = rate[k] = 0;
+        }
+    }
+
+    Bracket<T> bracket(T target) {
+        const T *a = raw(0), *b = raw(1), *c = raw(2);
+        Reach<T, L> reach;
+        reach_nowhere(reach);
+        for (long k = 0; k < room; k += L) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < L; ++i)
+                extend(reach, i, target, weight[k + i], a[k + i], b[k + i], c[k + i]);
+        }
+        return bracket_within(reach, target);
+    }
+
+    void operator()(T x, T &y, T &l) {
+        const T *mean = raw(1);
+        const T largest = Number<T>::largest;
+        T below[L] = {}, above[L] = {}, density[L] = {}, excess[L] = {};
+        T lost_below[L] = {}, lost_above[L] = {}, lost_excess[L] = {};
+        for (long k = 0; k < room; k += L) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < L; ++i) {
+                const T z = lesser(greater((x - mean[k + i]) * rate[k + i], -largest), largest);
+                const T e = exponential(-magnitude(z)), r = 1 / (1 + e), er = e * r;
+                const T w = weight[k + i], low = z < 0 ? er : r, high = z < 0 ? r : er;
+                add(below[i], lost_below[i], w * low);
+                add(above[i], lost_above[i], w * high);
+                add(excess[i], lost_excess[i], w * (z < 0 ? (e - 1) * r : (1 - e) * r));
+                density[i] += w * (rate[k + i] * (r * er));
+            }
+        }
+        FLOWPP_VECTOR
+        for (int i = 0; i < L; ++i) {
+            below[i] -= lost_below[i];
+            above[i] -= lost_above[i];
+            excess[i] -= lost_excess[i];
+        }
+        for (int half = L / 2; half > 0; half /= 2) {
+            FLOWPP_VECTOR
+            for (int i = 0; i < half; ++i) {
+                below[i] += below[i + half];
+                above[i] += above[i + half];
+                excess[i] += excess[i + half];
+                density[i] += density[i + half];
+            }
+        }
+        Sums<T, 1> s = {};
+        s.below[0] = below[0];
+        s.above[0] = above[0];
+        s.excess[0] = excess[0];
+        s.density[0] = density[0];
+        s.weight[0] = total;
+        s.widest[0] = widest;
+        s.fastest[0] = fastest;
+        s.components = T(count);
+        if (in_body(s, 0)) {
+            body_values(s, 0, y, l);
+        } else {
+            const Anchored<T> a = tail_sums(x, raw(0), raw(1), raw(2), 1, count, shift, total);
+            tail_values(a, y, l);
+        }
+    }
+
+  private:
+    long room;
+    std::vector<T> memory;
+    T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
+    T shift = 0, total = 0, widest = 0, fastest = 0;
+    int count = 0;
+
+    T *raw(int which) { return memory.data() + which * room; }
+};
+
+template <typename T, int L>
+void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales,
+                const Layout *layout, long elements, int count, T ulps, int cap, T *root,
+                T *residual, T *width, long long *evaluations, int threads) {
+    for_each_group<T>(elements, threads, [&] {
+        auto element = std::make_shared<Prepared<T, L>>(count);
+        return [&, element](long begin, int present) {
+            for (long n = begin; n < begin + present; ++n) {
+                element->take(logits, means, log_scales, layout, n, count);
+                const Root<T> r = find_root<T, Prepared<T, L> &>(y[n], element->bracket(y[n]), ulps,
+                                                                 cap, *element);
+                root[n] = r.root;
+                residual[n] = r.residual;
+                width[n] = r.width;
+                evaluations[n] = r.evaluations;
+            }
+        };
+    });
+}
+
+// Few components would leave most of a long vector empty.
+template <typename T>
+void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
+             long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
+             long long *evaluations, int threads) {
+    constexpr int L = lanes<T>();
+    const auto solve = count > L ? inverse_by<T, L> : inverse_by<T, L / 2>;
+    solve(y, logits, means, log_scales, layout, elements, count, ulps, cap, root, residual, width,
+          evaluations, threads);
+}
+
+}  // namespace
+
+#define FLOWPP_HOST(T, NAME)                                                                         \
+    extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,           \
+                                           const Layout *layout, long elements, int count, T *y,     \
+                                           T *l, int threads) {                                      \
+        forward<T>(x, a, b, c, layout, elements, count, y, l, threads);                              \
+    }                                                                                                \
+    extern "C" void mixture_backward_##NAME(                                                         \
+        const T *x, const T *a, const T *b, const T *c, const Layout *layout, long elements,         \
+        int count, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,                       \
+        const Layout *target, int threads) {                                                         \
+        backward<T>(x, a, b, c, layout, elements, count, g_y, g_l, g_x, g_a, g_b, g_c, target,       \
+                    threads);                                                                        \
+    }                                                                                                \
+    extern "C" void mixture_inverse_##NAME(const T *y, const T *a, const T *b, const T *c,           \
+                                           const Layout *layout, long elements, int count, T ulps,   \
+                                           int cap, T *root, T *residual, T *width,                  \
+                                           long long *evaluations, int threads) {                    \
+        inverse<T>(y, a, b, c, layout, elements, count, ulps, cap, root, residual, width,            \
+                   evaluations, threads);                                                            \
+    }
+
+FLOWPP_HOST(float, float32)
+FLOWPP_HOST(double, float64)

@@ -1,0 +1,1 @@
+"""Files of a run: directory, checkpoints, environment, and how to open them."""

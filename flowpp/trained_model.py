@@ -1,0 +1,191 @@
+"""A trained model in a few lines of Python: `flowpp.load(RUN)`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowpp.config import Config
+from flowpp.config.settings import from_dict
+from flowpp.data import declared_shape
+from flowpp.evaluation import bound as evaluation
+from flowpp.evaluation import sampling
+from flowpp.model import FlowPlusPlus
+from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.restore import restored_model
+from flowpp.runs.run import Run, to_device
+from flowpp.runtime.random_state import seeded
+
+BATCH = 64
+LARGEST = 1 << 16
+"""Pixels of a side, channels or levels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model with its averaged weights; NumPy arrays in and out.
+
+    Images are integers 0 ... levels - 1 of shape (N, channels, height, width). Noise is drawn from
+    `seed`, image by image in the order given, so that equal calls give equal answers.
+
+    Args:
+        model: in evaluation mode.
+        config: the settings it was trained with.
+        image_shape: (channels, height, width).
+        step: training steps behind it.
+    """
+
+    model: FlowPlusPlus
+    config: Config
+    image_shape: tuple[int, int, int]
+    step: int
+
+    @property
+    def levels(self) -> int:
+        """Number of grey levels."""
+        return self.model.levels
+
+    @torch.no_grad()
+    def log_prob(self, images: Any, *, seed: int = 0) -> np.ndarray:
+        """One-sample lower bounds on log P(x), natural logarithm, one for each image: (N,).
+
+        Raises:
+            ValueError: wrong shape, or values that are not integers within the levels.
+        """
+        x, generator = self._images(images), seeded(seed)
+        parts = [
+            evaluation.log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
+        ]
+        return torch.cat(parts).numpy() if parts else np.empty(0)
+
+    def sample(self, n: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
+        """Images drawn from the model, uint8; z has standard deviation `temperature`.
+
+        Raises:
+            ValueError: fewer than one image, or a negative or infinite temperature.
+        """
+        if n < 1:
+            raise ValueError(f"sample needs at least 1 image, got {n}")
+        return sampling.sample(
+            self.model, self.image_shape, n, seeded(seed), temperature=temperature
+        )
+
+    @torch.no_grad()
+    def encode(self, images: Any, *, seed: int = 0) -> np.ndarray:
+        """Latents z of dequantized images.
+
+        Raises:
+            ValueError: wrong shape, or values that are not integers within the levels.
+        """
+        return torch.cat([z for _, z in self._encoded(images, seed)]).numpy()
+
+    @torch.no_grad()
+    def decode(self, z: Any) -> np.ndarray:
+        """Images of latents, uint8; of `encode`'s, the images that went in."""
+        parts = torch.as_tensor(np.asarray(z)).to(self._like.dtype).split(BATCH)
+        images = [self.model.decode_images(part.to(self._like.device)).cpu() for part in parts]
+        return torch.cat(images).to(torch.uint8).numpy()
+
+    @torch.no_grad()
+    def round_trip(self, images: Any, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Image -> z -> image: what comes back, and how far each number moved.
+
+        The distance, in grey levels, is that of the dequantized image from the inverse of its z,
+        before anything is rounded.
+        """
+        images_back, distances = [], []
+        for continuous, z in self._encoded(images, seed):
+            back, _ = self.model.flow.inverse(z.to(self._like.device))
+            distances.append((back.cpu() - continuous).abs())
+            clamped = back.floor().clamp(0, self.levels - 1)
+            images_back.append(clamped.to(torch.uint8).cpu())
+        return torch.cat(images_back).numpy(), torch.cat(distances).numpy()
+
+    @property
+    def _like(self) -> Tensor:
+        return next(self.model.parameters())
+
+    def _encoded(self, images: Any, seed: int) -> list[tuple[Tensor, Tensor]]:
+        generator, encoded = seeded(seed), []
+        for part in self._images(images).split(BATCH):
+            noise = self.model.dequantizer.draw_noise(
+                part.shape, dtype=self._like.dtype, generator=generator
+            )
+            x = part.to(self._like.device, self._like.dtype)
+            u, _ = self.model.dequantizer.sample(x, noise.to(x.device))
+            z, _ = self.model.flow(x + u)
+            encoded.append(((x + u).cpu(), z.cpu()))
+        return encoded
+
+    def _images(self, images: Any) -> Tensor:
+        x = torch.as_tensor(np.asarray(images))
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"the model needs images of shape (N, {', '.join(map(str, self.image_shape))}), "
+                f"got {tuple(x.shape)}"
+            )
+        return x
+
+
+def load(
+    run: Path | str,
+    *,
+    device: str = "cpu",
+    which: Literal["newest", "best"] = "newest",
+    say: Callable[[str], None] = warnings.warn,
+) -> Trained:
+    """The model of a run directory, or of a checkpoint file alone; its data is not needed.
+
+    Args:
+        run: the run directory; or a checkpoint, whose settings lie inside it.
+        device: where to compute.
+        which: of a run directory, the newest checkpoint or that with the best held-out bound.
+        say: if the newest is damaged, the one before is taken, and this is told of it.
+
+    Raises:
+        FileNotFoundError: there is no such run or no checkpoint in it.
+        ValueError: what was asked for is damaged, all checkpoints are, or there is no such device.
+    """
+    path = Path(run)
+    if path.is_file():
+        checkpoint = Checkpoint.load(path)
+        config = _config_inside(checkpoint, path)
+    else:
+        config = Run.open(path).config()
+        checkpoint = Run(path).checkpoint(which, say)
+    try:
+        shape, levels = _shape(checkpoint, config)
+        model = restored_model(checkpoint, config.model, shape, levels)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return Trained(to_device(model, device), config, shape, checkpoint.step)
+
+
+def _config_inside(checkpoint: Checkpoint, path: Path) -> Config:
+    try:
+        return from_dict(Config, checkpoint.facts["config"])
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no settings inside; load its run directory") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path} has damaged settings inside: {error}") from error
+
+
+def _shape(checkpoint: Checkpoint, config: Config) -> tuple[tuple[int, int, int], int]:
+    if "image_shape" not in checkpoint.facts:  # written by other means than training
+        return declared_shape(config.data)
+    shape, levels = checkpoint.facts["image_shape"], checkpoint.facts.get("levels")
+    numbers = [*shape, levels] if isinstance(shape, list) else []
+    if len(numbers) != 4 or not all(type(n) is int and 0 < n <= LARGEST for n in numbers):
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} was trained on no images: "
+            f"shape {shape}, {levels} levels"
+        )
+    channels, height, width, levels = numbers
+    return (channels, height, width), levels

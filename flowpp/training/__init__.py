@@ -1,0 +1,1 @@
+"""Training: the loop, its state, optimizer, averages, batches, resumption and logging."""

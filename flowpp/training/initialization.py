@@ -1,0 +1,41 @@
+"""Data-dependent initialization: every layer is scaled on the first batch, in the order of use."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowpp.bijectors.act_norm import ActNorm
+from flowpp.conditioner import Conv2d
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, *inputs: Any) -> Any:
+    """Run `module` forward once; each ActNorm and Conv2d is set from the input that reaches it.
+
+    A layer is set before it is applied, so that later layers already see normalized input. For a
+    model give integer images and noise; for a bijector, its input (and context).
+
+    Dropout follows the module's mode: in training mode it is active, and later layers are
+    initialized from its output. `flowpp.training.loop` initializes in training mode, as the
+    released CIFAR code does. The reference's `initialized` never applies dropout; compare with it
+    in `eval()` mode or at a rate of 0.
+
+    Returns:
+        What the forward pass returned.
+
+    Source: Salimans and Kingma 2016, section 3; Flow++'s released code.
+    """
+
+    def set_layer(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        layer.initialize_from(arguments[0])  # type: ignore[operator]
+
+    with ExitStack() as hooks:
+        for layer in module.modules():
+            if isinstance(layer, (ActNorm, Conv2d)):
+                handle = layer.register_forward_pre_hook(set_layer)
+                hooks.callback(handle.remove)
+        return module(*inputs)

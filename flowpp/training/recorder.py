@@ -1,0 +1,127 @@
+"""What a run tells: to the terminal, to metrics.jsonl, to TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from flowpp.evaluation import sampling
+from flowpp.evaluation.bound import Estimate
+from flowpp.evaluation.diagnostics import Diagnosis
+from flowpp.runs.run import HELD_OUT, Run
+from flowpp.training.progress import Progress
+
+Record = dict[str, Any]
+
+
+class Recorder:
+    """One run's log. With `silent` nothing is told: one process of several writes.
+
+    Args:
+        run: where to.
+        steps: of the whole run.
+        done: steps that an earlier process has done.
+        silent: whether another process writes.
+    """
+
+    def __init__(self, run: Run, steps: int, done: int, *, silent: bool) -> None:
+        self.run = run
+        self.silent = silent
+        if silent:
+            return
+        # What an earlier process wrote after the checkpoint is hidden by TensorBoard.
+        purge = done + 1 if done else None
+        self.board = SummaryWriter(run.path / "tensorboard", purge_step=purge)
+        self.progress = Progress(steps, done=done)
+
+    def __enter__(self) -> Recorder:
+        """Start the progress bar."""
+        if not self.silent:
+            self.progress.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the bar as it stands, and write what TensorBoard holds back."""
+        if not self.silent:
+            self.progress.__exit__(kind, error, trace)
+            self.board.close()
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        if not self.silent:
+            self.progress.say(line)
+
+    def advance(self) -> None:
+        """One more step is done."""
+        if not self.silent:
+            self.progress.advance()
+
+    def step(self, record: Record) -> None:
+        """Numbers of the training steps since the last line."""
+        if self.silent:
+            return
+        self._write("train", record)
+        self.progress.show(
+            record["step"],
+            f"{record['bits_per_dim']:.3f} bits/dim  rate {record['learning_rate']:.1e}  "
+            f"gradient {record['grad_norm']:.3g}  {record['images_per_second']:.3g} images/s"
+            + (f"  {record['skipped']} skipped" if record["skipped"] else ""),
+        )
+
+    def held_out(
+        self,
+        step: int,
+        terms: dict[str, Estimate],
+        diagnosis: Diagnosis,
+        drawn: np.ndarray | None,
+        levels: int,
+    ) -> None:
+        """Numbers of an evaluation, and a picture of samples."""
+        if self.silent:
+            return
+        bound = terms["bits_per_dim"]
+        record: Record = {
+            "step": step,
+            HELD_OUT: bound.mean,
+            "held_out_standard_error": bound.standard_error,
+            "held_out_images": bound.count,
+            **{f"held_out_{name}": terms[name].mean for name in ("log_q", "log_det", "log_prior")},
+            "round_trip_max": diagnosis.round_trip[0],
+            "round_trip_median": diagnosis.round_trip[1],
+        }
+        if diagnosis.log_scales is not None:
+            record["log_scale_min"], record["log_scale_max"] = diagnosis.log_scales
+        self._write("held_out", record, {"layer_log_det": diagnosis.layers})
+        for name, value in diagnosis.layers.items():
+            self.board.add_scalar(f"layer_log_det/{name}", value, step)
+        if drawn is not None:
+            picture = sampling.grid(drawn, levels)
+            layout = "HW" if picture.ndim == 2 else "HWC"
+            self.board.add_image("samples", picture, step, dataformats=layout)
+            sampling.save_grid(self.run.sample_path(step), drawn, levels)
+        self.board.flush()
+        self.say(
+            f"step {step}: held-out bits/dim {bound}  round trip within "
+            f"{diagnosis.round_trip[0]:.1e} grey levels"
+        )
+
+    def _write(self, tag: str, record: Record, more: Record | None = None) -> None:
+        self.run.log({name: _plain(value) for name, value in {**record, **(more or {})}.items()})
+        for name, value in record.items():
+            self.board.add_scalar(f"{tag}/{name.removeprefix('held_out_')}", value, record["step"])
+
+
+def _plain(value: Any) -> Any:
+    """null for what is no number: JSON has neither NaN nor infinity."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

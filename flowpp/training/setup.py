@@ -1,0 +1,50 @@
+"""What a run needs before its first step: images and a fresh model."""
+
+from __future__ import annotations
+
+import torch
+
+from flowpp import computing, data
+from flowpp.config import Config, TrainingConfig
+from flowpp.model import FlowPlusPlus, build_model
+from flowpp.runs.run import to_device
+from flowpp.runtime.distributed import ALONE, Group, local_device
+
+Prepared = tuple[data.ImageSet, FlowPlusPlus]
+
+
+def prepare(config: Config, group: Group = ALONE) -> Prepared:
+    """Images and a fresh model; every mistake in the settings shows here.
+
+    Raises:
+        FileNotFoundError: a data file is missing.
+        TypeError, ValueError: the settings do not describe a model or a run.
+    """
+    settings = config.training
+    images = data.load(config.data)
+    _check_batches(settings, images, group)
+    generator = torch.Generator().manual_seed(settings.seed)
+    model = build_model(
+        config.model, image_shape=images.shape, levels=images.levels, generator=generator
+    )
+    computing.configure(model, memory=settings.memory, precision=settings.precision)
+    return images, to_device(model, local_device(settings.device))
+
+
+def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: Group) -> None:
+    for name in ("batch_size", "init_batch_size"):
+        if getattr(settings, name) > len(images.train):
+            raise ValueError(
+                f"training.{name} must be at most the {len(images.train)} training images of "
+                f"{images.name}, got {getattr(settings, name)}"
+            )
+    if settings.batch_size % group.size:
+        raise ValueError(
+            f"training.batch_size must be a multiple of the {group.size} processes, "
+            f"got {settings.batch_size}"
+        )
+    if settings.accumulate > settings.batch_size // group.size:
+        raise ValueError(
+            f"training.accumulate must be at most the {settings.batch_size // group.size} images "
+            f"of one process, got {settings.accumulate}"
+        )

@@ -1,0 +1,180 @@
+"""Mistakes on the command line: one clear message, status 2, no traceback."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import flowpp
+from flowpp import data, evaluate, sample, train
+from flowpp.runs.checkpoint import Checkpoint
+
+
+def refused(capsys, main, *arguments):
+    """What a command line says on its way out."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    message = captured.out + captured.err
+    assert "Traceback" not in message
+    return " ".join(message.replace("│", " ").split())
+
+
+def refused_in_one_line(capsys, main, *arguments):
+    message = refused(capsys, main, *arguments)
+    assert message.startswith("error: ") and "╭" not in message
+    return message
+
+
+def test_unknown_preset(capsys):
+    message = refused_in_one_line(capsys, train.main, "digitz")
+    assert message.startswith("error: unknown preset 'digitz', needed one of digits, photos, ")
+    assert message.endswith("; did you mean 'digits'?")
+
+
+def test_unknown_flag(capsys):
+    message = refused(capsys, train.main, "--training.step", "3")
+    assert "--training.step" in message and "--training.steps" in message
+
+
+def test_value_of_wrong_type(capsys):
+    message = refused(capsys, train.main, "--model.flow.filters", "many")
+    assert "--model.flow.filters" in message and "many" in message
+
+
+def test_value_out_of_range(capsys):
+    message = refused(capsys, train.main, "--training.steps", "0")
+    assert "training.steps must be at least 1, got 0" in message
+
+
+def test_model_that_does_not_fit(capsys, tmp_path):
+    message = refused(
+        capsys, train.main, "--model.flow.layout", "columns 1, squeese", "--out", tmp_path / "r"
+    )
+    assert "model.flow: A layout needs words of" in message and "squeese" in message
+    message = refused_in_one_line(
+        capsys, train.main, "--model.flow.filters", "6", "--out", tmp_path / "r"
+    )
+    assert "heads that divide 6 filters, got 4" in message
+    assert not (tmp_path / "r").exists()
+
+
+def test_unknown_device(capsys, tmp_path):
+    message = refused_in_one_line(
+        capsys, train.main, "--training.device", "cdua", "--out", tmp_path / "r"
+    )
+    assert "device 'cdua' is not usable" in message
+    for device in ("meta", "meta:0"):
+        message = refused_in_one_line(
+            capsys, train.main, "--training.device", device, "--out", tmp_path / "r"
+        )
+        assert f"device '{device}' is not usable: its tensors hold no numbers" in message
+
+
+def test_missing_data(capsys, tmp_path):
+    message = refused_in_one_line(capsys, train.main, "cifar10")
+    assert "cifar10 needs --data.path" in message and "got none" in message
+    message = refused_in_one_line(
+        capsys, train.main, "cifar10", "--data.path", tmp_path / "nowhere"
+    )
+    assert "nothing lies at" in message and "nowhere" in message
+
+
+def test_images_that_no_memory_holds(capsys, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError("Unable to allocate 8.19 TiB for an array")
+
+    monkeypatch.setattr(data, "load", exhausted)
+    message = refused_in_one_line(capsys, train.main, "--out", tmp_path / "r")
+    assert "Unable to allocate 8.19 TiB" in message
+
+
+def test_batch_larger_than_the_data(capsys):
+    message = refused_in_one_line(capsys, train.main, "--training.batch_size", "1501")
+    assert "batch_size must be at most the 1500 training images of digits, got 1501" in message
+
+
+def test_run_directory_in_use(capsys, tmp_path):
+    (tmp_path / "note.txt").touch()
+    message = refused_in_one_line(capsys, train.main, "--out", tmp_path)
+    assert "run directory must be new or empty" in message
+
+
+def test_run_directory_that_cannot_be_made(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for out in ("/proc/x", tmp_path / "file" / "run"):
+        message = refused_in_one_line(capsys, train.main, "--training.steps", "1", "--out", out)
+        assert str(out) in message
+
+
+@pytest.mark.parametrize("main", [evaluate.main, sample.main])
+def test_bad_run(capsys, tmp_path, main):
+    assert "no run directory at" in refused_in_one_line(capsys, main, tmp_path / "none")
+    assert "it has no config.json" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text('{"preset": "digits", "modell": {}}')
+    assert "Config has no field ['modell']" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text('{"preset": "dig')
+    assert "is damaged or of another version" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    assert "has no checkpoint yet" in refused_in_one_line(capsys, main, tmp_path)
+    (tmp_path / "config.json").write_text('{"model": {"flow": {"filters": "96"}}}')
+    message = refused_in_one_line(capsys, main, tmp_path)
+    assert "model.flow.filters must be int, got '96'" in message
+
+
+def test_damaged_checkpoint(capsys, tmp_path, tiny_run):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run[0], copy)
+    *earlier, newest = sorted((copy / "checkpoints").glob("step-*"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    sample.main([str(copy), "--count", "1"])
+    message = capsys.readouterr().err
+    assert newest.name in message and "truncated or damaged" in message
+    assert message.endswith("going back to the one before\n")
+    with pytest.warns(UserWarning, match="going back to the one before"):
+        assert flowpp.load(copy).step == Checkpoint.load(earlier[-1]).step
+    for file in earlier:
+        file.write_bytes(b"")
+    assert "are damaged" in refused_in_one_line(capsys, sample.main, copy)
+
+
+def test_counts_below_one(capsys, tiny_run):
+    run = tiny_run[0]
+    message = refused(capsys, evaluate.main, run, "--importance_samples", "0")
+    assert "importance_samples must be at least 1, got 0" in message
+    assert "images must be at least 1" in refused(capsys, evaluate.main, run, "--images", "0")
+    assert "count must be at least 1" in refused(capsys, sample.main, run, "--count", "0")
+    assert "must end in .png" in refused(capsys, sample.main, run, "--out", "x.jpg")
+
+
+def test_a_picture_that_cannot_be_written(capsys, tiny_run):
+    message = refused_in_one_line(
+        capsys, sample.main, tiny_run[0], "--count", "1", "--out", "/proc/x.png"
+    )
+    assert "/proc/" in message
+
+
+def test_run_is_required(capsys):
+    assert "RUN" in refused(capsys, evaluate.main)
+
+
+def test_help_names_the_presets(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["photos", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("digits", "photos", "cifar10", "--training.steps", "--out", "those of photos"):
+        assert word in text
+
+
+def test_from_a_shell():
+    """The one test in a process of its own: `python -m` finds it, and its status is 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flowpp.train", "didgits"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "did you mean 'digits'?" in done.stderr

@@ -1,0 +1,198 @@
+"""The command line: what it refuses before it computes, and a receipt that can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from flowpp import evaluate
+from flowpp.evaluation import importance
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.run import Run
+from flowpp.runtime.hashing import weights_hash
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "-1"], "seed must be at least 0 and below 2^63, got -1"),
+        (["--memory", "inf"], "positive number of megabytes, got inf"),
+        (["--memory", "nan"], "positive number of megabytes, got nan"),
+        (["--memory", "0"], "positive number of megabytes, got 0"),
+        (["--out", "."], "out must be a file, got the folder ."),
+    ],
+)
+def test_mistakes_show_before_anything_is_computed(copy, flags, message, capsys, monkeypatch):
+    monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main([str(copy), *flags])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_is_a_file_shows_before_anything_is_computed(copy, capsys, monkeypatch):
+    monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main([str(copy), "--out", str(copy / "config.json" / "receipt.json")])
+    assert stop.value.code == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_the_receipt_lies_in_the_run_and_is_strict_json(copy, capsys):
+    """The standard error of a single image is no number, and JSON has none such."""
+    evaluate.main([str(copy), "--images", "1", "--importance-samples", "5", "--memory", "16"])
+    (file,) = (copy / "evaluations").glob("*.json")
+    assert str(file) in capsys.readouterr().out
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    written = json.loads(file.read_text(), parse_constant=refuse)
+    assert written["importance_samples"] == 5
+    assert [bound["importance_samples"] for bound in written["bounds"]] == [1, 4, 5]
+    assert all(bound["standard_error"] is None for bound in written["bounds"])
+    assert written["memory_megabytes"] == 16 and written["batch"] >= 1
+    assert written["data"]["evaluated"] == "the first 1 held-out images"
+    assert written["environment"]["threads"] == torch.get_num_threads()
+    assert written["seconds"] >= 0
+
+
+def test_the_hash_is_of_the_weights_that_were_evaluated(copy, tmp_path, monkeypatch):
+    """A newer checkpoint may appear while an evaluation runs for hours."""
+    run, out = Run.open(copy), tmp_path / "receipt.json"
+    before = run.checkpoint()
+    used = {}
+    compute = importance.importance_bounds
+
+    def overtaken(model, *arguments, **options):
+        used.update(model.state_dict())
+        run.save(Checkpoint(before.step + 1, before.weights, before.weights))
+        return compute(model, *arguments, **options)
+
+    monkeypatch.setattr(importance, "importance_bounds", overtaken)
+    evaluate.main([str(copy), "--images", "2", "--out", str(out)])
+    written = json.loads(out.read_text())["weights"]
+    assert written["step"] == before.step
+    assert written["sha256"] == weights_hash(used)
+
+
+def test_every_weight_and_its_place_enter_the_hash():
+    ones, twos = torch.ones(2), torch.full((2,), 2.0)
+    hashes = {
+        weights_hash(tensors)
+        for tensors in (
+            {"a": ones, "b": twos}, {"a": twos, "b": ones}, {"a": ones}, {"a": ones.double()},
+            {"a": ones[None]}, {"a": ones.bfloat16()}, {"a": torch.tensor(1.0)},
+        )
+    }  # fmt: skip
+    assert len(hashes) == 7
+    assert weights_hash({"a": ones, "b": twos}) == weights_hash({"b": twos, "a": ones})
+
+
+def test_no_more_rows_at_once_than_the_batch(trained, monkeypatch):
+    _, images, model = Run.open(trained).load()
+    rows = []
+    elbo = model.elbo
+
+    def counted(x, noise):
+        rows.append(len(x))
+        return elbo(x, noise)
+
+    monkeypatch.setattr(model, "elbo", counted)
+    importance.importance_bounds(model, images.test[:3], 20, batch=7)
+    assert max(rows) == 7 and sum(rows) == 3 * 20
+
+
+def test_nothing_grows_with_the_number_of_samples(trained, monkeypatch):
+    """One running sum an image: the largest array kept is as long as the images are many."""
+    import tracemalloc
+
+    _, images, model = Run.open(trained).load()
+    monkeypatch.setattr(
+        importance, "_log_weights", lambda model, images, pairs, seed: np.zeros(len(pairs))
+    )
+
+    def peak(samples: int) -> int:
+        tracemalloc.start()
+        try:
+            importance.importance_bounds(model, images.test[:8], samples, batch=16)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(16)  # imports and caches
+    few, many = peak(64), peak(16_384)
+    assert many < few + 16_384  # bytes; one number for each sample and image would be a million
+
+
+def test_the_bar_is_drawn_on_a_terminal_alone(trained, tmp_path, capsys, monkeypatch):
+    import sys
+
+    flags = [str(trained), "--images", "2", "--out", str(tmp_path / "receipt.json")]
+    evaluate.main(flags)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    evaluate.main(flags)
+    assert "evaluations" in capsys.readouterr().err
+
+
+def test_a_mean_says_its_error():
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    from flowpp.evaluation.bound import Estimate
+
+    estimate = Estimate.of(values)
+    assert dataclasses.astuple(estimate) == pytest.approx(
+        (2.5, np.std(values.numpy(), ddof=1) / 2, 4)
+    )
+    assert str(estimate) == "2.5000 +- 0.6455"
+
+
+def harm_newest(run):
+    """A second checkpoint, newer and cut short."""
+    whole = run.checkpoint()
+    Checkpoint(whole.step + 1, whole.weights, whole.ema, {}, whole.facts).save(
+        run.checkpoint_path(whole.step + 1)
+    )
+    newest = run.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    return newest, whole.step
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(copy, tmp_path, capsys):
+    newest, step = harm_newest(Run.open(copy))
+    evaluate.main([str(copy), "--images", "2", "--out", str(tmp_path / "receipt.json")])
+    said = capsys.readouterr().out
+    assert newest.name in said and "going back to the one before" in said
+    assert json.loads((tmp_path / "receipt.json").read_text())["weights"]["step"] == step
+
+
+def test_no_checkpoint_that_is_whole(copy, capsys):
+    for file in Run.open(copy).checkpoints():
+        file.write_bytes(b"no")
+    with pytest.raises(SystemExit):
+        evaluate.main([str(copy)])
+    assert "are damaged" in capsys.readouterr().err
+
+
+def test_processes_share_an_evaluation(copy, tmp_path):
+    """Each draw has a stream of its own: as many processes as one likes, the same number."""
+    flags = ["--images", "6", "--importance-samples", "5", "--memory", "1"]
+    evaluate.main([str(copy), *flags, "--out", str(tmp_path / "one.json")])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+                "--standalone", "-m", "flowpp.evaluate"]  # fmt: skip
+    done = subprocess.run(
+        [*launcher, str(copy), *flags, "--out", str(tmp_path / "two.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "6 images, 2 processes" in done.stdout and done.stdout.count("receipt") == 1
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
+    for alone, shared in zip(one["bounds"], two["bounds"], strict=True):
+        assert alone == pytest.approx(shared, rel=1e-6)

@@ -1,0 +1,221 @@
+"""What can be done with a run: five lines of Python, and the command lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import flowpp
+from flowpp import convert, data, interpolate, plot, reconstruct, sample
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.run import Run
+
+
+@pytest.fixture
+def model(tiny_run):
+    return flowpp.load(tiny_run[0])
+
+
+@pytest.fixture
+def images(tiny_run):
+    return Run.open(tiny_run[0]).load()[1].test[:70]
+
+
+def test_log_prob_is_the_bound_in_nats(model, images):
+    nats = model.log_prob(images, seed=3)
+    assert nats.shape == (70,) and nats.dtype == np.float64
+    assert np.array_equal(nats, model.log_prob(images.astype(int).tolist(), seed=3))
+    assert not np.array_equal(nats, model.log_prob(images))
+    assert 2 < -nats.mean() / (64 * math.log(2)) < 6
+
+
+def test_decode_undoes_encode(model, images):
+    z = model.encode(images)
+    assert z.shape[0] == 70 and z[0].size == 64
+    assert np.array_equal(model.decode(z), images)
+    back, distance = model.round_trip(images)
+    assert np.array_equal(back, images) and distance.max() < 1e-3
+
+
+def test_samples_depend_on_seed_and_temperature(model):
+    drawn = model.sample(5, seed=1)
+    assert drawn.shape == (5, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
+    assert np.array_equal(drawn, model.sample(5, seed=1))
+    assert not np.array_equal(drawn, model.sample(5, seed=2))
+    cold = model.sample(5, temperature=0.0)
+    assert (cold == cold[0]).all()
+
+
+def test_mistakes(model, images):
+    with pytest.raises(ValueError, match=r"shape \(N, 1, 8, 8\), got \(70, 8, 8\)"):
+        model.log_prob(images[:, 0])
+    with pytest.raises(ValueError, match="integers within 0 ... 16, got 17"):
+        model.encode(np.full((1, 1, 8, 8), 17))
+    with pytest.raises(ValueError, match="temperature must be finite and at least 0, got -1"):
+        model.sample(1, temperature=-1)
+    with pytest.raises(ValueError, match="at least 1 image, got 0"):
+        model.sample(0)
+
+
+def test_one_file_is_enough(tiny_run, tmp_path, images):
+    file = shutil.copy(Run.open(tiny_run[0]).checkpoints()[-1], tmp_path / "model.safetensors")
+    alone = flowpp.load(file)
+    assert alone.step == 3
+    assert np.array_equal(alone.log_prob(images), flowpp.load(tiny_run[0]).log_prob(images))
+    bare = Checkpoint.load(file)
+    Checkpoint(3, bare.weights, bare.ema).save(tmp_path / "bare.safetensors")
+    with pytest.raises(ValueError, match="has no settings inside; load its run directory"):
+        flowpp.load(tmp_path / "bare.safetensors")
+
+
+def test_the_best_checkpoint_can_be_asked_for(tiny_run):
+    run = Run.open(tiny_run[0])
+    held_out = {r["step"]: r["held_out_bits_per_dim"] for r in run.metrics() if len(r) > 6}
+    held_out = {step: value for step, value in held_out.items() if value is not None}
+    assert flowpp.load(run.path, which="best").step == min(held_out, key=held_out.get)
+
+
+def test_sample_writes_numbers_too(tiny_run, tmp_path, model):
+    out = tmp_path / "grid.png"
+    sample.main([str(tiny_run[0]), "--count", "3", "--temperature", "0.5", "--out", str(out)])
+    with np.load(tmp_path / "grid.npz", allow_pickle=False) as written:
+        assert np.array_equal(written["images"], model.sample(3, temperature=0.5))
+        assert written["temperature"] == 0.5 and written["levels"] == 17
+
+
+def test_reconstruct(tiny_run, tmp_path, capsys):
+    out = tmp_path / "r.png"
+    reconstruct.main([str(tiny_run[0]), "--count", "6", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "6 held-out images, float32" in said
+    assert "0 of 384 numbers came back as another integer" in said
+    with np.load(tmp_path / "r.npz", allow_pickle=False) as written:
+        assert np.array_equal(written["images"], written["reconstructed"])
+    with Image.open(out) as picture:
+        assert picture.size == (4 * 66 + 2, 3 * 66 + 2)
+
+
+@pytest.mark.parametrize("way", ["great-circle", "straight"])
+def test_interpolate_begins_and_ends_with_the_images(tiny_run, tmp_path, images, way):
+    out = tmp_path / "i.png"
+    interpolate.main(
+        [str(tiny_run[0]), "--pairs", "3", "--steps", "5", "--way", way, "--out", str(out)]
+    )
+    with np.load(tmp_path / "i.npz", allow_pickle=False) as written:
+        rows = written["images"].reshape(3, 5, 1, 8, 8)
+    assert np.array_equal(rows[:, 0], images[:6:2]) and np.array_equal(rows[:, -1], images[1:6:2])
+    assert len(np.unique(rows[0], axis=0)) == 5
+
+
+@pytest.mark.parametrize("main", [reconstruct.main, interpolate.main])
+def test_images_that_were_moved_are_found(tiny_run, tmp_path, monkeypatch, main):
+    load, asked = data.load, []
+
+    def loaded(settings):
+        asked.append(settings.path)
+        return load(dataclasses.replace(settings, path=None))
+
+    monkeypatch.setattr(data, "load", loaded)
+    out = tmp_path / "moved.png"
+    main([str(tiny_run[0]), "--data.path", "elsewhere", "--out", str(out)])
+    assert asked == ["elsewhere"] and out.is_file()
+
+
+def test_the_great_circle_keeps_the_length():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3, 4))
+    b *= np.linalg.norm(a) / np.linalg.norm(b)
+    points = interpolate.between(a, b, 6, "great-circle")
+    np.testing.assert_allclose(np.linalg.norm(points, axis=(1, 2)), np.linalg.norm(a))
+    np.testing.assert_allclose(points[[0, -1]], [a, b])
+    np.testing.assert_allclose(interpolate.between(a, a, 3, "great-circle"), [a] * 3)
+    np.testing.assert_allclose(interpolate.between(a, -a, 3, "great-circle")[1], 0 * a)
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "message"),
+    [
+        (reconstruct.main, ["--count", "0"], "count must be at least 1"),
+        (interpolate.main, ["--steps", "1"], "steps must be at least 2"),
+        (interpolate.main, ["--pairs", "149"], "pairs must be at most 148"),
+        (sample.main, ["--temperature", "nan"], "temperature must lie in [0, inf), got nan"),
+        (plot.main, ["--out", "/no/such/folder"], "out must be an existing folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(tiny_run, main, flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tiny_run[0]), *flags])
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert message in " ".join((said.out + said.err).replace("│", " ").split())
+
+
+def test_plot_draws_several_runs(tiny_run, tmp_path, capsys):
+    other = shutil.copytree(tiny_run[0], tmp_path / "other")
+    with open(other / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "bits_p')  # still being written
+    plot.main([str(tiny_run[0]), str(other), "--out", str(tmp_path)])
+    for name in ("curves.png", "samples.png"):
+        assert str(tmp_path / name) in capsys.readouterr().out or (tmp_path / name).is_file()
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 300
+
+
+def test_plot_refuses_a_run_without_a_log(tiny_run, tmp_path, capsys):
+    empty = shutil.copytree(tiny_run[0], tmp_path / "empty")
+    (empty / "metrics.jsonl").write_text("")
+    with pytest.raises(SystemExit):
+        plot.main([str(empty)])
+    assert "has logged nothing yet" in capsys.readouterr().err
+    (empty / "metrics.jsonl").write_text('oh\n{"step": 1}\n')
+    with pytest.raises(SystemExit):
+        plot.main([str(empty)])
+    assert "line 1 is damaged" in capsys.readouterr().err
+
+
+def test_what_an_evaluation_leaves(tiny_run):
+    """The terms add up, and the layers to their term."""
+    lines = (tiny_run[0] / "metrics.jsonl").read_text().splitlines()
+    record = json.loads(lines[2])
+    parts = [record[f"held_out_{n}"] for n in ("log_q", "log_det", "log_prior")]
+    assert record["held_out_bits_per_dim"] == pytest.approx(parts[0] - parts[1] - parts[2])
+    assert record["held_out_images"] == 16 and record["held_out_standard_error"] > 0
+    assert 0 < record["round_trip_median"] <= record["round_trip_max"] < 1e-3
+    assert record["log_scale_min"] < record["log_scale_max"]
+    names = list(record["layer_log_det"])
+    assert any(n.startswith("flow/") and n.endswith("-Coupling") for n in names)
+    assert any(n.startswith("dequantizer/") and n.endswith("-Sigmoid") for n in names)
+    assert names.index("flow/000-DataLogit") < len(names)
+    assert any((tiny_run[0] / "tensorboard").iterdir())
+
+
+def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
+    from flowpp.evaluation.bound import bound_terms
+    from flowpp.evaluation.diagnostics import diagnose
+    from flowpp.runtime.random_state import seeded
+
+    _, _, model = Run.open(tiny_run[0]).load()
+    found = diagnose(model, images[:32], seeded(0))
+    terms = bound_terms(model, images[:32], seeded(0))
+    total = sum(v for k, v in found.layers.items() if k.startswith("flow/"))
+    assert total == pytest.approx(terms["log_det"].mean, abs=1e-5)
+
+
+def test_a_model_in_one_file(tiny_run, tmp_path, images):
+    """The averaged weights and their settings: smaller than a checkpoint, and enough."""
+    out = tmp_path / "elsewhere" / "model.safetensors"
+    convert.main([str(tiny_run[0]), "--out", str(out)])
+    alone, run = flowpp.load(out), flowpp.load(tiny_run[0])
+    assert np.array_equal(alone.log_prob(images), run.log_prob(images))
+    assert np.array_equal(alone.sample(3, seed=1), run.sample(3, seed=1))
+    assert alone.step == 3 and alone.config.model == run.config.model
+    inside = Checkpoint.load(out)
+    assert not inside.state and not inside.ema
+    whole = Run.open(tiny_run[0]).checkpoints()[-1]
+    assert out.stat().st_size < whole.stat().st_size / 3

@@ -1,0 +1,173 @@
+"""Every preset builds, counts its parameters as published, and trains when made small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from flowpp.config import Config, ContextConfig, DataConfig, FlowConfig, ModelConfig
+from flowpp.config.presets import PRESETS
+from flowpp.config.schedule import parse_schedule, rate_at
+from flowpp.config.settings import from_dict, to_dict
+from flowpp.data import declared_shape, load
+from flowpp.model import build_model
+from flowpp.training.initialization import initialize
+from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
+
+UNUSED_64, UNUSED_128 = 786_432, 3_145_728  # positions that the released dequantizers never use
+PARAMETERS = {
+    "cifar10": 31_443_440,
+    "cifar10-uniform": 32_324_408,
+    "cifar10-affine": 32_045_708,
+    "cifar10-no-attention": 31_443_440,
+    "cifar16": 1_536_624,
+    "imagenet32": 168_955_724,
+    "imagenet64": 73_489_960 - UNUSED_64,
+    "imagenet64-5bit": 73_489_960 - UNUSED_64,
+    "celeba64-5bit": 73_489_960 - UNUSED_64,
+    "celeba64-3bit": 73_489_960 - UNUSED_64,
+    "celeba128-5bit": 122_790_952 - UNUSED_128,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_as_many_as_released(name):
+    config = PRESETS[name]
+    with torch.device("meta"):
+        model = build_model(config.model, *declared_shape(config.data))
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_describes_itself_and_survives_json(name):
+    config = PRESETS[name]
+    assert config.preset == name
+    assert len(config.description) > 40
+    assert from_dict(Config, to_dict(config)) == config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_made_small_it_takes_a_step(name):
+    """The same topology on small images: initialization, a bound, finite gradients everywhere."""
+    config = PRESETS[name].model
+    small = {"filters": 4, "blocks": 1, "components": 2, "heads": 2}
+    layout = config.flow.layout.replace("channels 32", "channels 1")
+    config = replace(
+        config,
+        flow=replace(config.flow, **small, layout=layout),
+        dequantizer=replace(config.dequantizer, **small),
+        context=replace(config.context, filters=4, blocks=1),
+    )
+    size = 32 if name == "celeba128-5bit" else 16
+    channels, levels = (1, 17) if name == "digits" else (3, 32)
+    torch.manual_seed(0)
+    model = build_model(config, (channels, size, size), levels)
+    x = torch.randint(levels, (4, channels, size, size))
+    initialize(model, x, model.dequantizer.draw_noise(x.shape))
+    loss = -model.elbo(x, model.dequantizer.draw_noise(x.shape)).total.mean()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_released_schedules_at_their_seams():
+    rates = {
+        ("cifar10", 1000): 1.5e-4,
+        ("cifar10", 2000): 3e-4,
+        ("cifar10", 300_000): 3e-4,
+        ("imagenet32", 2500): 5e-4,
+        ("imagenet32", 50_000): 1e-3,
+        ("imagenet32", 50_001): 1e-3 * 0.99995,
+        ("imagenet32", 80_000): 3e-4,
+        ("imagenet64", 235_000): (3e-4 + 1e-5) / 2,
+        ("imagenet64", 285_000): (1e-5 + 1e-6) / 2,
+        ("imagenet64", 400_000): 1e-6,
+        ("imagenet64-5bit", 120_000): (3e-4 + 1e-5) / 2,
+        ("celeba64-3bit", 400_000): 1e-5,
+        ("celeba128-5bit", 25_000): 5e-6,
+    }
+    for (name, step), wanted in rates.items():
+        assert learning_rate(step, PRESETS[name].training) == pytest.approx(wanted, rel=1e-12), (
+            name
+        )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_schedule_is_ever_undefined_or_negative(name):
+    """The released ImageNet 64 one is both, late in training."""
+    training = PRESETS[name].training
+    steps = [1, 2, *range(1000, training.steps, 1000), training.steps]
+    assert all(0 < learning_rate(step, training) <= 4e-3 for step in steps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linear 10",
+        "hold",
+        "linear ten 1e-3",
+        "decay 1.5 1e-4",
+        "climb 10 1e-3",
+        "hold 5, hold 5",
+        "",
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(text):
+    with pytest.raises(ValueError, match="A schedule needs"):
+        parse_schedule(text)
+
+
+def test_a_cosine_ends_where_it_says():
+    pieces = parse_schedule("linear 10 1.0, cosine 110 0.0")
+    assert rate_at(pieces, 60) == pytest.approx(0.5)
+    assert rate_at(pieces, 110) == 0
+
+
+SWITCHES = {
+    "coupling": "affine",
+    "attention": "maxout",
+    "dropout": 0.2,
+    "log_scale_floor": None,
+    "weight_norm": True,
+    "activate_last": True,
+    "convolution": "joint",
+    "act_norm": "channel",
+    "layout": "checkerboard 2, squeeze, channels 2",
+    "heads": 1,
+    "components": 1,
+}
+
+
+@pytest.mark.parametrize("field", [*SWITCHES, "no attention", "uniform dequantization"])
+def test_one_field_switched_the_model_still_trains(field):
+    """Ten steps on one batch of real digits lower the bound's bits per dimension."""
+    flow = FlowConfig(layout="columns 2, squeeze, channels 2", filters=8, blocks=1, components=3)
+    flow = replace(flow, dropout=0.0)
+    if field in SWITCHES:
+        flow = replace(flow, **{field: SWITCHES[field]})
+    if field == "no attention":
+        flow = replace(flow, attention="none")
+    dequantization = "uniform" if field == "uniform dequantization" else "variational"
+    split = flow.layout.split()[0]
+    config = ModelConfig(
+        flow,
+        dequantization,
+        replace(flow, layout=f"{split} 1"),
+        ContextConfig(filters=8, blocks=1),
+    )
+    torch.manual_seed(0)
+    model = build_model(config, (1, 8, 8), 17)
+    x = torch.from_numpy(load(DataConfig(source="digits")).train[:64])
+    initialize(model, x, model.dequantizer.draw_noise(x.shape))
+    optimizer = Adam(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(10):
+        loss = -model.elbo(x, model.dequantizer.draw_noise(x.shape)).total.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        clip_by_global_norm(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 5

@@ -1,0 +1,152 @@
+"""Settings that no model, data set or run could use are refused where they are written down."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from flowpp.config import (
+    Config,
+    ContextConfig,
+    DataConfig,
+    FlowConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from flowpp.config.layout import only_split
+from flowpp.config.schedule import parse_schedule, rate_at
+from flowpp.config.settings import from_dict, to_dict
+from flowpp.model import build_model
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value", "message"),
+    [
+        (FlowConfig, "filters", 0, "filters must be at least 1, got 0"),
+        (FlowConfig, "blocks", -1, "blocks must be at least 0, got -1"),
+        (FlowConfig, "components", 0, "components must be at least 1, got 0"),
+        (FlowConfig, "heads", 0, "heads must be at least 1, got 0"),
+        (FlowConfig, "dropout", 1.0, r"dropout must lie in \[0, 1\), got 1.0"),
+        (FlowConfig, "dropout", -0.1, r"dropout must lie in \[0, 1\), got -0.1"),
+        (FlowConfig, "dropout", NAN, r"dropout must lie in \[0, 1\), got nan"),
+        (FlowConfig, "log_scale_floor", NAN, "log_scale_floor must be finite, got nan"),
+        (FlowConfig, "log_scale_floor", -INF, "log_scale_floor must be finite, got -inf"),
+        (FlowConfig, "layout", "rows 4", "got 'rows 4'"),
+        (FlowConfig, "coupling", "spline", "coupling must be one of mixture, affine, got 'spl"),
+        (FlowConfig, "attention", "some", "attention must be one of attention, maxout, none, go"),
+        (FlowConfig, "convolution", "full", "convolution must be one of halves, joint, lu, none"),
+        (FlowConfig, "act_norm", "batch", "act_norm must be one of activation, channel, got 'ba"),
+        (ContextConfig, "filters", 0, "filters must be at least 1, got 0"),
+        (ContextConfig, "blocks", -2, "blocks must be at least 0, got -2"),
+        (ContextConfig, "attention", "all", "attention must be one of"),
+        (ModelConfig, "dequantization", "none", "must be one of variational, uniform, got 'none"),
+        (DataConfig, "source", "mnist", "data.source must be one of digits, .*, got 'mnist'"),
+        (DataConfig, "held_out", "train", "data.held_out must be one of test, valid, got 'train"),
+        (DataConfig, "size", 0, "data.size must be at least 1, got 0"),
+        (DataConfig, "bits", 0, r"data.bits must lie in 1 \.\.\. 8, got 0"),
+        (DataConfig, "bits", 9, r"data.bits must lie in 1 \.\.\. 8, got 9"),
+        (TrainingConfig, "seed", -1, "training.seed must be at least 0 and below"),
+        (TrainingConfig, "seed", 2**70, r"training.seed must be at least 0 and below 2\^63, got"),
+        (TrainingConfig, "threads", 10**12, "training.threads must be at most 1024, got 1000000"),
+        (TrainingConfig, "threads", 0, "training.threads must be at least 1, got 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(cls, field, value, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**{field: value})
+
+
+def test_what_may_be_left_out_may_be_none():
+    assert FlowConfig(log_scale_floor=None).log_scale_floor is None
+    assert DataConfig(size=None).size is None
+    assert TrainingConfig(threads=None).threads is None
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "squeeze, channels 2",
+        "factor, columns 2",
+        "columns 2, squeeze, channels 2",
+        "columns 2, checkerboard 2",
+        "columns 2, factor, columns 1",
+    ],
+)
+def test_a_dequantizer_has_splits_of_one_kind(layout):
+    with pytest.raises(ValueError, match="splits of one kind alone, any of columns N, .* got '"):
+        ModelConfig(dequantizer=FlowConfig(layout=layout))
+    # Uniform noise has no use for the layout.
+    ModelConfig(dequantization="uniform", dequantizer=FlowConfig(layout=layout))
+
+
+@pytest.mark.parametrize("layout", ["columns 1", "checkerboard 1", "channels 1, channels 1"])
+def test_any_one_kind_will_do(layout):
+    flow = FlowConfig(layout=layout, filters=4, blocks=1, components=1)
+    model = build_model(ModelConfig(flow, dequantizer=flow), (2, 4, 4), 8)
+    assert type(model.dequantizer.split).__name__.lower().startswith(only_split(layout)[:7])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("decay 0.999 1e-4", "a rate above 0 before it can decay"),
+        ("hold 100, linear 200 1e-3", "a rate above 0 before it can hold"),
+        ("linear 10 0, decay 0.9 1e-3", "a rate above 0 before it can decay"),
+        ("linear 10 1e-4, decay 0.999 1e-3", "at most the rate before it, 0.0001, got 0.001"),
+        ("linear 10 1e-3, decay 0.999 inf", "at most the rate before it, 0.001, got inf"),
+        ("linear 10 inf", "words of .* got 'linear 10 inf'"),
+        ("cosine 10 nan", "words of .* got 'cosine 10 nan'"),
+        ("linear 10 1e-3, decay nan 1e-4", "words of .* got 'decay nan 1e-4'"),
+        ("linear -5 1e-3", "rising steps, got -5 after 0"),
+        ("linear 10 1e-3, decay 0.5 1e-4, hold 12", "rising steps, got 12 after 14"),
+    ],
+)
+def test_a_schedule_that_would_fail_later_is_refused_now(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_schedule(text)
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(schedule=text)
+
+
+def test_a_schedule_has_no_gaps_at_its_seams():
+    pieces = parse_schedule("linear 10 1.0, hold 20, decay 0.5 0.2, cosine 43 0.1, hold 50")
+    wanted = {1: 0.1, 10: 1.0, 20: 1.0, 21: 0.5, 22: 0.25, 23: 0.2, 33: 0.15, 43: 0.1, 60: 0.1}
+    assert {step: rate_at(pieces, step) for step in wanted} == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": 3}, "^preset must be str, got 3"),
+        ({"model": {"flow": {"filters": "96"}}}, "^model.flow.filters must be int, got '96'"),
+        ({"model": {"flow": {"filters": True}}}, "^model.flow.filters must be int, got True"),
+        ({"model": {"flow": {"filters": 9.5}}}, "^model.flow.filters must be int, got 9.5"),
+        ({"model": {"flow": {"dropout": None}}}, "^model.flow.dropout must be float, got None"),
+        ({"model": {"flow": {"weight_norm": 1}}}, "^model.flow.weight_norm must be bool, got 1"),
+        ({"model": {"dequantizer": []}}, r"^model.dequantizer must hold named values, got \[\]"),
+        ({"model": {"context": {"attention": 0}}}, "^model.context.attention must be one of att"),
+        ({"data": {"path": 7}}, "^data.path must be str or None, got 7"),
+        ({"training": {"threads": "2"}}, "^training.threads must be int or None, got '2'"),
+        ({"model": {"flow": {"filters": 0}}}, "^model.flow: filters must be at least 1, got 0"),
+        ({"model": {"flow": {"width": 0}}}, r"^model.flow: FlowConfig has no field \['width'\]"),
+        ([], "^Config must hold named values"),
+    ],
+)
+def test_a_stored_setting_of_another_type_is_named_with_its_path(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(Config, values)
+
+
+def test_whole_numbers_are_numbers_in_json():
+    stored = to_dict(Config())
+    stored["model"]["flow"]["log_scale_floor"] = -7
+    stored["training"]["max_grad_norm"] = 1
+    assert from_dict(Config, stored) == Config()
+
+
+def test_every_settings_class_is_checked():
+    for cls in (FlowConfig, ContextConfig, ModelConfig, DataConfig, TrainingConfig):
+        assert "__post_init__" in vars(cls) and dataclasses.is_dataclass(cls)

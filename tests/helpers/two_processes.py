@@ -1,0 +1,48 @@
+"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: the tiny model, by several."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from flowpp.config import Config
+from flowpp.runtime import distributed
+from flowpp.training import loop as training
+from tiny import TINY
+
+
+def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
+    """Two evaluations, the second one the last."""
+    model = dataclasses.replace(
+        TINY.model,
+        flow=dataclasses.replace(TINY.model.flow, dropout=dropout),
+        dequantizer=dataclasses.replace(TINY.model.dequantizer, dropout=dropout),
+    )
+    settings = dataclasses.replace(
+        TINY.training, steps=steps, evaluate_every=4, evaluation_images=200, accumulate=accumulate
+    )
+    return dataclasses.replace(TINY, model=model, training=settings)
+
+
+def main() -> None:
+    """Arguments: OUT STEPS DROPOUT RESUME, as often as there are runs."""
+    arguments = iter(sys.argv[1:])
+    torch.set_num_threads(1)
+    with distributed.group() as group:
+        for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
+            result = training.train(
+                config(int(steps), dropout=float(dropout)),
+                Path(out),
+                resume=resume == "resume",
+                group=group,
+            )
+            if group.first:
+                print(json.dumps(dataclasses.asdict(result)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The compiled kernels: equal to torch's formulas in every layout, and proper torch operators."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from conformance.adapters.flowpp import FlowppAdapter
+from conformance.judging.judge import Judge, plan
+from flowpp.kernels.backend import backend_for, use_backend
+from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.cuda import launch as cuda
+from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
+from flowpp.kernels.operators import mixture_backward, mixture_forward, mixture_inverse
+
+needs_compiler = pytest.mark.skipif(not host.is_available(), reason="no C++ compiler here")
+DTYPES = [torch.float32, torch.float64]
+
+
+def arguments(shape, components, dtype, *, layout="components last", far=False):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*size):
+        return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype)
+
+    x = draw(*shape) * (1e4 if far else 1)
+    if layout == "components last":
+        parameters = [draw(*shape, components) for _ in range(3)]
+    elif layout == "as a network puts them out":
+        batch, channels, height, width = shape
+        raw = draw(batch, channels * 3 * components, height, width)
+        split = raw.reshape(batch, channels, 3 * components, height, width)
+        parameters = list(split.permute(0, 1, 3, 4, 2).split(components, -1))
+    elif layout == "expanded":
+        parameters = [draw(*shape[1:], components).expand(*shape, components) for _ in range(3)]
+    else:
+        parameters = [draw(*reversed(shape), components).permute(3, 2, 1, 0, 4) for _ in range(3)]
+    return x, *parameters
+
+
+LAYOUTS = ["components last", "as a network puts them out", "expanded", "axes reversed"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 8, 16), (0, 2, 4, 4)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_same_numbers_as_torch(dtype, shape, layout, far):
+    given = arguments(shape, 5, dtype, layout=layout, far=far)
+    weights = [torch.randn(shape, dtype=dtype) for _ in range(2)]
+    found = {}
+    for backend in ("torch", "cpp"):
+        inputs = [t.detach().requires_grad_() for t in given]
+        with use_backend(backend):
+            y, slope = logit_cdf(*inputs)
+            gradients = torch.autograd.grad((weights[0] * y + weights[1] * slope).sum(), inputs)
+        found[backend] = [y, slope, *gradients]
+    eps = torch.finfo(dtype).eps
+    for wanted, got in zip(found["torch"], found["cpp"], strict=True):
+        assert got.shape == wanted.shape
+        # Where components compete in a tail, |z| rounds by eps |z|: as many u as |y| is large.
+        unit = eps * (1 + wanted.abs()) * (1 + (given[0].abs().max() if len(given[0]) else 0))
+        assert ((got - wanted).abs() <= 500 * unit).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads):
+    given = arguments((4, 6, 32, 16), 8, torch.float32)
+    before = torch.get_num_threads()
+    one = host.forward(*given)
+    torch.set_num_threads(threads)
+    try:
+        several = host.forward(*given)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(one, several, strict=True))
+
+
+@needs_compiler
+def test_they_are_proper_torch_operators():
+    given = arguments((2, 3, 4, 4), 5, torch.float64)
+    gradients = (torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2))
+    torch.library.opcheck(mixture_forward, given)
+    torch.library.opcheck(mixture_backward, (*given, *gradients))
+    torch.library.opcheck(mixture_inverse, (*given, 1.0, 100))
+
+
+@needs_compiler
+def test_second_derivatives_go_through_the_formulas():
+    given = [t.requires_grad_() for t in arguments((1, 1, 2, 2), 3, torch.float64)]
+    with use_backend("cpp"):
+        for function in (logit_cdf, inverse_logit_cdf):
+            assert torch.autograd.gradcheck(function, given)
+            assert torch.autograd.gradgradcheck(function, given)
+
+
+@needs_compiler
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
+def test_every_backend_obeys_the_laws(backend):
+    judge = Judge(FlowppAdapter)
+    with use_backend(backend):
+        cells = [
+            judge.cell(*one)
+            for one in plan(["mixture_logistic/*", "coupling/mixture*"], ["*"], ["float32"])
+        ]
+    assert [cell for cell in cells if cell.status == "fails"] == []
+    assert any(cell.status == "holds" for cell in cells)
+
+
+@needs_compiler
+def test_bits_per_dim_are_the_same_on_every_backend():
+    from flowpp.config.presets import DIGITS
+    from flowpp.model import build_model
+    from flowpp.objective import bits_per_dim
+
+    torch.manual_seed(0)
+    model = build_model(DIGITS.model, (1, 8, 8), 17).eval()
+    x = torch.randint(17, (16, 1, 8, 8))
+    noise = model.dequantizer.draw_noise(x.shape)
+    found = []
+    for backend in ("torch", "cpp"):
+        with use_backend(backend), torch.no_grad():
+            found.append(bits_per_dim(model.elbo(x, noise).total, 64).mean().item())
+    assert abs(found[0] - found[1]) < 1e-6
+
+
+def test_a_backend_that_cannot_be_had_says_what_it_needs(monkeypatch):
+    with pytest.raises(ValueError, match="one of auto, torch, cpp, cuda, got 'tpu'"):
+        with use_backend("tpu"):
+            pass
+    if not torch.cuda.is_available():
+        with use_backend("cuda"), pytest.raises(RuntimeError, match="needs a CUDA device"):
+            logit_cdf(*arguments((1, 1, 1, 1), 2, torch.float32))
+    monkeypatch.setenv("FLOWPP_BACKEND", "fast")
+    with pytest.raises(ValueError, match="got 'fast'"):
+        backend_for(torch.zeros(1))
+
+
+def test_without_a_compiler_torch_computes(monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setenv("FLOWPP_CACHE", "/proc/nowhere")  # no folder can be made there
+    host.library.cache_clear()
+    try:
+        with use_backend("auto"):
+            assert backend_for(torch.zeros(1)) == "torch"
+        with use_backend("cpp"), pytest.raises(host.HostBuildError, match="cannot build|failed"):
+            backend_for(torch.zeros(1))
+    finally:
+        host.library.cache_clear()
+
+
+@needs_compiler
+def test_a_broken_source_is_told_with_the_compilers_words(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLOWPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(host, "FLAGS", (*host.FLAGS, "-Dtemplate=oops"))
+    host.library.cache_clear()
+    try:
+        with pytest.raises(host.HostBuildError, match="failed on mixture_logistic.cpp"):
+            host.library()
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        host.library.cache_clear()
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
+def test_the_cuda_source_compiles(architecture, tmp_path):
+    target = tmp_path / "kernels.cubin"
+    command = ["nvcc", f"-arch={architecture}", "-std=c++17", "-cubin", "-o", target, cuda.SOURCE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = target.read_bytes()
+    for name in ("forward", "backward", "inverse"):
+        assert f"mixture_{name}_float32".encode() in content
+        assert f"mixture_{name}_float64".encode() in content
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_cuda_kernels_compute_what_the_host_does(dtype):
+    given = arguments((2, 3, 4, 5), 5, dtype)
+    on_device = [t.cuda() for t in given]
+    for name in ("forward", "inverse"):
+        extra = (1.0, 100) if name == "inverse" else ()
+        wanted = getattr(host, name)(*given, *extra)[0]
+        got = getattr(cuda, name)(*on_device, *extra)[0].cpu()
+        assert ((got - wanted).abs() <= 100 * torch.finfo(dtype).eps * (1 + wanted.abs())).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("backend", ["torch", "cpp"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precisions_stop_before_the_mixture(half, backend):
+    x, *parameters = arguments((2, 3, 4, 4), 5, torch.float32)
+    rounded = [p.to(half) for p in parameters]
+    with use_backend(backend):
+        y, slope = logit_cdf(x, *rounded)
+        wanted = logit_cdf(x, *(p.float() for p in rounded))
+        assert inverse_logit_cdf(y, *rounded).dtype == torch.float32
+    assert y.dtype == slope.dtype == torch.float32
+    assert torch.equal(y, wanted[0])
+    assert torch.equal(slope, wanted[1])
+
+
+@needs_compiler
+def test_torch_compile_sees_the_operator_whole():
+    given = arguments((2, 3, 4, 4), 5, torch.float32)
+    compiled = torch.compile(mixture_forward, fullgraph=True, backend="eager")
+    for wanted, got in zip(mixture_forward(*given), compiled(*given), strict=True):
+        assert torch.equal(wanted, got)

@@ -1,0 +1,212 @@
+"""The compiled parts of conditioners: equal to plain torch, twice differentiable, fair masks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import elu, glu
+
+from flowpp import conditioner
+from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, LayerNorm
+from flowpp.kernels import layers as fused
+from flowpp.kernels.backend import use_backend
+from flowpp.kernels.cpu import layers as conditioner_host
+
+pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+SHAPES = [(2, 6, 5, 3), (1, 12, 16, 17), (3, 6, 1, 1), (0, 6, 4, 4)]
+
+
+def plain_norm(x, gain, bias):
+    norm = LayerNorm(gain.detach(), bias.detach())
+    del norm.gain, norm.bias
+    norm.gain, norm.bias = gain, bias
+    return norm(x)
+
+
+FUNCTIONS = {
+    "concat_elu": (fused.concat_elu, lambda x: elu(torch.cat([x, -x], 1)), (1,)),
+    "gated_sum": (fused.gated_sum, lambda x, gates: x + glu(gates, 1), (1, 2)),
+    "attention": (lambda x: fused.attention(x, 2), lambda x: fused.attention(x, 2), (1,)),
+}
+
+
+def inputs_for(shape, multiples):
+    torch.manual_seed(0)
+    batch, channels, *rest = shape
+    return [(3 * torch.randn(batch, m * channels, *rest)).requires_grad_() for m in multiples]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients_are_those_of_plain_torch(name, shape, threads):
+    mine, plain, multiples = FUNCTIONS[name]
+    inputs = inputs_for(shape, multiples)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        compare(mine, plain, inputs)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layer_norm(shape):
+    (x,) = inputs_for(shape, (1,))
+    gain, bias = torch.randn(2, shape[1]).unbind()
+    inputs = [x, gain.requires_grad_(), bias.requires_grad_()]
+    compare(lambda *a: fused.layer_norm(*a, conditioner.LAYER_NORM_EPSILON), plain_norm, inputs)
+
+
+def compare(mine, plain, inputs):
+    got = mine(*inputs)
+    with use_backend("torch"):
+        wanted = plain(*inputs)
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+        weights = torch.randn(wanted.shape)
+        wanted = torch.autograd.grad((weights * wanted).sum(), inputs)
+    for one, other in zip(torch.autograd.grad((weights * got).sum(), inputs), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_elu_is_within_two_ulps_everywhere():
+    x = -torch.logspace(-30, 4, 100_000, dtype=torch.float64).float().reshape(1, 1, 1, -1)
+    got = fused.concat_elu(x)[:, 0].double()
+    wanted = torch.expm1(x.double())[:, 0]
+    assert ((got - wanted).abs() <= 2 * 2.0**-23 * wanted.abs()).all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -0.0])
+def test_what_is_not_finite_stays_so(value):
+    x = torch.full((1, 2, 1, 3), value)
+    wanted = elu(torch.cat([x, -x], 1))
+    torch.testing.assert_close(fused.concat_elu(x), wanted, equal_nan=True)
+    gates = torch.full((1, 4, 1, 3), value)
+    with use_backend("torch"):
+        wanted = fused.gated_sum(x, gates)
+    torch.testing.assert_close(fused.gated_sum(x, gates), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("dropout", 0.99), ("concat_elu_dropout", 0.99), ("dropout", 0.999999)]
+)
+def test_a_high_rate_still_has_the_mean(name, most):
+    torch.manual_seed(0)
+    x = torch.ones(1, 1, 2000, 2000)
+    y = getattr(fused, name)(x, most, training=True)[:, :1]
+    spread = math.sqrt(most / (1 - most) / x.numel())
+    assert (y != 0).any() and abs(y.double().mean().item() - 1) < 5 * spread
+
+
+@pytest.mark.parametrize("function", [fused.dropout, fused.concat_elu_dropout])
+def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
+    torch.manual_seed(0)
+    x = torch.ones(1, 1, 1000, 1000)
+    y = function(x, 0.2, training=True)[:, :1]
+    p = round(0.2 * 65536) / 65536
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
+    assert abs((y == 0).double().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / x.numel())
+
+
+def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
+    torch.manual_seed(0)
+    bits = (fused.random_bits(1 << 20).int() & 0xFFFF).double() / 65535 - 0.5
+    assert abs(bits.mean()) < 4 * math.sqrt(1 / 12 / len(bits))
+    for shift in (1, 2, 3, 4, 8):  # four of them come from one draw
+        correlation = (bits[shift:] * bits[:-shift]).mean() * 12
+        assert abs(correlation) < 4 / math.sqrt(len(bits))
+
+
+@pytest.mark.parametrize("name", ["dropout", "concat_elu_dropout"])
+def test_the_backward_pass_has_the_forward_passes_mask(name):
+    x = torch.randn(2, 4, 5, 3).abs().add(0.1).requires_grad_()  # where elu is the identity
+    y = getattr(fused, name)(x, 0.4, training=True)[:, :4]
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(grad, (y / x).detach())
+
+
+def test_second_derivatives():
+    torch.manual_seed(0)
+    block = Block(
+        GatedConv.create(4, dropout=0.0),
+        LayerNorm.create(4),
+        GatedAttention.create(4, 2),
+        LayerNorm.create(4),
+    )
+    network = Conditioner(Conv2d.create(2, 4, 3), [block], Conv2d.create(4, 3, 3))
+    x = torch.randn(2, 2, 3, 4).requires_grad_()
+    found = {}
+    for backend in ("torch", "cpp"):
+        with (
+            use_backend(backend),
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        ):
+            (first,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+            found[backend] = torch.autograd.grad(
+                first.square().sum(), [x, *network.parameters()], allow_unused=True
+            )
+    for got, wanted in zip(found["cpp"], found["torch"], strict=True):
+        if wanted is None:
+            assert got is None
+        else:
+            torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_derivative_beside_constants():
+    x, gates = torch.randn(1, 2, 3, 3).requires_grad_(), torch.randn(1, 4, 3, 3)
+    (first,) = torch.autograd.grad(fused.gated_sum(x, gates).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(second, torch.full_like(x, 2))
+
+
+@pytest.mark.parametrize(
+    ("depth", "heads", "height", "width"),
+    [(24, 4, 8, 16), (24, 1, 5, 15), (5, 3, 4, 4), (32, 2, 7, 11)],
+)
+def test_attention_of_heads_of_any_size(depth, heads, height, width):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3 * heads * depth, height, width).requires_grad_()
+    grad = torch.randn(2, heads * depth, height, width)
+    y = fused.attention(x, heads)
+    exact = x.detach().double().requires_grad_()
+    wanted = fused.attention(exact, heads)
+    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
+    (got,) = torch.autograd.grad(y, x, grad)
+    (wanted,) = torch.autograd.grad(wanted, exact, grad.double())
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_has_the_same_bits_for_any_number_of_threads():
+    x = torch.randn(2, 3 * 48, 8, 8).requires_grad_()
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = fused.attention(x, 2)
+            found.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+
+
+def test_attention_scores_far_apart_or_not_finite():
+    x = torch.randn(1, 3 * 8, 4, 8)
+    y = fused.attention(1e4 * x, 1)
+    assert y.isfinite().all()
+    x[0, 0, 0, 0] = torch.nan  # one query
+    y = fused.attention(x, 1).flatten(2)
+    assert y[..., 0].isnan().all() and y[..., 1:].isfinite().all()
+
+
+def test_other_tensors_go_the_plain_way():
+    x = torch.randn(1, 2, 3, 3)
+    assert fused.applies_to(x)
+    assert not fused.applies_to(x.double())
+    assert not fused.applies_to(x.bfloat16())
+    assert not fused.applies_to(x.to("meta"))
+    with use_backend("torch"):
+        assert not fused.applies_to(x)
