@@ -14,8 +14,8 @@ import tyro
 
 from flowpp.config import Config, DataConfig, ModelConfig, presets
 from flowpp.config.checks import at_least
-from flowpp.config.command_line import mistakes_in_one_line, parse
-from flowpp.config.settings import to_dict
+from flowpp.config.command_line import parse, user_errors
+from flowpp.config.serialization import to_dict
 from flowpp.data import npz
 from flowpp.runtime.files import replaced, writable_folder
 
@@ -48,7 +48,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one file."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    with mistakes_in_one_line():
+    with user_errors():
         preset = presets.get(_preset_in(argv))
         arguments = parse(
             Arguments,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.config import checks as ranges
-from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
@@ -62,7 +62,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print held-out bits per dimension of a trained model, and leave a receipt."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,
@@ -117,7 +117,7 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
     from flowpp.evaluation.receipt import receipt
     from flowpp.runtime.files import write_json
 
-    with mistakes_in_one_line():
+    with user_errors():
         opened = _Opened.of(arguments, group)
         images, model = opened.images, opened.model
         count = _count(arguments.images, len(images.test), images.name)
@@ -150,7 +150,7 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=arguments.seed, batch=batch, memory=arguments.memory, seconds=seconds,
     )  # fmt: skip
-    with mistakes_in_one_line():
+    with user_errors():
         write_json(out, written)
     print(f"receipt   {out}")
 
@@ -163,7 +163,7 @@ def _fingerprint(arguments: Arguments, group: Group) -> None:
     from flowpp.runtime.files import write_json
     from flowpp.runtime.hashing import weights_hash
 
-    with mistakes_in_one_line():
+    with user_errors():
         if group.size > 1:
             raise ValueError(f"a fingerprint is one process's, got {group.size}")
         opened = _Opened.of(arguments, group)
@@ -188,7 +188,7 @@ def _fingerprint(arguments: Arguments, group: Group) -> None:
     twin = restored_model(checkpoint, opened.run.config().model, images.shape, images.levels)
     report = fingerprint.compare(found, fingerprint.Float64(twin))
     print(fingerprint.table(report))
-    with mistakes_in_one_line():
+    with user_errors():
         found.save(out.with_suffix(".npz"))
         write_json(out, report)
     print(f"report    {out}\nrecording {out.with_suffix('.npz')}")

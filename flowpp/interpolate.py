@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.config import checks as ranges
-from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.config.command_line import output_path, parse, user_errors, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Arguments:
         ranges.at_least("pairs", self.pairs, 1)
         ranges.at_least("steps", self.steps, 2)
         ranges.seed("seed", self.seed)
-        picture_path(self.out)
+        output_path(self.out)
 
 
 def between(a: np.ndarray, b: np.ndarray, steps: int, way: str) -> np.ndarray:
@@ -67,7 +67,7 @@ def between(a: np.ndarray, b: np.ndarray, steps: int, way: str) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw what lies between held-out images."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
         model = trained.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         kept = model.config.data
         images = data.load(replace(kept, path=arguments.data_path or kept.path)).test
@@ -90,13 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"pairs must be at most {len(images) // 2}: there are {len(images)} held-out "
                 f"images, got {arguments.pairs}"
             )
-        out = picture_path(arguments.out, arguments.run, "samples", "interpolated.png")
+        out = output_path(arguments.out, arguments.run, "samples", "interpolated.png")
     z = model.encode(images[: 2 * arguments.pairs], seed=arguments.seed).astype(np.float64)
     ways = [
         between(a, b, arguments.steps, arguments.way) for a, b in zip(z[::2], z[1::2], strict=True)
     ]
     drawn = model.decode(np.concatenate(ways))
-    with mistakes_in_one_line():
+    with user_errors():
         sampling.save_grid(out, drawn, model.levels, columns=arguments.steps)
         sampling.save_arrays(out.with_suffix(".npz"), images=drawn)
     print(f"{arguments.pairs} rows of {arguments.steps} images in {out}")

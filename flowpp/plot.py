@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import replaced
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw, and say where."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,

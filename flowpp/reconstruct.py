@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.config import checks as ranges
-from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.config.command_line import output_path, parse, user_errors, warn
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Arguments:
         """Refuse what cannot be drawn or written."""
         ranges.at_least("count", self.count, 1)
         ranges.seed("seed", self.seed)
-        picture_path(self.out)
+        output_path(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print how far held-out images are from what comes back of them."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,
@@ -56,17 +56,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.evaluation import sampling
 
         model = trained.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         model.model.to(getattr(torch, arguments.dtype))
         kept = model.config.data
         images = data.load(replace(kept, path=arguments.data_path or kept.path)).test[
             : arguments.count
         ]
-        out = picture_path(arguments.out, arguments.run, "samples", "reconstructed.png")
+        out = output_path(arguments.out, arguments.run, "samples", "reconstructed.png")
     back, distance = model.round_trip(images, seed=arguments.seed)
     rows = [half for pair in zip(images, back, strict=True) for half in pair]
-    with mistakes_in_one_line():
+    with user_errors():
         sampling.save_grid(out, np.stack(rows), model.levels, columns=_columns(len(images)))
         sampling.save_arrays(
             out.with_suffix(".npz"), images=images, reconstructed=back, distance=distance

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.config import checks as ranges
-from flowpp.config.command_line import aside, mistakes_in_one_line, parse, picture_path
+from flowpp.config.command_line import output_path, parse, user_errors, warn
 from flowpp.runtime.files import writable_folder
 
 
@@ -36,12 +36,12 @@ class Arguments:
         ranges.at_least("count", self.count, 1)
         ranges.seed("seed", self.seed)
         ranges.within("temperature", self.temperature, 0, math.inf)
-        picture_path(self.out)
+        output_path(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw images from a trained model, with its averaged weights, into a PNG and an npz."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
         model = trained.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=aside
+            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
-        out = picture_path(
+        out = output_path(
             arguments.out, arguments.run, "samples", f"seed-{arguments.seed}{heat}.png"
         )
         writable_folder(out.parent)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except sampling.NonFiniteSampleError as error:
         raise SystemExit(f"error: {error}") from None
-    with mistakes_in_one_line():
+    with user_errors():
         sampling.save_grid(out, drawn, model.levels)
         sampling.save_arrays(
             out.with_suffix(".npz"),

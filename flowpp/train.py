@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
-from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
@@ -107,7 +107,7 @@ def _config(base: Config, arguments: Arguments) -> Config:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
-    with mistakes_in_one_line():
+    with user_errors():
         order = read_arguments(sys.argv[1:] if argv is None else list(argv))
     from flowpp.runtime import distributed
 
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(order: Order, group: Group) -> None:
-    from flowpp.data import autoconfig as fit
+    from flowpp.data import autoconfig
     from flowpp.runs import run as runs
     from flowpp.runs.checkpoint import CheckpointError
     from flowpp.runtime.signals import InterruptedRun
@@ -126,11 +126,11 @@ def _train(order: Order, group: Group) -> None:
     from flowpp.training.non_finite import NonFiniteError
     from flowpp.training.resume import ResumptionError
 
-    with mistakes_in_one_line():
+    with user_errors():
         out = group.same(order.out or runs.default_out(order.config.preset))
         if group.first and not order.resume and not runs.is_unborn(out):
             runs.check_new(out)
-        config, notes = (order.config, []) if order.resume else fit.fit(order.config)
+        config, notes = (order.config, []) if order.resume else autoconfig.configure(order.config)
         prepared = preparation.prepare(config, group)
         writable_folder(out)
     skipped = prepared[0].skipped

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowpp.config import Config
-from flowpp.config.settings import from_dict
+from flowpp.config.serialization import from_dict
 from flowpp.data import declared_shape
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import sampling

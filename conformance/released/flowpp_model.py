@@ -16,7 +16,7 @@ from conformance.adapters.flowpp import (
     to_reference,
 )
 from flowpp.config import ModelConfig
-from flowpp.config.settings import from_dict
+from flowpp.config.serialization import from_dict
 from flowpp.interop.released import load_released, released_views, rename_scopes
 from flowpp.model import FlowPlusPlus, build_model
 from flowpp.training.initialization import initialize

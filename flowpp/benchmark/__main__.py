@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from flowpp.config.command_line import mistakes_in_one_line, parse
+from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Memory, Precision
 
 
@@ -49,7 +49,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print a table, and keep the numbers."""
-    with mistakes_in_one_line():
+    with user_errors():
         arguments = parse(
             Arguments,
             argv,

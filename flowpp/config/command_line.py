@@ -31,7 +31,7 @@ def parse(
 
 
 @contextmanager
-def mistakes_in_one_line() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turn a mistake of the user inside the block into one line on standard error, and status 2.
 
     Wrap the parts that read settings and files, not the computation: an error there is the
@@ -44,12 +44,12 @@ def mistakes_in_one_line() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def aside(line: str) -> None:
+def warn(line: str) -> None:
     """A line for the reader that is no part of the answer: on standard error."""
     print(line, file=sys.stderr)
 
 
-def picture_path(
+def output_path(
     wanted: Path | None, run: Path = Path(), folder: str = "", name: str = ""
 ) -> Path:
     """Where a picture goes: where it is wanted, else into a folder of the run.

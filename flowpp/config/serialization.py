@@ -1,4 +1,4 @@
-"""Plain nested dictionaries to settings dataclasses, every value's type looked at."""
+"""Conversion between settings dataclasses and plain nested dictionaries, with type checks."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ import dataclasses
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-MOST_INTEGER = 1 << 1000
-"""Above it an integer is no float."""
+LARGEST_INTEGER = 1 << 1000
+"""Bound on integers accepted for float fields; larger ones overflow a float."""
 
 
-def build(cls: Any, values: Any, path: str = "") -> Any:
-    """An instance of the dataclass `cls`; fields that are missing keep their defaults.
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a settings dataclass as a plain nested dictionary, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: Any, values: Any) -> Any:
+    """Build a settings dataclass from a nested dictionary; inverse of `to_dict`.
 
     Args:
-        cls: a dataclass whose fields are numbers, strings, booleans, `Literal` words, None, and
+        cls: Dataclass whose fields are numbers, strings, booleans, `Literal` words, None, or
             further such dataclasses.
-        values: field names to values, as JSON has them.
-        path: where in the whole these values lie, for errors: "model.flow".
+        values: Field names to values, as read from JSON. Missing fields keep their defaults.
 
     Raises:
-        ValueError: an unknown field, a value of another type than the field's, or one that the
-            dataclass refuses; the message begins with the field's path.
+        ValueError: Unknown field, value of another type than the field's, or value refused by
+            the dataclass. The message begins with the field's path, such as model.flow.filters.
     """
+    return _build(cls, values, path="")
+
+
+def _build(cls: Any, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"{path or cls.__name__} must hold named values, got {values!r}")
+        raise ValueError(f"{path or cls.__name__} must be a dictionary, got {values!r}")
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
-    surplus = sorted(set(values) - set(known))
-    if surplus:
+    unknown = sorted(set(values) - set(known))
+    if unknown:
         where = f"{path}: " if path else ""
         raise ValueError(
-            f"{where}{cls.__name__} has no field {surplus}; its fields are {sorted(known)}"
+            f"{where}{cls.__name__} has no field {unknown}; its fields are {sorted(known)}"
         )
     converted = {
-        name: _value(hints[name], value, f"{path}.{name}" if path else name)
+        name: _convert(hints[name], value, f"{path}.{name}" if path else name)
         for name, value in values.items()
     }
     try:
@@ -43,29 +51,31 @@ def build(cls: Any, values: Any, path: str = "") -> Any:
         raise ValueError(f"{path}: {error}" if path else str(error)) from error
 
 
-def _value(hint: Any, value: Any, path: str) -> Any:
+def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, path)
-    if not any(_fits(value, kind) for kind in _alternatives(hint)):
-        needed = " or ".join(_name(kind) for kind in _alternatives(hint))
-        raise ValueError(f"{path} must be {needed}, got {value!r}")
+        return _build(hint, value, path)
+    if not any(_matches(value, kind) for kind in _alternatives(hint)):
+        expected = " or ".join(_name(kind) for kind in _alternatives(hint))
+        raise ValueError(f"{path} must be {expected}, got {value!r}")
     return value
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """`int | None` -> (int, NoneType); anything else alone."""
+    """Split a union into its members: `int | None` -> (int, NoneType)."""
     if get_origin(hint) is Literal or not get_args(hint):
         return (hint,)
     return get_args(hint)
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _matches(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return type(value) in (str, int) and value in get_args(kind)
-    if isinstance(value, bool):  # to Python, True is an int
+    if isinstance(value, bool):  # bool is a subclass of int
         return kind is bool
     if kind is float:
-        return isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST_INTEGER)
+        return isinstance(value, float) or (
+            isinstance(value, int) and abs(value) < LARGEST_INTEGER
+        )
     return isinstance(value, kind)
 
 

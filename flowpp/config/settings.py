@@ -6,11 +6,9 @@ comparable, storable as JSON and reachable from the command line (`--model.flow.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from flowpp.config import serialization as typed
 from flowpp.config.checks import at_least, at_most, finite, one_of, seed, within
 from flowpp.config.layout import only_split, parse_layout
 from flowpp.config.schedule import parse_schedule
@@ -241,18 +239,3 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain nested dictionary of a settings dataclass, ready for JSON."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """Inverse of `to_dict`.
-
-    Raises:
-        ValueError: an unknown field, a value of another type than the field's, or one out of
-            range; the message begins with its path, such as model.flow.filters.
-    """
-    return typed.build(cls, values)

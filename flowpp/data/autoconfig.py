@@ -27,7 +27,7 @@ LOOKED_AT = 200
 """So many images are looked at for the grey levels that they have."""
 
 
-def fit(config: Config) -> tuple[Config, list[str]]:
+def configure(config: Config) -> tuple[Config, list[str]]:
     """Fill in what a folder's images decide; other presets are returned as they are.
 
     A setting that differs from the preset's own was said by the user, and stays.

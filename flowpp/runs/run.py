@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowpp.config import Config
-from flowpp.config.settings import from_dict, to_dict
+from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet, load
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError

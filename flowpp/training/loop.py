@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import Config
-from flowpp.config.settings import to_dict
+from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import diagnostics, sampling

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from flowpp.config import Config
-from flowpp.config.settings import to_dict
+from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import Run, is_unborn

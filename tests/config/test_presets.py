@@ -10,7 +10,7 @@ import torch
 from flowpp.config import Config, ContextConfig, DataConfig, FlowConfig, ModelConfig
 from flowpp.config.presets import PRESETS
 from flowpp.config.schedule import parse_schedule, rate_at
-from flowpp.config.settings import from_dict, to_dict
+from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import declared_shape, load
 from flowpp.model import build_model
 from flowpp.training.initialization import initialize

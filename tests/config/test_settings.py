@@ -16,7 +16,7 @@ from flowpp.config import (
 )
 from flowpp.config.layout import only_split
 from flowpp.config.schedule import parse_schedule, rate_at
-from flowpp.config.settings import from_dict, to_dict
+from flowpp.config.serialization import from_dict, to_dict
 from flowpp.model import build_model
 
 NAN, INF = float("nan"), float("inf")
@@ -126,13 +126,13 @@ def test_a_schedule_has_no_gaps_at_its_seams():
         ({"model": {"flow": {"filters": 9.5}}}, "^model.flow.filters must be int, got 9.5"),
         ({"model": {"flow": {"dropout": None}}}, "^model.flow.dropout must be float, got None"),
         ({"model": {"flow": {"weight_norm": 1}}}, "^model.flow.weight_norm must be bool, got 1"),
-        ({"model": {"dequantizer": []}}, r"^model.dequantizer must hold named values, got \[\]"),
+        ({"model": {"dequantizer": []}}, r"^model.dequantizer must be a dictionary, got \[\]"),
         ({"model": {"context": {"attention": 0}}}, "^model.context.attention must be one of att"),
         ({"data": {"path": 7}}, "^data.path must be str or None, got 7"),
         ({"training": {"threads": "2"}}, "^training.threads must be int or None, got '2'"),
         ({"model": {"flow": {"filters": 0}}}, "^model.flow: filters must be at least 1, got 0"),
         ({"model": {"flow": {"width": 0}}}, r"^model.flow: FlowConfig has no field \['width'\]"),
-        ([], "^Config must hold named values"),
+        ([], "^Config must be a dictionary"),
     ],
 )
 def test_a_stored_setting_of_another_type_is_named_with_its_path(values, message):

@@ -11,7 +11,7 @@ from PIL import Image
 from flowpp import data, train
 from flowpp.config import DataConfig, presets
 from flowpp.config.presets import SMALL
-from flowpp.data.autoconfig import fit
+from flowpp.data.autoconfig import configure
 from flowpp.model import build_model
 from flowpp.runs.run import Run
 
@@ -44,7 +44,7 @@ def small(folder, **changes):
 
 
 def test_size_levels_and_model_are_chosen_and_told(photos):
-    config, notes = fit(small(photos))
+    config, notes = configure(small(photos))
     assert (config.data.size, config.data.channels, config.data.bits) == (32, 3, 8)
     assert config.training.init_batch_size == 23 and config.training.batch_size == 16
     told = "\n".join(notes)
@@ -61,7 +61,7 @@ def test_size_levels_and_model_are_chosen_and_told(photos):
 def test_every_choice_builds(tmp_path, side, size, mode):
     for number in range(3):
         save(tmp_path / f"{number}.png", side, side, mode)
-    config, _ = fit(small(tmp_path))
+    config, _ = configure(small(tmp_path))
     images = data.load(config.data)
     assert images.shape == (3 if mode == "RGB" else 1, size, size)
     build_model(config.model, image_shape=images.shape, levels=images.levels)
@@ -71,7 +71,7 @@ def test_empty_low_bits_are_not_learned(tmp_path):
     for number in range(5):
         pixels = RNG.integers(8, size=(16, 16), dtype=np.uint8) << 5
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    config, notes = fit(small(tmp_path))
+    config, notes = configure(small(tmp_path))
     assert config.data.bits == 3 and "8 grey levels" in notes
     assert data.load(config.data).levels == 8
 
@@ -82,14 +82,14 @@ def test_what_the_user_says_stays(photos):
     said = small(photos, size=16, bits=5)
     flow = replace(said.model.flow, filters=7)
     said = replace(said, model=replace(said.model, flow=flow))
-    config, _ = fit(said)
+    config, _ = configure(said)
     assert (config.data.size, config.data.bits) == (16, 5)
     assert config.model == said.model
 
 
 def test_other_presets_are_left_alone():
     for name in ("digits", "celeba64-5bit"):
-        assert fit(presets.get(name)) == (presets.get(name), [])
+        assert configure(presets.get(name)) == (presets.get(name), [])
 
 
 def harm(folder, kind):
@@ -118,14 +118,14 @@ KINDS = ["truncated", "text", "empty", "grey", "deep", "transparent"]
 def test_a_bad_file_is_refused_by_name(photos, kind):
     name = harm(photos, kind)
     with pytest.raises(ValueError, match=name):
-        config, _ = fit(small(photos))
+        config, _ = configure(small(photos))
         data.load(config.data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_file_is_skipped_and_counted(photos, kind):
     name = harm(photos, kind)
-    config, _ = fit(small(photos, skip_bad=True, bits=5))
+    config, _ = configure(small(photos, skip_bad=True, bits=5))
     images = data.load(config.data)
     assert len(images.train) + len(images.test) == 25
     assert len(images.skipped) == 1 and name in images.skipped[0]
@@ -133,19 +133,19 @@ def test_a_bad_file_is_skipped_and_counted(photos, kind):
 
 def test_hopeless_folders(tmp_path):
     with pytest.raises(ValueError, match="needs --data.path FOLDER"):
-        fit(SMALL)
+        configure(SMALL)
     with pytest.raises(FileNotFoundError, match="is no folder"):
-        fit(small(tmp_path / "none"))
+        configure(small(tmp_path / "none"))
     with pytest.raises(ValueError, match="needs images to train on and to hold out, got 0 and 0"):
-        fit(small(tmp_path))
+        configure(small(tmp_path))
     for number in range(3):
         (tmp_path / f"{number}.jpg").touch()
     with pytest.raises(ValueError, match="none of the 3 images can be read"):
-        fit(small(tmp_path, skip_bad=True))
+        configure(small(tmp_path, skip_bad=True))
     for number in range(3):
         save(tmp_path / f"{number}.png", 4, 4)
     with pytest.raises(ValueError, match="too small: needed 8 pixels a side, the smallest has 4"):
-        fit(small(tmp_path, skip_bad=True))
+        configure(small(tmp_path, skip_bad=True))
 
 
 def test_one_command(photos, tmp_path, capsys):

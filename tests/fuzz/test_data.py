@@ -10,6 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,7 @@ from PIL import Image
 
 from flowpp import convert
 from flowpp.config import DataConfig, presets
-from flowpp.data import ImageSet, array_pickle, cifar10, imagenet, load
-from flowpp.data import autoconfig as fit
+from flowpp.data import ImageSet, array_pickle, autoconfig, cifar10, imagenet, load
 from flowpp.data.npz import NpzError, read
 from harm import bytes_of
 
@@ -431,9 +431,8 @@ def test_hostile_images(guard, tmp_path, harm):
     wanted = harm not in ("pixel bomb", "text bomb")  # Pillow reads as much as it needs
     assert guard.refused is not None or not wanted
     with guard.reading(str(folder / "0.png")):
-        settings = presets.get("small")
         data = DataConfig(source="folder", path=str(folder))
-        fit.fit(type(settings)(settings.preset, "", settings.model, data, settings.training))
+        autoconfig.configure(replace(presets.get("small"), data=data))
     read = reader("train_32x32.tar", tar_of({"x/0.png": raw}), tmp_path / "more")
     with guard.reading("x/0.png"):
         read()
