@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from conformance.adapters.spec_view import Fields, Makers, Pair, leaves
+from conformance.adapters.spec_view import LibraryAdapter, Pair, SpecView, leaves
 
 from ..adapter import Dtype, NotSupported
 
@@ -19,7 +19,7 @@ FEW = 8
 """Batches of up to so many examples go in as they are."""
 
 
-class FlowjaxAdapter(Makers):
+class FlowjaxAdapter(LibraryAdapter):
     """`Affine`, `Sigmoid`, `TriangularAffine`, `Householder`, `Permute`, `Invert`, `Chain`.
 
     flowjax's coupling makes its own network, of vectors, and cannot be given another.
@@ -41,19 +41,19 @@ class FlowjaxAdapter(Makers):
         built.functions({path: jnp.asarray(a) for path, a in leaves(spec).items()})
         return built
 
-    def affine(self, fields: Fields) -> Pair:
+    def affine(self, fields: SpecView) -> Pair:
         return _elementwise(
             lambda loc, scale: fb.Affine(loc, scale), fields.shift, jnp.exp(fields.log_scale)
         )
 
-    def act_norm(self, fields: Fields) -> Pair:
+    def act_norm(self, fields: SpecView) -> Pair:
         gain = jnp.maximum(fields.gain, 1e-10)
         return _elementwise(lambda loc, scale: fb.Affine(loc, scale), fields.bias, gain)
 
-    def sigmoid(self, fields: Fields) -> Pair:
+    def sigmoid(self, fields: SpecView) -> Pair:
         return _elementwise(lambda _: fb.Sigmoid(), jnp.zeros(()))
 
-    def data_logit(self, fields: Fields) -> Pair:
+    def data_logit(self, fields: SpecView) -> Pair:
         slope = (1 - 2 * fields.margin) / fields.levels
 
         def logit(margin: Any) -> Any:
@@ -61,7 +61,7 @@ class FlowjaxAdapter(Makers):
 
         return _elementwise(logit, jnp.asarray(fields.margin))
 
-    def invertible_conv(self, fields: Fields) -> Pair:
+    def invertible_conv(self, fields: SpecView) -> Pair:
         # Order and signs are fixed, and those of the specification; the triangles are traced.
         known = [scipy.linalg.lu(weight) for weight in fields.spec.weight]
         order = np.stack([permutation.argmax(-1) for permutation, _, _ in known])
@@ -71,25 +71,25 @@ class FlowjaxAdapter(Makers):
         size = abs(jnp.diagonal(upper, axis1=-2, axis2=-1))
         return self._linear(order, lower, upper, size, signs)
 
-    def invertible_conv_lu(self, fields: Fields) -> Pair:
+    def invertible_conv_lu(self, fields: SpecView) -> Pair:
         signs = fields.spec.signs
         return self._linear(
             fields.permutation, fields.lower, fields.upper, jnp.exp(fields.log_diagonal), signs
         )
 
-    def flip(self, fields: Fields) -> Pair:
+    def flip(self, fields: SpecView) -> Pair:
         return self._permutation(fields)
 
-    def squeeze(self, fields: Fields) -> Pair:
+    def squeeze(self, fields: SpecView) -> Pair:
         return self._permutation(fields)
 
-    def checkerboard(self, fields: Fields) -> Pair:
+    def checkerboard(self, fields: SpecView) -> Pair:
         return self._permutation(fields)
 
-    def column_stripes(self, fields: Fields) -> Pair:
+    def column_stripes(self, fields: SpecView) -> Pair:
         return self._permutation(fields)
 
-    def _permutation(self, fields: Fields) -> Pair:
+    def _permutation(self, fields: SpecView) -> Pair:
         """`Permute` of whole images in the specification's order, and a reshape around it."""
         spec = fields.spec
 
@@ -165,8 +165,8 @@ def _elementwise(make: Callable, *arrays: Any) -> Pair:
 class Differentiable:
     """The two functions on NumPy arrays, and their gradients by `jax.vjp`."""
 
-    def __init__(self, makers: FlowjaxAdapter, spec: Any) -> None:
-        self._makers, self._spec = makers, spec
+    def __init__(self, adapter: FlowjaxAdapter, spec: Any) -> None:
+        self._adapter, self._spec = adapter, spec
         # Compiled once for each shape: mapping over entries one operation at a time is slow.
         self._compiled = [
             jax.jit(lambda arrays, x, side=side: self.functions(arrays)[side](x, None))
@@ -174,7 +174,7 @@ class Differentiable:
         ]
 
     def functions(self, arrays: dict[str, Any]) -> Pair:
-        return self._makers.make(Fields(self._spec, arrays))
+        return self._adapter.make(SpecView(self._spec, arrays))
 
     def forward(self, x: np.ndarray, context: Any = None) -> tuple[np.ndarray, np.ndarray]:
         return self._call(0, x)
@@ -207,7 +207,7 @@ class Differentiable:
         return {path: self._array(array) for path, array in leaves(self._spec).items()}
 
     def _array(self, array: Any) -> Any:
-        return jnp.asarray(np.asarray(array), dtype=self._makers.dtype)
+        return jnp.asarray(np.asarray(array), dtype=self._adapter.dtype)
 
     def _precision(self) -> Any:
-        return jax.enable_x64(self._makers.dtype == "float64")
+        return jax.enable_x64(self._adapter.dtype == "float64")

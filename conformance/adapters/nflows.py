@@ -8,16 +8,16 @@ import nflows.transforms as nt
 import torch
 from torch import Tensor, nn
 
-from conformance.adapters.spec_view import Fields, Pair, check_affine
+from conformance.adapters.spec_view import Pair, SpecView, check_affine
 
 from ..adapter import NotSupported
-from .torch_arrays import TorchMakers, at_positions, in_groups
+from .torch_arrays import TorchLibraryAdapter, at_positions, in_groups
 
 LEAST_DIAGONAL = 1e-3
 """nflows adds this to the softplus that a diagonal is."""
 
 
-class NflowsAdapter(TorchMakers):
+class NflowsAdapter(TorchLibraryAdapter):
     """`PointwiseAffineTransform`, `ActNorm`, `NaiveLinear`, `OneByOneConvolution`, `Logit`, ...
 
     Its coupling squashes scales into (0.001, 1.001); scale and shift are given to it by a
@@ -26,7 +26,7 @@ class NflowsAdapter(TorchMakers):
 
     library = "nflows"
 
-    def affine(self, fields: Fields) -> Pair:
+    def affine(self, fields: SpecView) -> Pair:
         if fields.log_scale.ndim == 4 and len(fields.log_scale) > 1:
             raise NotSupported("nflows: PointwiseAffineTransform has one scale for all examples")
         shape = fields.log_scale.shape[-3:]
@@ -34,7 +34,7 @@ class NflowsAdapter(TorchMakers):
             nt.PointwiseAffineTransform(fields.shift, torch.exp(fields.log_scale).reshape(shape))
         )
 
-    def act_norm(self, fields: Fields) -> Pair:
+    def act_norm(self, fields: SpecView) -> Pair:
         gain = fields.gain.clamp(min=1e-10)
         if gain[0].numel() > 1:  # nflows' ActNorm is per channel
             return self._pair(nt.PointwiseAffineTransform(fields.bias, gain))
@@ -42,17 +42,17 @@ class NflowsAdapter(TorchMakers):
         replace(norm, log_scale=gain.log().flatten(), shift=fields.bias.flatten())
         return self._pair(norm)
 
-    def sigmoid(self, fields: Fields) -> Pair:
+    def sigmoid(self, fields: SpecView) -> Pair:
         return self._pair(nt.Sigmoid())
 
-    def data_logit(self, fields: Fields) -> Pair:
+    def data_logit(self, fields: SpecView) -> Pair:
         slope = (1 - 2 * fields.margin) / fields.levels
         shift, scale = (torch.tensor(v, dtype=self.dtype) for v in (fields.margin, slope))
         return self._pair(
             nt.CompositeTransform([nt.PointwiseAffineTransform(shift, scale), nt.Logit()])
         )
 
-    def invertible_conv(self, fields: Fields) -> Pair:
+    def invertible_conv(self, fields: SpecView) -> Pair:
         pairs = []
         for weight in fields.weight:
             linear = nt.NaiveLinear(len(weight), orthogonal_initialization=False)
@@ -60,7 +60,7 @@ class NflowsAdapter(TorchMakers):
             pairs.append((at_positions(linear.forward), at_positions(linear.inverse)))
         return in_groups(pairs)
 
-    def invertible_conv_lu(self, fields: Fields) -> Pair:
+    def invertible_conv_lu(self, fields: SpecView) -> Pair:
         """P (I + L) (U + S D) = P S (I + S L S) (S U + D): nflows has no negative diagonal."""
         return in_groups(
             [
@@ -76,7 +76,7 @@ class NflowsAdapter(TorchMakers):
             ]
         )
 
-    def flip(self, fields: Fields) -> Pair:
+    def flip(self, fields: SpecView) -> Pair:
         def side(direction: str) -> Any:
             def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
                 order = torch.arange(x.shape[1]).roll(x.shape[1] // 2)
@@ -86,7 +86,7 @@ class NflowsAdapter(TorchMakers):
 
         return side("forward"), side("inverse")
 
-    def squeeze(self, fields: Fields) -> Pair:
+    def squeeze(self, fields: SpecView) -> Pair:
         """nflows has the channel as the slow index: a permutation of channels follows."""
 
         def forward(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
@@ -100,10 +100,10 @@ class NflowsAdapter(TorchMakers):
 
         return forward, inverse
 
-    def channel_split(self, fields: Fields) -> Pair:
+    def channel_split(self, fields: SpecView) -> Pair:
         return self._pair(nt.IdentityTransform())
 
-    def coupling(self, fields: Fields) -> Pair:
+    def coupling(self, fields: SpecView) -> Pair:
         check_affine(fields, self.library)
 
         class Coupling(nt.AffineCouplingTransform):

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conformance.adapters.spec_view import Fields, Pair, check_affine
+from conformance.adapters.spec_view import Pair, SpecView, check_affine
 
 from ..adapter import NotSupported
-from .torch_arrays import TorchMakers, in_groups, per_example
+from .torch_arrays import TorchLibraryAdapter, in_groups, per_example
 
 
-class NormflowsAdapter(TorchMakers):
+class NormflowsAdapter(TorchLibraryAdapter):
     """`AffineConstFlow`, `ActNorm`, `Invertible1x1Conv`, `Logit`, `Squeeze`, `AffineCoupling`."""
 
     library = "normflows"
@@ -27,7 +27,7 @@ class NormflowsAdapter(TorchMakers):
         "checkerboard": "its checkerboard alternates from channel to channel as well",
     }
 
-    def affine(self, fields: Fields) -> Pair:
+    def affine(self, fields: SpecView) -> Pair:
         if fields.log_scale.ndim == 4 and len(fields.log_scale) > 1:
             raise NotSupported("normflows: AffineConstFlow has one scale for all examples")
         log_scale, shift = (
@@ -38,16 +38,16 @@ class NormflowsAdapter(TorchMakers):
         _replace(flow, s=log_scale, t=shift)
         return _pair(flow)
 
-    def act_norm(self, fields: Fields) -> Pair:
+    def act_norm(self, fields: SpecView) -> Pair:
         flow = nf.flows.ActNorm(tuple(fields.gain.shape))
         flow.data_dep_init_done = torch.tensor(1.0)
         _replace(flow, s=fields.gain.clamp(min=1e-10).log(), t=fields.bias)
         return _pair(flow)
 
-    def sigmoid(self, fields: Fields) -> Pair:
+    def sigmoid(self, fields: SpecView) -> Pair:
         return _pair(nf.transforms.Logit(alpha=0.0))
 
-    def data_logit(self, fields: Fields) -> Pair:
+    def data_logit(self, fields: SpecView) -> Pair:
         """Pixels to [0, 1] by a constant flow, then `Logit`, both against their direction."""
         scale = nf.flows.AffineConstFlow((1, 1, 1), shift=False)
         log_levels = torch.full((1, 1, 1, 1), float(np.log(fields.levels)), dtype=self.dtype)
@@ -67,7 +67,7 @@ class NormflowsAdapter(TorchMakers):
 
         return forward, inverse
 
-    def invertible_conv(self, fields: Fields) -> Pair:
+    def invertible_conv(self, fields: SpecView) -> Pair:
         pairs = []
         for weight in fields.weight:
             flow = nf.flows.Invertible1x1Conv(len(weight))
@@ -75,7 +75,7 @@ class NormflowsAdapter(TorchMakers):
             pairs.append(_pair(flow)[::-1])
         return in_groups(pairs)
 
-    def invertible_conv_lu(self, fields: Fields) -> Pair:
+    def invertible_conv_lu(self, fields: SpecView) -> Pair:
         pairs = []
         for g, permutation in enumerate(fields.permutation):
             flow = nf.flows.Invertible1x1Conv(len(permutation), use_lu=True).to(self.dtype)
@@ -86,7 +86,7 @@ class NormflowsAdapter(TorchMakers):
             pairs.append(_pair(flow)[::-1])
         return in_groups(pairs)
 
-    def flip(self, fields: Fields) -> Pair:
+    def flip(self, fields: SpecView) -> Pair:
         def forward(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
             return nf.flows.Permute(x.shape[1], mode="swap").forward(x)
 
@@ -95,7 +95,7 @@ class NormflowsAdapter(TorchMakers):
 
         return forward, inverse
 
-    def squeeze(self, fields: Fields) -> Pair:
+    def squeeze(self, fields: SpecView) -> Pair:
         """normflows has the channel as the slow index: a permutation of channels follows."""
 
         def permute(channels: int) -> Any:
@@ -116,7 +116,7 @@ class NormflowsAdapter(TorchMakers):
 
         return forward, inverse
 
-    def coupling(self, fields: Fields) -> Pair:
+    def coupling(self, fields: SpecView) -> Pair:
         check_affine(fields, self.library)
 
         class Network(nn.Module):

@@ -8,18 +8,18 @@ import pyro.distributions.transforms as pt
 import torch
 from torch import Tensor
 
-from conformance.adapters.spec_view import Fields, Pair, check_affine
+from conformance.adapters.spec_view import Pair, SpecView, check_affine
 
 from ..adapter import NotSupported
-from .torch_arrays import TorchMakers, in_groups
+from .torch_arrays import TorchLibraryAdapter, in_groups
 
 
-class PyroAdapter(TorchMakers):
+class PyroAdapter(TorchLibraryAdapter):
     """`GeneralizedChannelPermute`, `AffineCoupling` on channels, `Permute`."""
 
     library = "pyro"
 
-    def invertible_conv(self, fields: Fields) -> Pair:
+    def invertible_conv(self, fields: SpecView) -> Pair:
         permutations, lower, upper = torch.linalg.lu(fields.weight)
         return in_groups(
             [
@@ -28,14 +28,14 @@ class PyroAdapter(TorchMakers):
             ]
         )
 
-    def invertible_conv_lu(self, fields: Fields) -> Pair:
+    def invertible_conv_lu(self, fields: SpecView) -> Pair:
         permutations = torch.as_tensor(fields.permutation)
         upper = fields.upper.triu(1) + torch.diag_embed(fields.signs * fields.log_diagonal.exp())
         return in_groups(
             [self._conv(*group) for group in zip(permutations, fields.lower, upper, strict=True)]
         )
 
-    def flip(self, fields: Fields) -> Pair:
+    def flip(self, fields: SpecView) -> Pair:
         def transform(x: Tensor) -> Any:
             order = torch.arange(x.shape[1]).roll(x.shape[1] // 2)
             return pt.Permute(order, dim=-3)
@@ -48,7 +48,7 @@ class PyroAdapter(TorchMakers):
 
         return forward, inverse
 
-    def coupling(self, fields: Fields) -> Pair:
+    def coupling(self, fields: SpecView) -> Pair:
         check_affine(fields, self.library)
 
         def transform(x: Tensor, context: Tensor | None) -> Any:

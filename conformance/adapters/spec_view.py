@@ -1,6 +1,6 @@
 """A specification seen through a library's arrays, and the maker of each of its parts.
 
-`Fields` looks like the reference object itself: the same attributes, but arrays come as the
+`SpecView` looks like the reference object itself: the same attributes, but arrays come as the
 library's, each a leaf under its field path, so that gradients for all of them can be taken.
 """
 
@@ -22,7 +22,7 @@ Pair = tuple[Function, Function]
 """Forward and inverse."""
 
 
-class Fields:
+class SpecView:
     """A reference object whose arrays are those of `arrays`, by field path."""
 
     def __init__(self, spec: Any, arrays: Mapping[str, Any], path: str = "") -> None:
@@ -36,10 +36,10 @@ class Fields:
             return self._arrays[path]
         if isinstance(value, tuple):
             return tuple(self._seen(item, f"{path}.{i}") for i, item in enumerate(value))
-        return Fields(value, self._arrays, path) if isinstance(value, Bijector) else value
+        return SpecView(value, self._arrays, path) if isinstance(value, Bijector) else value
 
 
-class Makers:
+class LibraryAdapter:
     """What an adapter inherits: one method for each bijector, named as its file is.
 
     A subclass has `library`, its name; methods such as `act_norm(fields) -> Pair`; and `absent`,
@@ -49,7 +49,7 @@ class Makers:
     library: str
     absent: Mapping[str, str] = {}
 
-    def make(self, fields: Fields) -> Pair:
+    def make(self, fields: SpecView) -> Pair:
         """Forward and inverse of the library's object for a specification.
 
         Raises:
@@ -66,12 +66,12 @@ class Makers:
             raise NotSupported(f"{self.library} has no {type(spec).__name__}")
         return maker(fields)
 
-    def inverse(self, fields: Fields) -> Pair:
+    def inverse(self, fields: SpecView) -> Pair:
         """The two directions exchanged."""
         forward, inverse = self.make(fields.bijector)
         return inverse, forward
 
-    def chain(self, fields: Fields) -> Pair:
+    def chain(self, fields: SpecView) -> Pair:
         """One after the other; log-dets add. The libraries' own compositions do just this."""
         parts = [self.make(part) for part in fields.bijectors]
         if not parts:
@@ -105,7 +105,7 @@ def has_network(spec: Any) -> bool:
     return any(hasattr(found, "conditioner") for found in objects(spec))
 
 
-def parameters(coupling: Fields, a: np.ndarray, context: np.ndarray | None) -> np.ndarray:
+def parameters(coupling: SpecView, a: np.ndarray, context: np.ndarray | None) -> np.ndarray:
     """What the specification's own network says: raw `(B, C/2, H, W, P)`, float64."""
     raw = coupling.spec.conditioner(a, context)
     batch, _, height, width = raw.shape
@@ -113,7 +113,7 @@ def parameters(coupling: Fields, a: np.ndarray, context: np.ndarray | None) -> n
     return np.moveaxis(raw.reshape(batch, -1, per_scalar, height, width), 2, -1)
 
 
-def check_affine(coupling: Fields, library: str) -> None:
+def check_affine(coupling: SpecView, library: str) -> None:
     """Refuse any family but the affine one.
 
     Raises:

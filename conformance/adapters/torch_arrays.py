@@ -9,14 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.adapters import spec_view as f
+from conformance.adapters.spec_view import (
+    Function,
+    LibraryAdapter,
+    Pair,
+    SpecView,
+    has_network,
+    leaves,
+    parameters,
+)
 
 from ..adapter import Dtype, NotSupported
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
-class TorchMakers(f.Makers):
+class TorchLibraryAdapter(LibraryAdapter):
     """An adapter; a subclass names its library and has a method for each map."""
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
@@ -26,28 +34,28 @@ class TorchMakers(f.Makers):
 
     def build(self, spec: Any) -> Any:
         """The library's object; with gradients, unless a network in it is the reference's."""
-        self.make(f.Fields(spec, self.tensors(spec)))  # says at once what is not supported
-        return Built(self, spec) if f.has_network(spec) else Differentiable(self, spec)
+        self.make(SpecView(spec, self.tensors(spec)))  # says at once what is not supported
+        return Built(self, spec) if has_network(spec) else Differentiable(self, spec)
 
     def tensors(self, spec: Any) -> dict[str, Tensor]:
         """The specification's arrays as fresh leaves."""
-        return {path: self.tensor(array) for path, array in f.leaves(spec).items()}
+        return {path: self.tensor(array) for path, array in leaves(spec).items()}
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, dtype=self.dtype, device=self.device)
 
-    def raw(self, coupling: f.Fields, a: Tensor, context: Tensor | None) -> Tensor:
+    def raw(self, coupling: SpecView, a: Tensor, context: Tensor | None) -> Tensor:
         """The network's parameters `(B, C/2, H, W, P)` of the half that conditions."""
         given = None if context is None else _array(context)
-        return self.tensor(f.parameters(coupling, _array(a), given))
+        return self.tensor(parameters(coupling, _array(a), given))
 
 
 class Built:
     """A library's two functions of tensors, as functions of arrays."""
 
-    def __init__(self, makers: TorchMakers, spec: Any) -> None:
-        self._makers, self._spec = makers, spec
-        self._functions = makers.make(f.Fields(spec, makers.tensors(spec)))
+    def __init__(self, adapter: TorchLibraryAdapter, spec: Any) -> None:
+        self._adapter, self._spec = adapter, spec
+        self._functions = adapter.make(SpecView(spec, adapter.tensors(spec)))
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Any:
         return self._call(self._functions[0], x, context)
@@ -58,9 +66,9 @@ class Built:
     def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
         # Memory is shared where it can be, so that a library that writes to its input is seen.
         shared = x if x.flags.writeable else x.copy()
-        given = None if context is None else self._makers.tensor(context)
+        given = None if context is None else self._adapter.tensor(context)
         with torch.no_grad():
-            output, log_det = function(torch.as_tensor(shared, device=self._makers.device), given)
+            output, log_det = function(torch.as_tensor(shared, device=self._adapter.device), given)
         return output.detach().cpu().numpy(), log_det.detach().cpu().numpy()
 
 
@@ -80,19 +88,19 @@ class Differentiable(Built):
     def _vjp(
         self, side: int, x: np.ndarray, context: Any, grad_y: np.ndarray, grad_log_det: np.ndarray
     ) -> dict[str, np.ndarray]:
-        makers = self._makers
-        leaves = makers.tensors(self._spec) | {"x": makers.tensor(x)}
-        for tensor in leaves.values():
+        adapter = self._adapter
+        tensors = adapter.tensors(self._spec) | {"x": adapter.tensor(x)}
+        for tensor in tensors.values():
             tensor.requires_grad_()
-        function = makers.make(f.Fields(self._spec, leaves))[side]
-        given = None if context is None else makers.tensor(context)
-        output, log_det = function(leaves["x"], given)
-        loss = (output * makers.tensor(grad_y)).sum()
-        loss = loss + (log_det * makers.tensor(grad_log_det)).sum()
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        function = adapter.make(SpecView(self._spec, tensors))[side]
+        given = None if context is None else adapter.tensor(context)
+        output, log_det = function(tensors["x"], given)
+        loss = (output * adapter.tensor(grad_y)).sum()
+        loss = loss + (log_det * adapter.tensor(grad_log_det)).sum()
+        found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
         return {
             path: (torch.zeros_like(leaf) if gradient is None else gradient).cpu().numpy()
-            for (path, leaf), gradient in zip(leaves.items(), found, strict=True)
+            for (path, leaf), gradient in zip(tensors.items(), found, strict=True)
         }
 
 
@@ -105,7 +113,7 @@ def per_example(log_det: Any, x: Tensor) -> Tensor:
     return torch.as_tensor(log_det, dtype=x.dtype, device=x.device).expand(len(x))
 
 
-def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> f.Function:
+def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Function:
     """A map of vectors `(N, C)` applied to the channels at every position of `(B, C, H, W)`."""
 
     def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
@@ -118,10 +126,10 @@ def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> f.Funct
     return apply
 
 
-def in_groups(pairs: list[f.Pair]) -> f.Pair:
+def in_groups(pairs: list[Pair]) -> Pair:
     """One map for each group of channels, side by side; log-dets add."""
 
-    def side(index: int) -> f.Function:
+    def side(index: int) -> Function:
         def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
             parts = [
                 pair[index](group, context)

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch import distributions as td
 from torch.distributions import transforms
 
-from conformance.adapters.spec_view import Fields, Pair
+from conformance.adapters.spec_view import Pair, SpecView
 
 from ..adapter import NotSupported
-from .torch_arrays import TorchMakers
+from .torch_arrays import TorchLibraryAdapter
 
 IMAGE_DIMS = 3
 
 
-class TorchDistributionsAdapter(TorchMakers):
+class TorchDistributionsAdapter(TorchLibraryAdapter):
     """`AffineTransform`, `SigmoidTransform`, and `CumulativeDistributionTransform`.
 
     A mixture of logistics is put together as torch's documentation does it: a logistic is a
@@ -26,24 +26,24 @@ class TorchDistributionsAdapter(TorchMakers):
 
     library = "torch.distributions"
 
-    def affine(self, fields: Fields) -> Pair:
+    def affine(self, fields: SpecView) -> Pair:
         return self.pair(transforms.AffineTransform(fields.shift, torch.exp(fields.log_scale)))
 
-    def act_norm(self, fields: Fields) -> Pair:
+    def act_norm(self, fields: SpecView) -> Pair:
         return self.pair(transforms.AffineTransform(fields.bias, fields.gain.clamp(min=1e-10)))
 
-    def sigmoid(self, fields: Fields) -> Pair:
+    def sigmoid(self, fields: SpecView) -> Pair:
         return self.pair(transforms.SigmoidTransform())
 
-    def data_logit(self, fields: Fields) -> Pair:
+    def data_logit(self, fields: SpecView) -> Pair:
         slope = (1 - 2 * fields.margin) / fields.levels
         affine = transforms.AffineTransform(fields.margin, slope)
         return self.pair(transforms.ComposeTransform([affine, transforms.SigmoidTransform().inv]))
 
-    def channel_split(self, fields: Fields) -> Pair:
+    def channel_split(self, fields: SpecView) -> Pair:
         return self.pair(transforms.identity_transform)
 
-    def mixture_logistic(self, fields: Fields) -> Pair:
+    def mixture_logistic(self, fields: SpecView) -> Pair:
         zero = torch.zeros_like(fields.means)
         logistic = td.TransformedDistribution(
             td.Uniform(zero, zero + 1),

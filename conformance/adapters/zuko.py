@@ -9,7 +9,7 @@ import zuko.transforms as zt
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from conformance.adapters.spec_view import Fields, Pair, check_affine
+from conformance.adapters.spec_view import Pair, SpecView, check_affine
 
 from .torch_arrays import at_positions, in_groups
 from .torch_distributions import TorchDistributionsAdapter
@@ -33,21 +33,21 @@ class ZukoAdapter(TorchDistributionsAdapter):
     library = "zuko"
     absent = {"channel_split": "has nothing to do here"}
 
-    def affine(self, fields: Fields) -> Pair:
+    def affine(self, fields: SpecView) -> Pair:
         return self.pair(self._affine(fields.log_scale, fields.shift))
 
-    def act_norm(self, fields: Fields) -> Pair:
+    def act_norm(self, fields: SpecView) -> Pair:
         return self.pair(self._affine(fields.gain.clamp(min=1e-10).log(), fields.bias))
 
-    def mixture_logistic(self, fields: Fields) -> Pair:
+    def mixture_logistic(self, fields: SpecView) -> Pair:
         return self.pair(self._mixture(fields.logits, fields.means, fields.log_scales))
 
-    def invertible_conv(self, fields: Fields) -> Pair:
+    def invertible_conv(self, fields: SpecView) -> Pair:
         permutations, lower, upper = torch.linalg.lu(fields.weight)
         groups = zip(permutations.argmax(-1), lower, upper, strict=True)
         return in_groups([self._linear(*group) for group in groups])
 
-    def invertible_conv_lu(self, fields: Fields) -> Pair:
+    def invertible_conv_lu(self, fields: SpecView) -> Pair:
         identity = torch.eye(fields.lower.shape[-1], dtype=self.dtype, device=self.device)
         diagonal = torch.diag_embed(fields.signs * fields.log_diagonal.exp())
         return in_groups(
@@ -62,14 +62,14 @@ class ZukoAdapter(TorchDistributionsAdapter):
             ]
         )
 
-    def flip(self, fields: Fields) -> Pair:
+    def flip(self, fields: SpecView) -> Pair:
         def apply(rows: Tensor) -> tuple[Tensor, Tensor]:
             order = torch.arange(rows.shape[-1]).roll(rows.shape[-1] // 2)
             return zt.PermutationTransform(order).call_and_ladj(rows)
 
         return at_positions(apply), at_positions(apply)
 
-    def coupling(self, fields: Fields) -> Pair:
+    def coupling(self, fields: SpecView) -> Pair:
         """Of images laid out as vectors: the first half of the channels is the first half."""
 
         def side(direction: str) -> Any:
@@ -102,7 +102,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
 
         return forward, inverse
 
-    def _member(self, fields: Fields, r: Tensor) -> Any:
+    def _member(self, fields: SpecView, r: Tensor) -> Any:
         """The elementwise map for raw parameters `(B, D, P)`."""
         affine = self._affine(torch.tanh(r[..., 0]), r[..., 1])
         if r.shape[-1] == 2:
