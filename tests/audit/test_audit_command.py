@@ -30,7 +30,7 @@ def good(tmp_path_factory, run_directory):
         patch.setattr(budget, "QUICK", TINY)
         patch.setattr(models, "CONTRASTED", ("ClampedLogit",))
         for module in ("models", "clamp"):
-            patch.setattr(f"conformance.audit.{module}.SIZES", (1e-2, 1e-22))
+            patch.setattr(f"conformance.audit.measures.{module}.SIZES", (1e-2, 1e-22))
         return main(["--quick", "--run", str(run_directory), "--out", str(out)]), out
 
 
