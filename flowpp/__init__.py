@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowpp.trained_model import Trained
+    from flowpp.trained_model import TrainedModel
 
 __version__ = "0.1.0"
 
 
-def load(run: Path | str, **options: Any) -> Trained:
-    """A trained model, from its run directory or a checkpoint; see `flowpp.trained_model.load`."""
-    from flowpp import (
-        trained_model as trained,  # torch takes seconds to import: not for `import flowpp`
-    )
+def load(run: Path | str, **options: Any) -> TrainedModel:
+    """Load a trained model from a run directory or a checkpoint; see `trained_model.load`."""
+    from flowpp import trained_model  # here, because importing torch takes seconds
 
-    return trained.load(run, **options)
+    return trained_model.load(run, **options)

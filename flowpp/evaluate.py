@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.config import checks as ranges
+from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import writable_folder
 
@@ -53,11 +53,11 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and what is no memory or no seed."""
-        ranges.at_least("importance_samples", self.importance_samples, 1)
-        ranges.at_least("images", self.images, 1)
+        checks.at_least("importance_samples", self.importance_samples, 1)
+        checks.at_least("images", self.images, 1)
         if not 0 < self.memory < math.inf:
             raise ValueError(f"memory needs a positive number of megabytes, got {self.memory}")
-        ranges.seed("seed", self.seed)
+        checks.seed("seed", self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,17 +93,17 @@ class _Opened:
         import torch
 
         from flowpp import data
-        from flowpp.runs import run as runs
         from flowpp.runs.restore import restored_model
+        from flowpp.runs.run import Run, to_device
         from flowpp.runtime import distributed
 
-        run = runs.Run.open(arguments.run)
+        run = Run.open(arguments.run)
         config = run.config()
         # Read once and kept: a run still in training writes newer ones while this computes.
         checkpoint = run.checkpoint(say=print if group.first else lambda line: None)
         images = data.load(replace(config.data, path=arguments.data_path or config.data.path))
         model = restored_model(checkpoint, config.model, images.shape, images.levels)
-        model = runs.to_device(model, distributed.local_device(arguments.device))
+        model = to_device(model, distributed.local_device(arguments.device))
         _check_data(run.path, images.sha256, images.name)
         group.share(model)  # one process may have found a newer checkpoint than another
         return cls(run, checkpoint, model.to(getattr(torch, arguments.dtype)), images)

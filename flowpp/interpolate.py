@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.config import checks as ranges
-from flowpp.config.command_line import output_path, parse, user_errors, warn
+from flowpp.config import checks
+from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.images import output_path, save_arrays, save_grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,9 +40,9 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        ranges.at_least("pairs", self.pairs, 1)
-        ranges.at_least("steps", self.steps, 2)
-        ranges.seed("seed", self.seed)
+        checks.at_least("pairs", self.pairs, 1)
+        checks.at_least("steps", self.steps, 2)
+        checks.seed("seed", self.seed)
         output_path(self.out)
 
 
@@ -76,11 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         import numpy as np
 
-        from flowpp import data
-        from flowpp import trained_model as trained  # after parsing: torch takes seconds
-        from flowpp.evaluation import sampling  # after parsing: torch takes seconds
+        from flowpp import data, trained_model
 
-        model = trained.load(
+        model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         kept = model.config.data
@@ -97,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     drawn = model.decode(np.concatenate(ways))
     with user_errors():
-        sampling.save_grid(out, drawn, model.levels, columns=arguments.steps)
-        sampling.save_arrays(out.with_suffix(".npz"), images=drawn)
+        save_grid(out, drawn, model.levels, columns=arguments.steps)
+        save_arrays(out.with_suffix(".npz"), images=drawn)
     print(f"{arguments.pairs} rows of {arguments.steps} images in {out}")
 
 

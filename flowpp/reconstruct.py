@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.config import checks as ranges
-from flowpp.config.command_line import output_path, parse, user_errors, warn
+from flowpp.config import checks
+from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.images import output_path, save_arrays, save_grid
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        ranges.at_least("count", self.count, 1)
-        ranges.seed("seed", self.seed)
+        checks.at_least("count", self.count, 1)
+        checks.seed("seed", self.seed)
         output_path(self.out)
 
 
@@ -51,11 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
         import torch  # after parsing: it takes seconds
 
-        from flowpp import data
-        from flowpp import trained_model as trained
-        from flowpp.evaluation import sampling
+        from flowpp import data, trained_model
 
-        model = trained.load(
+        model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         model.model.to(getattr(torch, arguments.dtype))
@@ -67,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     back, distance = model.round_trip(images, seed=arguments.seed)
     rows = [half for pair in zip(images, back, strict=True) for half in pair]
     with user_errors():
-        sampling.save_grid(out, np.stack(rows), model.levels, columns=_columns(len(images)))
-        sampling.save_arrays(
+        save_grid(out, np.stack(rows), model.levels, columns=_columns(len(images)))
+        save_arrays(
             out.with_suffix(".npz"), images=images, reconstructed=back, distance=distance
         )
     wrong = int((back != images).sum())

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.config import checks as ranges
-from flowpp.config.command_line import output_path, parse, user_errors, warn
+from flowpp.config import checks
+from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.images import output_path, save_arrays, save_grid
 from flowpp.runtime.files import writable_folder
 
 
@@ -33,9 +34,9 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn or written."""
-        ranges.at_least("count", self.count, 1)
-        ranges.seed("seed", self.seed)
-        ranges.within("temperature", self.temperature, 0, math.inf)
+        checks.at_least("count", self.count, 1)
+        checks.seed("seed", self.seed)
+        checks.within("temperature", self.temperature, 0, math.inf)
         output_path(self.out)
 
 
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.sample",
             description="Draw images from a trained model into one PNG and one npz.",
         )
-        from flowpp import trained_model as trained  # after parsing: torch takes seconds
+        from flowpp import trained_model
         from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
-        model = trained.load(
+        model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
         )
         heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except sampling.NonFiniteSampleError as error:
         raise SystemExit(f"error: {error}") from None
     with user_errors():
-        sampling.save_grid(out, drawn, model.levels)
-        sampling.save_arrays(
+        save_grid(out, drawn, model.levels)
+        save_arrays(
             out.with_suffix(".npz"),
             images=drawn,
             levels=model.levels,

@@ -128,7 +128,7 @@ def _train(order: Order, group: Group) -> None:
 
     with user_errors():
         out = group.same(order.out or runs.default_out(order.config.preset))
-        if group.first and not order.resume and not runs.is_unborn(out):
+        if group.first and not order.resume and not runs.is_new_or_aborted(out):
             runs.check_new(out)
         config, notes = (order.config, []) if order.resume else autoconfig.configure(order.config)
         prepared = preparation.prepare(config, group)

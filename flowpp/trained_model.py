@@ -15,8 +15,8 @@ from torch import Tensor
 from flowpp.config import Config
 from flowpp.config.serialization import from_dict
 from flowpp.data import declared_shape
-from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import sampling
+from flowpp.evaluation.bound import log_weights
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.restore import restored_model
@@ -29,7 +29,7 @@ LARGEST = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
     """A model with its averaged weights; NumPy arrays in and out.
 
     Images are integers 0 ... levels - 1 of shape (N, channels, height, width). Noise is drawn from
@@ -61,7 +61,7 @@ class Trained:
         """
         x, generator = self._images(images), seeded(seed)
         parts = [
-            evaluation.log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
+            log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
         ]
         return torch.cat(parts).numpy() if parts else np.empty(0)
 
@@ -140,7 +140,7 @@ def load(
     device: str = "cpu",
     which: Literal["newest", "best"] = "newest",
     say: Callable[[str], None] = warnings.warn,
-) -> Trained:
+) -> TrainedModel:
     """The model of a run directory, or of a checkpoint file alone; its data is not needed.
 
     Args:
@@ -165,7 +165,7 @@ def load(
         model = restored_model(checkpoint, config.model, shape, levels)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return Trained(to_device(model, device), config, shape, checkpoint.step)
+    return TrainedModel(to_device(model, device), config, shape, checkpoint.step)
 
 
 def _config_inside(checkpoint: Checkpoint, path: Path) -> Config:

@@ -27,8 +27,8 @@ from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus, build_model
 from flowpp.objective import bits_per_dim
 from flowpp.runs.run import Run
-from flowpp.training import loop as training
 from flowpp.training.initialization import initialize
+from flowpp.training.loop import train
 
 Build = Callable[..., Any]
 """(logits, means, log_scales) -> an object with forward and inverse, in NumPy."""
@@ -73,7 +73,7 @@ def train_small(folder: Path, steps: int, seed: int) -> Path:
     )  # fmt: skip
     model = replace(preset.model, flow=flow, dequantizer=dequantizer)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        training.train(replace(preset, model=model, training=settings), folder / "run")
+        train(replace(preset, model=model, training=settings), folder / "run")
     return folder / "run"
 
 

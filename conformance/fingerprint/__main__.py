@@ -18,11 +18,11 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Compare, print a table, leave a JSON file; returns the exit status."""
     options = _parser().parse_args(arguments)
-    from conformance.fingerprint import flowpp_run as door  # after parsing: torch takes seconds
+    from conformance.fingerprint import flowpp_run  # after parsing: torch takes seconds
 
     try:
-        recorded = options.recorded or door.newest(options.run)
-        report, shown = door.judge(options.run, recorded)
+        recorded = options.recorded or flowpp_run.newest(options.run)
+        report, shown = flowpp_run.judge(options.run, recorded)
         out = options.out or recorded.with_name(f"{recorded.stem}-reference.json")
         out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:

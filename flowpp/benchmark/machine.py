@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flowpp.runs.environment import processor
+from flowpp.runtime.machine import processor_name
 
 from .timing import fastest
 
@@ -19,7 +19,7 @@ BANDWIDTH_BYTES = 1 << 28
 def describe(repeats: int = 15) -> dict[str, Any]:
     """Names, threads and measured peaks, all with as many threads as torch is set to use."""
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -47,23 +46,3 @@ def user_errors() -> Iterator[None]:
 def warn(line: str) -> None:
     """A line for the reader that is no part of the answer: on standard error."""
     print(line, file=sys.stderr)
-
-
-def output_path(
-    wanted: Path | None, run: Path = Path(), folder: str = "", name: str = ""
-) -> Path:
-    """Where a picture goes: where it is wanted, else into a folder of the run.
-
-    Raises:
-        ValueError: the wanted name does not end in .png or is a folder, or lies in none.
-    """
-    if wanted is None:
-        inside = run / folder if run.is_dir() else run.parent
-        return inside / name
-    if wanted.suffix.lower() != ".png":
-        raise ValueError(f"out must end in .png, got {wanted}")
-    if wanted.is_dir():
-        raise ValueError(f"out must be a file, got the folder {wanted}")
-    if not wanted.parent.is_dir():
-        raise ValueError(f"out must lie in an existing folder, got {wanted}")
-    return wanted

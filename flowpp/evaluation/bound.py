@@ -37,7 +37,7 @@ class Estimate:
 
 
 @torch.no_grad()
-def bound_terms(
+def evaluate_bound(
     model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator, group: Group = ALONE
 ) -> dict[str, Estimate]:
     """The one-sample bound in bits per dimension, and its terms in the same unit.

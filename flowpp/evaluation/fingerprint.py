@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from flowpp.data import npz
 from flowpp.dequantization import VariationalDequantizer
-from flowpp.evaluation import sampling
 from flowpp.evaluation.diagnostics import layers
+from flowpp.evaluation.images import save_arrays
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 
@@ -84,7 +84,7 @@ class Fingerprint:
             if layer.context is not None:
                 arrays["context"] = layer.context
                 arrays[f"{number}/conditional"] = np.array(1, np.uint8)
-        sampling.save_arrays(path, **arrays)
+        save_arrays(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Fingerprint:

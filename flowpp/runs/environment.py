@@ -12,6 +12,7 @@ import torch
 
 from flowpp.data import ImageSet
 from flowpp.kernels.backend import backend_for
+from flowpp.runtime.machine import processor_name
 
 PACKAGES = ("flowpp", "torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
@@ -26,7 +27,7 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processor": processor(),
+        "processor": processor_name(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -70,13 +71,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return None
-
-
-def processor() -> str:
-    """The model's name where Linux tells it; `platform` knows the architecture only."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            name = next((line for line in file if line.startswith("model name")), None)
-        return name.split(":", 1)[1].strip() if name else platform.machine()
-    except OSError:
-        return platform.machine()

@@ -78,7 +78,7 @@ class Run:
         Raises:
             ValueError: `path` exists and holds something that no unfinished creation leaves.
         """
-        if not is_unborn(path):
+        if not is_new_or_aborted(path):
             check_new(path)
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,7 @@ class Run:
             CheckpointError: it is damaged.
         """
         if which == "newest" and say is not None:
-            usable = self.usable_checkpoint(say)
+            usable = self.newest_valid_checkpoint(say)
             if usable is not None:
                 return usable
         files = self.checkpoints() if which == "newest" else [self.best_path]
@@ -247,7 +247,7 @@ class Run:
             raise FileNotFoundError(f"{self.path} has no checkpoint yet")
         return Checkpoint.load(files[-1])
 
-    def usable_checkpoint(self, say: Callable[[str], None]) -> Checkpoint | None:
+    def newest_valid_checkpoint(self, say: Callable[[str], None]) -> Checkpoint | None:
         """The newest checkpoint that is whole; None if none was written yet.
 
         Args:
@@ -302,7 +302,7 @@ class Run:
         return config, images, to_device(model, device)
 
 
-def is_unborn(path: Path) -> bool:
+def is_new_or_aborted(path: Path) -> bool:
     """Whether this is what a process killed while it made a run directory leaves, or nothing."""
     if not path.exists():
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +57,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in one piece."""
     with replaced(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def finite_or_null(value: Any) -> Any:
+    """Replace NaN and infinities by None in plain values: JSON has neither."""
+    if isinstance(value, dict):
+        return {name: finite_or_null(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

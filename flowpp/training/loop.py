@@ -19,6 +19,7 @@ from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import diagnostics, sampling
+from flowpp.evaluation.images import save_grid
 from flowpp.model import FlowPlusPlus
 from flowpp.pace import Pace
 from flowpp.runs import environment
@@ -191,7 +192,7 @@ class _Loop:
     def save_the_start(self) -> None:
         """A picture of what is to be learned, and a first checkpoint."""
         if self.group.first:
-            sampling.save_grid(
+            save_grid(
                 self.run.path / "samples" / "held-out.png",
                 self.images.test[: self.settings.sample_count],
                 self.images.levels,
@@ -222,7 +223,7 @@ class _Loop:
         settings, model, seed = self.settings, self.state.model, self.settings.seed
         with self.state.ema.applied():
             looked_at = self.images.test[: settings.evaluation_images]
-            terms = evaluation.bound_terms(model, looked_at, seeded(seed), self.group)
+            terms = evaluation.evaluate_bound(model, looked_at, seeded(seed), self.group)
             if self.group.first:
                 diagnosis = diagnostics.diagnose(model, self.images.test, seeded(seed))
                 drawn = self.samples()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from flowpp.evaluation import sampling
+from flowpp.evaluation import images
 from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.diagnostics import Diagnosis
 from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runtime.files import finite_or_null
 from flowpp.training.progress import Progress
 
 Record = dict[str, Any]
@@ -104,10 +104,10 @@ class Recorder:
         for name, value in diagnosis.layers.items():
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
         if drawn is not None:
-            picture = sampling.grid(drawn, levels)
+            picture = images.grid(drawn, levels)
             layout = "HW" if picture.ndim == 2 else "HWC"
             self.board.add_image("samples", picture, step, dataformats=layout)
-            sampling.save_grid(self.run.sample_path(step), drawn, levels)
+            images.save_grid(self.run.sample_path(step), drawn, levels)
         self.board.flush()
         self.say(
             f"step {step}: held-out bits/dim {bound}  round trip within "
@@ -115,13 +115,6 @@ class Recorder:
         )
 
     def _write(self, tag: str, record: Record, more: Record | None = None) -> None:
-        self.run.log({name: _plain(value) for name, value in {**record, **(more or {})}.items()})
+        self.run.log(finite_or_null({**record, **(more or {})}))
         for name, value in record.items():
             self.board.add_scalar(f"{tag}/{name.removeprefix('held_out_')}", value, record["step"])
-
-
-def _plain(value: Any) -> Any:
-    """null for what is no number: JSON has neither NaN nor infinity."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

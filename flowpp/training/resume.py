@@ -13,7 +13,7 @@ from flowpp.config import Config
 from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.run import Run, is_unborn
+from flowpp.runs.run import Run, is_new_or_aborted
 from flowpp.runtime.distributed import Group
 from flowpp.runtime.files import write_json
 
@@ -70,7 +70,7 @@ def find(resume: str, out: Path | None, preset: str) -> Path | None:
     """
     if resume == "auto":
         if out is not None:
-            return None if is_unborn(out) else Run.open(out).path
+            return None if is_new_or_aborted(out) else Run.open(out).path
         return _newest_unfinished(preset)
     if out is not None and out.resolve() != Path(resume).resolve():
         raise ValueError(f"out must be left out or be {resume}, the run to go on with, got {out}")
@@ -183,7 +183,7 @@ def take_up(
         ResumptionError: more steps are done than `config` asks for.
     """
     notes: list[str] = []
-    found = run.usable_checkpoint(notes.append)
+    found = run.newest_valid_checkpoint(notes.append)
     if found is None:
         notes.append("there is no checkpoint yet: from the start")
     else:

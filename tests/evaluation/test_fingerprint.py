@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conformance.fingerprint import __main__ as by_reference
-from conformance.fingerprint import flowpp_run as flowpp_fingerprint
+from conformance.fingerprint import flowpp_run
 from flowpp import evaluate
 from flowpp.bijectors import Coupling
 from flowpp.evaluation import fingerprint
@@ -69,7 +69,7 @@ def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
 
 def test_both_judges_see_the_same_in_float32(model, images):
     found = fingerprint.record(model, images, 0, {})
-    reference = flowpp_fingerprint.Reference(model)
+    reference = flowpp_run.Reference(model)
     one = fingerprint.compare(found, Float64(_copy(model)))
     other = fingerprint.compare(found, reference)
     for a, b in zip(one["layers"], other["layers"], strict=True):

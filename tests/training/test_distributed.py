@@ -107,10 +107,10 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 16)
     _, images, model = Run.open(tiny_run[0]).load()
     test = images.test[:37]
-    whole = evaluation.bound_terms(model, test, seeded(0))
+    whole = evaluation.evaluate_bound(model, test, seeded(0))
     Rank.heard = [np.zeros((4, 37))] * 2
     for rank in range(3):
-        shared = evaluation.bound_terms(model, test, seeded(0), Rank(rank, 3))
+        shared = evaluation.evaluate_bound(model, test, seeded(0), Rank(rank, 3))
     assert shared == whole
     whole = importance.importance_bounds(model, test, 5, batch=7)[5]
     Rank.heard = []

@@ -14,6 +14,7 @@ from PIL import Image
 from flowpp import data, evaluate, sample, train
 from flowpp.config import TrainingConfig
 from flowpp.evaluation import sampling
+from flowpp.evaluation.images import grid
 from flowpp.runs.run import HELD_OUT, Run
 from flowpp.runtime.random_state import seeded
 from flowpp.training.loop import train as run_training
@@ -113,7 +114,7 @@ def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypa
 def test_grid_stretches_levels_and_magnifies():
     images = np.zeros((3, 1, 8, 8), np.uint8)
     images[1, 0, 0, 7] = 16
-    canvas = sampling.grid(images, 17)
+    canvas = grid(images, 17)
     assert canvas.shape == (2 * 66 + 2, 2 * 66 + 2)
     assert (canvas[2:10, 66 + 2 + 56 : 66 + 2 + 64] == 255).all()
     assert (canvas[2:66, 2:66] == 0).all() and canvas[100, 100] == 128
@@ -121,7 +122,7 @@ def test_grid_stretches_levels_and_magnifies():
 
 def test_grid_refuses_two_channels():
     with pytest.raises(ValueError, match="needs 1 or 3 channels, got 2"):
-        sampling.grid(np.zeros((1, 2, 8, 8), np.uint8), 17)
+        grid(np.zeros((1, 2, 8, 8), np.uint8), 17)
 
 
 def test_same_seed_same_run(tiny_config, tiny_run, tmp_path):

@@ -92,7 +92,7 @@ def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_pa
     from flowpp.evaluation import bound as evaluation
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "bound_terms", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(evaluation, "evaluate_bound", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(InterruptedRun):
             training.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flowpp.runtime.machine import processor_key
+
 FOLDER = Path(__file__).parent
 SOURCES = (
     "mixture_logistic.cpp",
@@ -219,18 +221,8 @@ def _key(compiler: str, sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256(" ".join((compiler, *FLAGS, platform.machine())).encode())
     for name in sources:
         digest.update((FOLDER / name).read_bytes())
-    digest.update(_processor())
+    digest.update(processor_key())
     return digest.hexdigest()[:16]
-
-
-def _processor() -> bytes:
-    """What -march=native depends on: a cache may be shared by machines that differ."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor().encode()
-    wanted = ("flags", "Features", "model name")
-    return "\n".join(sorted({line for line in lines if line.startswith(wanted)})).encode()
 
 
 def _build(compiler: str, source: str, target: Path) -> None:

@@ -1,0 +1,85 @@
+"""Image grids and array files written by the commands."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from flowpp.runtime.files import replaced
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TILE = 64
+"""Minimum side of a magnified image, in pixels."""
+
+
+def output_path(
+    requested: Path | None, run: Path = Path(), folder: str = "", name: str = ""
+) -> Path:
+    """Return the path of a command's image: as requested, else `name` in a folder of the run.
+
+    If `run` is a checkpoint file, the image lies beside it.
+
+    Raises:
+        ValueError: the requested path does not end in .png, is a folder, or its folder does not
+            exist.
+    """
+    if requested is None:
+        parent = run / folder if run.is_dir() else run.parent
+        return parent / name
+    if requested.suffix.lower() != ".png":
+        raise ValueError(f"out must end in .png, got {requested}")
+    if requested.is_dir():
+        raise ValueError(f"out must be a file, got the folder {requested}")
+    if not requested.parent.is_dir():
+        raise ValueError(f"out must be in an existing folder, got {requested}")
+    return requested
+
+
+def save_arrays(path: Path, **arrays: np.ndarray | float) -> None:
+    """Write arrays to one compressed `.npz`, atomically."""
+    with replaced(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def save_grid(
+    path: Path, images: np.ndarray | Tensor, levels: int, *, columns: int | None = None
+) -> None:
+    """Write uint8 images (N, C, H, W), C = 1 or 3, to one PNG; by default a square grid.
+
+    Levels are rescaled to 0..255, and small images are magnified without smoothing.
+
+    Raises:
+        ValueError: the images have neither one nor three channels.
+    """
+    picture = grid(np.asarray(images), levels, columns=columns)
+    with replaced(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def grid(images: np.ndarray, levels: int, *, columns: int | None = None) -> np.ndarray:
+    """Return the grid's pixels, uint8 (height, width) or (height, width, 3).
+
+    Raises:
+        ValueError: the images have neither one nor three channels.
+    """
+    count, channels, height, width = images.shape
+    if channels not in (1, 3):
+        raise ValueError(f"an image grid needs images of 1 or 3 channels, got {channels}")
+    scale = max(1, math.ceil(TILE / max(height, width)))
+    grey = np.round(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    tiles = grey.repeat(scale, axis=2).repeat(scale, axis=3).transpose(0, 2, 3, 1)
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    gap = 2
+    step_y, step_x = height * scale + gap, width * scale + gap
+    canvas = np.full((rows * step_y + gap, columns * step_x + gap, channels), 128, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = gap + index // columns * step_y, gap + index % columns * step_x
+        canvas[top : top + height * scale, left : left + width * scale] = tile
+    return canvas[..., 0] if channels == 1 else canvas

@@ -1,0 +1,35 @@
+"""Processor of this machine, as Linux reports it in /proc/cpuinfo."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor_name() -> str:
+    """Return the processor's model name, or the architecture where there is no model name."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def processor_key() -> bytes:
+    """Return what `-march=native` depends on: model name and instruction set flags.
+
+    Machines with different processors may share a cache of compiled code; this tells them apart.
+    """
+    lines = _cpuinfo()
+    if not lines:
+        return platform.processor().encode()
+    fields = ("flags", "Features", "model name")
+    return "\n".join(sorted({line for line in lines if line.startswith(fields)})).encode()
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
