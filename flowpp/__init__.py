@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
+    from flowpp.config import ModelConfig
+    from flowpp.model import FlowPlusPlus
     from flowpp.trained_model import TrainedModel
 
 __version__ = "0.1.0"
@@ -26,3 +30,15 @@ def load(run: Path | str, **options: Any) -> TrainedModel:
     from flowpp import trained_model  # here, because importing torch takes seconds
 
     return trained_model.load(run, **options)
+
+
+def build_model(
+    config: ModelConfig,
+    image_shape: tuple[int, int, int],
+    levels: int,
+    generator: torch.Generator | None = None,
+) -> FlowPlusPlus:
+    """Build a model with fresh random weights; see `flowpp.config.build.build_model`."""
+    from flowpp.config import build  # here, because importing torch takes seconds
+
+    return build.build_model(config, image_shape, levels, generator)

@@ -117,7 +117,7 @@ class Conv2d(nn.Module):
         return self.weight * (self.gain * torch.rsqrt(squared))[:, None, None, None]
 
     @torch.no_grad()
-    def initialize_from(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Rescale so that this batch comes out with mean 0 and deviation `init_scale`."""
         self.bias.zero_()
         variance, mean = torch.var_mean(self.forward(x), dim=(0, 2, 3), correction=0)
@@ -380,7 +380,7 @@ class Conditioner(nn.Module):
 
     autocast: torch.dtype | None = None
     """Compute inside in this half precision where torch's autocast does so; the result has the
-    input's dtype all the same. See `flowpp.computing`."""
+    input's dtype all the same. See `flowpp.config.build.set_compute`."""
 
     def __init__(
         self,

@@ -160,8 +160,8 @@ def _settings_inside(
 
 
 def _model(config: Config) -> FlowPlusPlus:
+    from flowpp.config.build import build_model
     from flowpp.data import declared_shape
-    from flowpp.model import build_model
 
     return build_model(config.model, *declared_shape(config.data))
 

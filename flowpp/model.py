@@ -1,49 +1,12 @@
-"""From settings to a model: a dequantizer and a flow."""
+"""Flow++: a dequantizer and a flow."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from flowpp.config import ContextConfig, FlowConfig, ModelConfig
-from flowpp.config.layout import Stage, only_split, parse_layout
-from flowpp.config.settings import Attention
-
-from . import objective
-from .bijectors import (
-    ActNorm,
-    Bijector,
-    Chain,
-    ChannelSplit,
-    Checkerboard,
-    ColumnStripes,
-    Coupling,
-    DataLogit,
-    FactorOut,
-    Flip,
-    Inverse,
-    InvertibleConv,
-    InvertibleConvLU,
-    Sigmoid,
-    Squeeze,
-)
-from .bijectors.coupling import Family
-from .conditioner import (
-    BEFORE_GATE,
-    POSITION_DEVIATION,
-    Block,
-    Conditioner,
-    Conv2d,
-    GatedAttention,
-    GatedConv,
-    GatedMaxout,
-    LayerNorm,
-)
-from .dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
-from .elementwise import AffineFamily, MixtureLogisticFamily
-
-Shape = tuple[int, int, int]
-SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}
+from .bijectors import Bijector, Chain, DataLogit
+from .dequantization import Dequantizer
+from .objective import Elbo, log_normal
 
 
 class FlowPlusPlus(nn.Module):
@@ -73,11 +36,19 @@ class FlowPlusPlus(nn.Module):
         """Number of grey levels of the images."""
         return self.dequantizer.levels
 
-    def elbo(self, x: Tensor, noise: Tensor) -> objective.Elbo:
-        """One-sample bound on log P(x); see `objective.elbo`."""
-        return objective.elbo(self, x, noise)
+    def elbo(self, x: Tensor, noise: Tensor) -> Elbo:
+        """Compute the one-sample bound on log P(x) of integer images.
 
-    def forward(self, x: Tensor, noise: Tensor) -> objective.Elbo:
+        Args:
+            x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
+            noise: `(B, C, H, W)`, from `dequantizer.draw_noise`; its dtype is the dtype of the
+                computation.
+        """
+        u, log_q = self.dequantizer.sample(x, noise)
+        z, log_det = self.flow(x.to(u.dtype) + u)
+        return Elbo(log_q, log_det, log_normal(z))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Elbo:
         """The same as `elbo`, so that hooks and data-parallel wrappers work."""
         return self.elbo(x, noise)
 
@@ -100,196 +71,8 @@ class FlowPlusPlus(nn.Module):
         return self.decode(z).floor().clamp(max=self.levels - 1)
 
 
-def build_model(
-    config: ModelConfig,
-    image_shape: Shape,
-    levels: int,
-    generator: torch.Generator | None = None,
-) -> FlowPlusPlus:
-    """A model with fresh random weights.
-
-    Args:
-        config: the settings.
-        image_shape: (channels, height, width) of the images.
-        levels: number of grey levels.
-        generator: its seed is used for the weights; None for torch's global generator.
-
-    Raises:
-        ValueError: a layout that does not fit the image, or settings out of range.
-    """
-    if generator is not None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
-            return build_model(config, image_shape, levels)
-    chain = build_chain(config.flow, image_shape, context=None)
-    flow = Chain([DataLogit(levels), *chain])
-    if config.dequantization == "uniform":
-        return FlowPlusPlus(UniformDequantizer(levels), flow)
-    return FlowPlusPlus(build_dequantizer(config, image_shape, levels), flow)
-
-
-def build_dequantizer(
-    config: ModelConfig, image_shape: Shape, levels: int
-) -> VariationalDequantizer:
-    """The variational dequantizer: a context network, and a conditional flow onto (0, 1).
-
-    Raises:
-        ValueError: a layout of more than one kind of split.
-    """
-    split = SPLITS[only_split(config.dequantizer.layout)]()
-    network = build_context_network(
-        config.context,
-        _after(split, image_shape),
-        weight_norm=config.dequantizer.weight_norm,
-        heads=config.dequantizer.heads,
-        dropout=config.dequantizer.dropout,
-    )
-    chain = build_chain(config.dequantizer, image_shape, context=config.context.filters)
-    return VariationalDequantizer(levels, split, network, Chain([*chain, Sigmoid()]))
-
-
-def build_chain(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:
-    """The bijectors that a layout describes, for images of this shape.
-
-    Args:
-        config: the settings; `config.layout` is walked from left to right.
-        shape: (channels, height, width).
-        context: number of context channels, None without context.
-    """
-    return _build_stages(config, parse_layout(config.layout), shape, context)
-
-
-def _build_stages(
-    config: FlowConfig, stages: tuple[Stage, ...], shape: Shape, context: int | None
-) -> list[Bijector]:
-    if not stages:
-        return []
-    stage, rest = stages[0], stages[1:]
-    if stage.word == "squeeze":
-        squeeze = Squeeze()
-        return [squeeze, *_build_stages(config, rest, _after(squeeze, shape), context)]
-    if stage.word == "factor":
-        return [_build_factor_out(config, rest, shape, context)]
-    split = SPLITS[stage.word]()
-    split_shape = _after(split, shape)
-    steps = [b for _ in range(stage.count) for b in build_step(config, split_shape, context)]
-    return [split, *steps, Inverse(split), *_build_stages(config, rest, shape, context)]
-
-
-def _build_factor_out(
-    config: FlowConfig, rest: tuple[Stage, ...], shape: Shape, context: int | None
-) -> FactorOut:
-    channels, height, width = shape
-    if channels % 2:
-        raise ValueError(f"factor needs an even number of channels, got {channels}")
-    inner = _build_stages(config, rest, (channels // 2, height, width), context)
-    # A nested factor-out has undone its own squeezes; those before it are undone here.
-    words = [stage.word for stage in rest]
-    own = words[: words.index("factor")] if "factor" in words else words
-    return FactorOut(Chain([*inner, *(Inverse(Squeeze()) for _ in range(own.count("squeeze")))]))
-
-
-def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:
-    """Normalization, 1x1 convolution (if any), coupling, flip, on halves laid on channels."""
-    channels, height, width = shape
-    if config.act_norm == "activation":
-        steps: list[Bijector] = [ActNorm.create(channels, height, width)]
-    else:
-        steps = [ActNorm.create(channels)]
-    if config.convolution == "halves":
-        steps.append(InvertibleConv.create(channels, groups=2))
-    elif config.convolution == "joint":
-        steps.append(InvertibleConv.create(channels, groups=1))
-    elif config.convolution == "lu":
-        steps.append(InvertibleConvLU.create(channels, groups=1))
-    return [*steps, build_coupling(config, (channels // 2, height, width), context), Flip()]
-
-
-def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coupling:
-    """A coupling whose halves have this shape."""
-    if config.coupling == "affine":
-        family: Family = AffineFamily()
-    else:
-        family = MixtureLogisticFamily(config.components, config.log_scale_floor)
-    channels, height, width = half
-    filters = config.filters
-    network = Conditioner(
-        Conv2d.create(channels, filters, 3, weight_norm=config.weight_norm),
-        [_build_block(config, context) for _ in range(config.blocks)],
-        Conv2d.create(
-            2 * filters if config.activate_last else filters,
-            channels * family.parameters_per_scalar,
-            3,
-            weight_norm=config.weight_norm,
-            init_scale=BEFORE_GATE,
-        ),
-        _position(config.attention, filters, height, width),
-        config.activate_last,
-    )
-    return Coupling(network, family)
-
-
-def build_context_network(
-    config: ContextConfig, shape: Shape, *, weight_norm: bool, heads: int, dropout: float
-) -> Conditioner:
-    """Features of the image for the dequantizer's couplings."""
-    channels, height, width = shape
-    filters = config.filters
-    blocks = [
-        Block(
-            GatedConv.create(filters, kernel_out=3, dropout=dropout, weight_norm=weight_norm),
-            LayerNorm.create(filters) if config.layer_norm else None,
-            *_attention(config.attention, filters, heads, dropout, weight_norm),
-        )
-        for _ in range(config.blocks)
-    ]
-    proj_in = Conv2d.create(channels, filters, 3, weight_norm=weight_norm)
-    return Conditioner(proj_in, blocks, None, _position(config.attention, filters, height, width))
-
-
-def _build_block(config: FlowConfig, context: int | None) -> Block:
-    conv = GatedConv.create(
-        config.filters, context=context, dropout=config.dropout, weight_norm=config.weight_norm
-    )
-    attention = _attention(
-        config.attention, config.filters, config.heads, config.dropout, config.weight_norm
-    )
-    return Block(conv, LayerNorm.create(config.filters), *attention)
-
-
-def _attention(
-    kind: Attention,
-    filters: int,
-    heads: int,
-    dropout: float,
-    weight_norm: bool,  # noqa: FBT001
-) -> tuple[GatedAttention | GatedMaxout | None, LayerNorm | None]:
-    if kind == "none":
-        return None, None
-    if kind == "maxout":
-        layer: GatedAttention | GatedMaxout = GatedMaxout.create(
-            filters, dropout=dropout, weight_norm=weight_norm
-        )
-    else:
-        layer = GatedAttention.create(filters, heads, dropout=dropout, weight_norm=weight_norm)
-    return layer, LayerNorm.create(filters)
-
-
-def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor | None:
-    if kind == "none":
-        return None
-    return POSITION_DEVIATION * torch.randn(filters, height, width)
-
-
 def _first(flow: nn.Module) -> nn.Module:
     """The bijector that meets the image, inside however many chains."""
     while isinstance(flow, Chain) and len(flow.bijectors):
         flow = flow.bijectors[0]
     return flow
-
-
-def _after(split: Bijector, shape: Shape) -> Shape:
-    """Shape of one image after a permutation; the permutation itself refuses what does not fit."""
-    y, _ = split(torch.empty(1, *shape, device="meta"))
-    channels, height, width = y.shape[1:]
-    return channels, height, width

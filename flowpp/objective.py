@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,20 +35,6 @@ class Elbo:
     def total(self) -> Tensor:
         """log_prior + log_det - log_q, whose expectation over u is at most log P(x)."""
         return self.log_prior + self.log_det - self.log_q
-
-
-def elbo(model: Any, x: Tensor, noise: Tensor) -> Elbo:
-    """One-sample bound on log P(x) of integer images.
-
-    Args:
-        model: has a `dequantizer` and a `flow`.
-        x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
-        noise: `(B, C, H, W)`, as `model.dequantizer.draw_noise` draws it; its dtype is computed
-            in.
-    """
-    u, log_q = model.dequantizer.sample(x, noise)
-    z, log_det = model.flow(x.to(u.dtype) + u)
-    return Elbo(log_q, log_det, log_normal(z))
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:

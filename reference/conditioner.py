@@ -1,7 +1,7 @@
 """The networks that compute a coupling's parameters: gated convolutions and self-attention.
 
 Section 3.2.2 of the paper, layer by layer as the released code has them. All arrays are
-(batch, channels, height, width). Every layer has `initialized`, its data-dependent initialization:
+(batch, channels, height, width). Every layer has `initialize`, its data-dependent initialization:
 it returns the fitted layer and that layer's output on the batch. Dropout happens only where a
 generator is given as `rng`, and never during initialization.
 """
@@ -102,7 +102,7 @@ class Conv2d:
         """(B, in, H, W) -> (B, out, H, W)."""
         return self._without_bias(x) + self.bias[:, None, None]
 
-    def initialized(self, x: Array) -> tuple[Conv2d, Array]:
+    def initialize(self, x: Array) -> tuple[Conv2d, Array]:
         """Scale and shift so that every output channel has mean 0 and deviation `init_scale`.
 
         With m and v the mean and (biased) variance of kernel * x over batch and positions,
@@ -149,7 +149,7 @@ class LayerNorm:
         normal = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + LAYER_NORM_EPS)
         return normal * self.gain[:, None, None] + self.bias[:, None, None]
 
-    def initialized(self, x: Array) -> tuple[LayerNorm, Array]:
+    def initialize(self, x: Array) -> tuple[LayerNorm, Array]:
         """Nothing to fit."""
         return self, self(x)
 
@@ -190,15 +190,15 @@ class GatedConv:
             h = h + self.conv_context(concat_elu(context))
         return x + gate(self.conv_out(dropped(concat_elu(h), self.dropout, rng)))
 
-    def initialized(self, x: Array, context: Array | None = None) -> tuple[GatedConv, Array]:
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[GatedConv, Array]:
         """Fit the three convolutions in the order of the formula."""
         self._check_context(context)
-        conv_in, h = self.conv_in.initialized(concat_elu(x))
+        conv_in, h = self.conv_in.initialize(concat_elu(x))
         conv_context = self.conv_context
         if conv_context is not None and context is not None:
-            conv_context, shown = conv_context.initialized(concat_elu(context))
+            conv_context, shown = conv_context.initialize(concat_elu(context))
             h = h + shown
-        conv_out, h = self.conv_out.initialized(concat_elu(h))
+        conv_out, h = self.conv_out.initialize(concat_elu(h))
         fitted = dataclasses.replace(
             self, conv_in=conv_in, conv_out=conv_out, conv_context=conv_context
         )
@@ -266,10 +266,10 @@ class GatedAttention:
         attended = self._attend(self.proj_in(add_position(x, position, self)))
         return x + gate(self.proj_out(dropped(attended, self.dropout, rng)))
 
-    def initialized(self, x: Array, position: Array | None = None) -> tuple[GatedAttention, Array]:
+    def initialize(self, x: Array, position: Array | None = None) -> tuple[GatedAttention, Array]:
         """Fit proj_in, then proj_out."""
-        proj_in, projected = self.proj_in.initialized(add_position(x, position, self))
-        proj_out, h = self.proj_out.initialized(self._attend(projected))
+        proj_in, projected = self.proj_in.initialize(add_position(x, position, self))
+        proj_out, h = self.proj_out.initialize(self._attend(projected))
         return dataclasses.replace(self, proj_in=proj_in, proj_out=proj_out), x + gate(h)
 
 
@@ -305,10 +305,10 @@ class GatedMaxout:
         h = self._largest(self.proj_in(add_position(x, position, self)))
         return x + gate(self.proj_out(dropped(h, self.dropout, rng)))
 
-    def initialized(self, x: Array, position: Array | None = None) -> tuple[GatedMaxout, Array]:
+    def initialize(self, x: Array, position: Array | None = None) -> tuple[GatedMaxout, Array]:
         """Fit proj_in, then proj_out."""
-        proj_in, projected = self.proj_in.initialized(add_position(x, position, self))
-        proj_out, h = self.proj_out.initialized(self._largest(projected))
+        proj_in, projected = self.proj_in.initialize(add_position(x, position, self))
+        proj_out, h = self.proj_out.initialize(self._largest(projected))
         return dataclasses.replace(self, proj_in=proj_in, proj_out=proj_out), x + gate(h)
 
 
@@ -346,16 +346,16 @@ class Block:
             x = self.attention_norm(x)
         return x
 
-    def initialized(
+    def initialize(
         self, x: Array, context: Array | None = None, position: Array | None = None
     ) -> tuple[Block, Array]:
         """Fit the convolution, then the attention."""
-        conv, x = self.conv.initialized(x, context)
+        conv, x = self.conv.initialize(x, context)
         if self.norm is not None:
             x = self.norm(x)
         attention = self.attention
         if attention is not None:
-            attention, x = attention.initialized(x, position)
+            attention, x = attention.initialize(x, position)
         if self.attention_norm is not None:
             x = self.attention_norm(x)
         return dataclasses.replace(self, conv=conv, attention=attention), x
@@ -400,16 +400,16 @@ class Conditioner:
             h = block(h, context, self.position, rng=rng)
         return h if self.proj_out is None else self.proj_out(self._activated(h))
 
-    def initialized(self, x: Array, context: Array | None = None) -> tuple[Conditioner, Array]:
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[Conditioner, Array]:
         """Fit layer after layer, each on what the fitted ones before it give out."""
-        proj_in, h = self.proj_in.initialized(x)
+        proj_in, h = self.proj_in.initialize(x)
         blocks = []
         for block in self.blocks:
-            block, h = block.initialized(h, context, self.position)
+            block, h = block.initialize(h, context, self.position)
             blocks.append(block)
         proj_out = self.proj_out
         if proj_out is not None:
-            proj_out, h = proj_out.initialized(self._activated(h))
+            proj_out, h = proj_out.initialize(self._activated(h))
         fitted = dataclasses.replace(
             self, proj_in=proj_in, blocks=tuple(blocks), proj_out=proj_out
         )

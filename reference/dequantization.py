@@ -85,7 +85,7 @@ class UniformDequantizer:
         log_q = np.where(inside, 0.0, -np.inf)
         return np.where(np.isnan(u).any(axis=(1, 2, 3)), np.nan, log_q)
 
-    def initialized(self, x: ArrayLike, noise: ArrayLike) -> tuple[UniformDequantizer, np.ndarray]:
+    def initialize(self, x: ArrayLike, noise: ArrayLike) -> tuple[UniformDequantizer, np.ndarray]:
         """Nothing to fit: (self, u)."""
         return self, self.sample(x, noise)[0]
 
@@ -140,12 +140,12 @@ class VariationalDequantizer:
         eps, log_det = self.flow.inverse(u, self.context(x))
         return log_normal(eps) + log_det
 
-    def initialized(
+    def initialize(
         self, x: ArrayLike, noise: ArrayLike
     ) -> tuple[VariationalDequantizer, np.ndarray]:
         """Fit the context network, then the flow: (fitted, its u)."""
         x = as_pixels(x, self.levels, self)
         eps = as_noise(noise, x.shape, self)
-        network, context = self.context_network.initialized(self._network_input(x))
-        flow, u = self.flow.initialized(eps, context)
+        network, context = self.context_network.initialize(self._network_input(x))
+        flow, u = self.flow.initialize(eps, context)
         return dataclasses.replace(self, context_network=network, flow=flow), u

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from reference.bijectors import Bijector, Chain, DataLogit
 from reference.dequantization import UniformDequantizer, VariationalDequantizer
-from reference.objective import Elbo, elbo
+from reference.objective import Elbo, log_normal
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,15 @@ class FlowPlusPlus:
         return self.dequantizer.levels
 
     def elbo(self, x: ArrayLike, noise: ArrayLike) -> Elbo:
-        """The bound on log P(x) for one draw of noise."""
-        return elbo(self, x, noise)
+        """Compute the one-sample bound on log P(x) of integer images.
+
+        Args:
+            x: (B, C, H, W), integers 0 ... levels - 1.
+            noise: (B, C, H, W), from `dequantizer.draw_noise`.
+        """
+        u, log_q = self.dequantizer.sample(x, noise)
+        z, log_det = self.flow.forward(np.asarray(x, dtype=np.float64) + u)
+        return Elbo(log_q=log_q, log_det=log_det, log_prior=log_normal(z))
 
     def encode(self, x: ArrayLike, noise: ArrayLike) -> np.ndarray:
         """Images to latents z, of as many numbers as the image has."""
@@ -60,8 +67,8 @@ class FlowPlusPlus:
         """
         return np.clip(self.flow.inverse(z)[0], 0.0, float(self.levels))
 
-    def initialized(self, x: ArrayLike, noise: ArrayLike) -> tuple[FlowPlusPlus, np.ndarray]:
+    def initialize(self, x: ArrayLike, noise: ArrayLike) -> tuple[FlowPlusPlus, np.ndarray]:
         """Data-dependent initialization: the model fitted to a batch, and that batch's z."""
-        dequantizer, u = self.dequantizer.initialized(x, noise)
-        flow, z = self.flow.initialized(np.asarray(x, dtype=np.float64) + u)
+        dequantizer, u = self.dequantizer.initialize(x, noise)
+        flow, z = self.flow.initialize(np.asarray(x, dtype=np.float64) + u)
         return dataclasses.replace(self, dequantizer=dequantizer, flow=flow), z

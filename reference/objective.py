@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from reference.bijectors.checks import sum_per_example
-
-if TYPE_CHECKING:
-    from reference.model import FlowPlusPlus
 
 HALF_LOG_TWO_PI = 0.5 * float(np.log(2.0 * np.pi))
 
@@ -47,19 +43,6 @@ class Elbo:
     def total(self) -> np.ndarray:
         """log_prior + log_det - log_q."""
         return self.log_prior + self.log_det - self.log_q
-
-
-def elbo(model: FlowPlusPlus, x: ArrayLike, noise: ArrayLike) -> Elbo:
-    """The bound for images x and the dequantizer's noise.
-
-    Args:
-        model: dequantizer and flow.
-        x: images, integers in 0 ... levels - 1, (B, C, H, W).
-        noise: what `model.dequantizer.draw_noise` draws.
-    """
-    u, log_q = model.dequantizer.sample(x, noise)
-    z, log_det = model.flow.forward(np.asarray(x, dtype=np.float64) + u)
-    return Elbo(log_q=log_q, log_det=log_det, log_prior=log_normal(z))
 
 
 def importance_weighted_bound(log_weights: ArrayLike) -> np.ndarray:

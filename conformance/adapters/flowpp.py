@@ -114,7 +114,7 @@ class Built:
         """The same through the inverse; under "x" is the gradient of the inverse's input."""
         return self._vjp("inverse", y, context, grad_x, grad_log_det)
 
-    def initialized(self, *inputs: np.ndarray) -> tuple[Built, Any]:
+    def initialize(self, *inputs: np.ndarray) -> tuple[Built, Any]:
         """A copy fitted to a batch by data-dependent initialization, and its output there."""
         fitted = copy.deepcopy(self._twin)
         output = initialize(fitted, *(self._in(array) for array in inputs))

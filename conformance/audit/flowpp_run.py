@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from conformance.adapters.flowpp import TORCH_DTYPES
 from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
 from flowpp.config import presets
+from flowpp.config.build import build_model
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs.run import Run
 from flowpp.training.initialization import initialize

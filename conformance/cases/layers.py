@@ -87,7 +87,7 @@ def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerC
     """What the layer gives out after it has been fitted to its input."""
 
     def run(layer: object, **arguments: np.ndarray) -> dict[str, np.ndarray]:
-        fitted, _ = needs(layer, "initialized")(*arguments.values())
+        fitted, _ = needs(layer, "initialize")(*arguments.values())
         result = getattr(fitted, "forward", fitted)(*arguments.values())
         return {"y": result[0] if isinstance(result, tuple) else result}
 

@@ -67,7 +67,7 @@ def elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _initialized_elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
-    fitted, _ = needs(model, "initialized")(x, noise)
+    fitted, _ = needs(model, "initialize")(x, noise)
     return elbo(fitted, x, noise)
 
 

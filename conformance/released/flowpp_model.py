@@ -16,9 +16,10 @@ from conformance.adapters.flowpp import (
     to_reference,
 )
 from flowpp.config import ModelConfig
+from flowpp.config.build import build_model
 from flowpp.config.serialization import from_dict
 from flowpp.interop.released import load_released, released_views, rename_scopes
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam, clip_by_global_norm
 

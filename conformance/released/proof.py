@@ -130,7 +130,7 @@ def _prove_initialization(
             )
     twin = reference_twin(build(topology, variables))
     noise = vectors.noise.astype(np.float64)
-    fitted, z = twin.initialized(images, noise)
+    fitted, z = twin.initialize(images, noise)
     after = variables_of(fitted, variables)
     loss = -float(np.mean(fitted.elbo(images, noise).total))
     yield from _compare_initialization("reference", "f64", loss, z, after, vectors, variables)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from flowpp import computing
 from flowpp.config import Config, presets
+from flowpp.config.build import build_model, set_compute
 from flowpp.config.settings import Memory, Precision
 from flowpp.kernels import mixture_logistic
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
 from flowpp.training.ema import EMA
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam, clip_by_global_norm
@@ -67,7 +67,7 @@ def functions(
     shape, _ = image_kind(config)
     library, x, noise = _initialized(config, sizes.batch_size)
     make = {"train": _train, "evaluate": _evaluate}
-    computing.configure(library, memory=sizes.memory, precision=sizes.precision)
+    set_compute(library, memory=sizes.memory, precision=sizes.precision)
     found: dict[str, Function] = {}
     for version in versions:
         model = library if version == "library" else textbook.model(library)

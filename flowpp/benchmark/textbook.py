@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowpp import computing
 from flowpp.bijectors import Affine, Bijector, Chain
 from flowpp.conditioner import (
     Conditioner,
@@ -25,6 +24,7 @@ from flowpp.conditioner import (
     GatedMaxout,
     LayerNorm,
 )
+from flowpp.config.build import set_compute
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 
@@ -159,7 +159,7 @@ class Norm(LayerNorm):
 def model(library: FlowPlusPlus) -> FlowPlusPlus:
     """A copy of the library's model with every part replaced by its textbook version."""
     twin = copy.deepcopy(library)
-    computing.configure(twin)
+    set_compute(twin)
     for part in twin.modules():
         if isinstance(part, Conditioner):  # it has many fields, and one method of it is another
             part.__class__ = Network

@@ -54,7 +54,7 @@ class ActNorm(Bijector):
         return (y - self.bias) / self._gain(), -self._log_det(y)
 
     @torch.no_grad()
-    def initialize_from(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Set gain and bias so that this batch comes out with mean 0 and variance 1.
 
         Statistics run over the batch, and over those axes that share a gain.

@@ -41,7 +41,7 @@ class Coupling(Bijector):
 
     recompute = False
     """Keep nothing of the network for the backward pass and run it again there: see
-    `flowpp.computing`. The bijector is the same either way."""
+    `flowpp.config.build.set_compute`. The bijector is the same either way."""
 
     def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
         super().__init__()

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from flowpp.config.build import Shape
 from flowpp.kernels.backend import use_backend
-from flowpp.model import FlowPlusPlus, Shape
+from flowpp.model import FlowPlusPlus
 
 
 class Encode(nn.Module):

@@ -152,10 +152,10 @@ def evaluate(
     z, _ = _standardize(x, means, log_scales)
     distance = z.abs()
     r = 1 / (1 + torch.exp(-distance))
-    below = _anchored_sum(lw, z.clamp(max=0), r)
-    above = _anchored_sum(lw, -z.clamp(min=0), r)
+    cdf = _anchored_sum(lw, z.clamp(max=0), r)
+    survival = _anchored_sum(lw, -z.clamp(min=0), r)
 
-    in_tails = (below.anchor - above.anchor).squeeze(-1) + (below.log_sum - above.log_sum)
+    in_tails = (cdf.anchor - survival.anchor).squeeze(-1) + (cdf.log_sum - survival.log_sum)
     twice_excess = (torch.exp(lw) * torch.tanh(z / 2)).sum(-1)
     near_median = twice_excess.abs() < 0.5
     y = torch.where(near_median, 2 * torch.atanh(twice_excess.clamp(-0.5, 0.5)), in_tails)
@@ -163,14 +163,14 @@ def evaluate(
     y = torch.where(y.abs() >= largest, torch.copysign(y.new_tensor(torch.inf), y), y)
 
     # The smaller anchor is a large number in a tail: both its parts leave before anything else.
-    in_below = below.anchor <= above.anchor
-    log_weight = torch.where(in_below, below.log_weight, above.log_weight)
-    far = -torch.where(in_below, below.exponent, above.exponent)
-    larger = torch.maximum(below.anchor, above.anchor)
+    in_cdf = cdf.anchor <= survival.anchor
+    log_weight = torch.where(in_cdf, cdf.log_weight, survival.log_weight)
+    far = -torch.where(in_cdf, cdf.exponent, survival.exponent)
+    larger = torch.maximum(cdf.anchor, survival.anchor)
     log_density = ((lw - log_weight) - (distance - far)) - larger - log_scales
     anchor_density = log_density.amax(-1)
     log_sum_density = _log_sum(log_density - anchor_density.unsqueeze(-1), r * r)
-    log_derivative = anchor_density + (log_sum_density - below.log_sum - above.log_sum)
+    log_derivative = anchor_density + (log_sum_density - cdf.log_sum - survival.log_sum)
     return y + poison, log_derivative + poison
 
 
@@ -321,10 +321,10 @@ def solve_with_certificate(
         return result
     flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)
-    bracket = _bracket(target, *flat)
+    ends_and_start = bracket(target, *flat)
     if method == "newton":
         result = find_root(
-            evaluate, flat, target, *bracket, ulps=ulps, max_evaluations=max_evaluations
+            evaluate, flat, target, *ends_and_start, ulps=ulps, max_evaluations=max_evaluations
         )
     else:
         # The last evaluation is at the root that is returned.
@@ -332,14 +332,14 @@ def solve_with_certificate(
             evaluate,
             flat,
             target,
-            *bracket[:2],
+            *ends_and_start[:2],
             tolerance=tolerance,
             max_iterations=max_evaluations - 1,
         )
     return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
 
 
-def _bracket(
+def bracket(
     target: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Lower end, upper end, a first guess and what is finest, `(N,)` each.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 
 from flowpp.config import ModelConfig
+from flowpp.config.build import Shape, build_model
 from flowpp.config.layout import parse_layout
-from flowpp.model import FlowPlusPlus, Shape, build_model
+from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, check_shapes
 
 

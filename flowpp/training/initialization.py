@@ -21,7 +21,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
 
     Dropout follows the module's mode: in training mode it is active, and later layers are
     initialized from its output. `flowpp.training.loop` initializes in training mode, as the
-    released CIFAR code does. The reference's `initialized` never applies dropout; compare with it
+    released CIFAR code does. The reference's `initialize` never applies dropout; compare with it
     in `eval()` mode or at a rate of 0.
 
     Returns:
@@ -31,7 +31,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
     """
 
     def set_layer(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        layer.initialize_from(arguments[0])  # type: ignore[operator]
+        layer.initialize(arguments[0])  # type: ignore[operator]
 
     with ExitStack() as hooks:
         for layer in module.modules():

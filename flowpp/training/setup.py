@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from flowpp import computing, data
+from flowpp import data
 from flowpp.config import Config, TrainingConfig
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.config.build import build_model, set_compute
+from flowpp.model import FlowPlusPlus
 from flowpp.runs.run import to_device
 from flowpp.runtime.distributed import ALONE, Group, local_device
 
@@ -27,7 +28,7 @@ def prepare(config: Config, group: Group = ALONE) -> Prepared:
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
     )
-    computing.configure(model, memory=settings.memory, precision=settings.precision)
+    set_compute(model, memory=settings.memory, precision=settings.precision)
     return images, to_device(model, local_device(settings.device))
 
 

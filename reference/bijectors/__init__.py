@@ -38,7 +38,7 @@ class Bijector(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Map noise to data: (x, log|det dx/dy| of shape (batch,))."""
 
-    def initialized(
+    def initialize(
         self: B, x: ArrayLike, context: np.ndarray | None = None
     ) -> tuple[B, np.ndarray]:
         """Data-dependent initialization: this bijector fitted to the batch `x`, and its output.

@@ -65,7 +65,7 @@ class ActNorm(Bijector):
         y = self._checked(y)
         return (y - self.bias) / np.maximum(self.gain, MIN_GAIN), -self._log_det(y.shape)
 
-    def initialized(
+    def initialize(
         self, x: ArrayLike, context: np.ndarray | None = None
     ) -> tuple[ActNorm, np.ndarray]:
         """Make the batch come out normal: gain = 1 / sqrt(var + 1e-8), bias = -mean * gain.

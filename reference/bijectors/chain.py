@@ -54,13 +54,13 @@ class Chain(Bijector):
             total = total + log_det
         return x, total
 
-    def initialized(
+    def initialize(
         self, x: ArrayLike, context: np.ndarray | None = None
     ) -> tuple[Chain, np.ndarray]:
         """Fit one after the other, each on what the fitted ones before it give out."""
         y = as_images(x, self)
         fitted = []
         for bijector in self.bijectors:
-            bijector, y = bijector.initialized(y, context)
+            bijector, y = bijector.initialize(y, context)
             fitted.append(bijector)
         return dataclasses.replace(self, bijectors=tuple(fitted)), y

@@ -63,14 +63,14 @@ class Coupling(Bijector):
         changed, log_det = self._elementwise(self.conditioner(a, context), b.shape).inverse(b)
         return np.concatenate([a, changed], axis=1), log_det
 
-    def initialized(
+    def initialize(
         self, x: ArrayLike, context: np.ndarray | None = None
     ) -> tuple[Coupling, np.ndarray]:
         """Fit the conditioner, if it can be fitted, and transform with its new output."""
-        if not hasattr(self.conditioner, "initialized"):
+        if not hasattr(self.conditioner, "initialize"):
             return self, self.forward(x, context)[0]
         a, b = self._halves(x)
-        conditioner, raw = self.conditioner.initialized(a, context)
+        conditioner, raw = self.conditioner.initialize(a, context)
         changed, _ = self._elementwise(raw, b.shape).forward(b)
         fitted = dataclasses.replace(self, conditioner=conditioner)
         return fitted, np.concatenate([a, changed], axis=1)

@@ -54,10 +54,10 @@ class FactorOut(Bijector):
         a, log_det = self.bijector.inverse(a, context)
         return self._joined(a, b), log_det
 
-    def initialized(
+    def initialize(
         self, x: ArrayLike, context: np.ndarray | None = None
     ) -> tuple[FactorOut, np.ndarray]:
         """Fit f to the first half."""
         a, b = self._halves(x)
-        bijector, a = self.bijector.initialized(a, context)
+        bijector, a = self.bijector.initialize(a, context)
         return dataclasses.replace(self, bijector=bijector), self._joined(a, b)

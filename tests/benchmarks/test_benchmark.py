@@ -12,9 +12,9 @@ from flowpp.benchmark import machine, tasks, textbook, timing
 from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
 from flowpp.config import presets
+from flowpp.config.build import build_model
 from flowpp.kernels.cpu import layers as conditioner_host
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
-from flowpp.model import build_model
 
 SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
 

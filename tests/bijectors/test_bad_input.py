@@ -15,10 +15,11 @@ from flowpp.conditioner import (
     LayerNorm,
 )
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
+from flowpp.config.build import build_model
 from flowpp.config.layout import parse_layout
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
-from flowpp.model import FlowPlusPlus, build_model
+from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim, importance_weighted_bound
 
 ALL = {

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from flowpp.config import Config, ContextConfig, DataConfig, FlowConfig, ModelConfig
+from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
 from flowpp.config.schedule import parse_schedule, rate_at
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import declared_shape, load
-from flowpp.model import build_model
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
 

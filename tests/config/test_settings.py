@@ -14,10 +14,10 @@ from flowpp.config import (
     ModelConfig,
     TrainingConfig,
 )
+from flowpp.config.build import build_model
 from flowpp.config.layout import only_split
 from flowpp.config.schedule import parse_schedule, rate_at
 from flowpp.config.serialization import from_dict, to_dict
-from flowpp.model import build_model
 
 NAN, INF = float("nan"), float("inf")
 

@@ -14,10 +14,10 @@ from conformance.released.proof import prove
 from conformance.released.topology import infer_topology
 from conformance.released.vectors import Vectors
 from flowpp.config import ModelConfig
+from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
 from flowpp.config.serialization import from_dict
 from flowpp.interop.released import released_views, save_released
-from flowpp.model import build_model
 from flowpp.training.initialization import initialize
 
 SHAPES = {

@@ -9,7 +9,7 @@ import torch
 from conformance.adapters.flowpp import from_reference, to_reference
 from conformance.numerics.specs import differences
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
-from flowpp.model import build_model
+from flowpp.config.build import build_model
 from flowpp.training.initialization import initialize
 
 LEVELS, SHAPE, BATCH = 16, (1, 4, 4), 16

@@ -10,9 +10,9 @@ from PIL import Image
 
 from flowpp import data, train
 from flowpp.config import DataConfig, presets
+from flowpp.config.build import build_model
 from flowpp.config.presets import SMALL
 from flowpp.data.autoconfig import configure
-from flowpp.model import build_model
 from flowpp.runs.run import Run
 
 RNG = np.random.default_rng(0)

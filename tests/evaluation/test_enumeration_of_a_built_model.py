@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
+from flowpp.config.build import build_model
 from flowpp.evaluation.importance import importance_bounds
-from flowpp.model import build_model
 from flowpp.objective import log_normal
 from flowpp.training.initialization import initialize
 

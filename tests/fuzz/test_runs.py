@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 import flowpp
 from flowpp import evaluate, train
 from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig
+from flowpp.config.build import build_model
 from flowpp.config.serialization import to_dict
-from flowpp.model import build_model
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import Run
 from flowpp.runtime.files import replaced

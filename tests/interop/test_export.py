@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
+from flowpp.config.build import build_model
 from flowpp.interop.export import Encode, export_encode
 from flowpp.kernels.backend import use_backend
-from flowpp.model import build_model
 
 FLOW = FlowConfig(
     layout="checkerboard 1, squeeze, channels 1", filters=4, blocks=1, components=2, heads=2

@@ -10,9 +10,9 @@ import torch
 
 from flowpp import convert, evaluate, sample
 from flowpp.config import FlowConfig, ModelConfig
+from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
 from flowpp.interop.released import load_released, released_views, save_released
-from flowpp.model import build_model
 from flowpp.runs.run import Run
 
 CASE = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"

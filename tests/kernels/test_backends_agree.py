@@ -7,9 +7,9 @@ import torch
 
 from flowpp import data
 from flowpp.config import presets
+from flowpp.config.build import build_model
 from flowpp.kernels.backend import use_backend
 from flowpp.kernels.cpu import mixture_logistic as host
-from flowpp.model import build_model
 from flowpp.objective import bits_per_dim
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam

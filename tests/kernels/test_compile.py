@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowpp.config import FlowConfig
-from flowpp.model import build_coupling
+from flowpp.config.build import build_coupling
 
 CONFIG = FlowConfig(filters=8, blocks=1, components=3, heads=2, dropout=0.0)
 

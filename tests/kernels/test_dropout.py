@@ -53,7 +53,7 @@ def test_initialization_drops_as_the_mode_says():
     made = {}
     for mode in ("train", "eval"):
         model = getattr(network(lambda: GatedAttention.create(4, 2, dropout=0.3)), mode)()
-        wanted = to_reference(model).initialized(x.numpy())[0]
+        wanted = to_reference(model).initialize(x.numpy())[0]
         initialize(model, x)
         made[mode] = model.proj_out.weight.detach().numpy(), wanted.proj_out.weight
     np.testing.assert_allclose(*made["eval"], rtol=1e-12, atol=1e-14)

@@ -8,7 +8,7 @@ from torch.nn import Identity
 
 from flowpp.bijectors import Chain, ChannelSplit, Sigmoid
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
-from flowpp.objective import elbo
+from flowpp.model import FlowPlusPlus
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -44,10 +44,5 @@ def test_the_bound_has_the_noises_dtype(dtype):
     u = torch.full(x.shape, 0.5, dtype=dtype)
     dequantizer = UniformDequantizer(4)
     assert dequantizer.log_prob(x, u).dtype == dtype
-
-    class Model:
-        flow = Chain([Sigmoid()])
-
-    model = Model()
-    model.dequantizer = dequantizer
-    assert elbo(model, x, u).total.dtype == dtype
+    model = FlowPlusPlus(dequantizer, Chain([Sigmoid()]))
+    assert model.elbo(x, u).total.dtype == dtype

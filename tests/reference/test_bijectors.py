@@ -148,7 +148,7 @@ class TestEvery:
 
     def test_initialized_gives_the_same_kind_and_its_output(self, name):
         x = images(4)
-        fitted, y = CASES[name].initialized(x)
+        fitted, y = CASES[name].initialize(x)
         assert type(fitted) is type(CASES[name])
         np.testing.assert_allclose(fitted.forward(x)[0], y, atol=1e-12)
 
@@ -156,7 +156,7 @@ class TestEvery:
 def test_act_norm_fits_per_activation_and_per_channel():
     x = 3.0 * np.random.default_rng(5).standard_normal((64, 4, 2, 2)) + 1.0
     for shape, axes in (((4, 2, 2), 0), ((4, 1, 1), (0, 2, 3))):
-        fitted, y = ActNorm(np.ones(shape), np.zeros(shape)).initialized(x)
+        fitted, y = ActNorm(np.ones(shape), np.zeros(shape)).initialize(x)
         assert fitted.gain.shape == fitted.bias.shape == shape
         np.testing.assert_allclose(y.mean(axis=axes), 0.0, atol=1e-12)
         np.testing.assert_allclose(y.var(axis=axes), 1.0, atol=1e-7)

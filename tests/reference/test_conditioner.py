@@ -204,7 +204,7 @@ def test_conditioner_runs_its_layers_in_order(rng, mixer, activate_last):
 @pytest.mark.parametrize("weight_norm", [False, True])
 def test_convolution_is_fitted(rng, weight_norm):
     layer = conv(rng, 3, 4, 3, weight_norm=weight_norm, init_scale=0.1)
-    fitted, y = layer.initialized(rng.standard_normal((16, 3, 4, 4)) + 2.0)
+    fitted, y = layer.initialize(rng.standard_normal((16, 3, 4, 4)) + 2.0)
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0.0, atol=1e-12)
     np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 0.1, rtol=1e-5)
     changed, kept = ("gain", "weight") if weight_norm else ("weight", "gain")
@@ -216,7 +216,7 @@ def test_convolution_is_fitted(rng, weight_norm):
 def test_conditioner_is_fitted_layer_by_layer(rng, mixer):
     net = network(rng, mixer=mixer, context=2, activate_last=True)
     x, context = rng.standard_normal((8, 3, 3, 5)), rng.standard_normal((8, 2, 3, 5))
-    fitted, y = net.initialized(x, context)
+    fitted, y = net.initialize(x, context)
     np.testing.assert_allclose(fitted(x, context), y, atol=1e-12)
     np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 0.1, rtol=1e-3)
     np.testing.assert_allclose(fitted.proj_in(x).std(axis=(0, 2, 3)), 1.0, rtol=1e-5)

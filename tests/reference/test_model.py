@@ -204,7 +204,7 @@ def test_decode_stays_on_the_scale():
 def test_data_dependent_initialization(model):
     x = batch(examples=64)
     noise = noise_for(model, x)
-    fitted, z = model.initialized(x, noise)
+    fitted, z = model.initialize(x, noise)
     np.testing.assert_allclose(fitted.encode(x, noise), z, atol=1e-11)
     norm = fitted.flow.bijectors[2]
     split_logits = Chain(fitted.flow.bijectors[:3]).forward(

@@ -17,11 +17,11 @@ MODEL = "flow_plus_plus/variational"
 
 @bug(MODEL, "value")
 def lost_log_q(patch):
-    def without(original, model, x, noise):
-        bound = original(model, x, noise)
+    def without(original, self, x, noise):
+        bound = original(self, x, noise)
         return objective.Elbo(0 * bound.log_q, bound.log_det, bound.log_prior)
 
-    wrap(patch, objective, "elbo", without)
+    wrap(patch, FlowPlusPlus, "elbo", without)
 
 
 @bug(MODEL, "value")

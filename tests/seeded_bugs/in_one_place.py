@@ -10,6 +10,7 @@ import torch
 from flowpp import conditioner, elementwise, objective
 from flowpp.bijectors import ActNorm, Affine, Chain, Coupling, DataLogit, Flip, MixtureLogistic
 from flowpp.bijectors import affine as affine_module
+from flowpp.model import FlowPlusPlus
 
 from .catalogue import bug, wrap
 
@@ -194,7 +195,7 @@ def black_images_taken_for_padding(patch):
         there = (x.flatten(1) != 0).any(1)
         return objective.Elbo(bound.log_q * there, bound.log_det * there, bound.log_prior * there)
 
-    wrap(patch, objective, "elbo", masked)
+    wrap(patch, FlowPlusPlus, "elbo", masked)
 
 
 @bug("layer_norm", "value", alone="value")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp import computing
 from flowpp.bijectors import mixture_logistic
 from flowpp.config import presets
+from flowpp.config.build import build_model, set_compute
 from flowpp.kernels.backend import use_backend
-from flowpp.model import build_model
 from flowpp.training.initialization import initialize
 
 
@@ -36,7 +35,7 @@ def test_low_memory_gives_the_same_bits(backend):
     model, x, noise = small_model()
     with use_backend(backend):
         wanted = loss_and_gradients(model, x, noise)
-        computing.configure(model, memory="low")
+        set_compute(model, memory="low")
         got = loss_and_gradients(model, x, noise)
     assert len(got) == len(wanted) > 50
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
@@ -46,7 +45,7 @@ def test_low_memory_keeps_less():
     model, x, noise = small_model()
     kept = {}
     for memory in ("normal", "low"):
-        computing.configure(model, memory=memory)
+        set_compute(model, memory=memory)
         sizes: dict[int, int] = {}
 
         def pack(tensor, sizes=sizes):
@@ -72,7 +71,7 @@ def test_half_precision_is_near_and_the_mixture_does_not_see_it(monkeypatch):
         return original(*tensors)
 
     monkeypatch.setattr(mixture_logistic, "logit_cdf", watched)
-    computing.configure(model, precision="bfloat16")
+    set_compute(model, precision="bfloat16")
     for module in model.modules():
         if type(module).__name__ == "GatedConv":
             module.register_forward_hook(lambda _, args, out: inside.add(out.dtype))
@@ -88,7 +87,7 @@ def test_half_precision_is_near_and_the_mixture_does_not_see_it(monkeypatch):
 def test_half_precision_trains():
     model, x, noise = small_model()
     wanted = loss_and_gradients(model, x, noise)
-    computing.configure(model, precision="bfloat16", memory="low")
+    set_compute(model, precision="bfloat16", memory="low")
     got = loss_and_gradients(model, x, noise)
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in got)
     one, other = (torch.cat([g.flatten() for g in all_[2:]]) for all_ in (got, wanted))
