@@ -17,7 +17,7 @@ from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.serialization import to_dict
 from flowpp.data import npz
-from flowpp.runtime.files import replaced, writable_folder
+from flowpp.runtime.files import atomic_write, make_writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.model import FlowPlusPlus
@@ -83,7 +83,7 @@ def convert(arguments: Arguments) -> None:
             f"got {source} and {out}"
         )
     config = _config(arguments)
-    writable_folder(out.parent)
+    make_writable_folder(out.parent)
     if to_one_file:
         model = _in_one_file(source, out, config)
     else:
@@ -120,7 +120,7 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     if out.suffix:
         checkpoint.save(out)
         return model
-    writable_folder(out)
+    make_writable_folder(out)
     Run.create(out, config, _environment(source, config)).save(checkpoint)
     return model
 
@@ -135,7 +135,7 @@ def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 
     found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
     model = restored_model(found, config.model, *declared_shape(config.data))
-    with replaced(out) as temporary, temporary.open("wb") as file:
+    with atomic_write(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **save_released(model))  # type: ignore[arg-type]
     return model
 

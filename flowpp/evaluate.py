@@ -17,14 +17,14 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
-from flowpp.runtime.files import writable_folder
+from flowpp.runtime.files import make_writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.data import ImageSet
     from flowpp.model import FlowPlusPlus
     from flowpp.runs.checkpoint import Checkpoint
     from flowpp.runs.run import Run
-    from flowpp.runtime.distributed import Group
+    from flowpp.runtime.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp.runtime import distributed  # after parsing: torch takes seconds
 
-    with distributed.group() as group:
+    with distributed.process_group() as group:
         if arguments.fingerprint:
             _fingerprint(arguments, group)
         else:
@@ -88,28 +88,28 @@ class _Opened:
     images: ImageSet
 
     @classmethod
-    def of(cls, arguments: Arguments, group: Group) -> _Opened:
+    def of(cls, arguments: Arguments, group: ProcessGroup) -> _Opened:
         """The run's newest checkpoint that is whole, and the images that it held out."""
         import torch
 
         from flowpp import data
         from flowpp.runs.restore import restored_model
-        from flowpp.runs.run import Run, to_device
-        from flowpp.runtime import distributed
+        from flowpp.runs.run import Run
+        from flowpp.runtime.device import local_device, to_device
 
         run = Run.open(arguments.run)
         config = run.config()
         # Read once and kept: a run still in training writes newer ones while this computes.
-        checkpoint = run.checkpoint(say=print if group.first else lambda line: None)
+        checkpoint = run.checkpoint(say=print if group.is_main else lambda line: None)
         images = data.load(replace(config.data, path=arguments.data_path or config.data.path))
         model = restored_model(checkpoint, config.model, images.shape, images.levels)
-        model = to_device(model, distributed.local_device(arguments.device))
+        model = to_device(model, local_device(arguments.device))
         _check_data(run.path, images.sha256, images.name)
-        group.share(model)  # one process may have found a newer checkpoint than another
+        group.broadcast(model)  # one process may have found a newer checkpoint than another
         return cls(run, checkpoint, model.to(getattr(torch, arguments.dtype)), images)
 
 
-def _evaluate(arguments: Arguments, group: Group) -> None:
+def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     """The bounds, computed by all processes and told by the first."""
     import torch
 
@@ -122,22 +122,22 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
         images, model = opened.images, opened.model
         count = _count(arguments.images, len(images.test), images.name)
         # Processes deal the batches out among them, and so need the same.
-        batch = group.same(importance.batch_for(model, images.shape, arguments.memory))
+        batch = group.broadcast_object(importance.batch_for(model, images.shape, arguments.memory))
         name = f"{datetime.now():%Y%m%d-%H%M%S}.json"
-        out = group.same(arguments.out or opened.run.path / "evaluations" / name)
-        if group.first:
+        out = group.broadcast_object(arguments.out or opened.run.path / "evaluations" / name)
+        if group.is_main:
             _check_new_file(out)
     test = images.test[:count]
-    if group.first:
+    if group.is_main:
         shared = f", {group.size} processes" if group.size > 1 else ""
         print(f"held-out bits/dim on {images.name}, {count} images{shared}")
     begin = time.monotonic()
-    with _progress(count * arguments.importance_samples, silent=not group.first) as advance:
+    with _progress(count * arguments.importance_samples, silent=not group.is_main) as advance:
         bounds = importance.importance_bounds(
             model, test, arguments.importance_samples, seed=arguments.seed, batch=batch,
             progress=lambda rows: advance(rows * group.size), group=group,
         )  # fmt: skip
-    if not group.first:
+    if not group.is_main:
         return
     seconds = time.monotonic() - begin
     for samples, estimate in bounds.items():
@@ -155,7 +155,7 @@ def _evaluate(arguments: Arguments, group: Group) -> None:
     print(f"receipt   {out}")
 
 
-def _fingerprint(arguments: Arguments, group: Group) -> None:
+def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
     """What this device makes of each layer, beside float64 on the CPU."""
     from flowpp.evaluation import fingerprint
     from flowpp.runs import environment
@@ -216,7 +216,7 @@ def _check_new_file(path: Path) -> None:
     """Make its folder now: a place that cannot be written to should not show after hours."""
     if path.is_dir():
         raise ValueError(f"out must be a file, got the folder {path}")
-    writable_folder(path.parent)
+    make_writable_folder(path.parent)
 
 
 def _count(wanted: int | None, there: int, name: str) -> int:

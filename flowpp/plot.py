@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from flowpp.config.command_line import parse, user_errors
-from flowpp.runtime.files import replaced
+from flowpp.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from flowpp.runs.run import Run
@@ -165,7 +165,7 @@ def _newest_samples(run: Run) -> Path | None:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with replaced(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
 
 

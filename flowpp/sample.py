@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.images import output_path, save_arrays, save_grid
-from flowpp.runtime.files import writable_folder
+from flowpp.runtime.files import make_writable_folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = output_path(
             arguments.out, arguments.run, "samples", f"seed-{arguments.seed}{heat}.png"
         )
-        writable_folder(out.parent)
+        make_writable_folder(out.parent)
     try:
         drawn = model.sample(
             arguments.count, temperature=arguments.temperature, seed=arguments.seed

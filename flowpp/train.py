@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
 from flowpp.config.command_line import parse, user_errors
-from flowpp.runtime.files import writable_folder
+from flowpp.runtime.files import make_writable_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from flowpp.data import ImageSet
-    from flowpp.runtime.distributed import Group
+    from flowpp.runtime.distributed import ProcessGroup
     from flowpp.training.result import Result
 
 WORTH_A_NOTE = 0.05
@@ -38,7 +38,7 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainRequest:
     """What is to be done."""
 
     config: Config
@@ -46,7 +46,7 @@ class Order:
     resume: bool = False
 
 
-def read_arguments(argv: Sequence[str]) -> Order:
+def read_arguments(argv: Sequence[str]) -> TrainRequest:
     """Settings and run directory: a preset or a run, and what the flags change in it.
 
     Raises:
@@ -58,19 +58,19 @@ def read_arguments(argv: Sequence[str]) -> Order:
     preset = presets.get(named or "digits")
     arguments = _parse(argv, preset)
     if arguments.resume is None:
-        return Order(_config(preset, arguments), arguments.out)
+        return TrainRequest(_config(preset, arguments), arguments.out)
     from flowpp.runs.run import Run
-    from flowpp.training import resume as resumption
+    from flowpp.training.resume import check_settings, find_run
 
-    path = resumption.find(arguments.resume, arguments.out, preset.preset)
+    path = find_run(arguments.resume, arguments.out, preset.preset)
     if path is None:
-        return Order(_config(preset, arguments), arguments.out)
+        return TrainRequest(_config(preset, arguments), arguments.out)
     former = Run.open(path).config()
     if named is not None and named != former.preset:
         raise ValueError(f"{path} is a run of the preset {former.preset!r}, got {named!r}")
     config = _config(former, _parse(argv, former))
-    resumption.check_settings(former, config)
-    return Order(config, path, resume=True)
+    check_settings(former, config)
+    return TrainRequest(config, path, resume=True)
 
 
 def _preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
@@ -108,40 +108,42 @@ def _config(base: Config, arguments: Arguments) -> Config:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, then say what came out."""
     with user_errors():
-        order = read_arguments(sys.argv[1:] if argv is None else list(argv))
+        request = read_arguments(sys.argv[1:] if argv is None else list(argv))
     from flowpp.runtime import distributed
 
-    with distributed.group() as group:
+    with distributed.process_group() as group:
         # Names hold the time of day, and one process may already have made what another looks for.
-        _train(group.same(order), group)
+        _train(group.broadcast_object(request), group)
 
 
-def _train(order: Order, group: Group) -> None:
+def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.data import autoconfig
     from flowpp.runs import run as runs
     from flowpp.runs.checkpoint import CheckpointError
-    from flowpp.runtime.signals import InterruptedRun
-    from flowpp.training import loop as training
-    from flowpp.training import setup as preparation
+    from flowpp.runtime.signals import TrainingInterrupted
+    from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
     from flowpp.training.resume import ResumptionError
+    from flowpp.training.setup import prepare
 
     with user_errors():
-        out = group.same(order.out or runs.default_out(order.config.preset))
-        if group.first and not order.resume and not runs.is_new_or_aborted(out):
+        out = group.broadcast_object(request.out or runs.default_out(request.config.preset))
+        if group.is_main and not request.resume and not runs.is_new_or_aborted(out):
             runs.check_new(out)
-        config, notes = (order.config, []) if order.resume else autoconfig.configure(order.config)
-        prepared = preparation.prepare(config, group)
-        writable_folder(out)
+        config, notes = request.config, []
+        if not request.resume:
+            config, notes = autoconfig.configure(config)
+        prepared = prepare(config, group)
+        make_writable_folder(out)
     skipped = prepared[0].skipped
     if skipped:
         notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")
-    if group.first and notes:
+    if group.is_main and notes:
         print("\n".join(notes))
     try:
-        result = training.train(config, out, prepared, resume=order.resume, group=group)
-    except InterruptedRun as stop:
-        if group.first:
+        result = train(config, out, prepared, resume=request.resume, group=group)
+    except TrainingInterrupted as stop:
+        if group.is_main:
             print(f"{stop}; to go on:  python -m flowpp.train --resume {out}")
         raise SystemExit(128 + stop.number) from None
     except OSError as error:
@@ -149,7 +151,7 @@ def _train(order: Order, group: Group) -> None:
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (CheckpointError, NonFiniteError, ResumptionError) as error:
         raise SystemExit(f"error: {error}") from None
-    if group.first:
+    if group.is_main:
         _report(result, prepared[0], out)
         if note := _note_on_average(config.training, result.steps):
             print(note)

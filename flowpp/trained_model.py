@@ -20,8 +20,9 @@ from flowpp.evaluation.bound import log_weights
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.restore import restored_model
-from flowpp.runs.run import Run, to_device
-from flowpp.runtime.random_state import seeded
+from flowpp.runs.run import Run
+from flowpp.runtime.device import to_device
+from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64
 LARGEST = 1 << 16
@@ -59,7 +60,7 @@ class TrainedModel:
         Raises:
             ValueError: wrong shape, or values that are not integers within the levels.
         """
-        x, generator = self._images(images), seeded(seed)
+        x, generator = self._images(images), seeded_generator(seed)
         parts = [
             log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
         ]
@@ -74,7 +75,7 @@ class TrainedModel:
         if n < 1:
             raise ValueError(f"sample needs at least 1 image, got {n}")
         return sampling.sample(
-            self.model, self.image_shape, n, seeded(seed), temperature=temperature
+            self.model, self.image_shape, n, seeded_generator(seed), temperature=temperature
         )
 
     @torch.no_grad()
@@ -113,7 +114,7 @@ class TrainedModel:
         return next(self.model.parameters())
 
     def _encoded(self, images: Any, seed: int) -> list[tuple[Tensor, Tensor]]:
-        generator, encoded = seeded(seed), []
+        generator, encoded = seeded_generator(seed), []
         for part in self._images(images).split(BATCH):
             noise = self.model.dequantizer.draw_noise(
                 part.shape, dtype=self._like.dtype, generator=generator

@@ -20,8 +20,9 @@ from flowpp.config.build import build_model
 from flowpp.config.serialization import from_dict
 from flowpp.interop.released import load_released, released_views, rename_scopes
 from flowpp.model import FlowPlusPlus
+from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, clip_by_global_norm
+from flowpp.training.optimizer import Adam
 
 from .side import Side
 from .topology import Topology

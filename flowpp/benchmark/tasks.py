@@ -15,8 +15,9 @@ from flowpp.config.settings import Memory, Precision
 from flowpp.kernels import mixture_logistic
 from flowpp.model import FlowPlusPlus
 from flowpp.training.ema import EMA
+from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, clip_by_global_norm
+from flowpp.training.optimizer import Adam
 
 from . import textbook
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
-from flowpp.runtime.distributed import ALONE, Group
+from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 BATCH = 128
 
@@ -38,7 +38,10 @@ class Estimate:
 
 @torch.no_grad()
 def evaluate_bound(
-    model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator, group: Group = ALONE
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    generator: torch.Generator,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, Estimate]:
     """The one-sample bound in bits per dimension, and its terms in the same unit.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from flowpp.runtime.files import replaced
+from flowpp.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def output_path(
 
 def save_arrays(path: Path, **arrays: np.ndarray | float) -> None:
     """Write arrays to one compressed `.npz`, atomically."""
-    with replaced(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -58,7 +58,7 @@ def save_grid(
         ValueError: the images have neither one nor three channels.
     """
     picture = grid(np.asarray(images), levels, columns=columns)
-    with replaced(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
 

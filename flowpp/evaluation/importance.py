@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpp.evaluation.bound import Estimate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
-from flowpp.runtime.distributed import ALONE, Group
+from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 GROWTH = 4
 """The bound is reported at 1, 4, 16, ... samples on the way."""
@@ -28,7 +28,7 @@ def importance_bounds(
     seed: int = 0,
     batch: int = 128,
     progress: Callable[[int], None] = lambda count: None,
-    group: Group = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[int, Estimate]:
     """Bits per dimension by log-mean-exp over samples, at 1, 4, 16, ... and `samples` samples.
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from flowpp.runtime.files import replaced
+from flowpp.runtime.files import atomic_write
 from flowpp.runtime.hashing import weights_hash
 
 FORMAT = "flowpp-checkpoint-2"
@@ -65,7 +65,7 @@ class Checkpoint:
         metadata = {"format": FORMAT, "step": str(self.step), "facts": facts}
         metadata["sha256"] = _digest(tensors, metadata)
         try:
-            with replaced(path) as temporary:
+            with atomic_write(path) as temporary:
                 save_file(tensors, temporary, metadata)
         except (SafetensorError, OSError) as error:
             raise OSError(f"checkpoint {path} could not be written ({error})") from error

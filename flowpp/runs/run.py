@@ -23,7 +23,8 @@ from flowpp.data import ImageSet, load
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.restore import restored_model
-from flowpp.runtime.files import replaced, write_json
+from flowpp.runtime.device import to_device
+from flowpp.runtime.files import atomic_write, write_json
 
 KEPT_CHECKPOINTS = 3
 """The newest, and those before in case it is damaged; the best is kept besides."""
@@ -49,20 +50,6 @@ def check_new(path: Path) -> None:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"the run directory must be new or empty, got {path}")
-
-
-def to_device(model: FlowPlusPlus, device: str) -> FlowPlusPlus:
-    """The model on that device.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if device.split(":")[0] == "meta":
-        raise ValueError(f"device {device!r} is not usable: its tensors hold no numbers")
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # as torch has it: a bad name, no CUDA
-        raise ValueError(f"device {device!r} is not usable: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -179,7 +166,7 @@ class Run:
             for r in self.metrics()
             if r["step"] < step or (r["step"] == step and HELD_OUT not in r)
         ]
-        with replaced(self.path / "metrics.jsonl") as temporary:
+        with atomic_write(self.path / "metrics.jsonl") as temporary:
             text = "".join(json.dumps(record) + "\n" for record in kept)
             temporary.write_text(text, encoding="utf-8")
 
@@ -216,7 +203,7 @@ class Run:
     def keep_as_best(self, step: int) -> None:
         """Keep the checkpoint of that step under a second name."""
         source = self.checkpoint_path(step)
-        with replaced(self.best_path) as temporary:
+        with atomic_write(self.best_path) as temporary:
             try:
                 os.link(source, temporary)
             except OSError:  # a file system without hard links

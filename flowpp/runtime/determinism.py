@@ -12,14 +12,14 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def deterministic_algorithms(*, wanted: bool) -> Iterator[None]:
-    """Inside the block torch uses deterministic algorithms alone; without `wanted`, no change.
+def deterministic_algorithms(*, enabled: bool) -> Iterator[None]:
+    """Inside the block torch uses deterministic algorithms alone; without `enabled`, no change.
 
     An operation that has none raises an error. On the CPU this library is deterministic anyway;
     on a GPU it costs time. cuBLAS reads its workspace's size when it is first used: where the
     process has multiplied matrices on a GPU before, set $CUBLAS_WORKSPACE_CONFIG=:4096:8 yourself.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     cudnn = torch.backends.cudnn

@@ -1,7 +1,7 @@
-"""Several processes training one model: who they are, and how they agree.
+"""A group of processes that train one model together.
 
-`torchrun` starts them and tells each its place in environment variables; without these there is
-one process, and everything here is the identity.
+`torchrun` starts the processes and gives each its rank in environment variables; without these
+there is one process, and every collective operation here is the identity.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import torch
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)
-"""One process may write and draw samples alone for so long, while the others wait."""
+TIMEOUT = timedelta(hours=2)
+"""Longest wait for another process: rank 0 writes and draws samples while the others wait."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """This process among its like."""
+class ProcessGroup:
+    """This process's rank, and collective operations over all processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """The process that writes."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def rows(self, count: int) -> slice:
-        """This process's part of `count` rows, which `size` divides."""
+        """Return this process's part of `count` rows; `size` must divide `count`."""
         share = count // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def mean(self, values: list[float]) -> list[float]:
-        """Means over the processes, the same numbers in each."""
+        """Average each value over the processes; the result is the same in all of them."""
         if self.size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -48,7 +48,7 @@ class Group:
         return (tensor / self.size).tolist()
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Tensors of one shape from all processes, stacked in the order of the ranks."""
+        """Stack the processes' tensors, all of one shape, along a new first axis, by rank."""
         own = tensor.cpu().contiguous()
         if self.size == 1:
             return own[None]
@@ -57,59 +57,52 @@ class Group:
         return torch.stack(parts)
 
     def gather_array(self, array: np.ndarray) -> np.ndarray:
-        """The same for NumPy."""
+        """Stack the processes' NumPy arrays, as `gather` does."""
         return self.gather(torch.from_numpy(array)).numpy()
 
-    def share(self, model: nn.Module) -> None:
-        """Overwrite the model's tensors by those of the first process."""
+    def broadcast(self, model: nn.Module) -> None:
+        """Overwrite the model's tensors with those of rank 0."""
         if self.size > 1:
             for tensor in model.state_dict().values():
                 distributed.broadcast(tensor, src=0)
 
-    def same(self, value: T) -> T:
-        """The first process's value, in all of them."""
+    def broadcast_object(self, value: T) -> T:
+        """Return rank 0's value in every process; it is pickled."""
         if self.size == 1:
             return value
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
-        """Until all have come here."""
+    def barrier(self) -> None:
+        """Wait until every process has reached this point."""
         if self.size > 1:
             distributed.barrier()
 
 
-ALONE = Group()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def started_by_torchrun() -> bool:
-    """Whether the environment speaks of several processes."""
+    """Return whether the environment describes several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def local_device(device: str) -> str:
-    """`cuda` becomes the card of this process's place on its machine."""
-    if device == "cuda" and started_by_torchrun():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return device
-
-
 @contextmanager
-def group() -> Iterator[Group]:
-    """The processes that torchrun started, or this one alone.
+def process_group() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started; yield `SINGLE_PROCESS` if there is one.
 
-    CPU tensors travel by gloo, a GPU's by NCCL.
+    CPU tensors are sent with Gloo, GPU tensors with NCCL.
     """
     if not started_by_torchrun():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
     else:
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to; at the end it is flushed to disk and renamed to `path`.
 
     If the block raises, the temporary file is removed and `path` stays as it was.
@@ -29,7 +29,7 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def writable_folder(path: Path) -> None:
+def make_writable_folder(path: Path) -> None:
     """Make a folder, and those above it, before hours are spent on what is to lie there.
 
     Raises:
@@ -55,7 +55,7 @@ def _flush_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, in one piece."""
-    with replaced(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ def seed_all(seed: int, rank: int = 0) -> None:
     random.seed(seed)
 
 
-def seeded(seed: int) -> torch.Generator:
+def seeded_generator(seed: int) -> torch.Generator:
     """A generator of its own, for what must not disturb the process's."""
     return torch.Generator().manual_seed(seed)
 

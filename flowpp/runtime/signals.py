@@ -15,7 +15,7 @@ REPEATED_AFTER = 1.0
 """Seconds: torchrun and the terminal may both deliver one and the same Ctrl-C."""
 
 
-class InterruptedRun(Exception):  # not an error: no such name
+class TrainingInterrupted(Exception):  # not an error: no such name
     """The run was asked to stop, and its state is on disk."""
 
     def __init__(self, number: int) -> None:
@@ -23,19 +23,19 @@ class InterruptedRun(Exception):  # not an error: no such name
         self.number = number
 
 
-class Interruption:
+class DeferredSignals:
     """Inside the block the first signal is noted; a second one stops at once.
 
     Outside the main thread signals cannot be caught, and keep their usual effect.
     """
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.received: int | None = None
         self._noted = 0.0
-        self._at_once = False
+        self._immediate = False
         self._former: dict[int, Any] = {}
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> DeferredSignals:
         """Take the signals."""
         if threading.current_thread() is threading.main_thread():
             self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -52,23 +52,23 @@ class Interruption:
             signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def immediate(self) -> Iterator[None]:
         """Inside the block there is nothing to save, so that a signal stops it where it is.
 
         Raises:
-            InterruptedRun: a signal has come, or comes.
+            TrainingInterrupted: a signal has come, or comes.
         """
-        if self.number is not None:
-            raise InterruptedRun(self.number)
-        self._at_once = True
+        if self.received is not None:
+            raise TrainingInterrupted(self.received)
+        self._immediate = True
         try:
             yield
         finally:
-            self._at_once = False
+            self._immediate = False
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        repeated = self.number is not None and time.monotonic() - self._noted > REPEATED_AFTER
-        if self._at_once or repeated:
-            raise InterruptedRun(number)
-        if self.number is None:
-            self.number, self._noted = number, time.monotonic()
+        repeated = self.received is not None and time.monotonic() - self._noted > REPEATED_AFTER
+        if self._immediate or repeated:
+            raise TrainingInterrupted(number)
+        if self.received is None:
+            self.received, self._noted = number, time.monotonic()

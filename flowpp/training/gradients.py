@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,3 +41,16 @@ def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
             part.backward()
         loss += part.item()
     return loss
+
+
+@torch.no_grad()
+def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
+    """g <- g * max_norm / max(||g||, max_norm), the norm taken over all gradients together.
+
+    Returns:
+        The norm before clipping, a scalar tensor.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))
+    return norm

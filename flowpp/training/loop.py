@@ -21,26 +21,25 @@ from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import diagnostics, sampling
 from flowpp.evaluation.images import save_grid
 from flowpp.model import FlowPlusPlus
-from flowpp.pace import Pace
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.run import HELD_OUT, Run
 from flowpp.runtime import random_state
 from flowpp.runtime.determinism import deterministic_algorithms
-from flowpp.runtime.distributed import ALONE, Group
+from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.files import write_json
-from flowpp.runtime.random_state import seeded
-from flowpp.runtime.signals import InterruptedRun, Interruption
+from flowpp.runtime.random_state import seeded_generator
+from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
-from flowpp.training import result as outcome
-from flowpp.training import resume as resumption
 from flowpp.training.batches import NoisyImages, ShuffledBatches
 from flowpp.training.ema import EMA
-from flowpp.training.gradients import backward
+from flowpp.training.gradients import backward, clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
-from flowpp.training.recorder import Recorder
-from flowpp.training.result import Result
+from flowpp.training.optimizer import Adam, learning_rate
+from flowpp.training.progress import Throughput
+from flowpp.training.result import Result, final_result
+from flowpp.training.resume import finished_result, resume_run
+from flowpp.training.run_logger import RunLogger
 from flowpp.training.setup import Prepared, prepare
 from flowpp.training.state import TrainingState
 
@@ -51,7 +50,7 @@ def train(
     prepared: Prepared | None = None,
     *,
     resume: bool = False,
-    group: Group = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Result:
     """Train a model and leave a run directory behind.
 
@@ -69,7 +68,7 @@ def train(
 
     Raises:
         CheckpointError: no checkpoint is whole, or they belong to another model or other data.
-        InterruptedRun: a signal asked for it; the run has been saved.
+        TrainingInterrupted: a signal asked for it; the run has been saved.
         NonFiniteError: loss or gradient were infinite or NaN for too many steps in a row.
         OSError: something could not be written, and the checkpoints so far are as they were; or
             another process trains in the directory.
@@ -80,17 +79,17 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     images, model = prepared or prepare(config, group)
-    with deterministic_algorithms(wanted=settings.deterministic):
-        if group.first and not resume:
+    with deterministic_algorithms(enabled=settings.deterministic):
+        if group.is_main and not resume:
             device = next(model.parameters()).device
             described = environment.describe(device, settings.seed, images)
             Run.create(Path(out_dir), config, described)
-        group.wait()
+        group.barrier()
         run = Run.open(Path(out_dir))
-        with run.locked() if group.first else nullcontext(), Interruption() as interruption:
-            if resume and (done := resumption.finished(run, images, config, Result)):
+        with run.locked() if group.is_main else nullcontext(), DeferredSignals() as signals:
+            if resume and (done := finished_result(run, images, config, Result)):
                 return done
-            return _train(config, run, images, model, group, interruption, resume=resume)
+            return _train(config, run, images, model, group, signals, resume=resume)
 
 
 def _train(
@@ -98,27 +97,27 @@ def _train(
     run: Run,
     images: ImageSet,
     model: FlowPlusPlus,
-    group: Group,
-    interruption: Interruption,
+    group: ProcessGroup,
+    signals: DeferredSignals,
     *,
     resume: bool,
 ) -> Result:
-    checkpoint, notes = resumption.take_up(run, images, group, config) if resume else (None, [])
+    checkpoint, notes = resume_run(run, images, group, config) if resume else (None, [])
     state, inputs = _first_state(config, images, model, group, checkpoint)
-    with Recorder(run, config.training.steps, state.step, silent=not group.first) as recorder:
-        loop = _Loop(config, run, images, state, inputs, group, interruption, recorder)
+    with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
+        loop = _Loop(config, run, images, state, inputs, group, signals, logger)
         if checkpoint is None:
             loop.save_the_start()
-        recorder.say(
+        logger.say(
             f"{config.preset}: {len(images.train)} training images of shape {images.shape}, "
             f"{sum(p.numel() for p in model.parameters()):,} weights, {run.path}"
         )
         for note in notes:
-            recorder.say(note)
+            logger.say(note)
         loop.to_the_end()
-        with interruption.at_once():
-            result = outcome.conclude(state, run, images, seed=config.training.seed, group=group)
-        if group.first:
+        with signals.immediate():
+            result = final_result(state, run, images, seed=config.training.seed, group=group)
+        if group.is_main:
             write_json(run.path / "result.json", asdict(result))
     return result
 
@@ -127,7 +126,7 @@ def _first_state(
     config: Config,
     images: ImageSet,
     model: FlowPlusPlus,
-    group: Group,
+    group: ProcessGroup,
     checkpoint: Checkpoint | None,
 ) -> tuple[TrainingState, NoisyImages]:
     """An initialized model and all that trains it, or those of the checkpoint."""
@@ -140,9 +139,9 @@ def _first_state(
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
     x, noise = inputs.draw(first)
-    if group.first and checkpoint is None:
+    if group.is_main and checkpoint is None:
         initialize(model, x, noise)
-    group.share(model)
+    group.broadcast(model)
     state = TrainingState(
         model,
         EMA(model, settings.ema_decay),
@@ -169,13 +168,13 @@ class _Loop:
         images: ImageSet,
         state: TrainingState,
         inputs: NoisyImages,
-        group: Group,
-        interruption: Interruption,
-        recorder: Recorder,
+        group: ProcessGroup,
+        signals: DeferredSignals,
+        logger: RunLogger,
     ) -> None:
         self.settings = config.training
         self.run, self.images, self.state, self.inputs = run, images, state, inputs
-        self.group, self.interruption, self.recorder = group, interruption, recorder
+        self.group, self.signals, self.logger = group, signals, logger
         self.facts = {
             "config": to_dict(config),
             "data_sha256": images.sha256,
@@ -191,7 +190,7 @@ class _Loop:
 
     def save_the_start(self) -> None:
         """A picture of what is to be learned, and a first checkpoint."""
-        if self.group.first:
+        if self.group.is_main:
             save_grid(
                 self.run.path / "samples" / "held-out.png",
                 self.images.test[: self.settings.sample_count],
@@ -202,7 +201,7 @@ class _Loop:
     def to_the_end(self) -> None:
         """The steps that are left. A checkpoint precedes each evaluation."""
         state, settings = self.state, self.settings
-        self.pace = Pace(state.step)
+        self.throughput = Throughput(state.step)
         while state.step < settings.steps:
             if state.step and state.step % settings.evaluate_every == 0:
                 self.evaluate()
@@ -211,10 +210,10 @@ class _Loop:
 
     def evaluate(self) -> None:
         """Held-out numbers; the checkpoint is kept if none was better."""
-        with self.pace.paused():
-            with self.interruption.at_once():  # the state is on disk
+        with self.throughput.paused():
+            with self.signals.immediate():  # the state is on disk
                 bound = self.held_out()
-            if bound < self.best and self.group.first:
+            if bound < self.best and self.group.is_main:
                 self.run.keep_as_best(self.state.step)
             self.best = min(self.best, bound)
 
@@ -223,22 +222,23 @@ class _Loop:
         settings, model, seed = self.settings, self.state.model, self.settings.seed
         with self.state.ema.applied():
             looked_at = self.images.test[: settings.evaluation_images]
-            terms = evaluation.evaluate_bound(model, looked_at, seeded(seed), self.group)
-            if self.group.first:
-                diagnosis = diagnostics.diagnose(model, self.images.test, seeded(seed))
+            terms = evaluation.evaluate_bound(model, looked_at, seeded_generator(seed), self.group)
+            if self.group.is_main:
+                diagnosis = diagnostics.diagnose(model, self.images.test, seeded_generator(seed))
                 drawn = self.samples()
         model.train()
-        if self.group.first:
-            self.recorder.held_out(self.state.step, terms, diagnosis, drawn, self.images.levels)
+        if self.group.is_main:
+            self.logger.held_out(self.state.step, terms, diagnosis, drawn, self.images.levels)
         return terms["bits_per_dim"].mean
 
     def samples(self) -> np.ndarray | None:
         """None where the inverse fails, which is no reason to lose a run."""
         count, seed = self.settings.sample_count, self.settings.seed
         try:
-            return sampling.sample(self.state.model, self.images.shape, count, seeded(seed))
+            generator = seeded_generator(seed)
+            return sampling.sample(self.state.model, self.images.shape, count, generator)
         except (ValueError, RuntimeError) as error:
-            self.recorder.say(f"no samples: {error}")
+            self.logger.say(f"no samples: {error}")
             return None
 
     def step(self) -> None:
@@ -249,7 +249,7 @@ class _Loop:
         own_loss, grad_norm = self.gradients(x, noise)
         # Agreed upon: signals and clocks differ between processes.
         loss, stop, overdue = self.group.mean(
-            [own_loss, self.interruption.number is not None, self.is_overdue()]
+            [own_loss, self.signals.received is not None, self.is_overdue()]
         )
         state.step += 1
         rate = learning_rate(state.step, settings)
@@ -259,13 +259,13 @@ class _Loop:
         else:
             what = f"step {state.step}: the loss is {loss} and the gradient's norm {grad_norm}"
             self.skip(what, before, x, noise)
-        self.recorder.advance()
+        self.logger.advance()
         if state.step % settings.log_every == 0 or state.step == settings.steps:
             self.log(rate, grad_norm)
         if overdue or stop or self.is_milestone():
             self.save()
         if stop:
-            raise InterruptedRun(self.interruption.number or signal.SIGTERM)
+            raise TrainingInterrupted(self.signals.received or signal.SIGTERM)
 
     def gradients(self, x: Tensor, noise: Tensor) -> tuple[float, float]:
         """This process's loss, and the norm of all processes' gradients before they are cut."""
@@ -288,13 +288,13 @@ class _Loop:
     def skip(self, what: str, before: dict[str, Tensor], x: Tensor, noise: Tensor) -> None:
         """Leave the weights as they are, and keep what led to this; too often is an error."""
         state = self.state
-        self.recorder.say(f"{what}; skipped")
+        self.logger.say(f"{what}; skipped")
         state.optimizer.zero_grad()
         state.skipped += 1
         state.skipped_in_a_row += 1
         captured = _as_before(state.capture(self.facts, self.group), before, self.group)
         folder = self.run.path / "non-finite"
-        if self.group.first:
+        if self.group.is_main:
             non_finite.keep(folder, captured, x, noise)
         if state.skipped_in_a_row >= self.settings.max_non_finite:
             random_state.set_torch_state(before, state.device)  # the same dropout again
@@ -303,8 +303,8 @@ class _Loop:
     def log(self, rate: float, grad_norm: float) -> None:
         """One line about the steps since the last one."""
         state = self.state
-        steps_per_second = self.pace.steps_per_second(state.step)
-        self.recorder.step(
+        steps_per_second = self.throughput.steps_per_second(state.step)
+        self.logger.step(
             {
                 "step": state.step,
                 "bits_per_dim": _mean(state.recent),
@@ -329,12 +329,14 @@ class _Loop:
     def save(self) -> None:
         """Write a checkpoint."""
         captured = self.state.capture(self.facts, self.group)
-        if self.group.first:
+        if self.group.is_main:
             self.run.save(captured)
         self.saved = time.monotonic()
 
 
-def _as_before(checkpoint: Checkpoint, states: dict[str, Tensor], group: Group) -> Checkpoint:
+def _as_before(
+    checkpoint: Checkpoint, states: dict[str, Tensor], group: ProcessGroup
+) -> Checkpoint:
     """The checkpoint with torch's random states as they were before the step."""
     earlier = {f"random/{name}": group.gather(tensor) for name, tensor in states.items()}
     return replace(checkpoint, state={**checkpoint.state, **earlier})

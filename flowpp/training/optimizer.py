@@ -102,19 +102,6 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-@torch.no_grad()
-def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
-    """g <- g * max_norm / max(||g||, max_norm), the norm taken over all gradients together.
-
-    Returns:
-        The norm before clipping, a scalar tensor.
-    """
-    grads = [p.grad for p in params if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(grads)
-    torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))
-    return norm
-
-
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """Rate of update number `step`, counted from 1: a linear rise, a plateau, a cosine to zero.
 

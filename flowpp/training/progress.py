@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -64,3 +67,29 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class Throughput:
+    """Training steps per second, excluding evaluation time.
+
+    Args:
+        step: number of steps done so far.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Exclude the time spent inside the block."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
+
+    def steps_per_second(self, step: int) -> float:
+        """Return the rate since the last call, or since the start, and begin a new interval."""
+        now = time.perf_counter()
+        rate = (step - self._step) / (now - self._since)
+        self._step, self._since = step, now
+        return rate

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flowpp.data import ImageSet
 from flowpp.evaluation import baselines, importance
 from flowpp.runs.run import Run
-from flowpp.runtime.distributed import Group
+from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.state import TrainingState
 
 
@@ -27,8 +27,8 @@ class Result:
     """The last sample grid."""
 
 
-def conclude(
-    state: TrainingState, run: Run, images: ImageSet, *, seed: int, group: Group
+def final_result(
+    state: TrainingState, run: Run, images: ImageSet, *, seed: int, group: ProcessGroup
 ) -> Result:
     """The bound over all held-out images, beside codes that need no model.
 

@@ -14,7 +14,7 @@ from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import Run, is_new_or_aborted
-from flowpp.runtime.distributed import Group
+from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import write_json
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class ResumptionError(ValueError):
     """The run cannot go on as it is asked to."""
 
 
-def find(resume: str, out: Path | None, preset: str) -> Path | None:
+def find_run(resume: str, out: Path | None, preset: str) -> Path | None:
     """The directory to go on in; None to begin anew.
 
     Args:
@@ -130,7 +130,7 @@ def check_steps(run: Run, config: Config) -> None:
         )
 
 
-def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
+def differences(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
     """Why the run will not have the bits of one that was never stopped, a line for each reason.
 
     Args:
@@ -160,7 +160,9 @@ def departures(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> l
     return notes
 
 
-def finished(run: Run, images: ImageSet, config: Config, kind: Callable[..., T]) -> T | None:
+def finished_result(
+    run: Run, images: ImageSet, config: Config, kind: Callable[..., T]
+) -> T | None:
     """result.json as a `kind`, if the run ended with these settings and images and is whole."""
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
@@ -168,13 +170,13 @@ def finished(run: Run, images: ImageSet, config: Config, kind: Callable[..., T])
         check_data(newest, images)
         steps, result = recorded["steps"], kind(**recorded)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return None  # not ended, or damaged: `take_up` sees to it
+        return None  # not ended, or damaged: `resume_run` reports it
     ended = newest.step == steps == config.training.steps
     return result if ended and to_dict(run.config()) == to_dict(config) else None
 
 
-def take_up(
-    run: Run, images: ImageSet, group: Group, config: Config
+def resume_run(
+    run: Run, images: ImageSet, group: ProcessGroup, config: Config
 ) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, and what is to be said about it; the log is cut to fit.
 
@@ -191,14 +193,14 @@ def take_up(
         check_steps(run, config)
         notes.append(f"resumed after step {found.step}")
         now = {"processes": group.size, "threads": torch.get_num_threads()}
-        notes += departures(found, config, now)
-    group.wait()  # until all have read what is removed or changed now
-    if group.first:
+        notes += differences(found, config, now)
+    group.barrier()  # until all have read what is removed or changed now
+    if group.is_main:
         run.sweep()
         run.rewind(0 if found is None else found.step)
         write_json(run.path / "config.json", to_dict(config))
         (run.path / "result.json").unlink(missing_ok=True)
-    group.wait()
+    group.barrier()
     return found, notes
 
 

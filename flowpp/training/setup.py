@@ -8,13 +8,13 @@ from flowpp import data
 from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
 from flowpp.model import FlowPlusPlus
-from flowpp.runs.run import to_device
-from flowpp.runtime.distributed import ALONE, Group, local_device
+from flowpp.runtime.device import local_device, to_device
+from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
-def prepare(config: Config, group: Group = ALONE) -> Prepared:
+def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
     """Images and a fresh model; every mistake in the settings shows here.
 
     Raises:
@@ -32,7 +32,7 @@ def prepare(config: Config, group: Group = ALONE) -> Prepared:
     return images, to_device(model, local_device(settings.device))
 
 
-def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: Group) -> None:
+def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: ProcessGroup) -> None:
     for name in ("batch_size", "init_batch_size"):
         if getattr(settings, name) > len(images.train):
             raise ValueError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, copy_into
 from flowpp.runtime import random_state
-from flowpp.runtime.distributed import Group
+from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
 from flowpp.training.optimizer import Adam
@@ -57,7 +57,7 @@ class TrainingState:
         """Seconds of training, those before a resumption included."""
         return self.seconds + time.perf_counter() - self.began
 
-    def capture(self, facts: dict[str, Any], group: Group) -> Checkpoint:
+    def capture(self, facts: dict[str, Any], group: ProcessGroup) -> Checkpoint:
         """Everything; a collective call, since every process has dropout of its own.
 
         Args:
@@ -92,7 +92,7 @@ class TrainingState:
             },
         )
 
-    def restore(self, checkpoint: Checkpoint, group: Group) -> None:
+    def restore(self, checkpoint: Checkpoint, group: ProcessGroup) -> None:
         """Return to the moment of `capture`.
 
         Raises:

@@ -198,11 +198,11 @@ def test_what_an_evaluation_leaves(tiny_run):
 def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
     from flowpp.evaluation.bound import evaluate_bound
     from flowpp.evaluation.diagnostics import diagnose
-    from flowpp.runtime.random_state import seeded
+    from flowpp.runtime.random_state import seeded_generator
 
     _, _, model = Run.open(tiny_run[0]).load()
-    found = diagnose(model, images[:32], seeded(0))
-    terms = evaluate_bound(model, images[:32], seeded(0))
+    found = diagnose(model, images[:32], seeded_generator(0))
+    terms = evaluate_bound(model, images[:32], seeded_generator(0))
     total = sum(v for k, v in found.layers.items() if k.startswith("flow/"))
     assert total == pytest.approx(terms["log_det"].mean, abs=1e-5)
 

@@ -13,8 +13,9 @@ from flowpp.config.presets import PRESETS
 from flowpp.config.schedule import parse_schedule, rate_at
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import declared_shape, load
+from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
+from flowpp.training.optimizer import Adam, learning_rate
 
 UNUSED_64, UNUSED_128 = 786_432, 3_145_728  # positions that the released dequantizers never use
 PARAMETERS = {

@@ -20,7 +20,7 @@ from flowpp.config.build import build_model
 from flowpp.config.serialization import to_dict
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import Run
-from flowpp.runtime.files import replaced
+from flowpp.runtime.files import atomic_write
 from harm import bytes_of, json_of, values_of
 
 CONFIG = Config(
@@ -224,7 +224,7 @@ def test_files_that_are_renamed_replace_a_link(run, name, tmp_path):
     (run.path / name).symlink_to(precious)
     part = run.path / f".{name}.{os.getpid()}.part"
     part.symlink_to(precious)
-    with replaced(run.path / name) as temporary:
+    with atomic_write(run.path / name) as temporary:
         temporary.write_text("new")
     assert precious.read_text() == "precious" and (run.path / name).read_text() == "new"
 

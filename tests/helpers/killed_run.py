@@ -22,7 +22,7 @@ from flowpp.config import Config
 from flowpp.runs import checkpoint
 from flowpp.runs.run import Run
 from flowpp.training import loop as training
-from flowpp.training import resume as resumption
+from flowpp.training.resume import find_run
 from tiny import TINY
 
 CONFIG = dataclasses.replace(
@@ -35,7 +35,7 @@ CONFIG = dataclasses.replace(
 
 def attempt(out: Path, config: Config) -> None:
     """What `python -m flowpp.train --resume auto --out OUT` does."""
-    resume = resumption.find("auto", out, config.preset) is not None
+    resume = find_run("auto", out, config.preset) is not None
     training.train(config, out, resume=resume)
 
 

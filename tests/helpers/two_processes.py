@@ -32,7 +32,7 @@ def main() -> None:
     """Arguments: OUT STEPS DROPOUT RESUME, as often as there are runs."""
     arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
-    with distributed.group() as group:
+    with distributed.process_group() as group:
         for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
             result = training.train(
                 config(int(steps), dropout=float(dropout)),
@@ -40,7 +40,7 @@ def main() -> None:
                 resume=resume == "resume",
                 group=group,
             )
-            if group.first:
+            if group.is_main:
                 print(json.dumps(dataclasses.asdict(result)))
 
 

@@ -95,7 +95,7 @@ def test_checkpoint_of_another_model_is_refused(saved):
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"old": 1})
-    with pytest.raises(RuntimeError, match="half way"), files.replaced(path) as temporary:
+    with pytest.raises(RuntimeError, match="half way"), files.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError("half way")
     assert os.listdir(tmp_path) == ["a.json"] and "old" in path.read_text()

@@ -16,10 +16,10 @@ import torch
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import importance
 from flowpp.runs.run import HELD_OUT, Run
-from flowpp.runtime.distributed import Group
-from flowpp.runtime.random_state import seeded
+from flowpp.runtime.distributed import ProcessGroup
+from flowpp.runtime.random_state import seeded_generator
 from flowpp.training import loop as training
-from flowpp.training import setup as preparation
+from flowpp.training.setup import prepare
 from two_processes import config
 
 DRIVER = Path(__file__).parents[1] / "helpers" / "two_processes.py"
@@ -93,7 +93,7 @@ def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):
         np.testing.assert_allclose(parts, whole, rtol=TOLERANCE)
 
 
-class Rank(Group):
+class Rank(ProcessGroup):
     """One of several that are asked one after another."""
 
     heard: list[np.ndarray] = []
@@ -107,10 +107,10 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 16)
     _, images, model = Run.open(tiny_run[0]).load()
     test = images.test[:37]
-    whole = evaluation.evaluate_bound(model, test, seeded(0))
+    whole = evaluation.evaluate_bound(model, test, seeded_generator(0))
     Rank.heard = [np.zeros((4, 37))] * 2
     for rank in range(3):
-        shared = evaluation.evaluate_bound(model, test, seeded(0), Rank(rank, 3))
+        shared = evaluation.evaluate_bound(model, test, seeded_generator(0), Rank(rank, 3))
     assert shared == whole
     whole = importance.importance_bounds(model, test, 5, batch=7)[5]
     Rank.heard = []
@@ -125,7 +125,7 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     assert again.mean == pytest.approx(whole.mean, rel=1e-12)
 
 
-class Recording(Group):
+class Recording(ProcessGroup):
     """Keeps what each process would have sent last."""
 
     last: list[np.ndarray] = []
@@ -140,7 +140,7 @@ class Recording(Group):
 def test_batches_that_cannot_be_shared_are_refused():
     settings = config(1, dropout=0.0)
     with pytest.raises(ValueError, match="must be a multiple of the 3 processes, got 8"):
-        preparation.prepare(settings, Group(0, 3))
+        prepare(settings, ProcessGroup(0, 3))
     many = dataclasses.replace(settings.training, accumulate=5)
     with pytest.raises(ValueError, match="accumulate must be at most the 4 images of one process"):
-        preparation.prepare(dataclasses.replace(settings, training=many), Group(1, 2))
+        prepare(dataclasses.replace(settings, training=many), ProcessGroup(1, 2))

@@ -16,7 +16,7 @@ from flowpp.config import TrainingConfig
 from flowpp.evaluation import sampling
 from flowpp.evaluation.images import grid
 from flowpp.runs.run import HELD_OUT, Run
-from flowpp.runtime.random_state import seeded
+from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as run_training
 
 TINY_FLAGS = """
@@ -90,7 +90,7 @@ def test_sample_writes_a_grid(tiny_run, tmp_path, capsys):
 
 def test_samples_are_images(tiny_run):
     _, images, model = Run.open(tiny_run[0]).load()
-    drawn = sampling.sample(model, images.shape, 70, seeded(1))
+    drawn = sampling.sample(model, images.shape, 70, seeded_generator(1))
     assert drawn.shape == (70, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
 
 
@@ -99,7 +99,7 @@ def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypa
     last = [layer for layer in model.flow.modules() if type(layer).__name__ == "ActNorm"][-1]
     last.bias.data.view(-1)[0] = math.nan
     with pytest.raises(sampling.NonFiniteSampleError, match=r"got \d+ that are not, in 3 of 3 im"):
-        sampling.sample(model, images.shape, 3, seeded(1))
+        sampling.sample(model, images.shape, 3, seeded_generator(1))
 
     def one_pixel_is_nan(*_, **__):
         return sampling._as_uint8(torch.tensor([[1.5, math.nan]]))

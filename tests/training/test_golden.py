@@ -10,7 +10,8 @@ import torch
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
 from flowpp.interop.released import load_released, released_views
-from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
+from flowpp.training.gradients import clip_by_global_norm
+from flowpp.training.optimizer import Adam, learning_rate
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowpp.training.loop import train
-from flowpp.training.recorder import Recorder
+from flowpp.training.run_logger import RunLogger
 
 
 def resident() -> int:
@@ -22,13 +22,13 @@ def resident() -> int:
 def test_memory_is_flat_over_two_thousand_steps(tiny_config, tmp_path, monkeypatch):
     """Evaluations and checkpoints lie between the two moments."""
     seen = {}
-    write = Recorder.step
+    write = RunLogger.step
 
     def noting(self, record):
         write(self, record)
         seen[record["step"]] = resident()
 
-    monkeypatch.setattr(Recorder, "step", noting)
+    monkeypatch.setattr(RunLogger, "step", noting)
     settings = dataclasses.replace(
         tiny_config.training, steps=2000, evaluate_every=100, log_every=100
     )

@@ -12,7 +12,7 @@ from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.run import HELD_OUT, Run
 from flowpp.training import loop as training
 from flowpp.training import non_finite
-from flowpp.training import setup as preparation
+from flowpp.training.setup import prepare
 
 
 def spoiled(monkeypatch, steps):
@@ -60,7 +60,7 @@ def test_too_many_in_a_row_stop_the_run_with_a_name(config, tmp_path, monkeypatc
 
 
 def test_the_first_layer_that_is_not_finite_is_named(config):
-    images, model = preparation.prepare(config)
+    images, model = prepare(config)
     x = torch.from_numpy(images.train[:4]).float()
     noise = torch.randn(x.shape)
     assert "finite when it is repeated" in non_finite.culprit(model, x, noise)
@@ -81,7 +81,7 @@ def test_a_gradient_that_is_not_finite_is_named(config):
         def forward(self, x):
             return (x * 0).abs().sqrt() + x
 
-    images, model = preparation.prepare(config)
+    images, model = prepare(config)
     model.dequantizer.context_network.proj_in = torch.nn.Sequential(
         model.dequantizer.context_network.proj_in, Root()
     )

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from flowpp.config import TrainingConfig
-from flowpp.training.optimizer import Adam, clip_by_global_norm, learning_rate
+from flowpp.training.gradients import clip_by_global_norm
+from flowpp.training.optimizer import Adam, learning_rate
 
 
 def float32(value):

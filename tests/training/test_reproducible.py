@@ -20,13 +20,13 @@ def changed(config, **settings):
 
 def test_deterministic_algorithms_end_with_the_block():
     assert not torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(KeyError), deterministic_algorithms(wanted=True):
+    with pytest.raises(KeyError), deterministic_algorithms(enabled=True):
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
         raise KeyError
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
-    with deterministic_algorithms(wanted=False):
+    with deterministic_algorithms(enabled=False):
         assert not torch.are_deterministic_algorithms_enabled()
 
 

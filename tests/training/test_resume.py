@@ -18,10 +18,10 @@ from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import HELD_OUT, Run
 from flowpp.runtime import random_state
-from flowpp.runtime.signals import InterruptedRun, Interruption
+from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import loop as training
-from flowpp.training import resume as resumption
-from flowpp.training import setup as preparation
+from flowpp.training import resume
+from flowpp.training.setup import prepare
 
 STEPS = 7  # as in conftest.py
 
@@ -75,7 +75,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         stop_after(patch, step, number)
-        with pytest.raises(InterruptedRun) as stop:
+        with pytest.raises(TrainingInterrupted) as stop:
             training.train(config, out)
     assert stop.value.number == number
     assert Run.open(out).checkpoint().step == step
@@ -93,7 +93,7 @@ def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "evaluate_bound", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        with pytest.raises(InterruptedRun):
+        with pytest.raises(TrainingInterrupted):
             training.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
     training.train(config, tmp_path / "run", resume=True)
@@ -102,9 +102,9 @@ def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_pa
 
 def test_signals_have_their_usual_effect_afterwards():
     former = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    with Interruption() as interruption:
+    with DeferredSignals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interruption.number == signal.SIGTERM
+        assert signals.received == signal.SIGTERM
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == former
 
 
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_model(copy, config):
 
 
 def test_a_checkpoint_of_other_data(copy, config):
-    images, model = preparation.prepare(config)
+    images, model = prepare(config)
     other = ImageSet("digits", images.train[1:], images.test, images.levels)
     before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
     with pytest.raises(CheckpointError, match="trained on other data"):
@@ -244,7 +244,7 @@ def test_a_run_cannot_become_shorter_than_it_is(copy, config, state):
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     shorter = dataclasses.replace(config.training, steps=STEPS - 1)
     message = f"training.steps must be at least the {STEPS} steps .*, got {STEPS - 1}"
-    with pytest.raises(resumption.ResumptionError, match=message):
+    with pytest.raises(resume.ResumptionError, match=message):
         training.train(dataclasses.replace(config, training=shorter), copy, resume=True)
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
     with pytest.raises(SystemExit, match=f"^error: {message}$"):
@@ -277,10 +277,10 @@ def said_on_the_way_out(capsys, *arguments):
 
 
 def test_resume_takes_the_settings_of_the_run(copy, config):
-    order = train.read_arguments(["--resume", str(copy), "--training.steps", "9"])
-    assert order.resume and order.out == copy
-    assert order.config.training.steps == 9
-    assert order.config.model == config.model
+    request = train.read_arguments(["--resume", str(copy), "--training.steps", "9"])
+    assert request.resume and request.out == copy
+    assert request.config.training.steps == 9
+    assert request.config.model == config.model
 
 
 def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
@@ -296,8 +296,8 @@ def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
 def test_auto_begins_where_there_is_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not train.read_arguments(["--resume", "auto"]).resume
-    order = train.read_arguments(["--resume", "auto", "--out", "new"])
-    assert not order.resume and str(order.out) == "new"
+    request = train.read_arguments(["--resume", "auto", "--out", "new"])
+    assert not request.resume and str(request.out) == "new"
 
 
 def test_auto_takes_the_newest_unfinished(copy, tmp_path, monkeypatch):
@@ -307,12 +307,12 @@ def test_auto_takes_the_newest_unfinished(copy, tmp_path, monkeypatch):
         os.utime(tmp_path / "runs" / name / "config.json", (number, number))
     (tmp_path / "runs" / "tiny-1" / "result.json").unlink()
     (tmp_path / "runs" / "tiny-2" / "result.json").unlink()
-    assert resumption.find("auto", None, "tiny").name == "tiny-2"
-    assert resumption.find("auto", None, "photos") is None
+    assert resume.find_run("auto", None, "tiny").name == "tiny-2"
+    assert resume.find_run("auto", None, "photos") is None
 
 
 def test_a_directory_killed_in_the_making_is_made_again(tmp_path, config):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / ".config.json.17.part").touch()
-    assert resumption.find("auto", tmp_path / "run", "tiny") is None
+    assert resume.find_run("auto", tmp_path / "run", "tiny") is None
     training.train(config, tmp_path / "run")

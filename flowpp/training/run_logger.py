@@ -18,7 +18,7 @@ from flowpp.training.progress import Progress
 Record = dict[str, Any]
 
 
-class Recorder:
+class RunLogger:
     """One run's log. With `silent` nothing is told: one process of several writes.
 
     Args:
@@ -38,7 +38,7 @@ class Recorder:
         self.board = SummaryWriter(run.path / "tensorboard", purge_step=purge)
         self.progress = Progress(steps, done=done)
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> RunLogger:
         """Start the progress bar."""
         if not self.silent:
             self.progress.__enter__()
