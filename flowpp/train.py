@@ -130,7 +130,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         out = group.broadcast_object(request.out or runs.default_out(request.config.preset))
         if group.is_main and not request.resume and not runs.is_new_or_aborted(out):
             runs.check_new(out)
-        config, notes = request.config, []
+        config: Config = request.config
+        notes: list[str] = []
         if not request.resume:
             config, notes = autoconfig.configure(config)
         prepared = prepare(config, group)
