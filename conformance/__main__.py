@@ -17,18 +17,18 @@ from pathlib import Path
 # Thousands of small calls: more threads only wait for each other. Read when NumPy and torch load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from conformance.diagnosis.reproducer import DEFAULT  # noqa: E402
 from conformance.judging import xfails  # noqa: E402
-from conformance.judging.judge import plan  # noqa: E402
+from conformance.judging.diagnosis.reproducer import DEFAULT  # noqa: E402
 from conformance.judging.options import Options  # noqa: E402
-from conformance.judging.workers import Plan, in_this_process, in_workers  # noqa: E402
+from conformance.judging.plan import plan  # noqa: E402
+from conformance.judging.result import Result, as_json  # noqa: E402
+from conformance.judging.worker_pool import Plan, judge_in_process, judge_in_workers  # noqa: E402
 from conformance.reports.html import html_report  # noqa: E402
 from conformance.reports.junit import junit  # noqa: E402
 from conformance.reports.terminal import proven, show  # noqa: E402
 
 from .adapter import DTYPES  # noqa: E402
 from .cases import CASES  # noqa: E402
-from .cell import Cell, as_json  # noqa: E402
 from .laws import LAWS  # noqa: E402
 
 MOST_JOBS = 4
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         for file in (options.html, options.json, options.junit):
             if file and not Path(file).resolve().parent.is_dir():
                 raise ValueError(f"no directory for {file}")
-        cells = [xfails.applied(cell, known) for cell in _judged(options, chosen)]
+        cells = [xfails.apply(cell, known) for cell in _judged(options, chosen)]
     except ValueError as error:
         parser.error(str(error))
     show(cells)
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if proven(cells) else 1
 
 
-def _judged(options: argparse.Namespace, chosen: Plan) -> Iterator[Cell]:
+def _judged(options: argparse.Namespace, chosen: Plan) -> Iterator[Result]:
     """The cells, with a line of progress on a terminal."""
     task = Options(
         options.adapter,
@@ -86,9 +86,9 @@ def _judged(options: argparse.Namespace, chosen: Plan) -> Iterator[Cell]:
         list(dict.fromkeys(dtype for _, _, dtype in chosen)),
     )
     if options.in_process:
-        judged = in_this_process(task, chosen)
+        judged = judge_in_process(task, chosen)
     else:
-        judged = in_workers(task, chosen, options.jobs)
+        judged = judge_in_workers(task, chosen, options.jobs)
     for i, (case, law, dtype) in enumerate(chosen, start=1):
         if sys.stderr.isatty():
             line = f"{i}/{len(chosen)} {case.name} {dtype} {law.name}"

@@ -84,18 +84,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for report in reports
         if getattr(report, "when", None) == "call"
         for name, value in report.user_properties
-        if name == "conformance_cell"
+        if name == "conformance_result"
     ]
     if not found:
         return
     config.conformance_shown = True  # type: ignore[attr-defined]
     from pathlib import Path
 
+    from conformance.judging.result import from_json
     from conformance.reports.html import html_report
     from conformance.reports.terminal import show
 
     from .cases import CASES
-    from .cell import from_json
     from .laws import LAWS
 
     cases, laws = list(CASES), list(LAWS)

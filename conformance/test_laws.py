@@ -11,13 +11,14 @@ from __future__ import annotations
 import pytest
 
 from conformance.judging import xfails
-from conformance.judging.judge import Judge, plan, select
+from conformance.judging.judge import Judge
 from conformance.judging.options import Options
+from conformance.judging.plan import plan, select
+from conformance.judging.result import as_json
 from conformance.reports.terminal import failure
 
 from .adapter import DTYPES
 from .cases import CASES
-from .cell import as_json
 from .laws import LAWS
 from .pytest_plugin import chosen
 
@@ -56,8 +57,8 @@ def known(pytestconfig: pytest.Config) -> list[xfails.Xfail]:
 
 
 def test_law(judge: Judge, known, case, law, dtype, record_property) -> None:
-    cell = xfails.applied(judge.cell(case, law, dtype), known)
-    record_property("conformance_cell", as_json([cell])[0])
+    cell = xfails.apply(judge.judge(case, law, dtype), known)
+    record_property("conformance_result", as_json([cell])[0])
     if cell.status == "expected":
         pytest.xfail(cell.message)
     if cell.status in ("left out", "unsupported"):

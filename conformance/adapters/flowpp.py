@@ -76,12 +76,12 @@ class FlowppAdapter:
         self.dtype, self.device = dtype, device
 
     def build(self, spec: Any) -> Any:
-        return Built(
+        return NumpyModule(
             from_reference(spec, self.dtype, self.device), TORCH_DTYPES[self.dtype], self.device
         )
 
 
-class Built:
+class NumpyModule:
     """A flowpp object that speaks NumPy: any method of it, arrays in and arrays out."""
 
     def __init__(self, twin: Any, dtype: torch.dtype, device: str) -> None:
@@ -114,11 +114,11 @@ class Built:
         """The same through the inverse; under "x" is the gradient of the inverse's input."""
         return self._vjp("inverse", y, context, grad_x, grad_log_det)
 
-    def initialize(self, *inputs: np.ndarray) -> tuple[Built, Any]:
+    def initialize(self, *inputs: np.ndarray) -> tuple[NumpyModule, Any]:
         """A copy fitted to a batch by data-dependent initialization, and its output there."""
         fitted = copy.deepcopy(self._twin)
         output = initialize(fitted, *(self._in(array) for array in inputs))
-        return Built(fitted, self._dtype, self._device), _arrays(output)
+        return NumpyModule(fitted, self._dtype, self._device), _arrays(output)
 
     def _vjp(
         self,

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import fnmatch
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from conformance.adapter import DTYPES, Adapter, NotSupported
-from conformance.cases import CASES, Case, LayerCase, RandomCase, allowed
-from conformance.cell import Cell, Status
-from conformance.diagnosis.explain import explained
-from conformance.laws import LAWS, Law
+from conformance.adapter import Adapter, NotSupported
+from conformance.cases import Case, RandomCase, allowed
+from conformance.judging.diagnosis.explain import explain
+from conformance.judging.finding import Finding
+from conformance.judging.plan import AnyCase
+from conformance.judging.result import Result, Status
+from conformance.judging.time_limit import TimeLimitExceeded, limit
+from conformance.laws import Law
+from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.random_specs import RandomTrial
-from conformance.numerics.compare import Comparison, Unresolved
-from conformance.trials.layer_trial import LayerTrial
-from conformance.trials.time_limit import Hanging, limit
-from conformance.trials.trial import Inputs, LeftOut, Trial
+from conformance.laws.trial import Inputs, LeftOut, Trial
+from conformance.numerics.compare import Unresolved
 
 INPUTS: tuple[Inputs, ...] = ("typical", "tails")
-AnyCase = Case | LayerCase | RandomCase
 ILL_CONDITIONED = "one rounding moves the truth by more than a sixteenth of itself"
-
-__all__ = ["Cell", "INPUTS", "Judge", "plan", "select"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The worst of a cell: on which trial, where, and what broke, if it has no size.
-
-    `compared` counts the numbers that were compared, `not_compared` those that could not be.
-    """
-
-    trial: Any
-    label: str = ""
-    comparison: Comparison | None = None
-    broken: BaseException | None = None
-    compared: int = 0
-    not_compared: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def ulps(self) -> float:
-        if self.broken is not None:
-            return float("inf")
-        return self.comparison.ulps if self.comparison is not None else 0.0
 
 
 class Judge:
@@ -77,12 +54,12 @@ class Judge:
         self.name = name or f"{adapter.__module__}:{adapter.__qualname__}"
         self._trials: OrderedDict[tuple, Trial | LayerTrial | RandomTrial] = OrderedDict()
 
-    def cell(self, case: AnyCase, law: Law, dtype: str) -> Cell:
+    def judge(self, case: AnyCase, law: Law, dtype: str) -> Result:
         """Try a law on all draws and inputs. Whatever the implementation raises fails the cell."""
         start = time.perf_counter()
         tolerance = allowed(case, law, dtype).ulps
 
-        def verdict(status: Status, finding: Finding | None = None, message: str = "") -> Cell:
+        def verdict(status: Status, finding: Finding | None = None, message: str = "") -> Result:
             seconds = round(time.perf_counter() - start, 4)
             name = (case.name, law.name, dtype)
             counts: dict[str, Any] = {}
@@ -90,9 +67,11 @@ class Judge:
                 counts["compared"] = finding.compared
                 counts["not_compared"] = dict(finding.not_compared)
             if status in ("left out", "unsupported"):
-                return Cell(*name, status, message=message, seconds=seconds, **counts)
-            return explained(
-                Cell(*name, status, allowed=tolerance, message=message, seconds=seconds, **counts),
+                return Result(*name, status, message=message, seconds=seconds, **counts)
+            return explain(
+                Result(
+                    *name, status, allowed=tolerance, message=message, seconds=seconds, **counts
+                ),
                 finding,
                 self,
                 law,
@@ -111,7 +90,7 @@ class Judge:
             return verdict("unsupported", message=str(reason))
         except LeftOut as reason:
             return verdict("left out", message=str(reason))
-        except Hanging as hanging:
+        except TimeLimitExceeded as hanging:
             self._trials.clear()  # half-computed
             finding = Finding(None, broken=hanging)
             return verdict("fails", finding, f"no answer within {self.timeout:g} seconds")
@@ -172,64 +151,3 @@ class Judge:
         except (Exception, SystemExit) as error:  # an implementation may raise anything at all
             worst = Finding(trial, broken=error)
         return replace(worst, compared=compared, not_compared=not_compared)
-
-
-def plan(
-    cases: Iterable[str] = ("*",),
-    laws: Iterable[str] = ("*",),
-    dtypes: Iterable[str] = DTYPES,
-    bijectors: Iterable[str] = ("*",),
-) -> Iterator[tuple[AnyCase, Law, str]]:
-    """What names or patterns (`coupling/*`) select, a case at a time.
-
-    Args:
-        cases: names or patterns.
-        laws: likewise.
-        dtypes: likewise.
-        bijectors: class names or patterns, `Coupling` or `coupling`: cases that begin so.
-
-    Raises:
-        ValueError: a name or pattern that selects nothing; the message lists the known names.
-    """
-    chosen_laws = [LAWS[name] for name in select(laws, list(LAWS), "law")]
-    begun = list(dict.fromkeys(name.split("/")[0] for name in CASES))
-    kinds = select([_snake(name) for name in bijectors], begun, "bijector")
-    chosen_cases = [
-        CASES[name] for name in select(cases, list(CASES), "case") if name.split("/")[0] in kinds
-    ]
-    chosen_dtypes = select(dtypes, list(DTYPES), "dtype")
-    return (
-        (case, law, dtype)
-        for case in chosen_cases
-        for dtype in chosen_dtypes
-        for law in chosen_laws
-        if law.applies(case)
-    )
-
-
-def cells_by_name(names: Iterable[Iterable[str]]) -> Iterator[tuple[AnyCase, Law, str]]:
-    """A plan from the names of its cells: (case, law, dtype) each."""
-    for case, law, dtype in names:
-        yield CASES[case], LAWS[law], dtype
-
-
-def select(patterns: Iterable[str], known: list[str], kind: str) -> list[str]:
-    """The known names that match any of the patterns, in the known order.
-
-    Raises:
-        ValueError: a pattern that matches none.
-    """
-    patterns = list(patterns)
-    for pattern in patterns:
-        if not fnmatch.filter(known, pattern):
-            raise ValueError(f"no {kind} {pattern!r}; known are: {', '.join(known)}")
-    return [name for name in known if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-
-
-def _snake(name: str) -> str:
-    """InvertibleConvLU -> invertible_conv_lu; what has no capitals stays."""
-    parts = [
-        ("_" if i and c.isupper() and not name[i - 1].isupper() else "") + c.lower()
-        for i, c in enumerate(name)
-    ]
-    return "".join(parts)

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from conformance.cell import as_json
-from conformance.judging.judge import cells_by_name
 from conformance.judging.options import Options
+from conformance.judging.plan import cells_by_name
+from conformance.judging.result import as_json
 
 
 def main(pipe: int, lines: Iterable[str]) -> None:
@@ -33,7 +33,7 @@ def main(pipe: int, lines: Iterable[str]) -> None:
             return
         tell({"ready": True})
         for case, law, dtype in cells_by_name(wanted):
-            tell({"cell": as_json([judge.cell(case, law, dtype)])[0]})
+            tell({"cell": as_json([judge.judge(case, law, dtype)])[0]})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conformance.cell import Cell
+from conformance.judging.result import Result
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Xfail:
     dtype: str
     reason: str
 
-    def matches(self, cell: Cell) -> bool:
+    def matches(self, cell: Result) -> bool:
         return all(
             fnmatch.fnmatchcase(getattr(cell, name), getattr(self, name))
             for name in ("case", "law", "dtype")
@@ -63,7 +63,7 @@ def read(file: str | Path, *, cases: Iterable[str], laws: Iterable[str]) -> list
     return found
 
 
-def applied(cell: Cell, xfails: Iterable[Xfail]) -> Cell:
+def apply(cell: Result, xfails: Iterable[Xfail]) -> Result:
     """The cell, held against the list."""
     for xfail in xfails:
         if not xfail.matches(cell):

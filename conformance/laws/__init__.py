@@ -1,7 +1,7 @@
 """The laws: what any implementation of a case has to satisfy.
 
 A law takes a trial and yields labelled comparisons, and what it could not compare (`Unresolved`);
-its tolerance, in ulps, comes from the case. It raises `Broken` where what is wrong has no size,
+its tolerance, in ulps, comes from the case. It raises `Violation` where what is wrong has no size,
 `NotSupported` where the implementation leaves out what the law is about, and `LeftOut` where the
 law has nothing to say. A law that has compared nothing is left out too.
 """

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.trial import Violation
 from conformance.numerics.compare import Comparison, compare
-from conformance.trials.layer_trial import LayerTrial
-from conformance.trials.trial import Broken
 from reference.dequantization import UniformDequantizer
 from reference.model import FlowPlusPlus
 
@@ -38,7 +38,7 @@ def discrete_normalization(trial: LayerTrial) -> Iterator[tuple[str, Comparison]
         for bounds in (trial.run({"x": x, "noise": u})["total"], _want(trial, x, u))
     )
     if not np.isfinite(got).all():
-        raise Broken(f"the bound is not finite for {x[~np.isfinite(got).ravel()][0].ravel()}")
+        raise Violation(f"the bound is not finite for {x[~np.isfinite(got).ravel()][0].ravel()}")
 
     probability, bound = np.exp(got) @ weights, got @ weights
     excess = max(0.0, float(np.exp(bound).sum()) - 1.0)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.trial import LeftOut, Trial
 from conformance.numerics.compare import Comparison, compare
-from conformance.trials.trial import LeftOut, Trial
 
 
 def batch(trial: Trial) -> Iterator[tuple[str, Comparison]]:

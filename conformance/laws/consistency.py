@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, compare
-from conformance.trials.trial import Broken, Trial
 
 
 def layout(trial: Trial) -> Iterator[tuple[str, Comparison]]:
@@ -29,7 +29,7 @@ def determinism(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         trial.answer(direction, np.array(x[::-1]), _reversed(context))
         for name, part, copy in zip(("result", "log_det"), first, kept, strict=True):
             if not np.array_equal(part, copy, equal_nan=True):
-                raise Broken(f"the {name} of {direction} is overwritten by the next call")
+                raise Violation(f"the {name} of {direction} is overwritten by the next call")
         after = trial.answer(direction, x, context)
         yield from _compared(trial, f"{direction}, after another", after, want, units)
     anew = trial.built_anew()

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison
 from conformance.numerics.specs import differences
-from conformance.trials.trial import Broken, Trial
 
 
 def contract(trial: Trial) -> Iterator[tuple[str, Comparison]]:
@@ -22,16 +22,16 @@ def contract(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         before = [array.copy() for _, array in given]
         output, log_det = trial.answer(direction, x, context)
         if output.shape != want.shape:
-            raise Broken(f"{direction} has shape {output.shape}, not {want.shape}")
+            raise Violation(f"{direction} has shape {output.shape}, not {want.shape}")
         for name, array in ((direction, output), (f"log_det of {direction}", log_det)):
             if array.dtype != trial.dtype:
-                raise Broken(f"{name} is {array.dtype}, not {trial.dtype}")
+                raise Violation(f"{name} is {array.dtype}, not {trial.dtype}")
             if not np.isfinite(array).all():
-                raise Broken(f"{name} is not finite everywhere")
+                raise Violation(f"{name} is not finite everywhere")
         for (name, handed_in), copy in zip(given, before, strict=True):
             if not np.array_equal(handed_in, copy):
-                raise Broken(f"{direction} has written to its {name}")
+                raise Violation(f"{direction} has written to its {name}")
         yield f"form of {direction}", Comparison(0.0, (), 0.0, 0.0, 0.0, count=output.size)
     changed = differences(trial.given_spec, trial.spec)
     if changed:
-        raise Broken(f"the specification has been written to: {changed[0]}")
+        raise Violation(f"the specification has been written to: {changed[0]}")

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, Unresolved, compare
 from conformance.numerics.jacobian import derivative, inverse_or_inf
 from conformance.numerics.specs import float_arrays, map_arrays, round_to
-from conformance.trials.trial import Broken, Trial
 
 RESOLVED = 1e-8
 ROUNDINGS = 8
@@ -32,7 +32,7 @@ SMALL = 2.0**-17
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedGradient:
     """The true gradient, in terms of the reference's forward map at a point x.
 
     It is `sign * (w^T dy + v dlog_det)` for any change of the map at x. `doubt_of_w` is what
@@ -56,7 +56,7 @@ def gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
     w, v = _weights(trial, trial.want_forward[0])
     got = vjp(trial.cast(trial.x), trial.cast(trial.context), trial.cast(w), trial.cast(v))
     flat, at = w.reshape(len(w), -1), trial.at_x
-    wanted = Wanted(
+    wanted = ExpectedGradient(
         x=trial.x,
         w=flat,
         v=v,
@@ -88,7 +88,7 @@ def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolv
         size = times(along_x_size, abs(inverse))
         doubt = times(times(size, at.error), abs(inverse))
         doubt += times(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
-    wanted = Wanted(
+    wanted = ExpectedGradient(
         x=trial.want_inverse[0],
         w=r,
         v=v,
@@ -104,14 +104,14 @@ def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolv
 def against(
     trial: Trial,
     got: dict[str, np.ndarray],
-    wanted: Wanted,
+    wanted: ExpectedGradient,
     *,
     directions: int = MOST_DIRECTIONS,
 ) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """Compare the gradient for the input entry by entry, those for fields along directions."""
     for name, gradient in got.items():
         if not np.isfinite(gradient).all():
-            raise Broken(f"the gradient for {name} is not finite")
+            raise Violation(f"the gradient for {name} is not finite")
     resolved = wanted.doubt <= resolution(trial) * np.maximum(1.0, wanted.size)
     if not resolved.all():
         yield "x", Unresolved(int((~resolved).sum()), ENTRIES)
@@ -130,7 +130,7 @@ def against(
         arrays["context"] = trial.context
     missing = sorted(set(arrays) - set(got))
     if missing:
-        raise Broken(f"no gradient for {', '.join(missing)}")
+        raise Violation(f"no gradient for {', '.join(missing)}")
     rng = trial.rng("directions")
     groups = _groups(list(arrays), directions, rng)
     if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
@@ -144,7 +144,10 @@ def against(
 
 
 def _along(
-    trial: Trial, got: dict[str, np.ndarray], wanted: Wanted, steps: dict[str, np.ndarray]
+    trial: Trial,
+    got: dict[str, np.ndarray],
+    wanted: ExpectedGradient,
+    steps: dict[str, np.ndarray],
 ) -> Iterator[tuple[str, Comparison | Unresolved]]:
     """The derivative along one direction of some fields together."""
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, Unresolved, compare
 from conformance.numerics.jacobian import Jacobian
-from conformance.trials.trial import Broken, Trial
 
 Findings = Iterator[tuple[str, Comparison | Unresolved]]
 
@@ -58,7 +58,7 @@ def _against(
     want, uncertainty = found.log_det()
     resolved = uncertainty <= RESOLVED * np.maximum(1.0, np.abs(np.nan_to_num(want)))
     if not resolved.any():
-        raise Broken(f"{label}: the differences resolve no example (uncertain by {uncertainty})")
+        raise Violation(f"{label}: the differences resolve no example (uncertainty {uncertainty})")
     if not resolved.all():
         yield f"{label} log_det", Unresolved(int((~resolved).sum()), EXAMPLES)
     kept = None if unit is None else unit[resolved]

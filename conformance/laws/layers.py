@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.trial import LeftOut, Violation
 from conformance.numerics.compare import Comparison, compare
-from conformance.trials.layer_trial import LayerTrial
-from conformance.trials.trial import Broken, LeftOut
 
 
 def value(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
     """Every result = the reference's."""
     if set(trial.got) != set(trial.want):
-        raise Broken(f"results {sorted(trial.got)}, not {sorted(trial.want)}")
+        raise Violation(f"results {sorted(trial.got)}, not {sorted(trial.want)}")
     for name, want in trial.want.items():
         yield name, compare(trial.got[name], want, trial.dtype)
 
@@ -41,11 +41,11 @@ def layer_contract(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
     results = {name: np.array(a) for name, a in trial.run_as_is(arguments).items()}
     for name, result in results.items():
         if result.shape != trial.want[name].shape:
-            raise Broken(f"{name} has shape {result.shape}, not {trial.want[name].shape}")
+            raise Violation(f"{name} has shape {result.shape}, not {trial.want[name].shape}")
         if result.dtype != trial.dtype:
-            raise Broken(f"{name} is {result.dtype}, not {trial.dtype}")
+            raise Violation(f"{name} is {result.dtype}, not {trial.dtype}")
     for name, array in arguments.items():
         if not np.array_equal(array, before[name]):
-            raise Broken(f"argument {name} has been written to")
+            raise Violation(f"argument {name} has been written to")
     for name, again in trial.run_as_is(arguments).items():
         yield f"{name} again", compare(again, results[name], trial.dtype)

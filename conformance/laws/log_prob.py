@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial
 from conformance.numerics.compare import Comparison, Unresolved
 from conformance.numerics.specs import round_to
-from conformance.trials.trial import Trial
 
-from .gradients import Wanted, against, times
+from .gradients import ExpectedGradient, against, times
 
 
 def log_prob_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
@@ -24,7 +24,7 @@ def log_prob_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresol
         trial.cast(w),
         np.ones(len(w), trial.dtype),
     )
-    wanted = Wanted(
+    wanted = ExpectedGradient(
         x=trial.x,
         w=flat,
         v=np.ones(len(w)),

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison
 from conformance.numerics.quadrature import Density, Grid, integrate, noise_to_cover
 from conformance.numerics.specs import round_to
-from conformance.trials.trial import Broken, Trial
 
 Side = Callable[[Trial, str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """The implementation, or the reference: (trial, direction, points) -> (array, log_det)."""
@@ -49,13 +49,13 @@ def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         noise = trial.rng("noise").standard_normal((SAMPLES, trial.x[0].size))
         samples = _call(trial, density.opposite, noise)[0].reshape(SAMPLES, -1)
         if np.isnan(samples).any():
-            raise Broken(f"{np.isnan(samples).any(axis=1).sum()} of {SAMPLES} samples are NaN")
+            raise Violation(f"{np.isnan(samples).any(axis=1).sum()} of {SAMPLES} samples are NaN")
         samples = _within(samples.astype(np.float64), density, trial.eps)
         for axis in range(samples.shape[1]):
             try:
                 u, cdf = grid.marginal(axis)
             except FloatingPointError as error:
-                raise Broken(str(error)) from error
+                raise Violation(str(error)) from error
             placed = np.sort(density.stretched(samples[:, axis]))
             claimed = np.interp(placed, u, cdf, left=0.0, right=cdf[-1])
             steps = np.arange(SAMPLES + 1) / SAMPLES
@@ -83,7 +83,7 @@ def _within(samples: np.ndarray, density: Density, eps: float) -> np.ndarray:
     slack = 4 * eps * max(1.0, abs(low), abs(high))
     beyond = (samples < low - slack) | (samples > high + slack)
     if beyond.any():
-        raise Broken(
+        raise Violation(
             f"{beyond.any(axis=1).sum()} of {SAMPLES} samples lie outside {low} ... {high}"
         )
     return np.clip(samples, low, high)
@@ -94,7 +94,7 @@ def _grid(trial: Trial, density: Density) -> Grid:
         try:
             return _integrated(trial, density, _call)
         except FloatingPointError as error:
-            raise Broken(str(error)) from error
+            raise Violation(str(error)) from error
 
     return trial.kept(("grid", density), compute)
 

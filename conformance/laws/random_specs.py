@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from conformance.laws.search import smallest_counterexample
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, Unresolved
-from conformance.trials.search import smallest_counterexample
-from conformance.trials.trial import Broken, Trial
 
 from ..adapter import Adapter, NotSupported
 from ..cases.case import Case, Tolerance
@@ -31,7 +31,7 @@ HELD_AGAINST: dict[Any, float] = {
 }
 
 
-class Counterexample(Broken):
+class Counterexample(Violation):
     """What a search has found, smallest first; `drawn` is the specification and its input."""
 
     def __init__(self, message: str, drawn: Drawn) -> None:
@@ -75,7 +75,7 @@ class RandomTrial:
             except NotSupported as reason:
                 self.unsupported.append(str(reason))
                 return None
-            except Broken as broken:
+            except Violation as broken:
                 return f"{law.__name__}: {broken}"
             except Exception as error:  # an implementation may raise anything at all
                 return f"{law.__name__}: {type(error).__name__}: {error}"

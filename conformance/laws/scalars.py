@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, unit_of
 from conformance.numerics.specs import round_to
-from conformance.trials.trial import Broken, Trial
 
 FAR = 1e30
 """As far out as an unbounded domain is tried."""
@@ -29,7 +29,7 @@ def monotone(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     x = round_to(_points(scalars.low, scalars.high), trial.dtype)
     y, log_det = _moved_together(trial, "forward", x)
     if np.isnan(y).any():
-        raise Broken(f"forward is NaN at {x[np.isnan(y).any(axis=1)][0]:g}")
+        raise Violation(f"forward is NaN at {x[np.isnan(y).any(axis=1)][0]:g}")
     fall = np.maximum(y[:-1] - y[1:], 0.0)
     with np.errstate(invalid="ignore"):
         error = np.where(fall > 0, fall / unit_of(y[:-1], trial.dtype), 0.0)
@@ -59,13 +59,13 @@ def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     x, targets = round_to(x, trial.dtype), round_to(targets, trial.dtype)
     y, _ = _moved_together(trial, "forward", x)
     if not (y[0] <= targets.min()).all() or not (y[1] >= targets.max()).all():
-        raise Broken(
+        raise Violation(
             f"forward reaches from {y[0].max():.6g} (x = {x[0]:g}) to {y[1].min():.6g} "
             f"(x = {x[1]:g}) only; the range is ({low:g}, {high:g})"
         )
     x, _ = _moved_together(trial, "inverse", targets)
     if not np.isfinite(x).all():
-        raise Broken(f"inverse is not finite at {targets[~np.isfinite(x).all(axis=1)][0]:g}")
+        raise Violation(f"inverse is not finite at {targets[~np.isfinite(x).all(axis=1)][0]:g}")
     back = _each(trial, "forward", x)
     unit = REACHED * distances[:, None] * np.ones_like(back)
     error = np.abs(back - targets[:, None]) / unit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from conformance.laws.trial import Trial
 from conformance.numerics.compare import Comparison, compare
-from conformance.trials.trial import Trial
 
 
 def forward(trial: Trial) -> Iterator[tuple[str, Comparison]]:

@@ -10,8 +10,8 @@ import torch
 
 from conformance.adapters.flowpp import (
     TORCH_DTYPES,
-    Built,
     FlowppAdapter,
+    NumpyModule,
     from_reference,
     to_reference,
 )
@@ -49,8 +49,8 @@ def flowpp_side(model: FlowPlusPlus, precision: str) -> Side:
     main: Any = model.flow
     model = model.to(dtype)
 
-    def speaking(module: Any) -> Built:
-        return Built(module, dtype, "cpu")
+    def speaking(module: Any) -> NumpyModule:
+        return NumpyModule(module, dtype, "cpu")
 
     chain: Any = getattr(model.dequantizer, "flow", None)
     dequantizer = speaking(model.dequantizer)
@@ -69,12 +69,12 @@ def flowpp_side(model: FlowPlusPlus, precision: str) -> Side:
     )
 
 
-class _WithNetwork(Built):
+class _WithNetwork(NumpyModule):
     """A dequantizer whose network can be called by itself."""
 
     @property
-    def context_network(self) -> Built:
-        return Built(self._twin.context_network, self._dtype, self._device)
+    def context_network(self) -> NumpyModule:
+        return NumpyModule(self._twin.context_network, self._dtype, self._device)
 
 
 def reference_twin(model: FlowPlusPlus) -> Any:

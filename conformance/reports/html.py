@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cell import STATUSES, Cell
+from conformance.judging.result import STATUSES, Result
 from conformance.laws import LAWS
 from conformance.reports.terminal import FAMILIES, proven, text_of
 
@@ -27,7 +27,7 @@ MOST_OPEN = 12
 """Of more failures each is closed, until its cell is clicked on."""
 
 
-def html_report(cells: Iterable[Cell], about: Mapping[str, Any]) -> str:
+def html_report(cells: Iterable[Result], about: Mapping[str, Any]) -> str:
     """The whole page.
 
     Args:
@@ -65,11 +65,11 @@ def html_report(cells: Iterable[Cell], about: Mapping[str, Any]) -> str:
     )
 
 
-def _judged(cells: list[Cell]) -> int:
+def _judged(cells: list[Result]) -> int:
     return sum(cell.status in ("holds", "fails", "expected") for cell in cells)
 
 
-def _about(cells: list[Cell], about: Mapping[str, Any]) -> str:
+def _about(cells: list[Result], about: Mapping[str, Any]) -> str:
     count = Counter(cell.status for cell in cells)
     counts = " ".join(
         f'<span class="count {_css(status)}">{count[status]} {NAMES[status]}</span>'
@@ -89,7 +89,7 @@ def _about(cells: list[Cell], about: Mapping[str, Any]) -> str:
     return f"<p>{counts}</p><p class=facts>{text}</p>"
 
 
-def _causes(failing: list[Cell]) -> str:
+def _causes(failing: list[Result]) -> str:
     """Probable causes, the most frequent first: one mistake fails many cells."""
     causes = Counter(cell.hint for cell in failing if cell.hint)
     if not causes:
@@ -111,13 +111,13 @@ def _key() -> str:
     )
 
 
-def _matrix(cells: list[Cell]) -> str:
+def _matrix(cells: list[Result]) -> str:
     laws = [law for law in LAWS if any(cell.law == law for cell in cells)]
     heads = "".join(
         f'<th title="{escape(LAWS[law].meaning)}"><span>{law.replace("_", " ")}</span></th>'
         for law in laws
     )
-    table: dict[str, dict[str, Cell]] = {}
+    table: dict[str, dict[str, Result]] = {}
     for cell in cells:
         table.setdefault(cell.case, {})[cell.law] = cell
     rows = "".join(
@@ -130,7 +130,7 @@ def _matrix(cells: list[Cell]) -> str:
     )
 
 
-def _td(cell: Cell | None) -> str:
+def _td(cell: Result | None) -> str:
     if cell is None:
         return "<td></td>"
     text = escape(text_of(cell).rstrip("!~"))
@@ -147,7 +147,7 @@ def _td(cell: Cell | None) -> str:
     return f'<td class="{_css(cell.status)}" title="{title}">{text}</td>'
 
 
-def _card(cell: Cell, *, opened: bool) -> str:
+def _card(cell: Result, *, opened: bool) -> str:
     rows = [("what", cell.message)]
     if cell.hint:
         rows.insert(0, ("probable cause", cell.hint))
@@ -182,7 +182,7 @@ def _shown(value: Any) -> str:
     return f"{value:.17g}" if isinstance(value, float) else str(value)
 
 
-def _reasons(cells: list[Cell], status: str) -> str:
+def _reasons(cells: list[Result], status: str) -> str:
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         if cell.status == status:
@@ -197,13 +197,13 @@ def _reasons(cells: list[Cell], status: str) -> str:
     return f"<h2>{NAMES[status].capitalize()}</h2><ul>{items}</ul>"
 
 
-def _laws(cells: list[Cell]) -> str:
+def _laws(cells: list[Result]) -> str:
     used = [LAWS[law] for law in LAWS if any(cell.law == law for cell in cells)]
     rows = "".join(f"<tr><th>{law.name}</th><td>{escape(law.meaning)}</td></tr>" for law in used)
     return f"<details><summary>The laws</summary><table class=point>{rows}</table></details>"
 
 
-def _anchor(cell: Cell) -> str:
+def _anchor(cell: Result) -> str:
     return escape(f"{cell.case}-{cell.law}-{cell.dtype}")
 
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
-from conformance.cell import Cell
+from conformance.judging.result import Result
 
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-def junit(cells: Iterable[Cell], *, name: str) -> str:
+def junit(cells: Iterable[Result], *, name: str) -> str:
     """One test case a cell; what is expected, unsupported or left out is skipped, with its reason.
 
     Args:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TextIO
 
-from conformance.cell import STATUSES, Cell
+from conformance.judging.result import STATUSES, Result
 from conformance.laws import LAWS
 
 MARKS = {"left out": "-", "unsupported": "n/a"}
@@ -19,7 +19,7 @@ MOST_COLUMNS = 10
 """A table of more is two, so that each fits a terminal."""
 
 
-def show(cells: Iterable[Cell], *, file: TextIO | None = None, rich: bool | None = None) -> None:
+def show(cells: Iterable[Result], *, file: TextIO | None = None, rich: bool | None = None) -> None:
     """Print a table for each dtype and family of laws, then what fails, line by line.
 
     A cell holds the worst error in ulps; a failing one is marked `!`, an expected failure `~`.
@@ -43,7 +43,7 @@ def show(cells: Iterable[Cell], *, file: TextIO | None = None, rich: bool | None
     print(summary(cells), file=file)
 
 
-def failure(cell: Cell) -> str:
+def failure(cell: Result) -> str:
     """What failed, by how much, and where; the probable cause; and how to see it again."""
     size = "" if cell.ulps is None else f" (allowed {cell.allowed:.3g})"
     lines = [f"FAILS {cell.name}: {cell.message}{size}"]
@@ -55,7 +55,7 @@ def failure(cell: Cell) -> str:
     return "\n".join(lines)
 
 
-def summary(cells: Iterable[Cell]) -> str:
+def summary(cells: Iterable[Result]) -> str:
     """How many hold, fail, and were not judged; and the reasons for what is neither."""
     cells = list(cells)
     count = {status: sum(c.status == status for c in cells) for status in STATUSES}
@@ -78,7 +78,7 @@ def summary(cells: Iterable[Cell]) -> str:
     return "\n".join(lines)
 
 
-def _not_compared(cells: list[Cell]) -> list[str]:
+def _not_compared(cells: list[Result]) -> list[str]:
     """What single numbers could not be compared in cells that were judged, by reason."""
     numbers: Counter[str] = Counter()
     among: Counter[str] = Counter()
@@ -94,7 +94,7 @@ def _not_compared(cells: list[Cell]) -> list[str]:
     ]
 
 
-def proven(cells: Iterable[Cell]) -> bool:
+def proven(cells: Iterable[Result]) -> bool:
     """Whether something holds, and nothing fails that is not expected to."""
     statuses = {cell.status for cell in cells}
     return "fails" not in statuses and bool(statuses & {"holds", "expected"})
@@ -103,7 +103,7 @@ def proven(cells: Iterable[Cell]) -> bool:
 FAMILIES = {"bijector": "", "layer": ", of layers and models", "random": ", of random specs"}
 
 
-def _tables(cells: list[Cell]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+def _tables(cells: list[Result]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     for family, text in FAMILIES.items():
         for dtype in sorted({cell.dtype for cell in cells}):
             members = [c for c in cells if c.dtype == dtype and LAWS[c.law].family == family]
@@ -120,7 +120,7 @@ def _tables(cells: list[Cell]) -> Iterable[tuple[str, list[str], list[list[str]]
                 yield title, ["case", *some], [row for row in rows if any(row[1:])]
 
 
-def text_of(cell: Cell) -> str:
+def text_of(cell: Result) -> str:
     """A cell in a few characters."""
     if cell.status in MARKS:
         return MARKS[cell.status]

@@ -11,8 +11,8 @@ from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS
+from faulty import judge_faulty
 from reference.bijectors import InvertibleConv
-from spoiled import judged
 
 
 def with_log_det(change):
@@ -164,7 +164,7 @@ PATTERNS = {
 @pytest.mark.parametrize("name", PATTERNS)
 def test_known_patterns_are_named(name):
     case, law, directions, hint = PATTERNS[name]
-    cell = judged(case, law, **directions)
+    cell = judge_faulty(case, law, **directions)
     assert cell.status == "fails"
     assert hint in cell.hint, cell.hint
 
@@ -172,12 +172,12 @@ def test_known_patterns_are_named(name):
 @pytest.mark.parametrize("name", ["sign", "positions", "per batch", "halves", "clamp", "constant"])
 def test_known_patterns_are_named_in_float32(name):
     case, law, directions, hint = PATTERNS[name]
-    cell = judged(case, law, "float32", **directions)
+    cell = judge_faulty(case, law, "float32", **directions)
     assert hint in cell.hint, cell.hint
 
 
 def test_float32_inside_is_named():
-    cell = judged("mixture_logistic/four_components", "forward", forward=in_float32)
+    cell = judge_faulty("mixture_logistic/four_components", "forward", forward=in_float32)
     assert "something computes in float32" in cell.hint
 
 
@@ -186,12 +186,12 @@ def test_nothing_is_named_where_nothing_is_known():
         y, log_det = spec.forward(x, context)
         return y + np.sin(7 * x), log_det + np.sin(y).reshape(len(y), -1).sum(1)
 
-    cell = judged("affine/shared", "forward", forward=odd)
+    cell = judge_faulty("affine/shared", "forward", forward=odd)
     assert cell.status == "fails" and cell.hint == ""
 
 
 def test_what_holds_has_no_hint():
-    cell = judged("affine/shared", "forward")
+    cell = judge_faulty("affine/shared", "forward")
     assert cell.status == "holds" and cell.hint == "" and cell.reproducer == ""
 
 
@@ -214,7 +214,7 @@ def test_an_implementation_that_breaks_while_it_is_diagnosed_is_still_reported()
         def build(self, spec):
             return Once(spec)
 
-    cell = Judge(Adapter).cell(CASES["affine/shared"], LAWS["forward"], "float64")
+    cell = Judge(Adapter).judge(CASES["affine/shared"], LAWS["forward"], "float64")
     assert cell.status == "fails" and cell.point["parameters"]["class"] == "Affine"
 
 
@@ -240,7 +240,7 @@ def test_patterns_of_the_objective(case, change, hint):
         def build(self, spec):
             return change(spec)
 
-    cell = Judge(Adapter).cell(CASES[case], LAWS["value"], "float64")
+    cell = Judge(Adapter).judge(CASES[case], LAWS["value"], "float64")
     assert hint in cell.hint
 
 
@@ -258,5 +258,5 @@ def test_the_bound_without_its_log_q():
 
             return type("Model", (), {"elbo": staticmethod(elbo), "encode": spec.encode})()
 
-    cell = Judge(Adapter).cell(CASES["flow_plus_plus/variational"], LAWS["value"], "float64")
+    cell = Judge(Adapter).judge(CASES["flow_plus_plus/variational"], LAWS["value"], "float64")
     assert "log q is left out of the bound" in cell.hint

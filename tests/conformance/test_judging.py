@@ -9,12 +9,13 @@ import pytest
 
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES
-from conformance.cell import Cell
-from conformance.judging.judge import Judge, plan
+from conformance.judging.judge import Judge
 from conformance.judging.options import Options
-from conformance.judging.workers import Lost, in_this_process, in_workers
+from conformance.judging.plan import plan
+from conformance.judging.result import Result
+from conformance.judging.time_limit import TimeLimitExceeded, limit
+from conformance.judging.worker_pool import CrashLog, judge_in_process, judge_in_workers
 from conformance.laws import LAWS
-from conformance.trials.time_limit import Hanging, limit
 
 ADAPTERS = """
     import ctypes, os, sys, time
@@ -57,7 +58,7 @@ def adapters(tmp_path, monkeypatch):
     (tmp_path / "some_adapters.py").write_text(textwrap.dedent(ADAPTERS))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("conformance.judging.workers.GRACE", 1.0)
+    monkeypatch.setattr("conformance.judging.worker_pool.GRACE", 1.0)
 
 
 PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"]))
@@ -75,7 +76,7 @@ PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"])
 )
 def test_a_lost_implementation_gets_a_clear_line_and_the_run_goes_on(adapters, name, message):
     options = Options(f"some_adapters:{name}", timeout=0.5)
-    cells = list(in_workers(options, PLAN))
+    cells = list(judge_in_workers(options, PLAN))
     assert [cell.case for cell in cells] == ["affine/shared"] * 2 + ["flip"] * 2
     assert cells[0].status == "fails" and message in cells[0].message
     if name != "Exiting":
@@ -84,14 +85,14 @@ def test_a_lost_implementation_gets_a_clear_line_and_the_run_goes_on(adapters, n
 
 
 def test_what_it_prints_does_not_disturb(adapters):
-    cells = list(in_workers(Options("some_adapters:Printing"), PLAN))
+    cells = list(judge_in_workers(Options("some_adapters:Printing"), PLAN))
     assert [cell.status for cell in cells] == ["holds"] * 4
 
 
 def test_a_worker_finds_what_this_process_finds():
     options = Options("conformance.adapter:ReferenceAdapter")
     some = list(plan(["affine/*"], ["forward", "jacobian", "gradients"], ["float64"]))
-    pairs = zip(in_workers(options, some), in_this_process(options, some), strict=True)
+    pairs = zip(judge_in_workers(options, some), judge_in_process(options, some), strict=True)
     assert all(
         (a.case, a.law, a.status, a.ulps, a.message)
         == (b.case, b.law, b.status, b.ulps, b.message)
@@ -113,7 +114,7 @@ def test_the_report_is_the_same_for_any_number_of_workers(adapters, name):
                 cell.ulps,
                 cell.message.split(" after")[0],
             )
-            for cell in in_workers(Options(f"some_adapters:{name}"), some, jobs)
+            for cell in judge_in_workers(Options(f"some_adapters:{name}"), some, jobs)
         ]
         for jobs in (1, 3)
     ]
@@ -121,7 +122,9 @@ def test_the_report_is_the_same_for_any_number_of_workers(adapters, name):
 
 
 def test_workers_are_ended_with_the_run(adapters):
-    cells = in_workers(Options("some_adapters:Looping", timeout=30.0), PLAN[2:] + PLAN[:2], 2)
+    cells = judge_in_workers(
+        Options("some_adapters:Looping", timeout=30.0), PLAN[2:] + PLAN[:2], 2
+    )
     assert next(cells).status == "holds"
     start = time.perf_counter()
     cells.close()
@@ -130,32 +133,34 @@ def test_workers_are_ended_with_the_run(adapters):
 
 def test_an_adapter_that_is_not_there_is_refused_by_the_worker():
     with pytest.raises(ValueError, match="No module 'nowhere'"):
-        list(in_workers(Options("nowhere:Adapter"), PLAN))
+        list(judge_in_workers(Options("nowhere:Adapter"), PLAN))
 
 
 def test_after_three_lost_cases_and_no_answer_the_others_are_not_tried():
-    lost, chosen = Lost(), list(plan(["affine/*"], ["forward"], ["float64"]))
+    lost, chosen = CrashLog(), list(plan(["affine/*"], ["forward"], ["float64"]))
     for case, law, dtype in chosen[:3]:
         assert lost.not_tried((case, law, dtype)) is None
-        lost.heard(Cell(case.name, law.name, dtype, "fails", message="no answer within 1 seconds"))
+        lost.heard(
+            Result(case.name, law.name, dtype, "fails", message="no answer within 1 seconds")
+        )
     message = lost.not_tried(chosen[3]).message
     assert message.startswith("not tried: the first 3 cases were all lost (affine/shared, ")
 
 
 @pytest.mark.parametrize("status", ["holds", "fails"])
 def test_whoever_has_answered_once_is_asked_to_the_end(status):
-    lost, chosen = Lost(), list(plan(["affine/*", "act_norm/*"], ["forward"], ["float64"]))
+    lost, chosen = CrashLog(), list(plan(["affine/*", "act_norm/*"], ["forward"], ["float64"]))
     case, law, dtype = chosen[0]
-    lost.heard(Cell(case.name, law.name, dtype, status, message="1e6 ulps"))
+    lost.heard(Result(case.name, law.name, dtype, status, message="1e6 ulps"))
     for case, law, dtype in chosen[1:6]:
         assert lost.not_tried((case, law, dtype)) is None
-        lost.heard(Cell(case.name, law.name, dtype, "fails", message="the process ended"))
+        lost.heard(Result(case.name, law.name, dtype, "fails", message="the process ended"))
     assert lost.not_tried(chosen[6]) is None
 
 
 def test_the_limit_reaches_through_an_except_of_everything_but_itself():
     start = time.perf_counter()
-    with pytest.raises(Hanging), limit(0.2):
+    with pytest.raises(TimeLimitExceeded), limit(0.2):
         while True:
             try:
                 time.sleep(10)
@@ -187,7 +192,7 @@ def test_a_judge_in_this_process_ends_what_hangs_in_python():
 
     judge = Judge(Adapter, timeout=0.3)
     flip = BIJECTOR_CASES["flip"]
-    cell = judge.cell(flip, LAWS["forward"], "float64")
+    cell = judge.judge(flip, LAWS["forward"], "float64")
     assert (cell.status, cell.message) == ("fails", "no answer within 0.3 seconds")
     assert "loop without an end" in cell.hint
-    assert judge.cell(flip, LAWS["inverse"], "float64").status == "holds"
+    assert judge.judge(flip, LAWS["inverse"], "float64").status == "holds"

@@ -9,7 +9,7 @@ from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS
-from spoiled import Spoiled, judged
+from faulty import FaultyBijector, judge_faulty
 
 DTYPES = pytest.mark.parametrize("dtype", ["float64", "float32"])
 DENSITIES = ("affine/line", "mixture_logistic/line", "chain/pixel", "flow/dequantization_plane")
@@ -36,13 +36,13 @@ def saturated_inverse(spec, y, context):
 @pytest.mark.parametrize("law", ["normalization", "sampling"])
 @pytest.mark.parametrize("case", DENSITIES)
 def test_densities_of_correct_maps_hold(case, law, dtype):
-    assert judged(case, law, dtype).status == "holds"
+    assert judge_faulty(case, law, dtype).status == "holds"
 
 
 @DTYPES
 @pytest.mark.parametrize("case", ["mixture_logistic/line", "coupling/plane", "flow/plane"])
 def test_a_density_that_does_not_integrate_to_one(case, dtype):
-    cell = judged(case, "normalization", dtype, forward=negated)
+    cell = judge_faulty(case, "normalization", dtype, forward=negated)
     assert cell.status == "fails" and "integral of the density" in cell.message
 
 
@@ -52,7 +52,7 @@ def test_a_density_with_a_hundredth_too_much(dtype):
         y, log_det = spec.forward(x, context)
         return y, log_det + 1e-4
 
-    cell = judged("mixture_logistic/line", "normalization", dtype, forward=more)
+    cell = judge_faulty("mixture_logistic/line", "normalization", dtype, forward=more)
     assert cell.status == "fails" and cell.point["got"] == pytest.approx(np.exp(1e-4), rel=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_a_density_that_is_not_a_number():
         y, log_det = spec.forward(x, context)
         return y, np.where(abs(y).reshape(len(y), -1).max(1) > 1, np.nan, log_det)
 
-    cell = judged("affine/line", "normalization", forward=nan)
+    cell = judge_faulty("affine/line", "normalization", forward=nan)
     assert "the density is not a number at [" in cell.message
 
 
@@ -70,7 +70,7 @@ def test_samples_of_another_distribution(dtype):
     def wider(spec, y, context):
         return spec.inverse(1.2 * y, context)
 
-    cell = judged("mixture_logistic/line", "sampling", dtype, inverse=wider)
+    cell = judge_faulty("mixture_logistic/line", "sampling", dtype, inverse=wider)
     assert cell.status == "fails" and cell.point["what"].startswith("CDF of samples by ")
 
 
@@ -79,7 +79,7 @@ def test_samples_that_are_not_numbers():
         x, log_det = spec.inverse(y, context)
         return np.where(y > 3, np.nan, x), log_det
 
-    assert "samples are NaN" in judged("affine/line", "sampling", inverse=nan).message
+    assert "samples are NaN" in judge_faulty("affine/line", "sampling", inverse=nan).message
 
 
 @DTYPES
@@ -97,19 +97,19 @@ def test_samples_that_are_not_numbers():
     ],
 )
 def test_scalars_of_correct_maps_rise_to_both_ends(case, law, dtype):
-    assert judged(case, law, dtype).status == "holds"
+    assert judge_faulty(case, law, dtype).status == "holds"
 
 
 @DTYPES
 @pytest.mark.parametrize("case", ["mixture_logistic/four_components", "coupling/mixture"])
 def test_a_squashed_cdf_is_refused(case, dtype):
-    cell = judged(case, "onto", dtype, forward=squashed)
+    cell = judge_faulty(case, "onto", dtype, forward=squashed)
     assert "forward reaches from -13.8155" in cell.message and "(-inf, inf)" in cell.message
 
 
 @DTYPES
 def test_an_inverse_that_returns_its_bracket_is_refused(dtype):
-    cell = judged("mixture_logistic/line", "onto", dtype, inverse=saturated_inverse)
+    cell = judge_faulty("mixture_logistic/line", "onto", dtype, inverse=saturated_inverse)
     assert cell.status == "fails" and "forward(inverse(" in cell.message
 
 
@@ -118,7 +118,7 @@ def test_an_inverse_that_overflows_is_refused():
         x, log_det = spec.inverse(y, context)
         return np.where(abs(y) > 200, np.inf, x), log_det
 
-    cell = judged("affine/shared", "onto", inverse=overflowing)
+    cell = judge_faulty("affine/shared", "onto", inverse=overflowing)
     assert "inverse is not finite at" in cell.message
 
 
@@ -128,7 +128,7 @@ def test_a_fall_is_refused(dtype):
         y, log_det = spec.forward(x, context)
         return np.where(abs(x - 4.0) < 0.3, y - 5.0, y), log_det
 
-    cell = judged("affine/shared", "monotone", dtype, forward=dented)
+    cell = judge_faulty("affine/shared", "monotone", dtype, forward=dented)
     assert cell.status == "fails" and "y rises from x = " in cell.message
 
 
@@ -136,9 +136,9 @@ def test_memory_read_as_it_lies():
     def as_it_lies(spec, x, context):
         return spec.forward(np.ravel(x, order="K").reshape(x.shape), context)
 
-    cell = judged("affine/shared", "layout", forward=as_it_lies)
+    cell = judge_faulty("affine/shared", "layout", forward=as_it_lies)
     assert cell.status == "fails" and "memory" in cell.hint
-    assert judged("affine/shared", "layout").status == "holds"
+    assert judge_faulty("affine/shared", "layout").status == "holds"
 
 
 def test_read_only_memory_written_to():
@@ -146,7 +146,7 @@ def test_read_only_memory_written_to():
         x += 0.0
         return spec.forward(x, context)
 
-    assert "read-only" in judged("affine/shared", "layout", forward=in_place).message
+    assert "read-only" in judge_faulty("affine/shared", "layout", forward=in_place).message
 
 
 def test_randomness():
@@ -156,14 +156,14 @@ def test_randomness():
         y, log_det = spec.forward(x, context)
         return y, log_det * (1 + 1e-15 * rng.standard_normal(log_det.shape))
 
-    cell = judged("affine/shared", "determinism", forward=noisy)
+    cell = judge_faulty("affine/shared", "determinism", forward=noisy)
     assert cell.status == "fails" and "something random" in cell.hint
 
 
 def test_a_buffer_handed_out_twice():
     kept = {}
 
-    class Buffered(Spoiled):
+    class Buffered(FaultyBijector):
         def forward(self, x, context=None):
             y, log_det = self.spec.forward(x, context)
             buffer = kept.setdefault(y.shape, np.empty_like(y))
@@ -174,7 +174,7 @@ def test_a_buffer_handed_out_twice():
         def build(self, spec):
             return Buffered(spec, {})
 
-    cell = Judge(Adapter).cell(CASES["affine/shared"], LAWS["determinism"], "float64")
+    cell = Judge(Adapter).judge(CASES["affine/shared"], LAWS["determinism"], "float64")
     assert cell.message.endswith("the result of forward is overwritten by the next call")
     assert "one buffer" in cell.hint
 
@@ -187,7 +187,7 @@ def test_the_specification_written_to():
         shift[...] += 1.0
         return answer
 
-    cell = judged("affine/shared", "contract", forward=scribbled)
+    cell = judge_faulty("affine/shared", "contract", forward=scribbled)
     assert "the specification has been written to: shift" in cell.message
 
 
@@ -197,5 +197,5 @@ def test_a_batch_that_depends_on_its_size():
         y[8:] = 0.0
         return y, log_det
 
-    cell = judged("affine/shared", "batch", forward=truncated)
+    cell = judge_faulty("affine/shared", "batch", forward=truncated)
     assert "three times as many, shuffled" in cell.message

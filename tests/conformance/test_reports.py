@@ -7,15 +7,15 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.__main__ import main
-from conformance.cell import Cell, as_json, from_json, wrong_bits
+from conformance.judging.result import Result, as_json, from_json, wrong_bits
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
 from conformance.reports.terminal import failure, proven, summary
 
 NASTY = "<script>alert('&')</script>"
 CELLS = [
-    Cell("affine/shared", "forward", "float64", "holds", 2.0, 16.0, "typical, y: 2 ulps"),
-    Cell(
+    Result("affine/shared", "forward", "float64", "holds", 2.0, 16.0, "typical, y: 2 ulps"),
+    Result(
         "affine/shared",
         "log_det",
         "float64",
@@ -33,12 +33,12 @@ CELLS = [
             "parameters": {"class": "Affine", "shift": "(1,) [3]"},
         },
     ),
-    Cell("flip", "contract", "float32", "fails", None, 0.0, "forward is NaN \x00 here"),
-    Cell("flip", "gradients", "float32", "unsupported", message="no gradients yet"),
-    Cell("flip", "batch", "float32", "left out", message="nothing to say"),
-    Cell("sigmoid", "inverse", "float32", "expected", float("inf"), 16.0, "expected (old): bad"),
-    Cell("log_normal", "value", "float64", "holds", 0.0, 64.0),
-    Cell("flip/random", "random_specs", "float64", "holds", 0.0, 1.0),
+    Result("flip", "contract", "float32", "fails", None, 0.0, "forward is NaN \x00 here"),
+    Result("flip", "gradients", "float32", "unsupported", message="no gradients yet"),
+    Result("flip", "batch", "float32", "left out", message="nothing to say"),
+    Result("sigmoid", "inverse", "float32", "expected", float("inf"), 16.0, "expected (old): bad"),
+    Result("log_normal", "value", "float64", "holds", 0.0, 64.0),
+    Result("flip/random", "random_specs", "float64", "holds", 0.0, 1.0),
 ]
 ABOUT = {"adapter": f"mine:{NASTY}", "device": "cpu", "seed": 0, "examples": 1, "seconds": 1.5}
 

@@ -12,7 +12,8 @@ import pytest
 from conformance.__main__ import main
 from conformance.adapter import NotSupported, ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES, CASES
-from conformance.judging.judge import ILL_CONDITIONED, Judge, plan
+from conformance.judging.judge import ILL_CONDITIONED, Judge
+from conformance.judging.plan import plan
 from conformance.laws import LAWS
 from conformance.numerics.compare import Unresolved, compare
 from conformance.reports.terminal import failure, proven, show, summary
@@ -65,7 +66,7 @@ SPOILERS = {
 def test_a_broken_implementation_fails_by_name_and_stops_nothing(name):
     spoiler, message = SPOILERS[name]
     judge = Judge(adapter_of(spoiler))
-    cells = [judge.cell(*one) for one in plan(["affine/shared", "flip"], dtypes=["float64"])]
+    cells = [judge.judge(*one) for one in plan(["affine/shared", "flip"], dtypes=["float64"])]
     bijectors = [BIJECTOR_CASES[name] for name in ("affine/shared", "flip")]
     assert len(cells) == sum(law.applies(case) for law in LAWS.values() for case in bijectors)
     failing = [cell for cell in cells if cell.status == "fails"]
@@ -77,7 +78,7 @@ def test_a_broken_implementation_fails_by_name_and_stops_nothing(name):
 def test_the_reference_passes_its_own_laws():
     judge = Judge(ReferenceAdapter)
     quick = ["affine/*", "act_norm/*", "data_logit/*", "coupling/affine", "squeeze", "conv2d/*"]
-    cells = [judge.cell(*one) for one in plan(quick, dtypes=["float64"])]
+    cells = [judge.judge(*one) for one in plan(quick, dtypes=["float64"])]
     assert [cell for cell in cells if cell.status == "fails"] == []
     assert {c.law for c in cells if c.status == "unsupported"} == {
         "gradients",
@@ -92,7 +93,7 @@ def test_what_is_not_supported_is_reported_as_such_and_never_as_passed():
         def build(self, spec):
             raise NotSupported(f"no {type(spec).__name__} yet")
 
-    cell = Judge(Partial).cell(BIJECTOR_CASES["flip"], LAWS["forward"], "float64")
+    cell = Judge(Partial).judge(BIJECTOR_CASES["flip"], LAWS["forward"], "float64")
     assert (cell.status, cell.message) == ("unsupported", "no Flip yet")
     assert "not supported 1 times: no Flip yet" in summary([cell])
     assert "nothing was proven" in summary([cell])
@@ -100,7 +101,7 @@ def test_what_is_not_supported_is_reported_as_such_and_never_as_passed():
 
 
 def test_a_law_without_anything_to_say_is_left_out():
-    cell = Judge(ReferenceAdapter).cell(
+    cell = Judge(ReferenceAdapter).judge(
         BIJECTOR_CASES["affine/per_example"], LAWS["batch"], "float64"
     )
     assert (cell.status, cell.message) == ("left out", "the case's parameters differ by example")
@@ -108,7 +109,7 @@ def test_a_law_without_anything_to_say_is_left_out():
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
     cells = [
-        Judge(ReferenceAdapter, seed=seed).cell(
+        Judge(ReferenceAdapter, seed=seed).judge(
             BIJECTOR_CASES["invertible_conv/joint"], LAWS["jacobian"], "float64"
         )
         for seed in (0, 0, 1)
@@ -122,7 +123,7 @@ def test_the_matrix_shows_errors_and_marks_failures(rich):
     if rich:
         pytest.importorskip("rich")
     judge = Judge(adapter_of(lambda x, y, log_det: (y + 1.0, log_det)))
-    cells = [judge.cell(*one) for one in plan(["flip"], ["forward", "log_det"], ["float64"])]
+    cells = [judge.judge(*one) for one in plan(["flip"], ["forward", "log_det"], ["float64"])]
     text = io.StringIO()
     show(cells, file=text, rich=rich)
     assert "flip" in text.getvalue() and "!" in text.getvalue()
@@ -193,7 +194,7 @@ def test_examples_are_further_draws():
     assert drawn == [0, 0, 1, 1, 2, 2]
     first = [judge.trial(case, "float64", seed=judge.seed).x for judge in seeds]
     assert len({x.tobytes() for x in first}) == 3
-    assert several.cell(case, law, "float64").status == "holds"
+    assert several.judge(case, law, "float64").status == "holds"
 
 
 def test_a_failure_of_a_later_draw_is_reproduced_by_its_own_seed():
@@ -203,7 +204,7 @@ def test_a_failure_of_a_later_draw_is_reproduced_by_its_own_seed():
     def wrong(x, y, log_det):
         return (y + 1.0 if np.array_equal(x, bad) else y), log_det
 
-    cell = Judge(adapter_of(wrong), examples=4).cell(case, LAWS["forward"], "float64")
+    cell = Judge(adapter_of(wrong), examples=4).judge(case, LAWS["forward"], "float64")
     assert cell.status == "fails" and cell.reproducer.endswith("--seed 2")
     assert cell.point["seed"] == 2
 
@@ -232,7 +233,7 @@ def test_a_device_that_the_adapter_refuses_is_a_wrong_command_line(capsys):
 
 def test_a_law_that_compares_nothing_does_not_hold():
     law = dataclasses.replace(LAWS["forward"], check=lambda trial: iter(()))
-    cell = Judge(ReferenceAdapter).cell(CASES["flip"], law, "float64")
+    cell = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
     assert (cell.status, cell.compared) == ("left out", 0)
     assert "nothing could be compared" in cell.message
     assert not proven([cell])
@@ -244,7 +245,7 @@ def test_what_a_law_could_not_compare_is_counted_by_reason():
         yield "y", compare(np.zeros(2), np.zeros(2), "float64", unit=np.array([1e-16, np.inf]))
 
     law = dataclasses.replace(LAWS["forward"], check=check)
-    cell = Judge(ReferenceAdapter).cell(CASES["flip"], law, "float64")
+    cell = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
     assert (cell.status, cell.compared) == ("holds", 2)  # one on typical inputs, one in the tails
     assert cell.not_compared == {"too steep": 6, ILL_CONDITIONED: 2}
     assert "6 not compared, in 1 cells: too steep" in summary([cell])
@@ -253,6 +254,6 @@ def test_what_a_law_could_not_compare_is_counted_by_reason():
 def test_every_cell_of_a_small_run_has_compared_something():
     judge = Judge(ReferenceAdapter)
     cells = [
-        judge.cell(*one) for one in plan(["affine/shared", "sigmoid/line"], ["*"], ["float64"])
+        judge.judge(*one) for one in plan(["affine/shared", "sigmoid/line"], ["*"], ["float64"])
     ]
     assert all(cell.compared > 0 for cell in cells if cell.status == "holds")

@@ -9,20 +9,19 @@ from conformance.adapter import ReferenceAdapter
 from conformance.cases import RANDOM_CASES
 from conformance.cases.random import Drawn
 from conformance.cases.source import NumpySource
-from conformance.diagnosis.reproducer import expression
+from conformance.judging.diagnosis.reproducer import expression
 from conformance.judging.judge import Judge
-from conformance.laws import LAWS
-from conformance.trials import search
-from conformance.trials.trial import LeftOut
+from conformance.laws import LAWS, search
+from conformance.laws.trial import LeftOut
+from faulty import faulty_adapter, judge_faulty
 from reference.bijectors import Affine, Chain, Flip
-from spoiled import adapter, judged
 
 LAW = LAWS["random_specs"]
 
 
 @pytest.mark.parametrize("name", RANDOM_CASES)
 def test_the_reference_holds_whatever_is_drawn(name):
-    cell = Judge(ReferenceAdapter, examples=2).cell(RANDOM_CASES[name], LAW, "float64")
+    cell = Judge(ReferenceAdapter, examples=2).judge(RANDOM_CASES[name], LAW, "float64")
     assert cell.status == "holds", cell.message
 
 
@@ -31,7 +30,7 @@ def test_a_mistake_is_shrunk_to_its_simplest():
         y, log_det = spec.forward(x, context)
         return np.where(x > 2, y + 1, y), log_det
 
-    cell = judged("affine/random", "random_specs", forward=wrong_beyond_two)
+    cell = judge_faulty("affine/random", "random_specs", forward=wrong_beyond_two)
     assert cell.status == "fails"
     assert "smallest counterexample found: forward" in cell.message
     assert cell.point["x"].startswith("(1, 1, 1, 1) [")
@@ -44,11 +43,11 @@ def test_the_reproducer_runs(capsys):
         y, log_det = spec.forward(x, context)
         return y, -log_det - 1
 
-    cell = judged("act_norm/random", "random_specs", forward=negated)
+    cell = judge_faulty("act_norm/random", "random_specs", forward=negated)
     command, *script = cell.reproducer.splitlines()
     assert command.startswith("python -m conformance") and "--seed 0" in command
-    # The spoiled adapter is a local class; what a stranger's is called stands in its place.
-    at = next(i for i, line in enumerate(script) if "import adapter" in line or "spoiled" in line)
+    # The faulty adapter is a local class, which the script cannot import.
+    at = next(i for i, line in enumerate(script) if line.startswith("from faulty import"))
     script[at] = "from conformance.adapter import ReferenceAdapter as Adapter"
     text = "\n".join(script)
     for line in script:
@@ -63,7 +62,9 @@ def test_the_same_seed_finds_the_same():
         y, log_det = spec.forward(x, context)
         return y * (1 + 1e-6 * (abs(y) > 5)), log_det
 
-    cells = [judged("mixture_logistic/random", "random_specs", forward=wrong) for _ in range(2)]
+    cells = [
+        judge_faulty("mixture_logistic/random", "random_specs", forward=wrong) for _ in range(2)
+    ]
     assert cells[0].message == cells[1].message and cells[0].status == "fails"
 
 
@@ -71,7 +72,7 @@ def test_what_raises_is_a_counterexample():
     def raising(spec, x, context):
         raise RuntimeError("not for this shape")
 
-    cell = judged("flip/random", "random_specs", forward=raising)
+    cell = judge_faulty("flip/random", "random_specs", forward=raising)
     assert "RuntimeError: not for this shape" in cell.message
 
 
@@ -82,7 +83,7 @@ def test_what_is_not_supported_at_all_is_unsupported():
         def build(self, spec):
             raise NotSupported("nothing yet")
 
-    cell = Judge(Nothing).cell(RANDOM_CASES["flip/random"], LAW, "float64")
+    cell = Judge(Nothing).judge(RANDOM_CASES["flip/random"], LAW, "float64")
     assert (cell.status, cell.message) == ("unsupported", "nothing yet")
 
 
@@ -128,4 +129,4 @@ def test_specifications_as_python():
 
 def test_an_adapter_of_either_dtype_is_searched():
     case = RANDOM_CASES["coupling/random"]
-    assert Judge(adapter()).cell(case, LAW, "float32").status == "holds"
+    assert Judge(faulty_adapter()).judge(case, LAW, "float32").status == "holds"

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from conformance.__main__ import main
-from conformance.cell import Cell
 from conformance.judging import xfails
+from conformance.judging.result import Result
 
 CASES, LAWS = ["affine/shared", "flip"], ["forward", "inverse"]
 LINES = """
@@ -85,14 +85,14 @@ def test_mistakes_in_toml_are_named(tmp_path, text, message):
 )
 def test_what_a_listed_cell_becomes(tmp_path, status, becomes, message):
     known = read(written(tmp_path, LINES))
-    cell = xfails.applied(Cell("flip", "inverse", "float64", status, message="off by one"), known)
+    cell = xfails.apply(Result("flip", "inverse", "float64", status, message="off by one"), known)
     assert (cell.status, cell.message) == (becomes, message)
 
 
 def test_what_is_not_listed_stays(tmp_path):
     known = read(written(tmp_path, LINES))
-    cell = Cell("affine/shared", "forward", "float64", "fails")
-    assert xfails.applied(cell, known) == cell
+    cell = Result("affine/shared", "forward", "float64", "fails")
+    assert xfails.apply(cell, known) == cell
 
 
 def test_the_command_line_with_a_list(tmp_path, capsys):

@@ -109,7 +109,7 @@ def test_what_is_built_is_what_was_specified(name, case, dtype):
 
 @pytest.mark.parametrize(("name", "case", "law", "dtype"), FAILING)
 def test_what_the_suite_refuses(name, case, law, dtype):
-    assert Judge(adapter(name)).cell(CASES[case], LAWS[law], dtype).status == "fails"
+    assert Judge(adapter(name)).judge(CASES[case], LAWS[law], dtype).status == "fails"
 
 
 @pytest.mark.parametrize(("name", "case", "reason"), UNSUPPORTED)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from conformance.adapters.flowpp import FlowppAdapter
-from conformance.judging.judge import Judge, plan
+from conformance.judging.judge import Judge
+from conformance.judging.plan import plan
 from flowpp.kernels.backend import backend_for, use_backend
 from flowpp.kernels.cpu import mixture_logistic as host
 from flowpp.kernels.cuda import launch as cuda
@@ -105,7 +106,7 @@ def test_every_backend_obeys_the_laws(backend):
     judge = Judge(FlowppAdapter)
     with use_backend(backend):
         cells = [
-            judge.cell(*one)
+            judge.judge(*one)
             for one in plan(["mixture_logistic/*", "coupling/mixture*"], ["*"], ["float32"])
         ]
     assert [cell for cell in cells if cell.status == "fails"] == []

@@ -12,7 +12,8 @@ import pytest
 
 from conformance.adapter import DTYPES
 from conformance.adapters.flowpp import FlowppAdapter
-from conformance.judging.judge import Judge, plan
+from conformance.judging.judge import Judge
+from conformance.judging.plan import plan
 from conformance.laws import LAWS
 from flowpp.kernels.backend import use_backend
 
@@ -33,7 +34,7 @@ def seen_by(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> set[str
     with pytest.MonkeyPatch.context() as patch, use_backend("torch"):
         bug.patch(patch)
         judge = Judge(FlowppAdapter)
-        cells = [judge.cell(*one) for one in plan(cases or bug.cases, ["*"], [dtype])]
+        cells = [judge.judge(*one) for one in plan(cases or bug.cases, ["*"], [dtype])]
     return {cell.law for cell in cells if cell.status == "fails"}
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from conformance.adapter import DTYPES
 from conformance.adapters.flowpp import FlowppAdapter
-from conformance.judging.judge import Cell, Judge, plan
+from conformance.judging.judge import Judge
+from conformance.judging.plan import plan
+from conformance.judging.result import Result
 from conformance.laws import LAWS
 
 from .catalogue import BUGS, Bug
@@ -35,7 +37,7 @@ def test_there_are_enough_of_them():
 def test_bug_is_seen(bug, dtype, monkeypatch):
     bug.patch(monkeypatch)
     judge = Judge(FlowppAdapter)
-    judged = [judge.cell(*one) for one in plan(bug.cases, bug.laws, [dtype])]
+    judged = [judge.judge(*one) for one in plan(bug.cases, bug.laws, [dtype])]
     failing = [cell for cell in judged if cell.status == "fails"]
     assert failing, f"{bug.name} passes {judged}"
     # By a wrong answer, not because the patch itself is broken.
@@ -67,6 +69,6 @@ def test_bug_is_seen_by_all_laws_together(bug, dtype):
 
 
 @functools.cache
-def clean_cells(cases: tuple[str, ...], laws: tuple[str, ...]) -> list[Cell]:
+def clean_cells(cases: tuple[str, ...], laws: tuple[str, ...]) -> list[Result]:
     judge = Judge(FlowppAdapter)
-    return [judge.cell(*one) for one in plan(cases, laws)]
+    return [judge.judge(*one) for one in plan(cases, laws)]

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Hanging(BaseException):
+class TimeLimitExceeded(BaseException):
     """The time is over. Not an Exception, so that no `except Exception` in between eats it."""
 
 
 @contextmanager
 def limit(seconds: float | None) -> Iterator[None]:
-    """Raise `Hanging` in the body if it takes longer.
+    """Raise `TimeLimitExceeded` in the body if it takes longer.
 
     It reaches whatever returns to the interpreter now and then. Code that hangs inside one call of
     C is beyond it: for that the command line judges in a process of its own, which can be killed.
@@ -29,7 +29,7 @@ def limit(seconds: float | None) -> Iterator[None]:
 
     def ring(number: int, frame: FrameType | None) -> None:
         # It rings again: an implementation that swallows everything gets no rest.
-        raise Hanging
+        raise TimeLimitExceeded
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.trials.trial import Trial
+from conformance.laws.trial import Trial
 from reference.bijectors import Bijector, Chain, Coupling, FactorOut, Inverse
 
 

@@ -24,9 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
 
-from conformance.cell import Cell, from_json
-from conformance.judging.judge import AnyCase
 from conformance.judging.options import Options
+from conformance.judging.plan import AnyCase
+from conformance.judging.result import Result, from_json
 from conformance.laws import Law
 
 GRACE = 10.0
@@ -39,33 +39,33 @@ PATIENCE = 3
 Plan = Sequence[tuple[AnyCase, Law, str]]
 
 
-def in_this_process(options: Options, plan: Plan) -> Iterator[Cell]:
+def judge_in_process(options: Options, plan: Plan) -> Iterator[Result]:
     """One cell after the other. What hangs in C, or ends the process, ends the run.
 
     Raises:
         ValueError: there is no such adapter, or it refuses the device.
     """
     judge = options.judge()
-    lost = Lost()
+    lost = CrashLog()
     for one in plan:
-        cell = lost.not_tried(one) or judge.cell(*one)
+        cell = lost.not_tried(one) or judge.judge(*one)
         lost.heard(cell)
         yield cell
 
 
-def in_workers(options: Options, plan: Plan, jobs: int = 1) -> Iterator[Cell]:
+def judge_in_workers(options: Options, plan: Plan, jobs: int = 1) -> Iterator[Result]:
     """The same from `jobs` processes.
 
     Raises:
         ValueError: there is no such adapter, or it refuses the device.
     """
-    lost, lanes = Lost(), Lanes(options)
+    lost, lanes = CrashLog(), WorkerPool(options)
     groups = [list(group) for _, group in groupby(plan, key=lambda one: (one[0].name, one[2]))]
     with ThreadPoolExecutor(jobs) as pool:
         try:
             judged = [pool.submit(lanes.judge, group) for group in groups]
             for group, future in zip(groups, judged, strict=True):
-                cells: Iterator[Cell] | None = None
+                cells: Iterator[Result] | None = None
                 for one in group:
                     cell = lost.not_tried(one)
                     if cell is None:
@@ -79,7 +79,7 @@ def in_workers(options: Options, plan: Plan, jobs: int = 1) -> Iterator[Cell]:
             lanes.close()
 
 
-class Lanes:
+class WorkerPool:
     """A worker for each thread that asks, and a new one where it was lost."""
 
     def __init__(self, options: Options) -> None:
@@ -89,11 +89,11 @@ class Lanes:
         self._workers: set[Worker] = set()
         self._ended = False
 
-    def judge(self, group: Plan) -> list[Cell]:
+    def judge(self, group: Plan) -> list[Result]:
         """Cells of one case and dtype, up to one that is lost: the others are not tried."""
         cells = []
         for one in group:
-            cells.append(self._worker().cell(one))
+            cells.append(self._worker().judge(one))
             if cells[-1].message.startswith(LOST):
                 break
         return cells
@@ -125,21 +125,21 @@ class Lanes:
         return self._mine.worker
 
 
-class Lost:
+class CrashLog:
     """Remembers what hung or crashed: a case that did is not tried under the other laws."""
 
     def __init__(self) -> None:
         self._cases: dict[tuple[str, str], str] = {}
         self._answered = False
 
-    def heard(self, cell: Cell) -> None:
+    def heard(self, cell: Result) -> None:
         key = (cell.case, cell.dtype)
         if cell.status == "fails" and cell.message.startswith(LOST):
             self._cases.setdefault(key, cell.law)
         elif key not in self._cases and cell.status in ("holds", "fails"):
             self._answered = self._answered or len(self._cases) < PATIENCE
 
-    def not_tried(self, one: tuple[AnyCase, Law, str]) -> Cell | None:
+    def not_tried(self, one: tuple[AnyCase, Law, str]) -> Result | None:
         """The cell of what is not tried any more."""
         case, law, dtype = one
         if (case.name, dtype) in self._cases:
@@ -149,7 +149,7 @@ class Lost:
             reason = f"not tried: the first {PATIENCE} cases were all lost ({names})"
         else:
             return None
-        return Cell(case.name, law.name, dtype, "fails", message=reason)
+        return Result(case.name, law.name, dtype, "fails", message=reason)
 
 
 LOST = ("no answer within", "the process ended")
@@ -177,7 +177,7 @@ class Worker:
         self._started = False
         self._tell(vars(options))
 
-    def cell(self, one: tuple[AnyCase, Law, str]) -> Cell:
+    def judge(self, one: tuple[AnyCase, Law, str]) -> Result:
         """This cell, or one that says what became of it.
 
         Raises:
@@ -190,7 +190,7 @@ class Worker:
         if not self._started:
             message = self._message(START)
             if message is None:
-                return Cell(*name, "fails", message=self._what_happened(start, START))
+                return Result(*name, "fails", message=self._what_happened(start, START))
             if "refused" in message:
                 self.kill()
                 raise ValueError(message["refused"])
@@ -198,7 +198,7 @@ class Worker:
         limit = None if self._timeout is None else self._timeout + GRACE
         message = self._message(limit)
         if message is None:
-            return Cell(*name, "fails", message=self._what_happened(start, limit))
+            return Result(*name, "fails", message=self._what_happened(start, limit))
         return from_json(message["cell"])
 
     def kill(self) -> None:

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from conformance.cases.case import Case
-from conformance.cell import Cell
-from conformance.diagnosis.cause import probable_cause
-from conformance.diagnosis.reproducer import command, expression, script
+from conformance.judging.diagnosis.cause import probable_cause
+from conformance.judging.diagnosis.reproducer import command, expression, script
+from conformance.judging.result import Result
+from conformance.judging.time_limit import TimeLimitExceeded, limit
 from conformance.laws import Law
 from conformance.laws.random_specs import Counterexample
+from conformance.laws.trial import Trial, Violation
 from conformance.numerics.specs import float_arrays
-from conformance.trials.time_limit import Hanging, limit
-from conformance.trials.trial import Broken, Trial
 
 MOST_NUMBERS = 12
 MOST_FIELDS = 16
 
 
-def explained(cell: Cell, finding: Any, judge: Any, law: Law) -> Cell:
+def explain(cell: Result, finding: Any, judge: Any, law: Law) -> Result:
     """The cell with its error, the worst point, the probable cause and a reproducer.
 
     Args:
@@ -43,7 +43,7 @@ def explained(cell: Cell, finding: Any, judge: Any, law: Law) -> Cell:
             "want": comparison.want,
             "one_ulp": comparison.unit,
         }
-    elif broken is not None and not isinstance(broken, Hanging):
+    elif broken is not None and not isinstance(broken, TimeLimitExceeded):
         changes["message"] = f"{_inputs(trial)}{_text(broken)}"
     if cell.status != "fails":
         return dataclasses.replace(cell, **changes)
@@ -57,7 +57,7 @@ def explained(cell: Cell, finding: Any, judge: Any, law: Law) -> Cell:
         trial = _trial_of(broken.drawn, judge, cell)
     elif isinstance(trial, Trial):
         changes["point"] = changes.get("point", {}) | _spelled_out(trial, law, comparison)
-    if isinstance(broken, Hanging):
+    if isinstance(broken, TimeLimitExceeded):
         changes["hint"] = "a loop without an end: a stopping rule that this dtype cannot meet, say"
     elif trial is not None:
         changes["hint"] = _cause([trial, *elsewhere], law, broken, judge.timeout)
@@ -79,7 +79,7 @@ def _cause(trials: list[Any], law: Law, broken: Any, seconds: float | None) -> s
     try:
         with limit(seconds):
             return probable_cause(trials, law.name, broken)
-    except Hanging:  # the implementation is asked again, and what it does then is not known
+    except TimeLimitExceeded:  # the implementation may also hang in the experiments
         return ""
 
 
@@ -88,7 +88,7 @@ def _inputs(trial: Any) -> str:
 
 
 def _text(broken: BaseException) -> str:
-    if isinstance(broken, Broken):
+    if isinstance(broken, Violation):
         return str(broken)
     frames = []
     traceback = broken.__traceback__
@@ -129,7 +129,7 @@ def _drawn(drawn: Any) -> dict[str, Any]:
     }
 
 
-def _trial_of(drawn: Any, judge: Any, cell: Cell) -> Trial:
+def _trial_of(drawn: Any, judge: Any, cell: Result) -> Trial:
     case = Case(cell.case, lambda rng: drawn.spec, lambda rng: drawn.x, lambda rng: drawn.x)
     return Trial(case, judge.adapter, cell.dtype, "typical", judge.seed, judge.device)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from conformance.cases.source import HypothesisSource, Source
+from conformance.laws.trial import LeftOut
 from conformance.numerics.specs import float_arrays
-from conformance.trials.trial import LeftOut
 
 SHRINKING = 200
 """Examples that may be tried after the first counterexample, to make it smaller."""

@@ -37,7 +37,7 @@ Inputs = Literal["typical", "tails"]
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-class Broken(AssertionError):
+class Violation(AssertionError):
     """A law does not hold, in a way that has no size in ulps; the message says how."""
 
 
@@ -186,14 +186,14 @@ class Trial:
         """The implementation's (array, log_det) for these arrays, handed in as they are.
 
         Raises:
-            Broken: it is no such pair.
+            Violation: it is no such pair.
         """
         result = getattr(self.built, direction)(x, context)
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise Broken(f"{direction} returned {type(result).__name__}, not (array, log_det)")
+            raise Violation(f"{direction} returned {type(result).__name__}, not (array, log_det)")
         output, log_det = (np.asarray(part) for part in result)
         if log_det.shape != (len(x),):
-            raise Broken(f"log_det of {direction} has shape {log_det.shape}, not ({len(x)},)")
+            raise Violation(f"log_det of {direction} has shape {log_det.shape}, not ({len(x)},)")
         return output, log_det
 
     # Finite differences

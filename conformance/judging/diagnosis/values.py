@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from conformance.diagnosis.log_dets import near
+from conformance.judging.diagnosis.log_dets import near
+from conformance.laws.trial import Trial
 from conformance.numerics.specs import is_object
-from conformance.trials.trial import Trial
 from reference.bijectors import ActNorm, Affine, InvertibleConv, InvertibleConvLU
 
 CLAMPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-15, 1e-22)

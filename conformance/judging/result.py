@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from conformance.reports.json import json_values
+
 Status = Literal["holds", "fails", "expected", "unsupported", "left out"]
 STATUSES: tuple[Status, ...] = ("holds", "fails", "expected", "unsupported", "left out")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Result:
     """One case under one law at one dtype.
 
     Attributes:
@@ -65,30 +67,15 @@ def wrong_bits(ulps: float | None, dtype: str) -> float | None:
     return most if not math.isfinite(ulps) else min(most, math.log2(max(1.0, ulps)))
 
 
-def as_json(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+def as_json(cells: Iterable[Result]) -> list[dict[str, Any]]:
     """Cells as plain values; numbers that JSON does not know ("inf", "nan") become strings."""
-    return [plain(asdict(cell) | {"wrong_bits": cell.wrong_bits}) for cell in cells]
+    return [json_values(asdict(cell) | {"wrong_bits": cell.wrong_bits}) for cell in cells]
 
 
-def plain(value: Any) -> Any:
-    """Dictionaries, lists, strings and finite numbers only."""
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value
-
-
-def from_json(values: dict[str, Any]) -> Cell:
+def from_json(values: dict[str, Any]) -> Result:
     """The cell that `as_json` wrote."""
     known = {name: value for name, value in values.items() if name != "wrong_bits"}
     for name in ("ulps", "allowed"):
         if isinstance(known.get(name), str):
             known[name] = float(known[name])
-    return Cell(**known)
+    return Result(**known)

@@ -9,12 +9,12 @@ import numpy as np
 
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
-from conformance.cell import Cell
 from conformance.judging.judge import Judge
+from conformance.judging.result import Result
 from conformance.laws import LAWS
 
 
-class Spoiled:
+class FaultyBijector:
     """A reference bijector whose answers go through functions `(spec, x, context) -> answer`."""
 
     def __init__(self, spec: Any, directions: dict[str, Callable]) -> None:
@@ -38,7 +38,7 @@ class Spoiled:
         return tuple(np.asarray(part).astype(dtype) for part in answer)
 
 
-def adapter(**directions: Callable) -> type[ReferenceAdapter]:
+def faulty_adapter(**directions: Callable) -> type[ReferenceAdapter]:
     """An adapter for bijectors, in both dtypes."""
 
     class Adapter(ReferenceAdapter):
@@ -46,11 +46,11 @@ def adapter(**directions: Callable) -> type[ReferenceAdapter]:
             pass
 
         def build(self, spec):
-            return Spoiled(spec, directions)
+            return FaultyBijector(spec, directions)
 
     return Adapter
 
 
-def judged(case: str, law: str, dtype: str = "float64", **directions: Callable) -> Cell:
+def judge_faulty(case: str, law: str, dtype: str = "float64", **directions: Callable) -> Result:
     """The cell of a spoiled reference."""
-    return Judge(adapter(**directions)).cell(CASES[case], LAWS[law], dtype)
+    return Judge(faulty_adapter(**directions)).judge(CASES[case], LAWS[law], dtype)

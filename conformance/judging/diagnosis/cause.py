@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from conformance.diagnosis import patterns
+from conformance.judging.diagnosis import patterns
 
 
 def probable_cause(trials: Iterable[Any], law: str, broken: BaseException | None) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from conformance.adapter import Adapter
+from conformance.laws.trial import Inputs, generator
 from conformance.numerics.specs import round_to, rounded
-from conformance.trials.trial import Inputs, generator
 
 Arrays = dict[str, np.ndarray]
 

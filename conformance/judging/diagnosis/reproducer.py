@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cell import Cell
+from conformance.judging.result import Result
 from conformance.numerics.specs import is_object, objects
 
 DEFAULT = "conformance.adapters.flowpp:FlowppAdapter"
@@ -16,7 +16,7 @@ LONGEST = 20_000
 """A specification of more characters is not written out."""
 
 
-def command(cell: Cell, judge: Any, seed: int) -> str:
+def command(cell: Result, judge: Any, seed: int) -> str:
     """The command line that judges this cell alone."""
     words = ["python", "-m", "conformance"]
     if judge.name != DEFAULT:

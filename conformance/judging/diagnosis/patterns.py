@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from conformance.diagnosis.log_dets import log_det_patterns
-from conformance.diagnosis.values import gradient_patterns, value_patterns
-from conformance.trials.layer_trial import LayerTrial
-from conformance.trials.trial import Trial
+from conformance.judging.diagnosis.log_dets import log_det_patterns
+from conformance.judging.diagnosis.values import gradient_patterns, value_patterns
+from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.trial import Trial
 
 Pattern = Callable[[], str]
 

@@ -1,1 +1,0 @@
-"""Trials: build an implementation for a case, time-limited, and search for inputs that fail."""
