@@ -1,4 +1,4 @@
-"""The verdict as one HTML file: matrices, and every failure spelled out. Nothing is loaded."""
+"""The report as one HTML file, from the template `report.html.jinja`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from conformance.judging.result import STATUSES, Result
-from conformance.laws import LAWS
+from conformance.laws import LAWS, Law
+from conformance.reports import pages
 from conformance.reports.terminal import FAMILIES, proven, text_of
 
 NAMES = {
@@ -23,59 +23,69 @@ NAMES = {
     "left out": "left out",
 }
 
-MOST_OPEN = 12
-"""Of more failures each is closed, until its cell is clicked on."""
+MAX_EXPANDED = 12
+"""With more failures than this, each is collapsed until its cell is clicked."""
+
+MAX_CAUSES = 8
+MAX_PLACES = 40
 
 
-def html_report(cells: Iterable[Result], about: Mapping[str, Any]) -> str:
-    """The whole page.
+class Matrix(NamedTuple):
+    """One table of the report, cases against laws.
+
+    Attributes:
+        title: Dtype and family of laws.
+        laws: One per column.
+        rows: Case and its results; None where the law was not judged for the case.
+    """
+
+    title: str
+    laws: list[Law]
+    rows: list[tuple[str, list[Result | None]]]
+
+
+def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
+    """Return the whole page as one self-contained HTML document.
 
     Args:
-        cells: what was judged.
-        about: adapter, device, seed, examples, seconds.
+        results: Judged results.
+        about: Facts of the run: adapter, device, seed, examples, seconds.
     """
-    cells = list(cells)
-    failing = [cell for cell in cells if cell.status == "fails"]
-    good = proven(cells)
-    verdict = "All laws hold" if good else f"{len(failing)} of {_judged(cells)} fail"
-    if not good and not failing:
-        verdict = "Nothing could be judged"
-    body = [
-        f'<h1 class="{"good" if good else "bad"}">{verdict}</h1>',
-        _about(cells, about),
-        _causes(failing),
-        _key(),
-    ]
-    for family, text in FAMILIES.items():
-        for dtype in dict.fromkeys(cell.dtype for cell in cells):
-            members = [c for c in cells if c.dtype == dtype and LAWS[c.law].family == family]
-            if members:
-                body.append(f"<h2>{dtype}{text}: worst error in ulps</h2>{_matrix(members)}")
-    if failing:
-        few = len(failing) <= MOST_OPEN
-        cards = "".join(_card(cell, opened=few) for cell in failing)
-        body.append(f"<h2>Failures</h2>{cards}")
-    body += [_reasons(cells, status) for status in ("expected", "unsupported", "left out")]
-    body.append(_laws(cells))
-    title = escape(f"conformance of {about['adapter']}")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(body)}<script>{SCRIPT}</script></body></html>\n"
+    results = list(results)
+    failing = [result for result in results if result.status == "fails"]
+    causes = Counter(result.hint for result in failing if result.hint)
+    return pages.render(
+        "conformance.reports",
+        "report.html.jinja",
+        adapter=about["adapter"],
+        good=proven(results),
+        verdict=_verdict(results),
+        names=NAMES,
+        counts=Counter(result.status for result in results),
+        statuses=STATUSES,
+        facts=_facts(about),
+        causes=causes.most_common(MAX_CAUSES),
+        matrices=_matrices(results),
+        failures=[(result, _details(result)) for result in failing],
+        expanded=len(failing) <= MAX_EXPANDED,
+        reasons={s: _reasons(results, s) for s in ("expected", "unsupported", "left out")},
+        laws=[LAWS[law] for law in LAWS if any(result.law == law for result in results)],
+        anchor=_anchor,
+        text_of=lambda result: text_of(result).rstrip("!~"),
+        tooltip=_tooltip,
     )
 
 
-def _judged(cells: list[Result]) -> int:
-    return sum(cell.status in ("holds", "fails", "expected") for cell in cells)
+def _verdict(results: list[Result]) -> str:
+    if proven(results):
+        return "All laws hold"
+    count = Counter(result.status for result in results)
+    if not count["fails"]:
+        return "Nothing could be judged"
+    return f"{count['fails']} of {count['holds'] + count['fails'] + count['expected']} fail"
 
 
-def _about(cells: list[Result], about: Mapping[str, Any]) -> str:
-    count = Counter(cell.status for cell in cells)
-    counts = " ".join(
-        f'<span class="count {_css(status)}">{count[status]} {NAMES[status]}</span>'
-        for status in STATUSES
-        if count[status]
-    )
+def _facts(about: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         **about,
         "numpy": np.__version__,
@@ -85,175 +95,64 @@ def _about(cells: list[Result], about: Mapping[str, Any]) -> str:
     }
     if "seconds" in facts:
         facts["seconds"] = f"{facts['seconds']:.0f}"
-    text = " · ".join(f"{escape(name)} <b>{escape(str(v))}</b>" for name, v in facts.items())
-    return f"<p>{counts}</p><p class=facts>{text}</p>"
+    return {name: str(value) for name, value in facts.items()}
 
 
-def _causes(failing: list[Result]) -> str:
-    """Probable causes, the most frequent first: one mistake fails many cells."""
-    causes = Counter(cell.hint for cell in failing if cell.hint)
-    if not causes:
-        return ""
-    items = "".join(
-        f"<li>{escape(hint)} <span class=dim>({number} cell{'s' * (number > 1)})</span></li>"
-        for hint, number in causes.most_common(8)
-    )
-    return f"<h2>Probable causes</h2><ul class=causes>{items}</ul>"
+def _matrices(results: list[Result]) -> Iterable[Matrix]:
+    for family, text in FAMILIES.items():
+        for dtype in dict.fromkeys(result.dtype for result in results):
+            members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
+            if members:
+                yield _matrix(f"{dtype}{text}", members)
 
 
-def _key() -> str:
-    return (
-        "<p class=key>"
-        + " ".join(
-            f'<span class="count {_css(status)}">{NAMES[status]}</span>' for status in STATUSES
+def _matrix(title: str, results: list[Result]) -> Matrix:
+    laws = [law for law in LAWS if any(result.law == law for result in results)]
+    by_case: dict[str, dict[str, Result]] = {}
+    for result in results:
+        by_case.setdefault(result.case, {})[result.law] = result
+    rows = [(case, [row.get(law) for law in laws]) for case, row in by_case.items()]
+    return Matrix(title, [LAWS[law] for law in laws], rows)
+
+
+def _tooltip(result: Result) -> str:
+    size = ""
+    if result.ulps is not None:
+        size = (
+            f"{result.ulps:.3g} ulps, {result.wrong_bits:.1f} bits wrong, "
+            f"{result.allowed:.3g} allowed"
         )
-        + " Point at a cell for where its error is worst.</p>"
-    )
+    return "\n".join(filter(None, (f"{result.case} | {result.law}", size, result.message)))
 
 
-def _matrix(cells: list[Result]) -> str:
-    laws = [law for law in LAWS if any(cell.law == law for cell in cells)]
-    heads = "".join(
-        f'<th title="{escape(LAWS[law].meaning)}"><span>{law.replace("_", " ")}</span></th>'
-        for law in laws
-    )
-    table: dict[str, dict[str, Result]] = {}
-    for cell in cells:
-        table.setdefault(cell.case, {})[cell.law] = cell
-    rows = "".join(
-        f"<tr><th>{escape(case)}</th>{''.join(_td(row.get(law)) for law in laws)}</tr>"
-        for case, row in table.items()
-    )
-    return (
-        f"<div class=scroll><table><thead><tr><th>case</th>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _td(cell: Result | None) -> str:
-    if cell is None:
-        return "<td></td>"
-    text = escape(text_of(cell).rstrip("!~"))
-    if cell.status == "fails":
-        text = f'<a href="#{_anchor(cell)}">{text}</a>'
-    size = (
-        ""
-        if cell.ulps is None
-        else (
-            f"{cell.ulps:.3g} ulps, {cell.wrong_bits:.1f} bits wrong, {cell.allowed:.3g} allowed\n"
+def _details(result: Result) -> dict[str, str]:
+    """Return everything known about a failure, by label."""
+    rows = {"probable cause": result.hint} if result.hint else {}
+    rows["failure"] = result.message
+    if result.ulps is not None:
+        rows["error"] = (
+            f"{result.ulps:.4g} ulps ({result.wrong_bits:.1f} bits wrong), "
+            f"{result.allowed:.4g} allowed"
         )
-    )
-    title = escape(f"{cell.case} | {cell.law}\n{size}{cell.message}")
-    return f'<td class="{_css(cell.status)}" title="{title}">{text}</td>'
+    labels = {"got": "got", "want": "expected", "one_ulp": "one ulp", "index": "at index"}
+    for name, value in result.point.items():
+        if name == "parameters":
+            continue
+        if name != "what":
+            rows[labels.get(name, name)] = f"{value:.17g}" if isinstance(value, float) else value
+    parameters = result.point.get("parameters", {})
+    return rows | {f"parameter {name}": value for name, value in parameters.items()}
 
 
-def _card(cell: Result, *, opened: bool) -> str:
-    rows = [("what", cell.message)]
-    if cell.hint:
-        rows.insert(0, ("probable cause", cell.hint))
-    if cell.ulps is not None:
-        rows.append(
-            (
-                "error",
-                f"{cell.ulps:.4g} ulps ({cell.wrong_bits:.1f} bits wrong), "
-                f"{cell.allowed:.4g} allowed",
-            )
-        )
-    point = dict(cell.point)
-    parameters = point.pop("parameters", {})
-    names = {"got": "got", "want": "wanted", "one_ulp": "one ulp", "index": "at index"}
-    rows += [
-        (names.get(name, name), _shown(value)) for name, value in point.items() if name != "what"
-    ]
-    rows += [(f"parameter {name}", value) for name, value in parameters.items()]
-    body = "".join(
-        f'<tr class="{"hint" if name == "probable cause" else ""}"><th>{escape(name)}</th>'
-        f"<td>{escape(str(value))}</td></tr>"
-        for name, value in rows
-    )
-    again = f"<pre>{escape(cell.reproducer)}</pre>" if cell.reproducer else ""
-    return (
-        f'<details id="{_anchor(cell)}"{" open" * opened}><summary>{escape(cell.name)}</summary>'
-        f"<table class=point>{body}</table>{again}</details>"
-    )
+def _reasons(results: list[Result], status: str) -> list[tuple[str, int, str]]:
+    """Return reason, number of results and their names, the most frequent reason first."""
+    places: dict[str, list[str]] = {}
+    for result in results:
+        if result.status == status:
+            places.setdefault(result.message, []).append(f"{result.case} {result.law}")
+    found = [(why, len(names), ", ".join(names[:MAX_PLACES])) for why, names in places.items()]
+    return sorted(found, key=lambda reason: -reason[1])
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.17g}" if isinstance(value, float) else str(value)
-
-
-def _reasons(cells: list[Result], status: str) -> str:
-    reasons: dict[str, list[str]] = {}
-    for cell in cells:
-        if cell.status == status:
-            reasons.setdefault(cell.message, []).append(f"{cell.case} {cell.law}")
-    if not reasons:
-        return ""
-    items = "".join(
-        f'<li title="{escape(", ".join(where[:40]))}">{escape(reason)} '
-        f"<span class=dim>({len(where)})</span></li>"
-        for reason, where in sorted(reasons.items(), key=lambda item: -len(item[1]))
-    )
-    return f"<h2>{NAMES[status].capitalize()}</h2><ul>{items}</ul>"
-
-
-def _laws(cells: list[Result]) -> str:
-    used = [LAWS[law] for law in LAWS if any(cell.law == law for cell in cells)]
-    rows = "".join(f"<tr><th>{law.name}</th><td>{escape(law.meaning)}</td></tr>" for law in used)
-    return f"<details><summary>The laws</summary><table class=point>{rows}</table></details>"
-
-
-def _anchor(cell: Result) -> str:
-    return escape(f"{cell.case}-{cell.law}-{cell.dtype}")
-
-
-def _css(status: str) -> str:
-    return status.replace(" ", "-")
-
-
-SCRIPT = """
-const open = () => {
-  const card = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (card) { card.open = true; card.scrollIntoView(); }
-};
-addEventListener("hashchange", open); open();
-"""
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --dim: #66707a; --paper: #fff; --line: #d5dade;
-  --holds: #d9f0dd; --fails: #c62828; --expected: #ffe3b3; --unsupported: #dfe6f5;
-  --left-out: #eef0f2; --card: #f6f7f8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --dim: #98a2ac; --paper: #16191d;
-  --line: #343a41; --holds: #1f4429; --fails: #d23c3c; --expected: #6b4a12;
-  --unsupported: #2c3a5c; --left-out: #262b31; --card: #1e2227; } }
-body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  margin: 1.5rem auto; padding: 0 1.5rem; max-width: 120rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h1.good { color: #2e8540; }
-h1.bad { color: var(--fails); }
-h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-.facts, .key, .dim { color: var(--dim); } .facts b { color: var(--ink); font-weight: 600; }
-.count { padding: .1rem .5rem; border-radius: .25rem; white-space: nowrap; }
-.holds { background: var(--holds); } .expected { background: var(--expected); }
-.fails { background: var(--fails); color: #fff; font-weight: 600; } .fails a { color: inherit; }
-.unsupported { background: var(--unsupported); } .left-out { background: var(--left-out); }
-td.unsupported, td.left-out { color: var(--dim); }
-.causes li { font-weight: 600; } .causes .dim { font-weight: 400; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.scroll td, .scroll th { border: 1px solid var(--line); padding: .12rem .45rem; }
-.scroll td { text-align: right; white-space: nowrap; }
-.scroll tbody th { text-align: left; font-weight: 400; white-space: nowrap; position: sticky;
-  left: 0; background: var(--paper); }
-.scroll thead th { font-weight: 600; font-size: .8rem; vertical-align: bottom; line-height: 1.15;
-  max-width: 6rem; }
-details { background: var(--card); border: 1px solid var(--line); border-radius: .4rem;
-  margin: .6rem 0; padding: .5rem .8rem; }
-details:target { outline: 2px solid var(--fails); }
-summary { font-weight: 600; cursor: pointer; }
-.point th { text-align: left; font-weight: 400; color: var(--dim); padding: .1rem 1rem .1rem 0;
-  vertical-align: top; white-space: nowrap; }
-.point td { font-family: ui-monospace, monospace; font-size: .86rem; overflow-wrap: anywhere; }
-.point .hint td { font: inherit; font-weight: 600; color: var(--fails); }
-@media (prefers-color-scheme: dark) { .point .hint td { color: #ff8a80; } }
-pre { background: var(--paper); border: 1px solid var(--line); border-radius: .3rem;
-  padding: .5rem .7rem; overflow-x: auto; font-size: .84rem; margin: .5rem 0 0; }
-"""
+def _anchor(result: Result) -> str:
+    return f"{result.case}-{result.law}-{result.dtype}"

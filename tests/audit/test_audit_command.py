@@ -61,9 +61,9 @@ def test_the_page_needs_nothing_else(good):
     assert found.tags.count("figure") >= 5
     for heading in (
         "Verdicts",
-        "What a clamp costs",
+        "Effect of clamping the CDF",
         "Inverting the mixture",
-        "There and back through a whole model",
+        "Round trips through a whole model",
     ):
         assert f"<h2>{heading}</h2>" in text
 

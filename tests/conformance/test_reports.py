@@ -90,7 +90,7 @@ def test_a_failing_cell_leads_to_its_card():
 
 def test_the_worst_point_is_spelled_out():
     page = html_report(CELLS, ABOUT)
-    for text in ("49.8 bits wrong", "parameter shift", "(1,) [3]", "opposite sign", "wanted"):
+    for text in ("49.8 bits wrong", "parameter shift", "(1,) [3]", "opposite sign", "expected"):
         assert text in page
 
 
