@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flowpp.config import Config, presets
 from flowpp.config.build import build_model, set_compute
 from flowpp.config.settings import Memory, Precision
+from flowpp.data import declared_shape
 from flowpp.kernels import mixture_logistic
 from flowpp.model import FlowPlusPlus
 from flowpp.training.ema import EMA
@@ -25,15 +26,8 @@ Function = Callable[[], object]
 VERSIONS = ("library", "textbook")
 MODEL_TASKS = ("train", "sample", "evaluate")
 MIXTURE_TASKS = ("mixture forward", "mixture backward", "mixture inverse")
-SHAPES = {
-    "digits": ((1, 8, 8), 17),
-    "photos": ((3, 32, 32), 256),
-    "cifar10": ((3, 32, 32), 256),
-    "imagenet32": ((3, 32, 32), 256),
-    "imagenet64": ((3, 64, 64), 256),
-    "folder": ((3, 64, 64), 256),
-}
-"""Shape and number of levels by data source: random images of that kind need no download."""
+FOLDER_SIZE = 64
+"""Height and width of the images of a folder, if the preset leaves them open."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +74,11 @@ def functions(
 
 
 def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
-    """Shape and number of levels of the preset's images."""
-    (channels, height, width), levels = SHAPES[config.data.source]
-    if config.data.size is not None:
-        height = width = config.data.size
-    if config.data.bits < 8:
-        levels = 2**config.data.bits
-    return (channels, height, width), levels
+    """Return shape and number of levels of the preset's images; random ones need no download."""
+    data = config.data
+    if data.source == "folder" and data.size is None:
+        data = replace(data, size=FOLDER_SIZE)
+    return declared_shape(data)
 
 
 def flops(task: str, sizes: Sizes) -> int:

@@ -1,4 +1,8 @@
-"""Settings: dataclasses, presets, and the builder that makes a model of them."""
+"""Settings: typed dataclasses, presets, their command line and their JSON form.
+
+Importing this package does not import torch; `flowpp.config.build`, which makes a model from
+settings, does.
+"""
 
 from flowpp.config.settings import (
     Config,

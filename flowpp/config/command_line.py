@@ -1,4 +1,4 @@
-"""What the command lines share: parsing with tyro, and mistakes told in one line."""
+"""Command-line parsing and error reports shared by the commands."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from typing import Any
 
 import tyro
 
+import flowpp
+
 
 def parse(
-    cls: type, argv: Sequence[str] | None, *, prog: str, description: str, **given: Any
+    cls: type, argv: Sequence[str] | None, *, prog: str, description: str, **options: Any
 ) -> Any:
-    """An instance of the dataclass `cls` from command-line arguments.
+    """Build the dataclass `cls` from command-line arguments.
+
+    `--version` prints the version and exits; unknown or malformed flags exit with status 2 and a
+    suggestion.
 
     Args:
-        cls: the settings; nested dataclasses become dotted flags.
-        argv: the arguments; those of the process if None.
-        prog: the command, for the help text.
-        description: the first lines of the help text.
-        **given: passed on to `tyro.cli`, such as `default`.
-
-    Unknown or malformed flags end the process with status 2 and a suggestion.
+        cls: Settings; nested dataclasses become dotted flags.
+        argv: Arguments; those of the process if None.
+        prog: Name of the command in the help text.
+        description: First lines of the help text.
+        **options: Further arguments of `tyro.cli`, such as `default`.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if "--version" in argv:
+        print(f"flowpp {flowpp.__version__}")
+        raise SystemExit(0)
     return tyro.cli(
-        cls, args=argv, prog=prog, description=description, use_underscores=True, **given
+        cls, args=argv, prog=prog, description=description, use_underscores=True, **options
     )
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a mistake of the user inside the block into one line on standard error, and status 2.
+    """Report a user's error inside the block as one line on standard error, with status 2.
 
-    Wrap the parts that read settings and files, not the computation: an error there is the
-    program's own, and its traceback is wanted.
+    For code that reads settings and files, not for the computation, where an error is a bug and
+    needs its traceback.
     """
     try:
         yield
@@ -44,5 +51,5 @@ def user_errors() -> Iterator[None]:
 
 
 def warn(line: str) -> None:
-    """A line for the reader that is no part of the answer: on standard error."""
+    """Print a line on standard error, apart from the command's output."""
     print(line, file=sys.stderr)

@@ -1,15 +1,17 @@
-"""Typed settings of a run: model, data, training.
+"""Settings of a run: model, data and training.
 
-Everything is a frozen dataclass of plain values, so that a run's settings are printable,
-comparable, storable as JSON and reachable from the command line (`--model.flow.filters 8`).
+All are frozen dataclasses of plain values: printable, comparable, stored as JSON, and set from the
+command line (`--model.flow.filters 8`), where the fields' docstrings are the help.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from flowpp.config.checks import at_least, at_most, finite, one_of, seed, within
+from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.layout import only_split, parse_layout
 from flowpp.config.schedule import parse_schedule
 
@@ -20,44 +22,53 @@ ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
 Memory = Literal["normal", "low"]
 Precision = Literal["float32", "bfloat16"]
-Source = Literal["digits", "photos", "cifar10", "imagenet32", "imagenet64", "folder"]
-MOST_THREADS = 1024
-"""More is a slip of the hand, and torch or the machine would not survive it."""
-LARGEST_SIZE = 1 << 14
 HeldOut = Literal["test", "valid"]
+if TYPE_CHECKING:
+    Source = str
+else:
+    Source = Literal[tuple(DATA_SETS)]
+MOST_THREADS = 1024
+"""Upper bound on `threads`; larger values are almost certainly typos."""
+MAX_SIZE = 1 << 14
+"""Upper bound on `data.size`, in pixels."""
 
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """One chain of couplings, and the networks inside them.
-
-    `layout` reads like the paper: "columns 4, squeeze, channels 2, columns 3" means four couplings
-    over column stripes, a squeeze, two over channel halves, three over column stripes. Words:
-    `columns N`, `checkerboard N`, `channels N`, `squeeze`, and `factor` (half of the channels
-    leave for the prior; what follows acts on the other half).
-    """
+    """A chain of couplings and the networks inside them."""
 
     layout: str = "columns 4, squeeze, channels 2, columns 3"
+    """Couplings and reshapes in order, see `model options` above."""
     coupling: Coupling = "mixture"
+    """Elementwise map: a mixture of logistics, or affine."""
     filters: int = 96
+    """Channels inside a coupling's network."""
     blocks: int = 10
+    """Gated convolution and attention blocks in a coupling's network."""
     components: int = 32
+    """Logistic components per pixel and channel."""
     heads: int = 4
+    """Attention heads."""
     attention: Attention = "attention"
+    """Second half of a block: attention, maxout over channels, or none."""
     dropout: float = 0.2
+    """Dropout rate inside the networks, during training."""
     log_scale_floor: float | None = -7.0
-    """Floor under the mixture's log-scales, as in the released code; None for no floor."""
+    """Lower bound on the mixture's log-scales; -7 in the released code."""
     weight_norm: bool = False
+    """Weight normalization of the networks' convolutions."""
     activate_last: bool = False
-    """concat-ELU before a coupling network's last convolution (the released ImageNet family)."""
+    """concat-ELU before a network's last convolution."""
     convolution: Convolution = "halves"
+    """1x1 convolution before a coupling: per half, joint, joint in LU form, or none."""
     act_norm: ActNormKind = "activation"
+    """Normalization before a coupling: per activation or per channel."""
 
     def __post_init__(self) -> None:
-        """Refuse what no chain can be built of.
+        """Check ranges, choices and the layout.
 
         Raises:
-            ValueError: a number outside its range, an unknown word, or a layout that is none.
+            ValueError: A number outside its range, an unknown choice, or an invalid layout.
         """
         parse_layout(self.layout)
         for name in ("filters", "components", "heads"):
@@ -73,18 +84,22 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """The network that shows the image to the variational dequantizer."""
+    """The network that conditions the variational dequantizer on the image."""
 
     filters: int = 32
+    """Channels inside the network, and of the context that it returns."""
     blocks: int = 3
+    """Gated convolution blocks."""
     layer_norm: bool = False
+    """Layer normalization after each convolution."""
     attention: Attention = "none"
+    """Second half of a block: attention, maxout over channels, or none."""
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built of.
+        """Check ranges and choices.
 
         Raises:
-            ValueError: a number outside its range, or an unknown word.
+            ValueError: A number outside its range, or an unknown choice.
         """
         at_least("filters", self.filters, 1)
         at_least("blocks", self.blocks, 0)
@@ -93,24 +108,31 @@ class ContextConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Flow++ model: a dequantizer and a flow.
+    """A Flow++ model: a flow and a dequantizer, each with a layout.
 
-    The dequantizer's layout has splits of one kind and nothing else, since its context network
-    sees the image laid out by that split.
+    A layout lists couplings and reshapes, such as "columns 4, squeeze, channels 2": four couplings
+    over column stripes, a squeeze, two over channel halves. Its items are `columns N`,
+    `checkerboard N`, `channels N`, `squeeze`, and `factor`, after which half of the channels go to
+    the prior and the rest of the layout acts on the other half. A dequantizer's layout has one
+    kind of split only, since its context network gets the image laid out by that split.
     """
 
     flow: FlowConfig = field(default_factory=FlowConfig)
+    """The flow from dequantized images to noise."""
     dequantization: Dequantization = "variational"
+    """Dequantization noise: learned, or uniform."""
     dequantizer: FlowConfig = field(
         default_factory=lambda: FlowConfig(layout="columns 4", blocks=2)
     )
+    """The flow of the variational dequantizer; unused by uniform dequantization."""
     context: ContextConfig = field(default_factory=ContextConfig)
+    """The network that conditions the variational dequantizer on the image."""
 
     def __post_init__(self) -> None:
-        """Refuse a dequantizer of another kind, or one whose layout it cannot follow.
+        """Check the dequantizer and its layout.
 
         Raises:
-            ValueError: an unknown word, or a dequantizer's layout of more than one kind of split.
+            ValueError: An unknown choice, or a dequantizer's layout with several kinds of split.
         """
         one_of("dequantization", self.dequantization, Dequantization)
         if self.dequantization == "variational":
@@ -119,40 +141,54 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they are cut."""
+    """The data set, and the reduction of its images."""
 
     source: Source = "digits"
+    """Name of the data set; `folder` is for your own images."""
     path: str | None = None
-    """Where the images lie; `digits` and `photos` need none.
-
-    cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`. imagenet32,
-    imagenet64: the folder of the PNG archives or of the npz batches. folder: a folder of images.
+    """Location of the images; unused by `digits` and `photos`.
+    cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`.
+    imagenet32, imagenet64: the folder of the PNG archives or of the `.npz` batches.
+    folder: a folder of images, with or without subfolders `train` and `test`.
     """
     size: int | None = None
-    """Height and width: a folder's images are cut to it, others are averaged down to it."""
+    """Height and width: a folder's images are cropped to it, others averaged down."""
     channels: Literal[1, 3] = 3
-    """Of a folder's images: 1 for grey, 3 for colour."""
+    """Kind of a folder's images: 1 for grey, 3 for colour."""
     skip_bad: bool = False
-    """Leave out a folder's files that are unreadable or of another kind, and count them."""
+    """Skip a folder's unreadable files and those of another kind."""
     bits: int = 8
-    """Bits of each value that are kept, the highest of 8."""
+    """Highest bits kept of each 8-bit value."""
     held_out: HeldOut = "test"
-    """Which array of an `.npz` is held out."""
+    """Array of an `.npz` that is held out."""
     partial: bool = False
-    """Accept fewer ImageNet images than were published; the data set's name says so."""
+    """Accept fewer ImageNet images than published."""
 
     def __post_init__(self) -> None:
-        """Refuse what no data set has.
+        """Check ranges and choices.
 
         Raises:
-            ValueError: a number outside its range, or an unknown word; the message names it.
+            ValueError: A number outside its range, or an unknown choice.
         """
         one_of("data.source", self.source, Source)
         one_of("data.held_out", self.held_out, HeldOut)
         at_least("data.size", self.size, 1)
-        at_most("data.size", self.size, LARGEST_SIZE)
+        at_most("data.size", self.size, MAX_SIZE)
         if not 1 <= self.bits <= 8:
             raise ValueError(f"data.bits must lie in 1 ... 8, got {self.bits}")
+
+    def required_path(self, contents: str) -> Path:
+        """Return `path` with the home directory expanded.
+
+        Args:
+            contents: Description of what must lie there, for the error.
+
+        Raises:
+            ValueError: No path.
+        """
+        if self.path is None:
+            raise ValueError(f"{self.source} needs --data.path: {contents}; got none")
+        return Path(self.path).expanduser()
 
 
 @dataclass(frozen=True)
@@ -235,7 +271,9 @@ class Config:
     """All settings of a run."""
 
     preset: str = "digits"
+    """Name of the preset that the settings started from."""
     description: str = ""
+    """Description of the preset, with published results."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

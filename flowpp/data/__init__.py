@@ -1,70 +1,58 @@
-"""Data sets: whole images with a fixed split into training and test."""
+"""Image data sets with a fixed split into training and test images.
+
+>>> from flowpp import data
+>>> from flowpp.config import DataConfig
+>>> images = data.load(DataConfig(source="digits"))
+>>> images.train.shape, images.test.shape, images.levels
+((1500, 1, 8, 8), (297, 1, 8, 8), 17)
+
+Other sources are read from disk: `DataConfig(source="cifar10", path="cifar-10-batches-py")`,
+`DataConfig(source="folder", path="photos", size=32)`.
+"""
 
 from __future__ import annotations
 
+import importlib
+
 from flowpp.config import DataConfig
-from flowpp.data import cifar10, digits, folder, imagenet, photos
+from flowpp.config.data_sets import DATA_SETS, Shape
 from flowpp.data.image_set import ImageSet
 from flowpp.data.reduce import reduce_bits, reduce_size
 
 __all__ = ["ImageSet", "declared_shape", "load"]
 
-DECLARED = {
-    "digits": ((1, 8, 8), 17),
-    "photos": ((3, 32, 32), 256),
-    "cifar10": ((3, 32, 32), 256),
-    "imagenet32": ((3, 32, 32), 256),
-    "imagenet64": ((3, 64, 64), 256),
-}
-BUNDLED = ("digits", "photos")
-
 
 def load(config: DataConfig) -> ImageSet:
-    """The images that `config` names.
+    """Load a data set, then reduce it to `config.size` and `config.bits`.
 
     Raises:
-        ValueError: unknown source, a path missing or given in vain, or contents that are not
-            images of the promised kind.
-        FileNotFoundError: nothing lies at `config.path`.
+        ValueError: Missing or unused path, damaged files, or images of another kind than
+            expected.
+        TypeError: Arrays of another type than uint8.
+        FileNotFoundError: A missing file or folder.
     """
-    if config.source in BUNDLED and config.path is not None:
-        raise ValueError(f"data.source {config.source!r} is bundled, data.path is given in vain")
-    images = _load(config)
-    if config.size is not None and config.source != "folder":
+    data_set = DATA_SETS[config.source]
+    if data_set.bundled and config.path is not None:
+        raise ValueError(
+            f"data.path is not used by data.source {config.source!r} (bundled), got "
+            f"{config.path!r}; for your own images add `--preset small`"
+        )
+    images: ImageSet = importlib.import_module(data_set.module).load(config)
+    if config.size is not None and data_set.shape is not None:
         images = reduce_size(images, config.size)
     return reduce_bits(images, config.bits)
 
 
-def declared_shape(config: DataConfig) -> tuple[tuple[int, int, int], int]:
-    """(channels, height, width) and number of levels of the images, without reading them.
+def declared_shape(config: DataConfig) -> tuple[Shape, int]:
+    """Return the images' (channels, height, width) and number of levels, without loading them.
 
     Raises:
-        ValueError: a folder's images without `data.size`.
+        ValueError: A folder without `data.size`.
     """
-    if config.source == "folder":
-        if config.size is None:
-            raise ValueError("folder needs --data.size, got none")
-        shape: tuple[int, int, int] = (config.channels, config.size, config.size)
-        levels = 256
-    else:
-        shape, levels = DECLARED[config.source]
+    data_set = DATA_SETS[config.source]
+    channels, height, width = data_set.shape or (config.channels, 0, 0)
     if config.size is not None:
-        shape = (shape[0], config.size, config.size)
-    return shape, levels if config.bits == 8 else 1 << config.bits
-
-
-def _load(config: DataConfig) -> ImageSet:
-    if config.source == "digits":
-        return digits.load()
-    if config.source == "photos":
-        return photos.load()
-    if config.source == "cifar10":
-        return cifar10.load(config.path, config.held_out)
-    if config.source in ("imagenet32", "imagenet64"):
-        side = int(config.source.removeprefix("imagenet"))
-        return imagenet.load(config.path, side, partial=config.partial)
-    if config.source == "folder":
-        return folder.load(config.path, config.size, config.channels, skip_bad=config.skip_bad)
-    raise ValueError(
-        f"data.source must be one of {', '.join(DECLARED)}, folder, got {config.source!r}"
-    )
+        height = width = config.size
+    if not height:
+        raise ValueError(f"{config.source} needs --data.size, got none")
+    return (channels, height, width), data_set.levels if config.bits == 8 else 1 << config.bits

@@ -1,7 +1,7 @@
-"""Files of a tar archive, read in memory: no name in it can touch the disk.
+"""Reading files of a tar archive in memory, within limits and without writing to disk.
 
-A small compressed archive may unpack without end, or hold a header of gigabytes, or one that leads
-back to its own beginning. So the archive is read forwards only, and so much of it and no more.
+A small compressed archive may unpack without end, hold a header of gigabytes, or point back to
+its own beginning. The archive is therefore read forwards only, and no further than its limits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPENERS: dict[bytes, Callable[[Any], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
-DAMAGE = (
+DAMAGE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -31,80 +31,92 @@ DAMAGE = (
     lzma.LZMAError,
     zlib.error,
 )
-STEP = 1 << 20
+"""Raised by the standard library on damaged archives."""
+CHUNK = 1 << 20
+"""Bytes per read while skipping."""
 
 
 class ArchiveError(ValueError):
-    """Truncated, hostile, or no tar archive."""
+    """The file is truncated, hostile, or not a tar archive."""
 
 
 def files(
-    path: Path, wanted: Callable[[str], bool], *, largest: int, most: int | None = None
+    path: Path,
+    select: Callable[[str], bool],
+    *,
+    max_file_bytes: int,
+    max_total_bytes: int | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the regular files that are wanted, as they lie in the archive.
+    """Yield names and contents of selected regular files, in the archive's order.
 
     Args:
-        path: a tar archive, plain or compressed by gzip, bzip2 or xz.
-        wanted: asked about each member's name.
-        largest: bytes of one file.
-        most: bytes of the whole archive, unpacked; only its size on disk is the limit if None.
+        path: Tar archive, plain or compressed by gzip, bzip2 or xz.
+        select: Predicate on a member's name.
+        max_file_bytes: Limit on one file.
+        max_total_bytes: Limit on the whole archive, unpacked; none if None.
 
     Raises:
-        ArchiveError: truncated, no archive, or larger than that.
-        OSError: it cannot be opened.
+        ArchiveError: A truncated file, one that is not a tar archive, or one above the limits.
+        OSError: A file that cannot be opened.
     """
     with path.open("rb") as packed:
         try:
             start = packed.read(6)
             packed.seek(0)
             opener = next((o for magic, o in OPENERS.items() if start.startswith(magic)), None)
-            stream = _Forward(opener(packed) if opener else packed, largest, most)
+            stream = _ForwardStream(
+                opener(packed) if opener else packed, max_file_bytes, max_total_bytes
+            )
             with closing(tarfile.open(fileobj=stream, mode="r:")) as tar:
                 while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # not a million of them
-                    if member.isfile() and wanted(member.name):
-                        if member.size > largest:
+                    tar.members = []  # type: ignore[attr-defined]  # keeps memory bounded
+                    if member.isfile() and select(member.name):
+                        if member.size > max_file_bytes:
                             raise ArchiveError(
-                                f"{member.name} in {path} has {member.size:,} bytes, "
-                                f"at most {largest:,} expected"
+                                f"{member.name} in {path} must have at most "
+                                f"{max_file_bytes:,} bytes, got {member.size:,}"
                             )
                         content = tar.extractfile(member)
-                        assert content is not None  # isfile() was asked above
+                        assert content is not None  # None only for members that are not files
                         yield member.name, content.read()
         except (ArchiveError, GeneratorExit):
             raise
-        except _TooMuchError as error:
+        except _LimitError as error:
             raise ArchiveError(f"{path} {error}") from error
-        except DAMAGE as error:
-            raise ArchiveError(f"{path} is truncated or no tar archive: {error}") from error
+        except DAMAGE_ERRORS as error:
+            raise ArchiveError(f"{path} is truncated or not a tar archive: {error}") from error
 
 
-class _TooMuchError(Exception):
-    """A limit is passed."""
+class _LimitError(Exception):
+    """A limit on the archive was exceeded."""
 
 
-class _Forward(io.RawIOBase):
-    """A stream that is read from its beginning to its end, within limits."""
+class _ForwardStream(io.RawIOBase):
+    """A stream that can only move forwards, within limits."""
 
-    def __init__(self, stream: Any, largest: int, most: int | None) -> None:
-        self.stream, self.largest, self.most = stream, largest, most
-        self.place = 0
+    def __init__(self, stream: Any, max_file_bytes: int, max_total_bytes: int | None) -> None:
+        self.stream = stream
+        self.max_file_bytes, self.max_total_bytes = max_file_bytes, max_total_bytes
+        self.position = 0
 
     def tell(self) -> int:
-        return self.place
+        return self.position
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self.largest + tarfile.BLOCKSIZE:
-            raise _TooMuchError(f"has a part of {size:,} bytes, at most {self.largest:,} expected")
+        if not 0 <= size <= self.max_file_bytes + tarfile.BLOCKSIZE:
+            raise _LimitError(
+                f"must have parts of at most {self.max_file_bytes:,} bytes, got {size:,}"
+            )
         data = self.stream.read(size)
-        self.place += len(data)
-        if self.most is not None and self.place > self.most:
-            raise _TooMuchError(f"unpacks to more than {self.most:,} bytes")
+        self.position += len(data)
+        if self.max_total_bytes is not None and self.position > self.max_total_bytes:
+            raise _LimitError(f"must unpack to at most {self.max_total_bytes:,} bytes, got more")
         return data
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        if whence or place < self.place:
-            raise ValueError("a header leads backwards")
-        while self.place < place and self.read(min(STEP, self.largest, place - self.place)):
-            pass
-        return self.place
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence or position < self.position:
+            raise ValueError("a header points backwards")
+        while self.position < position:
+            if not self.read(min(CHUNK, self.max_file_bytes, position - self.position)):
+                break
+        return self.position

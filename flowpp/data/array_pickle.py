@@ -1,8 +1,8 @@
-"""Reads pickles of plain containers and uint8 arrays, and runs no code of theirs.
+"""Reader of pickled containers and uint8 arrays that runs no code from the pickle.
 
-A pickle is a program: it may import any function and call it. The CIFAR-10 archive is distributed
-as pickles, so this reader resolves each imported name to a stand-in defined here, and refuses all
-others. numpy itself is never called with a pickle's arguments.
+A pickle is a program that may import and call any function. The CIFAR-10 archive is distributed
+as pickles, so this reader resolves each imported name to a stand-in defined here and refuses all
+others. No NumPy function is called with arguments from a pickle.
 """
 
 from __future__ import annotations
@@ -10,54 +10,63 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import reprlib
 from math import prod
 from typing import Any
 
 import numpy as np
 
-MOST_DIMENSIONS = 8
+MAX_DIMENSIONS = 8
+
+# A list that contains itself several times has exponentially many paths: repr() may not end.
+_short = reprlib.Repr()
+_short.maxlevel = 2
 
 
 class UnsafePickleError(ValueError):
-    """A pickle asks for something that a data file has no need of."""
+    """A pickle asks for something that image data never needs."""
 
 
 class _DType:
-    """Stands in for `numpy.dtype`: knows uint8 only."""
+    """Stand-in for `numpy.dtype` that accepts uint8 only."""
 
     def __init__(self, kind: Any, *_: Any) -> None:
         if kind not in ("u1", b"u1"):
-            raise UnsafePickleError(f"needed an array of uint8, got dtype {kind!r}")
+            raise UnsafePickleError(f"array must have dtype uint8, got dtype {_short.repr(kind)}")
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and alignment: without meaning for single bytes."""
+        """Ignore byte order and alignment, which do not matter for single bytes."""
 
 
 class _NDArray:
-    """Stands in for `numpy.ndarray`: remembers its shape and bytes."""
+    """Stand-in for `numpy.ndarray`."""
 
     array: np.ndarray | None = None
 
     def __setstate__(self, state: Any) -> None:
-        """(version, shape, dtype, is_fortran, bytes), as numpy writes it."""
+        """Set the array from (version, shape, dtype, is_fortran, bytes), as NumPy writes it."""
         if not (isinstance(state, tuple) and len(state) == 5):
-            raise UnsafePickleError("needed an array state of five entries")
+            raise UnsafePickleError("array state must have five entries, got another structure")
         _, shape, dtype, is_fortran, raw = state
         self.array = _uint8_array(shape, dtype, "F" if is_fortran else "C", raw)
 
 
 def _uint8_array(shape: Any, dtype: Any, order: Any, raw: Any) -> np.ndarray:
-    if isinstance(raw, str):  # Python 2 wrote bytes as text
+    if isinstance(raw, str):  # Python 2 pickles bytes as text
         raw = raw.encode("latin1")
     if not isinstance(dtype, _DType) or not isinstance(raw, bytes | bytearray):
-        raise UnsafePickleError("needed an array of uint8 with its bytes")
+        raise UnsafePickleError(
+            f"array must have dtype uint8 and bytes, got {type(dtype)} and {type(raw)}"
+        )
     if not (
         isinstance(shape, tuple)
-        and len(shape) <= MOST_DIMENSIONS
+        and len(shape) <= MAX_DIMENSIONS
         and all(isinstance(n, int) and 0 <= n <= len(raw) for n in shape)
         and prod(shape) == len(raw)
     ):
-        raise ValueError(f"array of shape {shape!r} does not match its {len(raw)} bytes")
+        raise ValueError(
+            f"array of shape {_short.repr(shape)} does not match its {len(raw)} bytes"
+        )
     return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -85,43 +94,50 @@ _ENCODE = ("_codecs", "encode")
 class _Unpickler(pickle.Unpickler):
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
-        self.left = len(data)
+        self.size = self.remaining = len(data)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Resolve an imported name to a stand-in, or refuse."""
+        """Resolve an imported name to a stand-in, or raise UnsafePickleError."""
         if (module, name) == _ENCODE:
             return self.encode
         if (module, name) not in _STAND_INS:
-            raise UnsafePickleError(f"pickle wants {module}.{name}, which no image file needs")
+            raise UnsafePickleError(
+                f"pickle must import only NumPy array constructors, got {module}.{name}"
+            )
         return _STAND_INS[module, name]
 
     def encode(self, text: Any, encoding: Any) -> bytes:
-        """Text to bytes; no more in all than the file is long.
+        """Encode text, in total no more than the file's size.
 
-        Else it could ask for one long text a million times.
+        Without the limit a pickle could encode one long text a million times.
         """
         if not isinstance(text, str) or encoding != "latin1":
-            raise UnsafePickleError("needed text in latin1")
-        self.left -= len(text)
-        if self.left < 0:
-            raise UnsafePickleError("the text is longer than its file")
+            raise UnsafePickleError(
+                f"text must be a string in latin1, got {type(text).__name__} in "
+                f"{_short.repr(encoding)}"
+            )
+        self.remaining -= len(text)
+        if self.remaining < 0:
+            raise UnsafePickleError(f"text must fit the file's {self.size} bytes, got more")
         return text.encode("latin1")
 
 
 def _check_memo(data: bytes) -> None:
-    """A memo's places are numbered one by one; room for a billion would be made at once."""
+    """Refuse memo indices beyond the file's size: the unpickler allocates up to the index."""
     for operation, argument, _ in pickletools.genops(data):
-        place = argument if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") else None
-        if place is not None and place > len(data):
-            raise UnsafePickleError(f"place {place} in a file of {len(data)} bytes")
+        index = argument if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") else None
+        if index is not None and index > len(data):
+            raise UnsafePickleError(
+                f"memo index must be at most {len(data)}, the file's size, got {index}"
+            )
 
 
 def loads(data: bytes) -> Any:
-    """The value that `data` describes; keys and text of Python 2 come back as bytes.
+    """Return the value that a pickle describes; keys and text of Python 2 come back as bytes.
 
     Raises:
-        UnsafePickleError: the pickle asks for a name or dtype outside the list.
-        ValueError: the pickle is truncated or damaged.
+        UnsafePickleError: A name or dtype outside the accepted ones.
+        ValueError: A truncated or damaged pickle.
     """
     try:
         _check_memo(data)
@@ -129,15 +145,15 @@ def loads(data: bytes) -> Any:
     except UnsafePickleError:
         raise
     except Exception as error:  # a damaged pickle may raise nearly anything
-        what = f"{type(error).__name__}: {error}"
-        raise ValueError(f"truncated or damaged pickle ({what})") from error
-    return _unwrap(value)
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"truncated or damaged pickle ({reason})") from error
+    return _replace_stand_ins(value)
 
 
-def _unwrap(value: Any) -> Any:
-    """An array in place of its stand-in, and in a dictionary those one level down.
+def _replace_stand_ins(value: Any) -> Any:
+    """Replace stand-ins by their arrays, at the top and one level down in a dictionary.
 
-    No deeper: a list that holds itself a few times over has more paths than there are atoms.
+    Not deeper, since nested lists may have exponentially many paths.
     """
     if isinstance(value, dict):
         return {key: _array(entry) for key, entry in value.items()}

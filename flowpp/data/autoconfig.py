@@ -1,9 +1,9 @@
-"""The preset `small`: settings that fit a folder of images, and what was chosen in words."""
+"""Automatic settings for the preset `small`, from the images in its folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,126 +14,140 @@ from flowpp.config.presets import SMALL
 from flowpp.data import folder
 from flowpp.data.decode import KINDS, Kind, kind_of, opened
 
-SIZES = (32, 16, 8)
-"""What a small model on a CPU can learn."""
-REACHED_BY = 0.95
-"""The size is the largest that this part of the images reaches without being enlarged."""
 LAYOUTS = {
     32: "squeeze, checkerboard 4, channels 2, squeeze, checkerboard 2, channels 2",
     16: "checkerboard 2, squeeze, checkerboard 2, channels 2, squeeze, channels 2",
     8: "checkerboard 2, squeeze, channels 2, checkerboard 2",
 }
-LOOKED_AT = 200
-"""So many images are looked at for the grey levels that they have."""
+"""Layout by image size, for a small model on a CPU; largest size first."""
+SIZES = tuple(LAYOUTS)
+MIN_SHARE = 0.95
+"""Share of the images that must be at least as large as the chosen size."""
+BITS_SAMPLE = 200
+"""Number of images in which the used bits are determined."""
+MANY_IMAGES = 5000
+"""Number of images above which dropout is not needed."""
 
 
 def configure(config: Config) -> tuple[Config, list[str]]:
-    """Fill in what a folder's images decide; other presets are returned as they are.
+    """Choose size, channels, bits, layout and batch sizes of `small` by its images.
 
-    A setting that differs from the preset's own was said by the user, and stays.
+    Only settings that still have the preset's values are chosen.
+
+    Returns:
+        The settings, unchanged for other presets, and a description of each choice.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: no folder was named; too few or too small images; without `data.skip_bad` an
-            unreadable file, or grey images among colour ones. The message names it.
+        FileNotFoundError: A missing folder.
+        ValueError: No path, too few or too small images, or, without `data.skip_bad`, an
+            unreadable file or a mixture of grey and colour images.
     """
     if config.preset != SMALL.preset or config.data.source != "folder":
         return config, []
     if config.data.path is None:
         raise ValueError("the preset small needs --data.path FOLDER, got none")
-    train, test = folder.split(folder.find(config.data.path))
-    looks = _look([*train, *test], skip_bad=config.data.skip_bad)
-    if not looks:
+    train, test = folder.split(folder.find(config.data))
+    headers = _read_headers([*train, *test], skip_bad=config.data.skip_bad)
+    if not headers:
         raise ValueError(f"none of the {len(train) + len(test)} images can be read")
-    channels = _kind(looks, skip_bad=config.data.skip_bad)
-    sides = [look.side for look in looks.values() if look.kind == channels]
-    size = config.data.size or _size(sides)
+    channels = _common_kind(headers, skip_bad=config.data.skip_bad)
+    sides = [header.side for header in headers.values() if header.kind == channels]
+    size = config.data.size or _choose_size(sides)
     data = replace(config.data, channels=channels, size=size)
     enlarged = sum(side < size for side in sides)
-    notes = [
+    note = (
         f"{len(sides)} {KINDS[channels]} images, shorter sides of {min(sides)} to {max(sides)} "
-        f"pixels: cut to {size}x{size}" + (f", {enlarged} of them enlarged" if enlarged else "")
-    ]
+        f"pixels: cropped to {size}x{size}"
+    )
+    notes = [f"{note}, {enlarged} of them enlarged" if enlarged else note]
     if data.bits == SMALL.data.bits:
-        data = replace(data, bits=_bits(looks, channels, size))
+        data = replace(data, bits=_used_bits(headers, channels, size))
         notes.append(f"{1 << data.bits} grey levels")
-    config, more = _model(replace(config, data=data), size, len(train) * len(sides) // len(looks))
-    return config, [*notes, *more]
+    count = len(train) * len(sides) // len(headers)
+    config, model_notes = _choose_model(replace(config, data=data), size, count)
+    config, batch_notes = _limit_batches(config, count)
+    return config, [*notes, *model_notes, *batch_notes]
 
 
-class _Look:
-    """What a file says of its image before it is decoded."""
+@dataclass(frozen=True)
+class _Header:
+    """Properties of an image known before it is decoded."""
 
-    def __init__(self, kind: Kind, side: int, longer: int) -> None:
-        self.kind, self.side, self.square = kind, side, side == longer
+    kind: Kind
+    side: int
+    is_square: bool
 
 
-def _look(paths: list[Path], *, skip_bad: bool) -> dict[Path, _Look]:
-    looks = {}
+def _read_headers(paths: list[Path], *, skip_bad: bool) -> dict[Path, _Header]:
+    headers = {}
     for path in paths:
         try:
             with opened(path, str(path)) as image:
-                looks[path] = _Look(kind_of(image, str(path)), min(image.size), max(image.size))
+                width, height = image.size
+                headers[path] = _Header(
+                    kind_of(image, str(path)), min(width, height), width == height
+                )
         except (OSError, ValueError) as error:
             if skip_bad:
                 continue
             raise ValueError(f"{error}; --data.skip_bad leaves such files out") from error
-    return looks
+    return headers
 
 
-def _kind(looks: dict[Path, _Look], *, skip_bad: bool) -> Kind:
-    counts = Counter(look.kind for look in looks.values())
-    (most, _), *others = counts.most_common()
+def _common_kind(headers: dict[Path, _Header], *, skip_bad: bool) -> Kind:
+    counts = Counter(header.kind for header in headers.values())
+    (common, count), *others = counts.most_common()
     if others and not skip_bad:
-        odd = next(path for path, look in looks.items() if look.kind != most)
+        odd = next(path for path, header in headers.items() if header.kind != common)
         raise ValueError(
-            f"{odd} is a {KINDS[others[0][0]]} image among {counts[most]} {KINDS[most]} ones "
+            f"{odd} is a {KINDS[others[0][0]]} image among {count} {KINDS[common]} ones "
             f"({others[0][1]} such files); --data.skip_bad leaves such files out"
         )
-    return most
+    return common
 
 
-def _size(sides: list[int]) -> int:
+def _choose_size(sides: list[int]) -> int:
     for size in SIZES:
-        if sum(side >= size for side in sides) >= REACHED_BY * len(sides):
+        if sum(side >= size for side in sides) >= MIN_SHARE * len(sides):
             return size
-    raise ValueError(
-        f"the images are too small: needed {SIZES[-1]} pixels a side, "
-        f"the smallest has {min(sides)}"
-    )
+    raise ValueError(f"images must have at least {SIZES[-1]} pixels a side, got {min(sides)}")
 
 
-def _bits(looks: dict[Path, _Look], channels: int, size: int) -> int:
-    """8, or fewer where the lowest bits are zero in images that are used as they are."""
-    chosen = [(path, look) for path, look in looks.items() if look.kind == channels]
-    if not all(look.side == size and look.square for _, look in chosen):
-        return 8  # resizing makes new levels
-    seen = np.uint8(0)
-    for path, _ in chosen[:: max(1, len(chosen) // LOOKED_AT)]:
+def _used_bits(headers: dict[Path, _Header], channels: int, size: int) -> int:
+    """Return 8, or fewer if the lowest bits are zero in images that are not resized."""
+    chosen = [(path, header) for path, header in headers.items() if header.kind == channels]
+    if not all(header.side == size and header.is_square for _, header in chosen):
+        return 8  # resizing creates new levels
+    used = np.uint8(0)
+    for path, _ in chosen[:: max(1, len(chosen) // BITS_SAMPLE)]:
         with opened(path, str(path)) as image:
-            seen |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
-    zeros = next((bit for bit in range(8) if int(seen) >> bit & 1), 0)
+            used |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
+    zeros = next((bit for bit in range(8) if int(used) >> bit & 1), 0)
     return 8 - zeros
 
 
-def _model(config: Config, size: int, images: int) -> tuple[Config, list[str]]:
-    """Layout by size; dropout, and batches no larger than the data, by the number of images."""
-    notes = []
-    if config.model == SMALL.model:
-        nearest = next(
-            (known for known in SIZES if size >= known and size % known == 0), SIZES[-1]
-        )
-        dropout = 0.2 if images < 5000 else 0.0
-        flow = replace(config.model.flow, layout=LAYOUTS[nearest], dropout=dropout)
-        dequantizer = replace(config.model.dequantizer, dropout=dropout)
-        config = replace(config, model=replace(config.model, flow=flow, dequantizer=dequantizer))
-        notes.append(f'layout "{flow.layout}", {flow.filters} filters, dropout {dropout}')
+def _choose_model(config: Config, size: int, count: int) -> tuple[Config, list[str]]:
+    """Choose the layout by image size and dropout by the number of training images."""
+    if config.model != SMALL.model:
+        return config, []
+    nearest = next((known for known in SIZES if size >= known and size % known == 0), SIZES[-1])
+    dropout = 0.2 if count < MANY_IMAGES else 0.0
+    flow = replace(config.model.flow, layout=LAYOUTS[nearest], dropout=dropout)
+    dequantizer = replace(config.model.dequantizer, dropout=dropout)
+    model = replace(config.model, flow=flow, dequantizer=dequantizer)
+    note = f'layout "{flow.layout}", {flow.filters} filters, dropout {dropout}'
+    return replace(config, model=model), [note]
+
+
+def _limit_batches(config: Config, count: int) -> tuple[Config, list[str]]:
+    """Limit the preset's batch sizes to the number of training images."""
     changes: dict[str, Any] = {
-        name: images
+        name: count
         for name in ("batch_size", "init_batch_size")
-        if getattr(config.training, name) == getattr(SMALL.training, name) > images
+        if getattr(config.training, name) == getattr(SMALL.training, name) > count
     }
-    if changes:
-        config = replace(config, training=replace(config.training, **changes))
-        notes.append(f"batches of all {images} images")
-    return config, notes
+    if not changes:
+        return config, []
+    return replace(config, training=replace(config.training, **changes)), [
+        f"batches of all {count} images"
+    ]

@@ -1,4 +1,4 @@
-"""One image file to pixels, refused by name if it cannot be read."""
+"""Decoding of one image file to pixels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-LARGEST_SIDE = 20_000
-"""Pixels; a larger picture is refused before it is decoded, and so is one of more than Pillow's
-limit in all."""
-LARGEST_FILE = 512 << 20
-"""Bytes."""
+MAX_SIDE = 20_000
+"""Pixels; larger images are refused before decoding. Pillow limits the total number as well."""
+MAX_FILE_BYTES = 512 << 20
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
-"""Whatever a file's name is. Pillow knows others that start programs: PostScript's interpreter."""
+"""Accepted whatever the file's name. Pillow has others that start programs, such as Ghostscript
+for PostScript."""
 Kind = Literal[1, 3]
 GREY: Kind = 1
 COLOUR: Kind = 3
@@ -27,96 +26,106 @@ COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LA
 
 
 class ImageError(ValueError):
-    """A file that is no image, or not one of the kind that is needed."""
+    """The file is not an image, or not of the expected kind."""
 
 
 def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:
-    """Pixels `(3, side, side)`, uint8, whatever the file's own kind.
+    """Decode an image to RGB pixels, uint8 of shape (3, side, side).
 
     Args:
-        raw: the file's bytes, in a format that Pillow knows.
-        who: the file's name, for errors.
-        side: height and width that it must have.
+        raw: Content of the file.
+        who: Name of the file, for errors.
+        side: Required height and width.
 
     Raises:
-        ImageError: not an image, truncated, or of another size; the message names it.
+        ImageError: A file that is not an image, is truncated, or has another size.
     """
     with opened(raw, who) as image:
         if image.size != (side, side):
             width, height = image.size
-            raise ImageError(f"{who} has {width}x{height} pixels, needed {side}x{side}")
+            raise ImageError(f"{who} must have {side}x{side} pixels, got {width}x{height}")
         return _pixels(image.convert("RGB"))
 
 
 def decode(raw: bytes, who: str, size: int, channels: int) -> np.ndarray:
-    """Pixels `(channels, size, size)`, uint8, of an image that loses nothing but its margins.
+    """Decode an image, resize its shorter side to `size` (Lanczos) and crop the centre square.
 
     Args:
-        raw: the file's bytes, in a format that Pillow knows.
-        who: the file's name, for errors.
-        size: the shorter side is resized to this (Lanczos), and the centre square is cut out.
+        raw: Content of the file.
+        who: Name of the file, for errors.
+        size: Height and width of the result.
         channels: 1 for grey images, 3 for colour.
 
+    Returns:
+        Pixels, uint8 of shape (channels, size, size).
+
     Raises:
-        ImageError: not an image, truncated, or too large; grey where colour was needed or the
-            other way round; transparent, or of more than 8 bits. The message names it.
+        ImageError: A file that is not an image, is truncated or too large; grey where colour was
+            expected or the reverse; transparent, or of more than 8 bits.
     """
     with opened(raw, who) as image:
         kind = kind_of(image, who)
         if kind != channels:
             raise ImageError(
-                f"{who} is a {KINDS[kind]} image, needed {KINDS[channels]} (data.channels "
-                f"{channels})"
+                f"{who} must be a {KINDS[channels]} image (data.channels {channels}), "
+                f"got a {KINDS[kind]} one"
             )
         return _pixels(_centre_square(image.convert("L" if channels == GREY else "RGB"), size))
 
 
 def kind_of(image: Image.Image, who: str) -> Kind:
-    """1 for a grey image, 3 for a colour one.
+    """Return 1 for a grey image, 3 for a colour one.
 
     Raises:
-        ImageError: it has more than 8 bits, or is transparent anywhere.
+        ImageError: An image of more than 8 bits, or with transparent pixels.
     """
     if image.mode not in GREY_MODES | COLOUR_MODES:
-        raise ImageError(f"{who} has pixels of mode {image.mode}, needed 8 bits for each number")
+        raise ImageError(f"{who} must have 8 bits per channel, got pixels of mode {image.mode}")
     if image.has_transparency_data:
-        if np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
-            raise ImageError(f"{who} is transparent in places, needed an opaque image")
+        alpha = np.asarray(image.convert("RGBA").getchannel("A")).min()
+        if alpha < 255:
+            raise ImageError(f"{who} must be opaque, got an alpha value of {alpha}")
     return GREY if image.mode in GREY_MODES else COLOUR
 
 
 @contextmanager
 def opened(source: bytes | Path, who: str) -> Iterator[Image.Image]:
-    """An image whose pixels are not decoded yet; they are when something asks for them.
+    """Open an image; its pixels are decoded on first use, inside the block.
+
+    Args:
+        source: Content of the file, or its path.
+        who: Name of the file, for errors.
 
     Raises:
-        ImageError: not an image of a known format, damaged (inside the block, too), or too large;
-            the message names it.
+        ImageError: A file of unknown format, a damaged or too large image; also for errors of
+            Pillow inside the block.
     """
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
-            if max(image.size) > LARGEST_SIDE:
-                raise ImageError(f"{who} has {image.size} pixels, at most {LARGEST_SIDE} a side")
+            if max(image.size) > MAX_SIDE:
+                raise ImageError(
+                    f"{who} must have at most {MAX_SIDE} pixels a side, got {image.size}"
+                )
             yield image
     except ImageError:
         raise
-    except UnidentifiedImageError as error:  # its own message names a buffer in memory
-        raise ImageError(f"{who} is not a readable image: of no known format") from error
+    except UnidentifiedImageError as error:  # its message names a buffer in memory
+        raise ImageError(f"{who} is not a readable image: unknown format") from error
     except Exception as error:  # a damaged image may raise nearly anything
         raise ImageError(f"{who} is not a readable image: {error}") from error
 
 
-def content(path: Path) -> bytes:
-    """The bytes of an image file.
+def read_file(path: Path) -> bytes:
+    """Read an image file.
 
     Raises:
-        ImageError: there are too many of them.
-        OSError: it cannot be read.
+        ImageError: A file above the size limit.
+        OSError: A file that cannot be read.
     """
     size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise ImageError(f"{path} has {size:,} bytes, at most {LARGEST_FILE:,} are read")
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{path} must have at most {MAX_FILE_BYTES:,} bytes, got {size:,}")
     return path.read_bytes()
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn import datasets
 
+from flowpp.config import DataConfig
 from flowpp.data.image_set import ImageSet
 
 TRAIN_COUNT = 1500
 LEVELS = 17
 
 
-def load() -> ImageSet:
-    """The first 1500 digits for training, the last 297 for test; nothing is downloaded.
+def load(_: DataConfig) -> ImageSet:
+    """Load the digits: the first 1500 for training, the last 297 for test.
 
-    The order is the data set's own, which groups writers: most test digits were written by hands
-    that the training set has not seen.
+    The order is the data set's own, which groups writers, so most test digits come from writers
+    absent from the training set.
     """
-    from sklearn.datasets import load_digits  # slow to import, and needed here alone
-
-    images = load_digits().images.astype(np.uint8)[:, None]
+    images = datasets.load_digits().images.astype(np.uint8)[:, None]
     return ImageSet("digits", images[:TRAIN_COUNT], images[TRAIN_COUNT:], LEVELS)

@@ -1,4 +1,4 @@
-"""Any folder of images: CelebA-HQ, or one's own."""
+"""Any folder of images, such as CelebA-HQ or your own."""
 
 from __future__ import annotations
 
@@ -6,98 +6,95 @@ from pathlib import Path
 
 import numpy as np
 
-from flowpp.data.decode import COLOUR, content, decode
+from flowpp.config import DataConfig
+from flowpp.data.decode import decode, read_file
 from flowpp.data.image_set import ImageSet
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
 TEST_EVERY = 10
-SPLITS = (("train", ("train", "training")), ("test", ("test", "valid", "val", "validation")))
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "valid", "val", "validation")
 
 
-def load(
-    path: str | None, size: int | None, channels: int = COLOUR, *, skip_bad: bool = False
-) -> ImageSet:
-    """Images below a folder, resized to `size` along the shorter side and cut square.
+def load(config: DataConfig) -> ImageSet:
+    """Load the images below a folder, resized to `config.size` and cropped square.
 
-    If the folder has subfolders train and test (or valid), they are the split. Otherwise every
-    tenth image, in the order of their paths, is held out.
-
-    Args:
-        path: the folder.
-        size: height and width of the images.
-        channels: 1 for grey images, 3 for colour.
-        skip_bad: leave out what would be refused; `ImageSet.skipped` has the reasons.
+    Subfolders `train` and `test` (or `valid`), if present, are the split. Otherwise every tenth
+    image, in the order of their paths, is held out.
 
     Raises:
-        FileNotFoundError: nothing lies at `path`.
-        ValueError: no path or size given, fewer than two images, or a file that is no image of
-            this kind.
+        FileNotFoundError: A missing folder.
+        ValueError: No path or size, fewer than two images, or, without `config.skip_bad`, a file
+            that is not an image of `config.channels` channels.
     """
-    if path is None or size is None:
-        raise ValueError(
-            f"folder needs --data.path and --data.size, got path {path} and size {size}"
-        )
-    folder = find(path)
-    train, test = split(folder)
-    skipped: list[str] = []
-    read = [_read(paths, size, channels, skipped if skip_bad else None) for paths in (train, test)]
-    for images, what in zip(read, ("train on", "hold out"), strict=True):
-        if not len(images):
-            raise ValueError(f"folder: no image to {what} is left, {len(skipped)} are skipped")
-    return ImageSet(folder.name, read[0], read[1], 256, tuple(skipped))
+    folder = find(config)
+    if config.size is None:
+        raise ValueError("folder needs --data.size, got none")
+    skipped: list[str] | None = [] if config.skip_bad else None
+    splits = []
+    for paths, purpose in zip(split(folder), ("train on", "hold out"), strict=True):
+        splits.append(_read(paths, config.size, config.channels, skipped))
+        if not len(splits[-1]):
+            raise ValueError(
+                f"folder: at least one image to {purpose} is needed, "
+                f"got 0 after skipping {len(skipped or ())}"
+            )
+    return ImageSet(folder.name, splits[0], splits[1], 256, tuple(skipped or ()))
 
 
-def find(path: str) -> Path:
-    """The folder of that name.
+def find(config: DataConfig) -> Path:
+    """Return the folder at `config.path`.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: A missing folder.
+        ValueError: No path.
     """
-    folder = Path(path).expanduser()
+    folder = config.required_path("a folder of images")
     if not folder.is_dir():
-        raise FileNotFoundError(f"folder: {folder} is no folder")
+        raise FileNotFoundError(f"folder: {folder} is not a folder")
     return folder
 
 
 def split(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files to train on and to hold out.
+    """Return the files to train on and those to hold out.
 
     Raises:
-        ValueError: there is none of either.
+        ValueError: None of either.
     """
     train, test = _split(folder)
     if not train or not test:
         raise ValueError(
-            f"folder: {folder} needs images to train on and to hold out, "
+            f"folder: {folder} must have images to train on and to hold out, "
             f"got {len(train)} and {len(test)}; known suffixes: {', '.join(sorted(SUFFIXES))}"
         )
     return train, test
 
 
 def _split(folder: Path) -> tuple[list[Path], list[Path]]:
-    inside = {
-        split: next((folder / n for n in names if (folder / n).is_dir()), None)
-        for split, names in SPLITS
-    }
-    if inside["train"] is not None and inside["test"] is not None:
-        return _images(inside["train"]), _images(inside["test"])
-    every = _images(folder)
-    held_out = every[TEST_EVERY - 1 :: TEST_EVERY] or every[-1:]
+    train, test = _subfolder(folder, TRAIN_FOLDERS), _subfolder(folder, TEST_FOLDERS)
+    if train is not None and test is not None:
+        return _image_files(train), _image_files(test)
+    files = _image_files(folder)
+    held_out = files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:]
     chosen = set(held_out)
-    return [p for p in every if p not in chosen], held_out
+    return [file for file in files if file not in chosen], held_out
 
 
-def _images(folder: Path) -> list[Path]:
+def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
 def _read(paths: list[Path], size: int, channels: int, skipped: list[str] | None) -> np.ndarray:
-    """Without a list for what is skipped, nothing is."""
+    """Decode files; append the reasons for bad ones to `skipped`, or raise if it is None."""
     images = np.empty((len(paths), channels, size, size), np.uint8)
     count = 0
     for path in paths:
         try:
-            images[count] = decode(content(path), str(path), size, channels)
+            images[count] = decode(read_file(path), str(path), size, channels)
         except ValueError as error:
             if skipped is None:
                 raise

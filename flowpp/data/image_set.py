@@ -1,4 +1,4 @@
-"""A data set in memory, checked once."""
+"""A data set in memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Training and test images, uint8 of shape (N, C, H, W) with values in 0 .. levels-1.
+    """Training and test images.
+
+    Args:
+        name: Name of the data set and its version, as shown beside results.
+        train: Training images, uint8 of shape (N, C, H, W), values in 0 .. levels-1.
+        test: Held-out images, likewise.
+        levels: Number of values of a pixel.
+        skipped: Reasons for files left out, one per file.
 
     Raises:
-        TypeError: an array is not uint8.
-        ValueError: an array has another shape, is empty, or holds values outside the levels.
+        TypeError: An array that is not uint8.
+        ValueError: An array that is empty, of another shape, or with values outside the levels.
     """
 
     name: str
@@ -22,9 +29,8 @@ class ImageSet:
     test: np.ndarray
     levels: int
     skipped: tuple[str, ...] = ()
-    """Why files were left out, one reason a file."""
     sha256: str = field(init=False)
-    """Hash of shapes and values, train before test: tells two runs on other data apart."""
+    """Hash of shapes and values, training images first; recorded with each run."""
 
     def __post_init__(self) -> None:
         """Check both arrays and hash them."""
@@ -35,10 +41,12 @@ class ImageSet:
             if images.dtype != np.uint8:
                 raise TypeError(f"{who} must be uint8, got {images.dtype}")
             if images.ndim != 4 or images.size == 0:
-                raise ValueError(f"{who} need shape (N, C, H, W), not empty, got {images.shape}")
+                raise ValueError(
+                    f"{who} must be non-empty of shape (N, C, H, W), got {images.shape}"
+                )
             if images.shape[1:] != self.train.shape[1:]:
                 raise ValueError(
-                    f"{who} need the training images' shape {self.train.shape[1:]}, "
+                    f"{who} must have the training images' shape {self.train.shape[1:]}, "
                     f"got {images.shape[1:]}"
                 )
             if images.max() >= self.levels:

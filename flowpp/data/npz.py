@@ -1,7 +1,8 @@
-"""Reads `.npz` archives in bounded memory, and nothing in them that could be code.
+"""Reader of `.npz` archives that bounds memory and refuses pickled objects.
 
-A few kilobytes can declare an array of terabytes, or unpack to gigabytes. So each array's header
-is held against the size that the archive states, and that against the archive's size on disk.
+A few kilobytes can declare an array of terabytes, or unpack to gigabytes. So the size that each
+array's header implies is compared with the size stated by the archive, and the sum of those with
+the archive's size on disk.
 """
 
 from __future__ import annotations
@@ -15,96 +16,101 @@ from typing import IO, TypeVar
 import numpy as np
 
 T = TypeVar("T")
-MOST_UNPACKED = 100
-"""Times the archive's own size: images and weights shrink far less."""
-ALWAYS_UNPACKED = 64 << 20
-"""Bytes that are unpacked whatever the archive's size: images all black do shrink."""
+MAX_RATIO = 100
+"""Limit on unpacked over packed size; images and weights compress far less."""
+SMALL_BYTES = 64 << 20
+"""Unpacked size that is always accepted: all-black images do compress more."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What NumPy writes; other methods may ask for gigabytes to unpack a byte."""
+"""Methods that NumPy writes; others may allocate gigabytes to unpack a byte."""
 
 
 class NpzError(ValueError):
-    """Damaged, hostile, or no `.npz` archive at all."""
+    """The file is damaged, hostile, or not an `.npz` archive."""
 
 
 def names(path: Path) -> list[str]:
-    """The names of the arrays in an archive.
+    """Return the names of the arrays in an archive.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        NpzError: not a readable archive.
+        FileNotFoundError: A missing file.
+        NpzError: A file that is not a readable archive.
     """
     return list(_with_archive(path, _members))
 
 
-def read(path: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """The arrays of these names.
+def read(path: Path, selected: Iterable[str]) -> dict[str, np.ndarray]:
+    """Read the selected arrays of an archive.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        KeyError: there is no array of such a name.
-        NpzError: damaged, of Python objects, or larger unpacked than the file could hold.
+        FileNotFoundError: A missing file.
+        KeyError: A missing array.
+        NpzError: A damaged archive, an array of Python objects, or one above the size limits.
     """
-    return _with_archive(path, lambda archive: _arrays(path, archive, list(wanted)))
+    return _with_archive(path, lambda archive: _read_arrays(path, archive, list(selected)))
 
 
 def _with_archive(path: Path, use: Callable[[zipfile.ZipFile], T]) -> T:
     with path.open("rb") as stream:
         try:
             if stream.read(6) == np.lib.format.MAGIC_PREFIX:
-                raise NpzError(f"{path} is one array, needed an .npz of several")
+                raise NpzError(f"{path} must be an .npz archive, got a single array (.npy)")
             with zipfile.ZipFile(stream) as archive:
                 return use(archive)
-        except (NpzError, _AbsentError):
+        except (NpzError, _MissingArrayError):
             raise
         except Exception as error:  # a damaged archive may raise nearly anything
-            what = str(error) or type(error).__name__
-            raise NpzError(f"{path} is damaged or no .npz file: {what}") from error
+            reason = str(error) or type(error).__name__
+            raise NpzError(f"{path} is damaged or not an .npz archive: {reason}") from error
 
 
-class _AbsentError(KeyError):
-    """No array of that name."""
+class _MissingArrayError(KeyError):
+    """The archive has no array of that name."""
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
 
 
-def _arrays(path: Path, archive: zipfile.ZipFile, wanted: list[str]) -> dict[str, np.ndarray]:
+def _read_arrays(
+    path: Path, archive: zipfile.ZipFile, selected: list[str]
+) -> dict[str, np.ndarray]:
     members = _members(archive)
-    for name in wanted:
+    for name in selected:
         if name not in members:
-            raise _AbsentError(name)
-    total = sum(members[name].file_size for name in wanted)
-    most = max(ALWAYS_UNPACKED, MOST_UNPACKED * path.stat().st_size)
-    if total > most:
-        raise NpzError(f"{path} would unpack to {total:,} bytes, at most {most:,} are read")
-    return {name: _array(path, archive, members[name]) for name in wanted}
+            raise _MissingArrayError(name)
+    total = sum(members[name].file_size for name in selected)
+    limit = max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
+    if total > limit:
+        raise NpzError(f"{path} must unpack to at most {limit:,} bytes, got {total:,}")
+    return {name: _read_array(path, archive, members[name]) for name in selected}
 
 
-def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if member.compress_type not in METHODS:
-        raise NpzError(f"{path}: {member.filename} is packed by another method than NumPy's")
-    with archive.open(member) as stream:
-        shape, dtype = _header(stream)
-        needed = stream.tell() + prod(shape) * dtype.itemsize
-    if not dtype.hasobject and (needed != member.file_size or not dtype.itemsize):
         raise NpzError(
-            f"{path}: {member.filename} declares shape {shape} of {dtype}, {needed:,} bytes, "
-            f"but has {member.file_size:,}"
+            f"{path}: {member.filename} must be stored or deflated, got compression method "
+            f"{member.compress_type}"
+        )
+    with archive.open(member) as stream:
+        shape, dtype = _read_header(stream)
+        expected = stream.tell() + prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (expected != member.file_size or not dtype.itemsize):
+        raise NpzError(
+            f"{path}: {member.filename} must have {expected:,} bytes for its shape {shape} of "
+            f"{dtype}, got {member.file_size:,}"
         )
     with archive.open(member) as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read()  # to the end, where the checksum is looked at
+        stream.read()  # zipfile verifies the checksum at the end of the member
     return array
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
     else:
-        raise ValueError(f"arrays of version 1.0 or 2.0 are needed, got {version}")
+        raise ValueError(f".npy version must be 1.0 or 2.0, got {version}")
     return shape, dtype

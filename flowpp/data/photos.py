@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn import datasets
 
+from flowpp.config import DataConfig
 from flowpp.data.image_set import ImageSet
 
 SIZE = 32
 TEST_COLUMNS = (256, 384)
-"""A vertical band through the middle of each photograph is held out ..."""
+"""Vertical band in the middle of each photograph that is held out."""
 GAP = 32
-"""... and so many columns on either side of it are not used at all: no crop touches both."""
+"""Unused columns on either side of the band, so that no training crop touches a test crop."""
 TRAIN_STRIDE = 8
 TEST_STRIDE = SIZE
 
 
-def load() -> ImageSet:
-    """Overlapping training crops left and right of a held-out band, test crops side by side in it.
+def load(_: DataConfig) -> ImageSet:
+    """Load overlapping training crops beside a held-out band, and adjacent test crops inside it.
 
-    Both photographs appear in both splits, so the test measures how well local texture and colour
-    are modelled, not how well unknown motifs are.
+    Both photographs appear in both splits: the test measures how well local texture and colour
+    are modelled, not how well the model generalizes to new scenes.
     """
-    from sklearn.datasets import load_sample_images  # slow to import, and needed here alone
-
     train, test = [], []
-    for photo in load_sample_images().images:
-        begin, end = TEST_COLUMNS
-        train += crops(photo[:, : begin - GAP], TRAIN_STRIDE)
-        train += crops(photo[:, end + GAP :], TRAIN_STRIDE)
-        test += crops(photo[:, begin:end], TEST_STRIDE)
+    for photo in datasets.load_sample_images().images:
+        start, stop = TEST_COLUMNS
+        train += crops(photo[:, : start - GAP], TRAIN_STRIDE)
+        train += crops(photo[:, stop + GAP :], TRAIN_STRIDE)
+        test += crops(photo[:, start:stop], TEST_STRIDE)
     return ImageSet("photos", as_nchw(train), as_nchw(test), 256)
 
 
 def crops(photo: np.ndarray, stride: int) -> list[np.ndarray]:
-    """All SIZE x SIZE crops of a (H, W, 3) photograph whose corners are multiples of `stride`."""
+    """Return the SIZE x SIZE crops of a (H, W, 3) photograph at multiples of `stride`."""
     height, width, _ = photo.shape
     return [
         photo[top : top + SIZE, left : left + SIZE]
@@ -43,5 +43,5 @@ def crops(photo: np.ndarray, stride: int) -> list[np.ndarray]:
 
 
 def as_nchw(images: list[np.ndarray]) -> np.ndarray:
-    """A list of (H, W, C) images as one contiguous (N, C, H, W) array."""
+    """Stack (H, W, C) images into one contiguous (N, C, H, W) array."""
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Fewer grey levels, smaller images."""
+"""Reduction of images to fewer grey levels and smaller sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
     """Keep the `bits` highest of 8 bits: floor(x / 2^(8 - bits)), as the 5-bit benchmarks do.
 
     Raises:
-        ValueError: bits outside 1 ... 8, or images that do not have 256 levels.
+        ValueError: `bits` outside 1 ... 8, or images without 256 levels.
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"data.bits must lie in 1 ... 8, got {bits}")
@@ -19,7 +19,7 @@ def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
         return images
     if images.levels != 256:
         raise ValueError(
-            f"data.bits={bits} needs images of 256 levels, but {images.name} has {images.levels}"
+            f"data.bits={bits} needs images of 256 levels, got {images.name} with {images.levels}"
         )
     shift = 8 - bits
     return ImageSet(
@@ -32,28 +32,28 @@ def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
 
 
 def reduce_size(images: ImageSet, size: int) -> ImageSet:
-    """Average square blocks down to `size` x `size`, rounding half up, as the downsampled sets do.
+    """Average square blocks, rounding half up, as the published downsampled sets do.
 
     Raises:
-        ValueError: images that are not square, or whose side `size` does not divide.
+        ValueError: Images that are not square, or a side not divisible by `size`.
     """
     _, height, width = images.shape
     if height != width or size < 1 or height % size:
         raise ValueError(
-            f"data.size={size} needs square images whose side it divides, "
-            f"but {images.name} is {height}x{width}"
+            f"data.size={size} needs square images of a side divisible by {size}, "
+            f"got {images.name} with {height}x{width} pixels"
         )
     if size == height:
         return images
     return ImageSet(
         f"{images.name}, {size}x{size}",
-        _box(images.train, size),
-        _box(images.test, size),
+        _average_blocks(images.train, size),
+        _average_blocks(images.test, size),
         images.levels,
     )
 
 
-def _box(images: np.ndarray, size: int, chunk: int = 4096) -> np.ndarray:
+def _average_blocks(images: np.ndarray, size: int, chunk: int = 4096) -> np.ndarray:
     count, channels, side, _ = images.shape
     block = side // size
     area = block * block

@@ -76,7 +76,7 @@ def test_what_may_be_left_out_may_be_none():
     ],
 )
 def test_a_dequantizer_has_splits_of_one_kind(layout):
-    with pytest.raises(ValueError, match="splits of one kind alone, any of columns N, .* got '"):
+    with pytest.raises(ValueError, match="one kind of split only, one of columns N, .* got '"):
         ModelConfig(dequantizer=FlowConfig(layout=layout))
     # Uniform noise has no use for the layout.
     ModelConfig(dequantization="uniform", dequantizer=FlowConfig(layout=layout))

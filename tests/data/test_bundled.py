@@ -36,7 +36,7 @@ def test_photos_share_no_pixel_between_the_splits(monkeypatch):
         images = [columns, columns]
 
     monkeypatch.setattr(sklearn.datasets, "load_sample_images", Photographs)
-    images = photos.load()
+    images = photos.load(DataConfig(source="photos"))
     train, test = np.unique(images.train), np.unique(images.test)
     assert not set(train) & set(test)
     # At least GAP - 3 columns lie between them on either side (a value stands for three columns).
@@ -45,7 +45,7 @@ def test_photos_share_no_pixel_between_the_splits(monkeypatch):
 
 
 def test_path_is_refused_where_it_would_be_ignored():
-    with pytest.raises(ValueError, match="'digits' is bundled, data.path is given in vain"):
+    with pytest.raises(ValueError, match="data.path is not used by .*'digits'.* got 'somewhere'"):
         data.load(DataConfig(source="digits", path="somewhere"))
 
 
@@ -59,7 +59,7 @@ def test_unknown_source():
     [
         (np.zeros((2, 1, 4, 4)), None, TypeError, "must be uint8, got float64"),
         (np.zeros((2, 4, 4), np.uint8), None, ValueError, r"\(N, C, H, W\).* got \(2, 4, 4\)"),
-        (np.zeros((0, 1, 4, 4), np.uint8), None, ValueError, "not empty"),
+        (np.zeros((0, 1, 4, 4), np.uint8), None, ValueError, "non-empty"),
         (None, np.zeros((2, 1, 4, 8), np.uint8), ValueError, r"\(1, 4, 4\), got \(1, 4, 8\)"),
         (None, np.full((2, 1, 4, 4), 17, np.uint8), ValueError, r"in 0\.\.16, got 17"),
     ],

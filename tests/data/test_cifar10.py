@@ -129,7 +129,7 @@ def test_npz(tmp_path):
 def test_one_array_under_an_npz_name_is_refused(tmp_path):
     np.save(tmp_path / "one.npy", pixels(0, 7))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    with pytest.raises(ValueError, match=r"one\.npz is one array, needed an \.npz of several"):
+    with pytest.raises(ValueError, match=r"one\.npz must be an \.npz archive, got a single array"):
         load(tmp_path / "one.npz")
 
 
@@ -139,7 +139,7 @@ def test_no_path():
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing lies at .*absent"):
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
         load(tmp_path / "absent")
 
 
@@ -170,22 +170,22 @@ def test_truncated_archive(tmp_path, batches, fraction):
     write_archive(path, batches[1])
     whole = path.read_bytes()
     path.write_bytes(whole[: int(fraction * len(whole))])
-    with pytest.raises(ValueError, match="truncated or no tar archive"):
+    with pytest.raises(ValueError, match="truncated or not a tar archive"):
         load(path)
 
 
 def test_not_an_archive(tmp_path):
     (tmp_path / "c.txt").write_text("hello")
-    with pytest.raises(ValueError, match="truncated or no tar archive: .*; needed the folder"):
+    with pytest.raises(ValueError, match="truncated or not a tar archive: .*; needed the folder"):
         load(tmp_path / "c.txt")
 
 
 @pytest.mark.parametrize(
     ("content", "needed"),
     [
-        ({b"data": rows(pixels(0, COUNT - 1))}, r"needs shape \(6, 3072\), got \(5, 3072\)"),
-        ({b"data": pixels(0)}, r"needs shape \(6, 3072\), got \(6, 32, 32, 3\)"),
-        ({b"data": rows(pixels(0)).astype(np.int16)}, "needed an array of uint8, got dtype 'i2'"),
+        ({b"data": rows(pixels(0, COUNT - 1))}, r"shape \(6, 3072\), got \(5, 3072\)"),
+        ({b"data": pixels(0)}, r"shape \(6, 3072\), got \(6, 32, 32, 3\)"),
+        ({b"data": rows(pixels(0)).astype(np.int16)}, "uint8, got dtype 'i2'"),
         ({b"labels": [1]}, "dictionary with an array 'data', got none"),
         ([1, 2], "dictionary with an array 'data', got none"),
     ],
@@ -197,8 +197,8 @@ def test_wrong_contents(folder, content, needed):
 
 
 def test_huge_file_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr(cifar10, "LARGEST_FILE", 1000)
-    with pytest.raises(ValueError, match="bytes, at most 1000 expected"):
+    monkeypatch.setattr(cifar10, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(ValueError, match="at most 1,000 bytes, got"):
         load(folder)
 
 
@@ -215,7 +215,7 @@ class Touch:
 def test_code_in_a_pickle_is_not_run(folder, tmp_path):
     mark = tmp_path / "mark"
     (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": Touch(mark)}, protocol=2))
-    with pytest.raises(array_pickle.UnsafePickleError, match="pickle wants .*open, which"):
+    with pytest.raises(array_pickle.UnsafePickleError, match=r"got (io|_io)\.open"):
         load(folder)
     assert not mark.exists()
 
@@ -227,7 +227,7 @@ def test_code_in_a_pickle_is_not_run(folder, tmp_path):
 def test_every_other_name_is_refused(name):
     module, attribute = name.split()
     program = f"c{module}\n{attribute}\n.".encode()
-    with pytest.raises(array_pickle.UnsafePickleError, match=f"wants {module}.{attribute}"):
+    with pytest.raises(array_pickle.UnsafePickleError, match=f"got {module}.{attribute}"):
         array_pickle.loads(program)
 
 
@@ -265,7 +265,7 @@ def test_fortran_order_is_kept():
 @pytest.mark.parametrize(
     ("arrays", "error", "needed"),
     [
-        ({"train": pixels(0)}, ValueError, r"needs arrays 'train' and 'test', got \['train'\]"),
+        ({"train": pixels(0)}, ValueError, r"arrays 'train' and 'test', got \['train'\]"),
         ({"train": pixels(0) / 255, "test": pixels(0)}, TypeError, "must be uint8, got float64"),
         ({"train": rows(pixels(0)), "test": pixels(0)}, ValueError, r"32, 3\), got \(6, 3072\)"),
         ({"train": pixels(0), "test": pixels(0, 0)}, ValueError, r"got \(0, 32, 32, 3\)"),
@@ -283,7 +283,7 @@ def test_truncated_npz(tmp_path, fraction):
     np.savez(path, train=pixels(0), test=pixels(1))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(fraction * len(whole))])
-    with pytest.raises(ValueError, match="c.npz is (truncated|damaged) or no .npz file"):
+    with pytest.raises(ValueError, match="c.npz is damaged or not an .npz archive"):
         load(path)
 
 
@@ -293,12 +293,12 @@ def test_flipped_bit_in_npz(tmp_path):
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="c.npz is damaged or no .npz file: .*CRC"):
+    with pytest.raises(ValueError, match="c.npz is damaged .*: .*CRC"):
         load(path)
 
 
 def test_pickle_in_npz_is_not_read(tmp_path):
     path = tmp_path / "c.npz"
     np.savez(path, train=np.array([{"a": 1}], dtype=object), test=pixels(1))
-    with pytest.raises(ValueError, match="c.npz is damaged or no .npz file: .*allow_pickle"):
+    with pytest.raises(ValueError, match="c.npz is damaged .*: .*allow_pickle"):
         load(path)

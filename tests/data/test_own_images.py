@@ -48,7 +48,7 @@ def test_size_levels_and_model_are_chosen_and_told(photos):
     assert (config.data.size, config.data.channels, config.data.bits) == (32, 3, 8)
     assert config.training.init_batch_size == 23 and config.training.batch_size == 16
     told = "\n".join(notes)
-    for word in ("25 colour images", "33 to 40 pixels: cut to 32x32", "256 grey levels",
+    for word in ("25 colour images", "33 to 40 pixels: cropped to 32x32", "256 grey levels",
                  "dropout 0.2", "batches of all 23 images"):  # fmt: skip
         assert word in told
     images = data.load(config.data)
@@ -134,9 +134,9 @@ def test_a_bad_file_is_skipped_and_counted(photos, kind):
 def test_hopeless_folders(tmp_path):
     with pytest.raises(ValueError, match="needs --data.path FOLDER"):
         configure(SMALL)
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         configure(small(tmp_path / "none"))
-    with pytest.raises(ValueError, match="needs images to train on and to hold out, got 0 and 0"):
+    with pytest.raises(ValueError, match="images to train on and to hold out, got 0 and 0"):
         configure(small(tmp_path))
     for number in range(3):
         (tmp_path / f"{number}.jpg").touch()
@@ -144,7 +144,7 @@ def test_hopeless_folders(tmp_path):
         configure(small(tmp_path, skip_bad=True))
     for number in range(3):
         save(tmp_path / f"{number}.png", 4, 4)
-    with pytest.raises(ValueError, match="too small: needed 8 pixels a side, the smallest has 4"):
+    with pytest.raises(ValueError, match="at least 8 pixels a side, got 4"):
         configure(small(tmp_path, skip_bad=True))
 
 
