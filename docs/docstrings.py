@@ -1,24 +1,35 @@
-"""From this library's docstrings, plain text with plain-text maths, to reStructuredText.
+"""Sphinx extension: translate docstrings, plain text with plain-text maths, to reStructuredText.
 
-Two things differ. A star, a bar or an underscore is part of a formula here and markup there; and
-an indented block is laid out as it stands here, and a paragraph of prose there.
+Two things differ. A star, bar or underscore belongs to a formula in these docstrings, and is
+markup in reStructuredText. An indented block is preformatted here, and a quotation there.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 SECTIONS = frozenset(
     "Args Attributes Returns Yields Raises Note Notes Example Examples References".split()
 )
-"""What napoleon turns into fields: its lines are indented, and are prose."""
+"""Sections that napoleon turns into fields: their indented lines are prose."""
+
+
+def setup(app: Any) -> None:
+    """Translate before napoleon, which turns "Args:" and the other sections into fields."""
+    app.connect("autodoc-process-docstring", translate, priority=100)
+
+
+def translate(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Translate the lines of a docstring in place."""
+    lines[:] = to_rst(lines)
 
 
 def to_rst(lines: list[str]) -> list[str]:
-    """The lines of a docstring, translated."""
+    """Return the lines of a docstring as reStructuredText."""
     result: list[str] = []
-    section: int | None = None  # the indent of the section's head
-    block: int | None = None  # the indent of a block laid out as it stands
+    section: int | None = None  # indent of the section's heading
+    block: int | None = None  # indent of a preformatted block
     blank = True
     for line in lines:
         text = line.strip()
@@ -41,19 +52,19 @@ def to_rst(lines: list[str]) -> list[str]:
             result += ["::", "", line]
             block = indent
         else:
-            result.append(_escaped(line))
+            result.append(_escape(line))
         blank = False
     return result
 
 
-def _escaped(line: str) -> str:
-    """`code` as ``code``, and outside of it no character that is markup."""
+def _escape(line: str) -> str:
+    """Mark `code` as ``code``, and escape markup characters elsewhere."""
     parts = re.split(r"(`+[^`]+`+)", line)
     return "".join(
-        f"``{part.strip('`')}``" if part.startswith("`") else _plain(part) for part in parts
+        f"``{part.strip('`')}``" if part.startswith("`") else _escape_text(part) for part in parts
     )
 
 
-def _plain(text: str) -> str:
+def _escape_text(text: str) -> str:
     text = re.sub(r"([*|\\])", r"\\\1", text)
     return re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)

@@ -1,4 +1,4 @@
-"""A folder as a reader has it: images, runs, variables, an adapter of one's own."""
+"""A scratch folder with the files that the documents mention: images, runs, an adapter."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_python(folder)
+        write_python_files(folder)
         write_images(folder)
-        write_runs(folder)
+        write_runs()
     return folder
 
 
 @pytest.fixture(scope="session")
 def desk_with_variables(desk: Path) -> Path:
-    """The same, and a tiny cifar10 as the released code's VARIABLES.npz and as runs/released."""
+    """`desk` with a tiny cifar10 as the released code's VARIABLES.npz and as runs/released."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         cifar = ["cifar10", "--data.path", "cifar.npz", *TINY_RUN.split()]
@@ -36,15 +36,15 @@ def desk_with_variables(desk: Path) -> Path:
     return desk
 
 
-def write_python(folder: Path) -> None:
-    """The files that a document shows under their name: `name.py`, then the block."""
-    for name, first in (("my_flows.py", "import numpy"), ("tiles.py", "from pathlib")):
-        text = next(b.text for b in blocks("python") if b.text.startswith(first))
+def write_python_files(folder: Path) -> None:
+    """Write the Python blocks that a document presents as files."""
+    for name, first_words in (("my_flows.py", "import numpy"), ("tiles.py", "from pathlib")):
+        text = next(b.text for b in blocks("python") if b.text.startswith(first_words))
         (folder / name).write_text(text)
 
 
 def write_images(folder: Path) -> None:
-    """A folder of images, and CIFAR-10 as an npz."""
+    """Write two folders of images, and CIFAR-10 as an npz."""
     rng = np.random.default_rng(0)
     for name in ("MY_IMAGES", "my_images"):
         (folder / name).mkdir()
@@ -55,10 +55,10 @@ def write_images(folder: Path) -> None:
     np.savez(folder / "cifar.npz", train=train_images, test=test_images)
 
 
-def write_runs(folder: Path) -> None:
-    """Runs of digits, and of a folder of images."""
-    shape = TINY_RUN.split()
+def write_runs() -> None:
+    """Train tiny runs on digits and on a folder of images, in the current folder."""
+    tiny = TINY_RUN.split()
     for name in ("mine", "another"):
-        train.main(["digits", *shape, "--model.flow.layout", "columns 1", "--out", f"runs/{name}"])
+        train.main(["digits", *tiny, "--model.flow.layout", "columns 1", "--out", f"runs/{name}"])
     pictures = ["small", "--data.path", "MY_IMAGES", "--data.size", "8"]
-    train.main([*pictures, *shape, "--out", "runs/pictures"])
+    train.main([*pictures, *tiny, "--out", "runs/pictures"])

@@ -1,8 +1,8 @@
-"""The shell and Python blocks of the README and docs/, and how each command is made quick.
+"""Shell and Python blocks of the README and docs/, and a fast variant of each command.
 
-A command in a document is what a reader would type. Tests run the same text after the
-substitutions of `SUBSTITUTIONS`, with the flags of `MADE_QUICK` appended; what no test can run
-stands in `NOT_RUN`, with the reason. There are no hidden blocks and no switches in the documents.
+Tests run each command as printed, after the replacements of `SUBSTITUTIONS` and with the flags of
+`EXTRA_FLAGS` appended. Commands that no test can run are listed in `NOT_RUN` with the reason. The
+documents contain neither hidden blocks nor markers for the tests.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 SUBSTITUTIONS = (
-    # Documents name a reader's files; these are made by the test (see conftest.py).
+    # Documents name a reader's files; conftest.py creates these.
     ("cifar-10-python.tar.gz", "cifar.npz", "the published archive is a download of 170 MB"),
-    ("--training.device cuda", "--training.device cpu", "not every machine has one"),
+    ("--training.device cuda", "--training.device cpu", "not every machine has a GPU"),
     ("tests/data/golden/", f"{ROOT}/tests/data/golden/", "commands run in a scratch folder"),
-    ("--out runs/mine", "--out runs/new", "runs/mine is there already, for other commands"),
+    ("--out runs/mine", "--out runs/new", "runs/mine already exists, for other commands"),
 )
-"""(what a document says, what is run, why)."""
+"""(text of a document, replacement, reason)."""
 
 TINY_MODEL = " ".join(
     f"--model.{flow}.{setting}"
@@ -34,66 +34,65 @@ TINY_RUN = (
     f"{TINY_MODEL} --training.steps 2 --training.batch_size 8 --training.init_batch_size 16 "
     "--training.sample_count 4 --training.evaluation_images 8 --training.threads 1"
 )
-MADE_QUICK = (
-    ("python -m flowpp.train --resume runs/", "", "a run that is finished says its result again"),
+EXTRA_FLAGS = (
+    ("python -m flowpp.train --resume runs/", "", "a finished run prints its result again"),
     ("python -m flowpp.train", TINY_RUN, "two steps of a tiny model"),
     ("torchrun", TINY_RUN, "two steps of a tiny model"),
     ("python -m flowpp.convert VARIABLES.npz", TINY_MODEL, "the variables are a tiny model's"),
-    ("python -m flowpp.evaluate", "--images 4 --importance-samples 2", "few images, few samples"),
+    ("python -m flowpp.evaluate", "--images 4 --importance-samples 2", "few images and samples"),
     (
         "python -m flowpp.benchmark",
         "--what mixture --elements 1000 --components 2 --repeats 1 --no_peak_memory",
         "one small task",
     ),
 )
-"""(how a command begins, flags appended to it, why); the first that fits. Later flags win."""
+"""(prefix of a command, flags to append, reason). The first match applies; later flags win."""
 
 NOT_RUN = {
-    "pip install": "the package is installed for the tests; `tox -e package` installs it afresh",
-    "python -m venv": "`tox -e package` makes one",
+    "pip install": "the package is already installed; `tox -e package` tests a fresh install",
+    "python -m venv": "`tox -e package` creates one",
     ". .venv": "as above",
-    "tox": "it runs these tests; its environments are looked up in tox.ini instead",
+    "tox": "tox runs these tests; its environments are looked up in tox.ini instead",
     "python -m conformance --adapter conformance.adapters.zuko:ZukoAdapter": (
         "needs zuko: `tox -e libraries` runs the adapters"
     ),
     "tensorboard": "a server that runs until it is stopped",
 }
-"""How a command begins that is not run, and why."""
+"""Prefixes of commands that are not run, with the reason."""
 
 SLOW = {
-    "torchrun": "two processes, each loading torch",
-    "python -m conformance.audit": "seconds to minutes of arithmetic in many digits",
+    "torchrun": "two processes that each load torch",
+    "python -m conformance.audit": "seconds to minutes of multiprecision arithmetic",
     "python -m flowpp.train cifar10": "image size and layout of the released model",
-    "python -m flowpp.convert VARIABLES.npz": "likewise",
-    "python -m flowpp.evaluate runs/released": "likewise",
-    "python -m flowpp.convert runs/released": "likewise",
+    "python -m flowpp.convert VARIABLES.npz": "as above",
+    "python -m flowpp.evaluate runs/released": "as above",
+    "python -m flowpp.convert runs/released": "as above",
     "python -m flowpp.train photos": "images of 32x32",
     "python -m flowpp.train --preset small": "a layout for the images' size",
     "python -m conformance.released": "hundreds of recorded arrays",
 }
-"""How a command begins that is run by -m slow alone, and why. Its flags are always checked."""
+"""Prefixes of commands that only -m slow runs, with the reason. Their flags are always checked."""
 
 EXIT_STATUS = {
     "python -m conformance --adapter my_flows:MyFlows": 1,  # an adapter with a mistake
     "python -m conformance.audit --adapter conformance.audit.subjects.specimens:ClampedLogit": 1,
 }
-"""How a command begins that the documents say, or the substitutions make, not to succeed."""
+"""Prefixes of commands that are expected to fail, with their exit status."""
 
 COMPILED_ONLY = {
-    "findings.md": "other libraries' code: run by tests/interop/test_findings.py, beside them",
+    "findings.md": "other libraries' code: tests/interop/test_findings.py runs it",
     "extending.md": "excerpts of files, without their imports",
     'train(presets.get("digits")': "minutes; tests/training/test_digits.py trains the same",
 }
-"""A page, or part of a block, that is compiled and not run, and why."""
+"""Pages, or parts of Python blocks, that are compiled but not run, with the reason."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its page, line, language and text."""
+    """A fenced block: its page, line and text."""
 
     page: str
     line: int
-    language: str
     text: str
 
     def __str__(self) -> str:
@@ -102,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a shell block: words as a shell reads them, comments left out."""
+    """One command of a shell block, without comments."""
 
     page: str
     line: int
@@ -113,58 +112,60 @@ class Command:
 
     @property
     def words(self) -> list[str]:
+        """The command split as a shell splits it."""
         return shlex.split(self.text)
 
-    def fits(self, table: dict[str, object]) -> bool:
-        """Whether it begins as an entry of the table says."""
-        return any(begins(self.text, beginning) for beginning in table)
+    def matches(self, table: dict[str, object]) -> bool:
+        """Return whether a key of the table is a prefix of the command."""
+        return any(has_prefix(self.text, prefix) for prefix in table)
 
     @property
-    def quick(self) -> str:
-        """What is run in its place."""
+    def fast(self) -> str:
+        """The command line that tests run."""
         text = self.text
-        for said, run, _ in SUBSTITUTIONS:
-            text = text.replace(said, run)
-        for beginning, flags, _ in MADE_QUICK:
-            if begins(self.text, beginning):
+        for original, replacement, _ in SUBSTITUTIONS:
+            text = text.replace(original, replacement)
+        for prefix, flags, _ in EXTRA_FLAGS:
+            if has_prefix(self.text, prefix):
                 return f"{text} {flags}".strip()
         return text
 
     @property
-    def status(self) -> int:
-        """The exit status that is wanted."""
-        return next((s for b, s in EXIT_STATUS.items() if begins(self.text, b)), 0)
+    def expected_status(self) -> int:
+        """The expected exit status."""
+        matching = (s for prefix, s in EXIT_STATUS.items() if has_prefix(self.text, prefix))
+        return next(matching, 0)
 
 
-def begins(text: str, beginning: str) -> bool:
-    """Whether a command begins so, word for word; a beginning may end within a path."""
-    return text == beginning or (
-        text.startswith(beginning) and (beginning.endswith("/") or text[len(beginning)] in " /:")
+def has_prefix(text: str, prefix: str) -> bool:
+    """Return whether a command starts with these words; a prefix may end within a path."""
+    return text == prefix or (
+        text.startswith(prefix) and (prefix.endswith("/") or text[len(prefix)] in " /:")
     )
 
 
 def blocks(language: str) -> list[Block]:
-    """All fenced blocks of a language, page by page."""
+    """Return all fenced blocks of a language, in page order."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.M | re.S):
             line = text.count("\n", 0, match.start()) + 2
-            found.append(Block(page.name, line, language, match[1]))
+            found.append(Block(page.name, line, match[1]))
     return found
 
 
 def commands() -> list[Command]:
-    """All commands of the shell blocks, one a line; `a && b` is two, a backslash joins lines."""
+    """Return all commands of the shell blocks; `a && b` is two, a backslash joins lines."""
     found = []
     for block in blocks("sh"):
-        whole = ""
+        joined = ""
         for number, line in enumerate(block.text.splitlines(), block.line):
-            whole += re.sub(r"\s+#.*|^#.*", "", line).strip()
-            if whole.endswith("\\"):
-                whole = whole[:-1]
+            joined += re.sub(r"\s+#.*|^#.*", "", line).strip()
+            if joined.endswith("\\"):
+                joined = joined[:-1]
                 continue
-            parts = [part.strip() for part in whole.split("&&")]
+            parts = [part.strip() for part in joined.split("&&")]
             found += [Command(block.page, number, part) for part in parts if part]
-            whole = ""
+            joined = ""
     return found
