@@ -69,7 +69,8 @@ def train_small(folder: Path, steps: int, seed: int) -> Path:
     flow = replace(preset.model.flow, filters=16)
     dequantizer = replace(preset.model.dequantizer, filters=16)
     settings = replace(
-        preset.training, steps=steps, decay_from=0.5, warmup_steps=min(50, steps // 2),
+        preset.training, steps=steps,
+        schedule=f"warm-up {max(1, min(50, steps // 2))}, constant 50%, cosine end 0",
         ema_decay=0.95, evaluate_every=steps, evaluation_images=32, sample_count=4, seed=seed,
     )  # fmt: skip
     model = replace(preset.model, flow=flow, dequantizer=dequantizer)

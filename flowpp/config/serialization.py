@@ -20,7 +20,7 @@ def from_dict(cls: Any, values: Any) -> Any:
 
     Args:
         cls: Dataclass whose fields are numbers, strings, booleans, `Literal` words, None, or
-            further such dataclasses.
+            further such dataclasses. A static method `migrate` may convert former fields first.
         values: Field names to values, as read from JSON. Missing fields keep their defaults.
 
     Raises:
@@ -33,6 +33,8 @@ def from_dict(cls: Any, values: Any) -> Any:
 def _build(cls: Any, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{path or cls.__name__} must be a dictionary, got {values!r}")
+    if hasattr(cls, "migrate"):
+        values = cls.migrate(values)
     hints = get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
     unknown = sorted(set(values) - set(known))

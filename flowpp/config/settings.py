@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowpp.config.checks import at_least, at_most, finite, one_of, seed, within
 from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.layout import only_split, parse_layout
+from flowpp.config.migration import migrate_training
 from flowpp.config.schedule import parse_schedule
 
 Attention = Literal["attention", "maxout", "none"]
@@ -193,50 +194,58 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Optimizer, schedule and bookkeeping, with the released code's values as defaults."""
+    """Optimizer, learning rate, logging and evaluation; defaults follow the released code."""
 
     steps: int = 1000
+    """Number of optimizer steps."""
     batch_size: int = 64
+    """Images per step, over all processes."""
     learning_rate: float = 3e-4
-    warmup_steps: int = 2000
-    """The learning rate rises linearly from 0 over so many steps."""
-    decay_from: float = 1.0
-    """Fraction of the run after which the rate falls to zero along a cosine; 1 for never."""
-    schedule: str | None = None
-    """A schedule, see `flowpp.config.schedule`; overrides the three settings above."""
+    """Peak learning rate, which the schedule's factors refer to."""
+    schedule: str = "warm-up 2000"
+    """Learning-rate schedule, such as "warm-up 100, constant 50%, cosine end 0"; pieces: warm-up
+    STEPS, constant UNTIL, linear UNTIL FACTOR, cosine UNTIL FACTOR, exponential RATIO FACTOR."""
     max_grad_norm: float = 1.0
+    """Largest global norm of the gradients, in nats per image; larger ones are scaled down."""
     ema_decay: float = 0.999
+    """Decay of the weights' exponential moving average; 0 evaluates the weights themselves."""
     init_batch_size: int = 128
+    """Images for the data-dependent initialization."""
     log_every: int = 20
+    """Steps between log lines."""
     evaluate_every: int = 1000
-    """Steps between two evaluations, each with a sample grid and a checkpoint."""
+    """Steps between evaluations, each with a sample grid and a checkpoint."""
     checkpoint_every: int | None = None
-    """Steps between two checkpoints besides those; none besides if not given."""
+    """Steps between additional checkpoints; None for none."""
     checkpoint_minutes: float = 10.0
-    """A checkpoint also when so many minutes have passed since the last one."""
+    """Minutes after which a checkpoint is written even if none is due."""
     accumulate: int = 1
-    """Parts that a batch is cut into, one after another, to fit into memory."""
+    """Number of parts a batch is split into, to save memory; their gradients are added up."""
     max_non_finite: int = 10
-    """The run stops after so many steps in a row whose loss or gradient is not finite."""
+    """Number of consecutive steps with a non-finite loss or gradient after which the run stops."""
     evaluation_images: int = 1000
-    """At most so many held-out images are looked at during training; at its end, all of them."""
+    """Maximum number of held-out images per evaluation during training; the final evaluation uses
+    all."""
     sample_count: int = 64
+    """Number of images in a sample grid."""
     seed: int = 0
+    """Seed of all random numbers."""
     threads: int | None = None
-    """CPU threads; torch's own choice if None."""
+    """Number of CPU threads; None leaves torch's choice."""
     device: str = "cpu"
+    """Device to train on, such as cpu, cuda or cuda:1."""
     deterministic: bool = False
-    """Deterministic algorithms alone: the same bits in every run on the same GPU, more slowly."""
+    """Use deterministic algorithms only: reproducible on the same GPU, but slower."""
     memory: Memory = "normal"
-    """low: couplings are computed again in the backward pass; same gradients, less memory."""
+    """low recomputes couplings in the backward pass: same gradients, less memory, more time."""
     precision: Precision = "float32"
-    """bfloat16: of the networks inside couplings; everything else stays float32."""
+    """bfloat16 applies to the networks inside couplings; everything else stays float32."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no run could use.
+        """Validate the settings.
 
         Raises:
-            ValueError: a number lies outside its range; the message names it.
+            ValueError: A setting out of range; the message names it.
         """
         at_least_one = (
             "steps",
@@ -252,18 +261,19 @@ class TrainingConfig:
         for name in (*at_least_one, "threads", "checkpoint_every"):
             at_least(f"training.{name}", getattr(self, name), 1)
         at_most("training.threads", self.threads, MOST_THREADS)
-        at_least("training.warmup_steps", self.warmup_steps, 0)
         seed("training.seed", self.seed)
         for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"training.{name} must be positive and finite, got {getattr(self, name)}"
                 )
-        if not 0 <= self.decay_from <= 1:
-            raise ValueError(f"training.decay_from must lie in [0, 1], got {self.decay_from}")
-        if self.schedule is not None:
-            parse_schedule(self.schedule)
+        parse_schedule(self.schedule)
         within("training.ema_decay", self.ema_decay, 0, 1)
+
+    @staticmethod
+    def migrate(values: dict[str, Any]) -> dict[str, Any]:
+        """Convert stored values of version 0.1.0; `serialization.from_dict` calls this."""
+        return migrate_training(values)
 
 
 @dataclass(frozen=True)

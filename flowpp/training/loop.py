@@ -35,7 +35,8 @@ from flowpp.training.batches import NoisyImages, ShuffledBatches
 from flowpp.training.ema import EMA
 from flowpp.training.gradients import backward, clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, learning_rate
+from flowpp.training.learning_rate import learning_rate
+from flowpp.training.optimizer import Adam
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
 from flowpp.training.resume import finished_result, resume_run

@@ -1,4 +1,4 @@
-"""Adam in TensorFlow's form, clipping by the global norm, and the learning-rate schedule."""
+"""Adam in TensorFlow's form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
-
-from flowpp.config import TrainingConfig
-from flowpp.config.schedule import parse_schedule, rate_at
 
 LATE = 1e30
 """A step so late that torch's kernel has nothing left to correct: the step size has it all."""
@@ -100,19 +97,3 @@ def _laid_out_as(p: Tensor, grad: Tensor) -> Tensor:
 
 def _float32(value: float) -> float:
     return float(np.float32(value))
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Rate of update number `step`, counted from 1: a linear rise, a plateau, a cosine to zero.
-
-    The rise reaches `config.learning_rate` in step `warmup_steps`. With `decay_from` below 1 the
-    rate falls over the remaining part of the run, and would be zero one step after the last.
-    A schedule in words (`flowpp.config.schedule`) takes the place of all that.
-    """
-    if config.schedule is not None:
-        return rate_at(parse_schedule(config.schedule), step)
-    rate = config.learning_rate * min(1.0, step / max(config.warmup_steps, 1))
-    start = config.decay_from * config.steps
-    if step > start:
-        rate *= 0.5 * (1 + math.cos(math.pi * (step - start) / (config.steps + 1 - start)))
-    return rate

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 from flowpp.config import Config
-from flowpp.config.serialization import to_dict
+from flowpp.config.schedule import parse_schedule
+from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.run import Run, is_new_or_aborted
@@ -143,20 +144,17 @@ def differences(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> 
         for name, value in now.items()
         if checkpoint.facts.get(name) != value
     ]
-    recorded = checkpoint.facts.get("config")
-    before = _flat(recorded) if isinstance(recorded, dict) else {}
-    after = _flat(to_dict(config))
+    before, after = _recorded_settings(checkpoint), _flat(to_dict(config))
     for name in IN_THE_NUMBERS:
         if name in before and before[name] != after[name]:
             notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_THE_SAME}")
-    # More steps alone change nothing that has been done, unless the rate depends on them.
     steps = before.get("training.steps", config.training.steps)
-    if steps != config.training.steps and config.training.decay_from < 1:
-        if config.training.schedule is None:
-            notes.append(
-                f"training.steps is {config.training.steps} and was {steps}, and the learning "
-                f"rate falls towards the end: {NOT_THE_SAME}"
-            )
+    schedule = parse_schedule(config.training.schedule)
+    if steps != config.training.steps and schedule.depends_on_length:
+        notes.append(
+            f"training.steps is {config.training.steps} and was {steps}, and the learning rate "
+            f"depends on it: {NOT_THE_SAME}"
+        )
     return notes
 
 
@@ -202,6 +200,14 @@ def resume_run(
         (run.path / "result.json").unlink(missing_ok=True)
     group.barrier()
     return found, notes
+
+
+def _recorded_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the checkpoint's settings by dotted name; empty if they are unreadable."""
+    try:
+        return _flat(to_dict(from_dict(Config, checkpoint.facts.get("config"))))
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        return {}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

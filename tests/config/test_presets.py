@@ -10,12 +10,11 @@ import torch
 from flowpp.config import Config, ContextConfig, DataConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
-from flowpp.config.schedule import parse_schedule, rate_at
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import declared_shape, load
 from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam, learning_rate
+from flowpp.training.optimizer import Adam
 
 UNUSED_64, UNUSED_128 = 786_432, 3_145_728  # positions that the released dequantizers never use
 PARAMETERS = {
@@ -71,59 +70,6 @@ def test_made_small_it_takes_a_step(name):
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
-
-
-def test_released_schedules_at_their_seams():
-    rates = {
-        ("cifar10", 1000): 1.5e-4,
-        ("cifar10", 2000): 3e-4,
-        ("cifar10", 300_000): 3e-4,
-        ("imagenet32", 2500): 5e-4,
-        ("imagenet32", 50_000): 1e-3,
-        ("imagenet32", 50_001): 1e-3 * 0.99995,
-        ("imagenet32", 80_000): 3e-4,
-        ("imagenet64", 235_000): (3e-4 + 1e-5) / 2,
-        ("imagenet64", 285_000): (1e-5 + 1e-6) / 2,
-        ("imagenet64", 400_000): 1e-6,
-        ("imagenet64-5bit", 120_000): (3e-4 + 1e-5) / 2,
-        ("celeba64-3bit", 400_000): 1e-5,
-        ("celeba128-5bit", 25_000): 5e-6,
-    }
-    for (name, step), wanted in rates.items():
-        assert learning_rate(step, PRESETS[name].training) == pytest.approx(wanted, rel=1e-12), (
-            name
-        )
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_no_schedule_is_ever_undefined_or_negative(name):
-    """The released ImageNet 64 one is both, late in training."""
-    training = PRESETS[name].training
-    steps = [1, 2, *range(1000, training.steps, 1000), training.steps]
-    assert all(0 < learning_rate(step, training) <= 4e-3 for step in steps)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "linear 10",
-        "hold",
-        "linear ten 1e-3",
-        "decay 1.5 1e-4",
-        "climb 10 1e-3",
-        "hold 5, hold 5",
-        "",
-    ],
-)
-def test_a_schedule_that_makes_no_sense_is_refused(text):
-    with pytest.raises(ValueError, match="A schedule needs"):
-        parse_schedule(text)
-
-
-def test_a_cosine_ends_where_it_says():
-    pieces = parse_schedule("linear 10 1.0, cosine 110 0.0")
-    assert rate_at(pieces, 60) == pytest.approx(0.5)
-    assert rate_at(pieces, 110) == 0
 
 
 SWITCHES = {

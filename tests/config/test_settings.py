@@ -16,7 +16,6 @@ from flowpp.config import (
 )
 from flowpp.config.build import build_model
 from flowpp.config.layout import only_split
-from flowpp.config.schedule import parse_schedule, rate_at
 from flowpp.config.serialization import from_dict, to_dict
 
 NAN, INF = float("nan"), float("inf")
@@ -87,34 +86,6 @@ def test_any_one_kind_will_do(layout):
     flow = FlowConfig(layout=layout, filters=4, blocks=1, components=1)
     model = build_model(ModelConfig(flow, dequantizer=flow), (2, 4, 4), 8)
     assert type(model.dequantizer.split).__name__.lower().startswith(only_split(layout)[:7])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("decay 0.999 1e-4", "a rate above 0 before it can decay"),
-        ("hold 100, linear 200 1e-3", "a rate above 0 before it can hold"),
-        ("linear 10 0, decay 0.9 1e-3", "a rate above 0 before it can decay"),
-        ("linear 10 1e-4, decay 0.999 1e-3", "at most the rate before it, 0.0001, got 0.001"),
-        ("linear 10 1e-3, decay 0.999 inf", "at most the rate before it, 0.001, got inf"),
-        ("linear 10 inf", "words of .* got 'linear 10 inf'"),
-        ("cosine 10 nan", "words of .* got 'cosine 10 nan'"),
-        ("linear 10 1e-3, decay nan 1e-4", "words of .* got 'decay nan 1e-4'"),
-        ("linear -5 1e-3", "rising steps, got -5 after 0"),
-        ("linear 10 1e-3, decay 0.5 1e-4, hold 12", "rising steps, got 12 after 14"),
-    ],
-)
-def test_a_schedule_that_would_fail_later_is_refused_now(text, message):
-    with pytest.raises(ValueError, match=message):
-        parse_schedule(text)
-    with pytest.raises(ValueError, match=message):
-        TrainingConfig(schedule=text)
-
-
-def test_a_schedule_has_no_gaps_at_its_seams():
-    pieces = parse_schedule("linear 10 1.0, hold 20, decay 0.5 0.2, cosine 43 0.1, hold 50")
-    wanted = {1: 0.1, 10: 1.0, 20: 1.0, 21: 0.5, 22: 0.25, 23: 0.2, 33: 0.15, 43: 0.1, 60: 0.1}
-    assert {step: rate_at(pieces, step) for step in wanted} == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ TINY = Config(
         evaluate_every=2,
         evaluation_images=16,
         sample_count=4,
-        warmup_steps=2,
+        schedule="warm-up 2",
         threads=1,
     ),
 )

@@ -11,7 +11,8 @@ from flowpp.config import ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
 from flowpp.interop.released import load_released, released_views
 from flowpp.training.gradients import clip_by_global_norm
-from flowpp.training.optimizer import Adam, learning_rate
+from flowpp.training.learning_rate import learning_rate
+from flowpp.training.optimizer import Adam
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"
 
@@ -31,7 +32,7 @@ def test_five_steps_agree_with_the_released_code():
     )
     x = torch.from_numpy(golden["x"].transpose(0, 3, 1, 2).astype(np.float64))
     noise = torch.from_numpy(golden["eps"].transpose(0, 3, 1, 2).astype(np.float64))
-    settings = TrainingConfig(steps=1000, learning_rate=3e-4, warmup_steps=3)
+    settings = TrainingConfig(steps=1000, learning_rate=3e-4, schedule="warm-up 3")
     optimizer = Adam(model.parameters(), lr=0.0)
 
     rates, losses, norms = [], [], []

@@ -12,7 +12,8 @@ import torch
 
 from flowpp.config import TrainingConfig
 from flowpp.training.gradients import clip_by_global_norm
-from flowpp.training.optimizer import Adam, learning_rate
+from flowpp.training.learning_rate import learning_rate
+from flowpp.training.optimizer import Adam
 
 
 def float32(value):
@@ -145,28 +146,30 @@ def test_small_gradients_are_not_clipped():
     assert torch.equal(a.grad, torch.tensor([0.3, 0.4]))
 
 
-SCHEDULE = TrainingConfig(steps=100, warmup_steps=10, learning_rate=0.5, decay_from=0.6)
+SETTINGS = TrainingConfig(
+    steps=100, learning_rate=0.5, schedule="warm-up 10, constant 60%, cosine end 0"
+)
 
 
-def test_warm_up_is_linear_and_reaches_the_rate_in_its_last_step():
-    assert [learning_rate(s, SCHEDULE) for s in (1, 5, 10)] == pytest.approx([0.05, 0.25, 0.5])
+def test_warm_up_is_linear_and_reaches_the_peak_in_its_last_step():
+    assert [learning_rate(s, SETTINGS) for s in (1, 5, 10)] == pytest.approx([0.05, 0.25, 0.5])
 
 
-def test_then_a_plateau_then_a_cosine_that_ends_near_zero():
-    assert learning_rate(60, SCHEDULE) == 0.5
-    rates = [learning_rate(s, SCHEDULE) for s in range(60, 101)]
+def test_a_cosine_follows_the_plateau_and_ends_near_zero():
+    assert learning_rate(60, SETTINGS) == 0.5
+    rates = [learning_rate(s, SETTINGS) for s in range(60, 101)]
     assert all(a > b for a, b in zip(rates[:-1], rates[1:], strict=True))
     assert 0 < rates[-1] < 0.001
-    assert learning_rate(80, SCHEDULE) + learning_rate(81, SCHEDULE) == pytest.approx(0.5)
+    assert learning_rate(80, SETTINGS) + learning_rate(81, SETTINGS) == pytest.approx(0.5)
 
 
-def test_no_decay_unless_asked_for():
-    constant = dataclasses.replace(SCHEDULE, decay_from=1.0)
+def test_the_rate_stays_constant_without_further_pieces():
+    constant = dataclasses.replace(SETTINGS, schedule="warm-up 10")
     assert learning_rate(100, constant) == 0.5
 
 
-def test_no_warm_up_if_it_has_no_steps():
-    assert learning_rate(1, dataclasses.replace(SCHEDULE, warmup_steps=0)) == 0.5
+def test_no_warm_up_unless_the_schedule_has_one():
+    assert learning_rate(1, dataclasses.replace(SETTINGS, schedule="constant end")) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -176,14 +179,13 @@ def test_no_warm_up_if_it_has_no_steps():
         ("batch_size", 0),
         ("sample_count", -1),
         ("threads", 0),
-        ("warmup_steps", -1),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("max_grad_norm", float("inf")),
-        ("decay_from", 1.5),
+        ("schedule", "constant 150%"),
         ("ema_decay", 1.0),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=rf"training\.{name} must .* got {value}"):
-        dataclasses.replace(SCHEDULE, **{name: value})
+    with pytest.raises(ValueError, match=rf"training\.{name} must .* got {value!r}"):
+        dataclasses.replace(SETTINGS, **{name: value})

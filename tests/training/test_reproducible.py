@@ -81,6 +81,7 @@ def test_more_steps_are_said_where_the_rate_falls_towards_the_end(
     tiny_config, tiny_run, tmp_path, capsys
 ):
     copy = shutil.copytree(tiny_run[0], tmp_path / "copy")
-    training.train(changed(tiny_config, steps=4, decay_from=0.5), copy, resume=True)
+    falling = changed(tiny_config, steps=4, schedule="warm-up 2, constant 50%, cosine end 0")
+    training.train(falling, copy, resume=True)
     said = capsys.readouterr().out
-    assert "training.steps is 4 and was 3, and the learning rate falls towards the end" in said
+    assert "training.steps is 4 and was 3, and the learning rate depends on it" in said
