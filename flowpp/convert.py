@@ -1,4 +1,4 @@
-"""python -m flowpp.convert SOURCE --preset PRESET --out TARGET: released weights, to and fro."""
+"""python -m flowpp.convert SOURCE --preset PRESET --out TARGET: convert released weights."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from flowpp.config.serialization import to_dict
 from flowpp.data import npz
 from flowpp.runtime.files import atomic_write, make_writable_folder
 
-if TYPE_CHECKING:  # torch takes seconds to import: not for --help
+if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.model import FlowPlusPlus
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What to convert, and how the model is built."""
+    """Command-line arguments."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
-    """An .npz of the released code's variables; or our own run directory or .safetensors."""
+    """An .npz of the released code's variables, a run directory, or a .safetensors checkpoint."""
     out: Path
-    """From an .npz: a new run directory, which evaluate and sample open, or a .safetensors.
-    From the others: an .npz. From a run directory a .safetensors, too: the averaged weights and
-    their settings in one file, which `flowpp.load` opens anywhere."""
+    """From an .npz: a new run directory for evaluate and sample, or a .safetensors. From a run
+    directory or .safetensors: an .npz. From a run directory also a .safetensors: the averaged
+    weights and their settings in one file, which `flowpp.load` opens."""
     model: ModelConfig
     data: DataConfig
-    """What the run directory says about images: where evaluate finds them."""
+    """Data set to record in a new run directory, for evaluate."""
     preset: str = "cifar10"
+    """Preset that the other settings are taken from; not used for a run directory."""
     image_size: int | None = None
-    """Height and width, if not the preset's."""
+    """Height and width of the images; default: the preset's."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no size."""
+        """Validate the image size."""
         at_least("image_size", self.image_size, 1)
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert one file."""
     argv = list(sys.argv[1:] if argv is None else argv)
     with user_errors():
-        preset = presets.get(_preset_in(argv))
+        preset = presets.get(_requested_preset(argv))
         arguments = parse(
             Arguments,
             argv,
@@ -63,60 +64,55 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def convert(arguments: Arguments) -> None:
-    """Read the source into the preset's model, and write the model to the target.
+    """Convert between released variables, a run directory and a checkpoint file.
 
-    A run directory as the source brings its own settings; the preset's are for the other kinds.
+    A run directory as the source has its own settings; the preset applies to other sources.
 
     Raises:
-        ValueError: a source and a target that are no pair, an unreadable source, or variables that
-            do not belong to the model.
-        OSError: a file that cannot be read or written.
+        ValueError: source and target are not one of the supported pairs, the source is not
+            readable, or its variables do not belong to the model.
+        OSError: a file cannot be read or written.
     """
     source, out = arguments.source, arguments.out
-    to_ours = source.suffix == ".npz" and out.suffix in ("", ".safetensors")
-    to_released = (source.suffix == ".safetensors" or source.is_dir()) and out.suffix == ".npz"
-    to_one_file = source.is_dir() and out.suffix == ".safetensors"
-    if not (to_ours or to_released or to_one_file):
+    is_run = source.is_dir()
+    if source.suffix == ".npz" and out.suffix in ("", ".safetensors"):
+        model = _import(source, out, _config(arguments))
+    elif (is_run or source.suffix == ".safetensors") and out.suffix == ".npz":
+        model = _export(source, out, None if is_run else _config(arguments))
+    elif is_run and out.suffix == ".safetensors":
+        model = _extract(source, out)
+    else:
         raise ValueError(
-            "convert needs an .npz to make a run directory or a .safetensors of, or one of these "
-            "to make an .npz of, or a run directory to make a .safetensors of, "
+            "convert must go from an .npz to a run directory or .safetensors, from a run "
+            "directory or .safetensors to an .npz, or from a run directory to a .safetensors, "
             f"got {source} and {out}"
         )
-    config = _config(arguments)
-    make_writable_folder(out.parent)
-    if to_one_file:
-        model = _in_one_file(source, out, config)
-    else:
-        model = _import(source, out, config) if to_ours else _export(source, out, config)
     count = sum(p.numel() for p in model.parameters())
     print(f"{source} -> {out}: {count:,} parameters")
 
 
 def _config(arguments: Arguments) -> Config:
-    from flowpp.runs.run import Run
-
-    if arguments.source.is_dir():
-        return Run.open(arguments.source).config()
     size = arguments.image_size
     data = arguments.data if size is None else replace(arguments.data, size=size)
     return replace(presets.get(arguments.preset), model=arguments.model, data=data)
 
 
 def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
-    """Released variables into a run directory, or into a file of weights."""
+    """Write released variables as a run directory or a checkpoint file."""
+    from flowpp.config.build import build_model
     from flowpp.data import declared_shape
     from flowpp.interop.released import load_released
     from flowpp.runs.checkpoint import Checkpoint
     from flowpp.runs.run import Run, check_new
 
+    make_writable_folder(out.parent)
     if not out.suffix:
         check_new(out)
     variables = read_variables(source)
-    model = _model(config)
-    load_released(model, variables)
     shape, levels = declared_shape(config.data)
-    facts = _settings_inside(config, shape, levels)
-    checkpoint = Checkpoint(0, model.state_dict(), {}, {}, facts)
+    model = build_model(config.model, shape, levels)
+    load_released(model, variables)
+    checkpoint = Checkpoint(0, model.state_dict(), {}, {}, _facts(config, shape, levels))
     if out.suffix:
         checkpoint.save(out)
         return model
@@ -125,49 +121,38 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     return model
 
 
-def _export(source: Path, out: Path, config: Config) -> FlowPlusPlus:
-    """Averaged weights into a file of the released code's variables."""
-    from flowpp.data import declared_shape
+def _export(source: Path, out: Path, config: Config | None) -> FlowPlusPlus:
+    """Write averaged weights as an .npz of the released code's variables."""
     from flowpp.interop.released import save_released
-    from flowpp.runs.checkpoint import Checkpoint
-    from flowpp.runs.restore import restored_model
-    from flowpp.runs.run import Run
+    from flowpp.runs.restore import open_model
 
-    found = Run(source).checkpoint() if source.is_dir() else Checkpoint.load(source)
-    model = restored_model(found, config.model, *declared_shape(config.data))
+    make_writable_folder(out.parent)
+    model = open_model(source, config=config).model
     with atomic_write(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **save_released(model))  # type: ignore[arg-type]
     return model
 
 
-def _in_one_file(source: Path, out: Path, config: Config) -> FlowPlusPlus:
-    """Averaged weights, with all that is needed to build their model and nothing of the run."""
-    import flowpp
+def _extract(source: Path, out: Path) -> FlowPlusPlus:
+    """Write a run's averaged weights and settings, and nothing else of it, to one file."""
     from flowpp.runs.checkpoint import Checkpoint
+    from flowpp.trained_model import load
 
-    trained = flowpp.load(source)
-    facts = _settings_inside(config, trained.image_shape, trained.levels)
+    make_writable_folder(out.parent)
+    trained = load(source)
+    facts = _facts(trained.config, trained.image_shape, trained.levels)
     Checkpoint(trained.step, trained.model.state_dict(), {}, {}, facts).save(out)
     return trained.model
 
 
-def _settings_inside(
-    config: Config, shape: tuple[int, int, int], levels: int
-) -> dict[str, object]:
-    """What `flowpp.load` asks a file for; where the images lay is nobody else's business."""
+def _facts(config: Config, shape: tuple[int, int, int], levels: int) -> dict[str, object]:
+    """Return what `flowpp.load` needs in a checkpoint file; the local data path is left out."""
     settings = to_dict(replace(config, data=replace(config.data, path=None)))
     return {"config": settings, "image_shape": list(shape), "levels": levels}
 
 
-def _model(config: Config) -> FlowPlusPlus:
-    from flowpp.config.build import build_model
-    from flowpp.data import declared_shape
-
-    return build_model(config.model, *declared_shape(config.data))
-
-
 def _environment(source: Path, config: Config) -> dict[str, object]:
-    """Where the weights came from; the images they were trained on left no hash."""
+    """Return an environment.json; the hash of the training images is not known."""
     return {
         "converted_from": {
             "file": source.name,
@@ -178,21 +163,21 @@ def _environment(source: Path, config: Config) -> dict[str, object]:
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
-    """Variables of an .npz; in a file of recorded vectors, those under `w/`.
+    """Read the variables of an .npz; in a file of recorded vectors, those under `w/`.
 
     Raises:
-        ValueError: not a readable .npz.
+        ValueError: the file is not a readable .npz.
     """
     try:
-        there = npz.names(path)
-        names = [n for n in there if n.startswith("w/")] or there
+        entries = npz.names(path)
+        names = [n for n in entries if n.startswith("w/")] or entries
         return {name.removeprefix("w/"): array for name, array in npz.read(path, names).items()}
     except ValueError as error:
         raise ValueError(f"not a readable .npz of variables: {error}") from error
 
 
-def _preset_in(argv: Sequence[str]) -> str:
-    """The preset named among the arguments: its settings are the defaults of all the others."""
+def _requested_preset(argv: Sequence[str]) -> str:
+    """Return the value of --preset, whose settings are the defaults of the other arguments."""
     for i, argument in enumerate(argv):
         if argument == "--preset" and i + 1 < len(argv):
             return argv[i + 1]

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp import data, trained_model
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
+            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
         kept = model.config.data
         images = data.load(replace(kept, path=arguments.data_path or kept.path)).test

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp import data, trained_model
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
+            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
         model.model.to(getattr(torch, arguments.dtype))
         kept = model.config.data

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.evaluation import sampling  # after parsing: torch takes seconds
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, say=warn
+            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
         heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
         out = output_path(

@@ -13,20 +13,13 @@ import torch
 from torch import Tensor
 
 from flowpp.config import Config
-from flowpp.config.serialization import from_dict
-from flowpp.data import declared_shape
 from flowpp.evaluation import sampling
 from flowpp.evaluation.bound import log_weights
 from flowpp.model import FlowPlusPlus
-from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.restore import restored_model
-from flowpp.runs.run import Run
-from flowpp.runtime.device import to_device
+from flowpp.runs.restore import open_model
 from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64
-LARGEST = 1 << 16
-"""Pixels of a side, channels or levels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,53 +133,19 @@ def load(
     *,
     device: str = "cpu",
     which: Literal["newest", "best"] = "newest",
-    say: Callable[[str], None] = warnings.warn,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> TrainedModel:
-    """The model of a run directory, or of a checkpoint file alone; its data is not needed.
+    """Load the model of a run directory or of a single checkpoint file; needs no data set.
 
     Args:
-        run: the run directory; or a checkpoint, whose settings lie inside it.
+        run: a run directory, or a checkpoint file with its settings inside.
         device: where to compute.
-        which: of a run directory, the newest checkpoint or that with the best held-out bound.
-        say: if the newest is damaged, the one before is taken, and this is told of it.
+        which: the checkpoint of a run directory: the newest, or the best on held-out images.
+        warn: called with a message for each damaged newest checkpoint that is skipped.
 
     Raises:
-        FileNotFoundError: there is no such run or no checkpoint in it.
-        ValueError: what was asked for is damaged, all checkpoints are, or there is no such device.
+        FileNotFoundError: the run or its checkpoint does not exist.
+        ValueError: the settings or all checkpoints are damaged, or the device is not usable.
     """
-    path = Path(run)
-    if path.is_file():
-        checkpoint = Checkpoint.load(path)
-        config = _config_inside(checkpoint, path)
-    else:
-        config = Run.open(path).config()
-        checkpoint = Run(path).checkpoint(which, say)
-    try:
-        shape, levels = _shape(checkpoint, config)
-        model = restored_model(checkpoint, config.model, shape, levels)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return TrainedModel(to_device(model, device), config, shape, checkpoint.step)
-
-
-def _config_inside(checkpoint: Checkpoint, path: Path) -> Config:
-    try:
-        return from_dict(Config, checkpoint.facts["config"])
-    except KeyError as error:
-        raise CheckpointError(f"{path} has no settings inside; load its run directory") from error
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{path} has damaged settings inside: {error}") from error
-
-
-def _shape(checkpoint: Checkpoint, config: Config) -> tuple[tuple[int, int, int], int]:
-    if "image_shape" not in checkpoint.facts:  # written by other means than training
-        return declared_shape(config.data)
-    shape, levels = checkpoint.facts["image_shape"], checkpoint.facts.get("levels")
-    numbers = [*shape, levels] if isinstance(shape, list) else []
-    if len(numbers) != 4 or not all(type(n) is int and 0 < n <= LARGEST for n in numbers):
-        raise CheckpointError(
-            f"the checkpoint of step {checkpoint.step} was trained on no images: "
-            f"shape {shape}, {levels} levels"
-        )
-    channels, height, width, levels = numbers
-    return (channels, height, width), levels
+    opened = open_model(Path(run), which=which, device=device, warn=warn)
+    return TrainedModel(opened.model, opened.config, opened.image_shape, opened.checkpoint.step)

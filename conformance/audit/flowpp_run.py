@@ -27,7 +27,7 @@ from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
-from flowpp.runs.run import Run
+from flowpp.runs.restore import load_images, open_model
 from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
 
@@ -105,9 +105,9 @@ class Model:
         Raises:
             FileNotFoundError, ValueError: it is none, or is damaged; one line that says so.
         """
-        run = Run.open(path)
-        config, data, model = run.load("cpu")
-        model = model.double()
+        opened = open_model(path)
+        config, model = opened.config, opened.model.double()
+        data = load_images(config)
         generator = torch.Generator().manual_seed(seed)
         untrained = build_model(config.model, data.shape, data.levels, generator).double()
 
@@ -119,7 +119,7 @@ class Model:
         first = torch.from_numpy(data.train[:128]).double()
         initialize(untrained, first, noise(len(first)))
         test = data.test[:images]
-        name = f"{config.preset}, step {run.checkpoint().step}"
+        name = f"{config.preset}, step {opened.checkpoint.step}"
         return cls(name, model, untrained.eval(), test, noise(len(test)), seed)
 
     @property

@@ -9,10 +9,7 @@ import numpy as np
 
 from conformance.adapters.flowpp import to_reference
 from flowpp.evaluation.fingerprint import Fingerprint, compare, named_layers, table
-from flowpp.runs.checkpoint import Checkpoint
-from flowpp.runs.restore import restored_model
-from flowpp.runs.run import Run
-from flowpp.runtime.hashing import weights_hash
+from flowpp.runs.restore import open_model
 
 
 class Reference:
@@ -59,23 +56,6 @@ def judge(run: Path, recorded: Path) -> tuple[dict[str, Any], str]:
         ValueError: one is damaged, or the run no longer has the weights that were recorded.
     """
     found = Fingerprint.load(recorded)
-    opened = Run.open(run)
-    checkpoint = _checkpoint(opened, found)
-    model = restored_model(
-        checkpoint, opened.config().model, found.images.shape[1:], int(found.facts["levels"])
-    )
-    report = compare(found, Reference(model))
+    opened = open_model(run, weights_sha256=str(found.facts.get("weights_sha256")))
+    report = compare(found, Reference(opened.model))
     return report, table(report)
-
-
-def _checkpoint(run: Run, found: Fingerprint) -> Checkpoint:
-    for file in (*reversed(run.checkpoints()), run.best_path):
-        if not file.is_file():
-            continue
-        checkpoint = Checkpoint.load(file)
-        if weights_hash(checkpoint.used(average=True)) == found.facts.get("weights_sha256"):
-            return checkpoint
-    raise ValueError(
-        f"no checkpoint of {run.path} has the weights of step {found.facts.get('step')} that the "
-        "fingerprint was recorded with"
-    )

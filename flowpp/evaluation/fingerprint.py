@@ -1,7 +1,7 @@
-"""What each layer computed on this device, and how far that is from another's arithmetic.
+"""Record each layer's input and output on a device, and compare them with other arithmetic.
 
-Every layer is judged at the input that reached it here, so that a difference is its own and not
-that of the layers before it; the bound of the whole model is judged end to end.
+Each layer is compared at its recorded input, so differences do not accumulate from the layers
+before it; the bound is compared for the model as a whole.
 """
 
 from __future__ import annotations
@@ -18,25 +18,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowpp.data import npz
+from flowpp.data import ImageSet, npz
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.evaluation.diagnostics import layers
 from flowpp.evaluation.images import save_arrays
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
+from flowpp.runs import environment
+from flowpp.runs.restore import OpenedModel
+from flowpp.runtime.files import finite_or_null
+from flowpp.runtime.hashing import weights_hash
 
 IMAGES = 8
-"""Held-out images that are looked at."""
+"""Default number of held-out images."""
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one layer was given and what it made of it, in the arithmetic of the device.
+    """Input and output of one layer, in the arithmetic of the device.
 
     Args:
         x: input `(N, C, H, W)`.
-        context: of the dequantizer's couplings, the same for all of them; None elsewhere.
+        context: input of the dequantizer's couplings, the same for all of them; None elsewhere.
         y: output.
         log_det: `(N,)`.
     """
@@ -49,14 +53,14 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """A few images on their way through a model.
+    """Recorded inputs and outputs of all layers for a few images.
 
     Args:
         images: integers `(N, C, H, W)`.
-        noise: the dequantizer's, as it was given to it.
-        bits_per_dim: the one-sample bound of each image, `(N,)`.
-        layers: by name, in the order of use; permutations are exact and left out.
-        facts: plain values: device, dtype, weights, versions.
+        noise: noise given to the dequantizer.
+        bits_per_dim: one-sample bound of each image, `(N,)`.
+        layers: layers by name, in order of use, without the permutations, which are exact.
+        facts: plain values describing device, dtype, weights and versions.
     """
 
     images: np.ndarray
@@ -69,7 +73,7 @@ class Fingerprint:
         """Write an `.npz`.
 
         Raises:
-            OSError: it could not be written.
+            OSError: the file could not be written.
         """
         facts = {**self.facts, "layers": list(self.layers)}
         arrays = {
@@ -91,13 +95,13 @@ class Fingerprint:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged or no fingerprint.
+            FileNotFoundError: the file does not exist.
+            ValueError: it is damaged or not a fingerprint.
         """
         try:
             arrays = npz.read(path, npz.names(path))
             facts = json.loads(arrays["facts"].tobytes())
-            kept = {
+            layers = {
                 str(name): Layer(
                     arrays[f"{number}/x"],
                     arrays["context"] if f"{number}/conditional" in arrays else None,
@@ -106,13 +110,13 @@ class Fingerprint:
                 )
                 for number, name in enumerate(facts.pop("layers"))
             }
-            return cls(arrays["images"], arrays["noise"], arrays["bits_per_dim"], kept, facts)
+            return cls(arrays["images"], arrays["noise"], arrays["bits_per_dim"], layers, facts)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is no fingerprint of a model: {error!r}") from error
+            raise ValueError(f"{path} is not a fingerprint of a model: {error!r}") from error
 
 
-class Judge(Protocol):
-    """Another arithmetic for the same weights; arrays in and arrays out."""
+class Arithmetic(Protocol):
+    """Another implementation of the same model, on arrays."""
 
     name: str
 
@@ -120,7 +124,7 @@ class Judge(Protocol):
         """Output and log-determinant of one layer."""
 
     def bits_per_dim(self, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """The bound of the whole model, for each image."""
+        """One-sample bound of each image, `(N,)`."""
 
 
 class Float64:
@@ -138,20 +142,20 @@ class Float64:
 
     @torch.no_grad()
     def forward(self, layer: str, x: np.ndarray, context: np.ndarray | None) -> Pair:
-        """As `Judge` has it."""
-        given = None if context is None else torch.from_numpy(context).double()
-        y, log_det = self.layers[layer](torch.from_numpy(x).double(), given)
+        """See `Arithmetic`."""
+        wide = None if context is None else torch.from_numpy(context).double()
+        y, log_det = self.layers[layer](torch.from_numpy(x).double(), wide)
         return y.numpy(), log_det.numpy()
 
     @torch.no_grad()
     def bits_per_dim(self, images: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """As `Judge` has it."""
-        x, given = torch.from_numpy(images).double(), torch.from_numpy(noise).double()
-        return bits_per_dim(self.model.elbo(x, given).total, images[0].size).numpy()
+        """See `Arithmetic`."""
+        x, eps = torch.from_numpy(images).double(), torch.from_numpy(noise).double()
+        return bits_per_dim(self.model.elbo(x, eps).total, images[0].size).numpy()
 
 
 def named_layers(model: FlowPlusPlus) -> dict[str, nn.Module]:
-    """The bijectors of a model by name, the dequantizer's first: they are used first."""
+    """Return a model's bijectors by name, in order of use: the dequantizer's first."""
     found: dict[str, nn.Module] = {}
     if isinstance(model.dequantizer, VariationalDequantizer):
         found |= layers(model.dequantizer.flow, "dequantizer")
@@ -162,88 +166,106 @@ def named_layers(model: FlowPlusPlus) -> dict[str, nn.Module]:
 def record(
     model: FlowPlusPlus, images: np.ndarray, seed: int, facts: Mapping[str, Any]
 ) -> Fingerprint:
-    """Send images through the model where it is, in its dtype.
+    """Record a model's layers on its own device and in its own dtype.
 
     Args:
-        model: in evaluation mode.
+        model: a model in evaluation mode.
         images: uint8 `(N, C, H, W)`.
-        seed: of the dequantization noise.
-        facts: plain values that go along.
+        seed: seed of the dequantization noise.
+        facts: plain values to store with the recording.
     """
     like = next(model.parameters())
     draw = model.dequantizer.draw_noise(
         images.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
     noise = model.dequantizer.round_noise(draw, like.dtype)
-    found: dict[str, Layer] = {}
+    recorded: dict[str, Layer] = {}
     with ExitStack() as hooks:
         for name, layer in named_layers(model).items():
-            hooks.callback(layer.register_forward_hook(_keep(name, found)).remove)
+            hooks.callback(layer.register_forward_hook(_recorder(name, recorded)).remove)
         total = model.elbo(torch.from_numpy(images).to(like), noise.to(like.device)).total
     bits = bits_per_dim(total.double(), images[0].size).cpu().numpy()
-    return Fingerprint(images, noise.numpy(), bits, found, facts)
+    return Fingerprint(images, noise.numpy(), bits, recorded, facts)
 
 
-def compare(found: Fingerprint, judge: Judge) -> dict[str, Any]:
-    """How far a recorded model is from a judge's arithmetic; plain values, ready for JSON.
+def describe(opened: OpenedModel, images: ImageSet, seed: int) -> dict[str, Any]:
+    """Return the facts of a recording: device, dtype, weights and environment."""
+    like = next(opened.model.parameters())
+    described = environment.describe(like.device, seed, images)
+    return {
+        "device": described["device"],
+        "device_name": described["device_name"],
+        "dtype": str(like.dtype).removeprefix("torch."),
+        "step": opened.checkpoint.step,
+        "weights_sha256": weights_hash(opened.checkpoint.used(average=True)),
+        "levels": images.levels,
+        "environment": described,
+    }
 
-    A relative difference is the largest difference over the largest value of the judge's; null is
-    written for what is not finite.
+
+def compare(recorded: Fingerprint, other: Arithmetic) -> dict[str, Any]:
+    """Compare a recording with another arithmetic; plain values, ready for JSON.
+
+    Relative differences are the largest difference over the largest value of `other`. NaN and
+    infinity become null.
     """
-    dims = found.images[0].size
+    dims = recorded.images[0].size
     rows = []
-    for name, layer in found.layers.items():
-        y, log_det = judge.forward(name, layer.x, layer.context)
+    for name, layer in recorded.layers.items():
+        y, log_det = other.forward(name, layer.x, layer.context)
+        difference = _max_difference(layer.log_det, log_det)
         rows.append(
             {
                 "layer": name,
                 "log_det": _relative(layer.log_det, log_det),
-                "log_det_bits_per_dim": _plain(
-                    _largest(layer.log_det, log_det) / (dims * math.log(2))
-                ),
+                "log_det_bits_per_dim": difference / (dims * math.log(2)),
                 "output": _relative(layer.y, y),
             }
         )
-    wanted = judge.bits_per_dim(found.images, found.noise)
-    return {
-        **found.facts,
-        "judge": judge.name,
-        "images": len(found.images),
+    bits = other.bits_per_dim(recorded.images, recorded.noise)
+    report = {
+        **recorded.facts,
+        "judge": other.name,
+        "images": len(recorded.images),
         "bits_per_dim": {
-            "here": _plain(float(found.bits_per_dim.mean())),
-            "judge": _plain(float(wanted.mean())),
-            "difference_of_means": _plain(float(found.bits_per_dim.mean() - wanted.mean())),
-            "largest_difference": _plain(_largest(found.bits_per_dim, wanted)),
+            "here": float(recorded.bits_per_dim.mean()),
+            "judge": float(bits.mean()),
+            "difference_of_means": float(recorded.bits_per_dim.mean() - bits.mean()),
+            "largest_difference": _max_difference(recorded.bits_per_dim, bits),
         },
         "layers": rows,
     }
+    return dict(finite_or_null(report))
 
 
 def table(report: Mapping[str, Any], rows: int = 5) -> str:
-    """The report in a few lines: the layers that differ most, and the whole."""
+    """Format the report in a few lines: the layers that differ most, and the bound."""
     worst = sorted(report["layers"], key=lambda r: -_number(r["log_det"]))[:rows]
+    bits = report["bits_per_dim"]
     lines = [
-        f"{report['device_name'] or report['device']}, {report['dtype']}, against "
+        f"{report['device_name'] or report['device']}, {report['dtype']}, compared with "
         f"{report['judge']}; {report['images']} images, {len(report['layers'])} layers",
         f"  {'largest relative difference':<32} {'log-det':>9} {'output':>9}",
         *(
             f"  {row['layer']:<32} {_number(row['log_det']):9.1e} {_number(row['output']):9.1e}"
             for row in worst
         ),
-        f"  bits/dim {_number(report['bits_per_dim']['here']):.6f}, "
-        f"{_number(report['bits_per_dim']['difference_of_means']):+.1e} from the judge's; "
-        f"of one image at most {_number(report['bits_per_dim']['largest_difference']):.1e}",
+        f"  bits/dim {_number(bits['here']):.6f}, difference "
+        f"{_number(bits['difference_of_means']):+.1e} on average, at most "
+        f"{_number(bits['largest_difference']):.1e} for one image",
     ]
     return "\n".join(lines)
 
 
-def _keep(name: str, found: dict[str, Layer]) -> Callable[..., None]:
+def _recorder(name: str, recorded: dict[str, Layer]) -> Callable[..., None]:
+    """Return a forward hook that stores a layer's input and output under `name`."""
+
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         y, log_det = output
         if not log_det.any() and not list(module.parameters()):
-            return
+            return  # a permutation
         context = inputs[1] if len(inputs) > 1 else None
-        found[name] = Layer(
+        recorded[name] = Layer(
             _array(inputs[0]), None if context is None else _array(context), _array(y),
             _array(log_det),
         )  # fmt: skip
@@ -255,17 +277,13 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _largest(got: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.abs(got.astype(np.float64) - wanted).max())
+def _max_difference(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got.astype(np.float64) - expected).max())
 
 
-def _relative(got: np.ndarray, wanted: np.ndarray) -> float | None:
-    difference, scale = _largest(got, wanted), float(np.abs(wanted).max())
-    return _plain(difference / scale if scale else (math.inf if difference else 0.0))
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _relative(got: np.ndarray, expected: np.ndarray) -> float:
+    difference, scale = _max_difference(got, expected), float(np.abs(expected).max())
+    return difference / scale if scale else (math.inf if difference else 0.0)
 
 
 def _number(value: float | None) -> float:

@@ -1,11 +1,13 @@
-"""What a result depends on besides its settings: versions, device, precision switches, threads."""
+"""environment.json: versions, device, precision switches, threads and data behind a result."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +20,12 @@ PACKAGES = ("flowpp", "torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
 def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any]:
-    """Plain values for environment.json.
+    """Return the contents of environment.json.
 
-    With config.json it is what a rerun needs: these versions on such a processor or GPU, so many
-    threads and processes, the data with this hash, then `python -m flowpp.train` with the recorded
-    arguments. On the CPU it ends with the same bits; on a GPU with `training.deterministic`.
+    To repeat a run: install these versions on the same processor or GPU, use the same number of
+    threads and processes and the data with this hash, and give `python -m flowpp.train` the
+    recorded arguments. Results are bit-identical on the CPU, and on a GPU with
+    `training.deterministic`.
     """
     return {
         "python": sys.version.split()[0],
@@ -56,8 +59,35 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
     }
 
 
+def check_images(
+    run: Path, images: ImageSet, image_shape: tuple[int, int, int], levels: int
+) -> None:
+    """Require the images that the run was trained on and held out.
+
+    A recorded hash of null, as in runs of converted weights, accepts all images of this shape.
+
+    Raises:
+        ValueError: environment.json is damaged, or hash, shape or levels differ.
+    """
+    file = run / "environment.json"
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from error
+    if recorded is not None and recorded != images.sha256:
+        raise ValueError(
+            f"{run} was trained on data with hash {str(recorded)[:12]}..., got {images.name} with "
+            f"hash {images.sha256[:12]}..."
+        )
+    if (images.shape, images.levels) != (image_shape, levels):
+        raise ValueError(
+            f"{run} was trained on images of shape {image_shape} and {levels} levels, got "
+            f"{images.name} with shape {images.shape} and {images.levels} levels"
+        )
+
+
 def _tf32(device: torch.device) -> dict[str, bool] | str:
-    """Whether matrix products and convolutions are rounded to TF32: a switch of CUDA's alone."""
+    """Return whether CUDA rounds matrix products and convolutions to TF32."""
     if device.type != "cuda":
         return "not applicable"
     return {
@@ -69,5 +99,5 @@ def _tf32(device: torch.device) -> dict[str, bool] | str:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a source tree that is not installed
+    except PackageNotFoundError:  # not installed, such as a source tree on PYTHONPATH
         return None

@@ -1,54 +1,156 @@
-"""A model with the weights of a checkpoint, built only if they are its own.
-
-Settings may come from elsewhere and ask for a model of any size, so the model is first built
-without memory, and its tensors are held against those that there are.
-"""
+"""Open a trained model: its settings, weights and data set, from a run or a checkpoint file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
 import torch
 
-from flowpp.config import ModelConfig
+from flowpp import data
+from flowpp.config import Config, ModelConfig
 from flowpp.config.build import Shape, build_model
 from flowpp.config.layout import parse_layout
+from flowpp.config.serialization import from_dict
+from flowpp.data import ImageSet
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, check_shapes
+from flowpp.runs.run import Run
+from flowpp.runtime.device import to_device
+
+LARGEST = 1 << 16
+"""Upper bound on a checkpoint's image sides, channels and levels."""
 
 
-def restored_model(
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A restored model and where it came from.
+
+    Args:
+        model: the model in evaluation mode, with averaged weights where there are any.
+        config: the settings it was trained with.
+        image_shape: (channels, height, width).
+        checkpoint: the checkpoint that the weights were read from.
+    """
+
+    model: FlowPlusPlus
+    config: Config
+    image_shape: Shape
+    checkpoint: Checkpoint
+
+
+def open_model(
+    path: Path,
+    *,
+    which: Literal["newest", "best"] = "newest",
+    weights_sha256: str | None = None,
+    config: Config | None = None,
+    device: str = "cpu",
+    warn: Callable[[str], None] | None = None,
+) -> OpenedModel:
+    """Restore the model of a run directory or of a single checkpoint file.
+
+    Args:
+        path: a run directory, or a checkpoint file with its settings inside.
+        which: the checkpoint of a run directory: the newest, or the best on held-out images.
+        weights_sha256: if given, the checkpoint of a run directory whose averaged weights have
+            this hash, instead of `which`.
+        config: settings to use instead of the stored ones.
+        device: where to put the model.
+        warn: called with a message for each damaged newest checkpoint that is skipped; if None, a
+            damaged newest checkpoint is an error.
+
+    Raises:
+        FileNotFoundError: the run or its checkpoint does not exist.
+        CheckpointError: the checkpoint is damaged, or the settings describe another model.
+        ValueError: the settings are damaged, or the device is not usable.
+    """
+    if path.is_file() or (path.suffix == ".safetensors" and not path.is_dir()):
+        checkpoint = Checkpoint.load(path)
+        config = config or _stored_config(checkpoint, path)
+    else:
+        run = Run.open(path)
+        config = config or run.config()
+        if weights_sha256 is None:
+            checkpoint = run.checkpoint(which, warn)
+        else:
+            checkpoint = run.checkpoint_of_weights(weights_sha256)
+    try:
+        image_shape, levels = _image_shape(checkpoint, config)
+        model = _restored(checkpoint, config.model, image_shape, levels)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return OpenedModel(to_device(model, device), config, image_shape, checkpoint)
+
+
+def load_images(config: Config, path: str | None = None) -> ImageSet:
+    """Load a run's data set, from another `path` if it has moved; raises as `data.load`."""
+    return data.load(replace(config.data, path=path or config.data.path))
+
+
+def _restored(
     checkpoint: Checkpoint, config: ModelConfig, image_shape: Shape, levels: int
 ) -> FlowPlusPlus:
-    """The model of these settings in evaluation mode, with averaged weights where there are some.
+    """Build a model and copy the checkpoint's averaged weights into it.
+
+    Settings from elsewhere may describe a model of any size, so the model is first built on the
+    meta device and its tensor shapes are compared with the checkpoint's.
 
     Raises:
         CheckpointError: the settings describe another model or none, or a weight is not finite.
     """
     _check_length(checkpoint, config)
-    weights = checkpoint.used(average=True)
     try:
         with torch.device("meta"):
             outline = build_model(config, image_shape, levels)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"the settings describe no model: {error}") from error
-    check_shapes(outline.state_dict(), weights)
+        raise CheckpointError(f"no model can be built from the settings: {error}") from error
+    check_shapes(outline.state_dict(), checkpoint.used(average=True))
     model = build_model(config, image_shape, levels)
     checkpoint.restore(model, average=True)
     return model.eval()
 
 
 def _check_length(checkpoint: Checkpoint, config: ModelConfig) -> None:
-    """Every block of every coupling has tensors of its own: there cannot be more blocks."""
+    """Compare the number of blocks with the number of tensors: each block has its own tensors."""
+    tensors = len(checkpoint.weights)
     for flow in (config.flow, config.dequantizer):
         couplings = sum(stage.count for stage in parse_layout(flow.layout))
         if flow is config.dequantizer and config.dequantization != "variational":
             continue
-        if couplings * max(1, flow.blocks) > len(checkpoint.weights):
+        if couplings * max(1, flow.blocks) > tensors:
             raise CheckpointError(
-                f"checkpoint belongs to another model: it has {len(checkpoint.weights)} tensors "
-                f"for {couplings} couplings of {flow.blocks} blocks"
+                f"checkpoint belongs to another model: {couplings} couplings of {flow.blocks} "
+                f"blocks need more tensors than it has, got {tensors}"
             )
-    if config.context.blocks > len(checkpoint.weights):
+    if config.context.blocks > tensors:
         raise CheckpointError(
-            f"checkpoint belongs to another model: it has {len(checkpoint.weights)} tensors for "
-            f"a context network of {config.context.blocks} blocks"
+            f"checkpoint belongs to another model: a context network of {config.context.blocks} "
+            f"blocks needs more tensors than it has, got {tensors}"
         )
+
+
+def _stored_config(checkpoint: Checkpoint, path: Path) -> Config:
+    try:
+        return from_dict(Config, checkpoint.facts["config"])
+    except KeyError as error:
+        raise CheckpointError(f"{path} stores no settings; load its run directory") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"the settings stored in {path} are damaged: {error}") from error
+
+
+def _image_shape(checkpoint: Checkpoint, config: Config) -> tuple[Shape, int]:
+    """Return (channels, height, width) and the number of levels of the training images."""
+    if "image_shape" not in checkpoint.facts:  # written by other means than training
+        return data.declared_shape(config.data)
+    shape, levels = checkpoint.facts["image_shape"], checkpoint.facts.get("levels")
+    numbers = [*shape, levels] if isinstance(shape, list) else []
+    if len(numbers) != 4 or not all(type(n) is int and 0 < n <= LARGEST for n in numbers):
+        raise CheckpointError(
+            f"image_shape and levels must be 4 integers in 1 ... {LARGEST}, got {shape} and "
+            f"{levels} in the checkpoint of step {checkpoint.step}"
+        )
+    channels, height, width, levels = numbers
+    return (channels, height, width), levels

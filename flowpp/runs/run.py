@@ -1,7 +1,8 @@
-"""A run directory: what a training run leaves behind, and how it is read again.
+"""Run directories: settings, environment, metrics, checkpoints and samples of a training run.
 
-It holds config.json, environment.json, metrics.jsonl, result.json, checkpoints/step-*.safetensors,
-checkpoints/best.safetensors, samples/*.png, tensorboard/, and non-finite/ where there was trouble.
+A run directory contains config.json, environment.json, metrics.jsonl, result.json,
+checkpoints/step-*.safetensors, checkpoints/best.safetensors, samples/*.png, tensorboard/, and
+non-finite/ if a loss or gradient was not finite.
 """
 
 from __future__ import annotations
@@ -19,37 +20,36 @@ from typing import Any, Literal
 
 from flowpp.config import Config
 from flowpp.config.serialization import from_dict, to_dict
-from flowpp.data import ImageSet, load
-from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.restore import restored_model
-from flowpp.runtime.device import to_device
+from flowpp.runs.metrics import Record, append_record, discard_after, read_records
 from flowpp.runtime.files import atomic_write, write_json
+from flowpp.runtime.hashing import weights_hash
 
 KEPT_CHECKPOINTS = 3
-"""The newest, and those before in case it is damaged; the best is kept besides."""
+"""Number of newest checkpoints to keep, as the last may be damaged; the best is kept as well."""
 FOLDERS = ("checkpoints", "samples", "tensorboard")
 WRITTEN_TO = (*FOLDERS, "evaluations", "fingerprints", "non-finite", ".lock", "metrics.jsonl")
-"""What is opened by name; all other files are written beside and renamed, so links to them fall.
-A run directory that comes from elsewhere must not overwrite files of its reader's."""
+"""Entries that are opened for writing in place and so must not be links.
+
+All others are written to a temporary file and renamed, which replaces a link. Otherwise a run
+directory from elsewhere could overwrite the reader's own files."""
 LARGEST_SETTINGS = 1 << 20
-"""Bytes of config.json."""
-HELD_OUT = "held_out_bits_per_dim"
+"""Upper bound on the size of config.json, in bytes."""
 
 
 def default_out(preset: str) -> Path:
-    """`runs/<preset>-<YYYYmmdd-HHMMSS>`."""
+    """Return `runs/<preset>-<YYYYmmdd-HHMMSS>`."""
     return Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def check_new(path: Path) -> None:
-    """Nothing of another run is ever overwritten.
+    """Require a path where nothing would be overwritten.
 
     Raises:
         ValueError: `path` exists and is not an empty directory.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"the run directory must be new or empty, got {path}")
+        raise ValueError(f"run directory must be new or empty, got {path}")
 
 
 @dataclass(frozen=True)
@@ -60,60 +60,60 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> Run:
-        """Make the directory and write down the settings.
+        """Create the directory and write the settings.
 
         Raises:
-            ValueError: `path` exists and holds something that no unfinished creation leaves.
+            ValueError: `path` contains anything but the remains of an interrupted creation.
         """
         if not is_new_or_aborted(path):
             check_new(path)
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
         write_json(path / "environment.json", environment)
-        write_json(path / "config.json", to_dict(config))  # last: it makes this a run
+        write_json(path / "config.json", to_dict(config))  # last: its presence marks a run
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """An existing run.
+        """Open an existing run.
 
         Raises:
-            FileNotFoundError: there is no such directory.
-            ValueError: the directory holds no run, or a folder in it is a link to another place.
+            FileNotFoundError: the directory does not exist.
+            ValueError: it is not a run directory, or an entry that is written to is a link.
         """
         if not path.is_dir():
             raise FileNotFoundError(f"no run directory at {path}")
         if not (path / "config.json").is_file():
-            raise ValueError(f"{path} is no run directory: it has no config.json")
+            raise ValueError(f"{path} is not a run directory: it has no config.json")
         for folder in WRITTEN_TO:
             if (path / folder).is_symlink():
                 raise ValueError(
-                    f"{path / folder} is a link, and a run is never written to through one: "
-                    "link the run directory itself"
+                    f"{path / folder} must not be a link, because runs are written to: link the "
+                    "run directory itself"
                 )
         return cls(path)
 
     def config(self) -> Config:
-        """The run's settings.
+        """Read the run's settings.
 
         Raises:
-            ValueError: config.json is damaged, or has settings that this version does not know.
+            ValueError: config.json is damaged, or has settings unknown to this version.
         """
         file = self.path / "config.json"
         try:
             size = file.stat().st_size
             if size > LARGEST_SETTINGS:
-                raise ValueError(f"it has {size:,} bytes, at most {LARGEST_SETTINGS:,} are read")
+                raise ValueError(f"size must be at most {LARGEST_SETTINGS:,} bytes, got {size:,}")
             return from_dict(Config, json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{file} is damaged or of another version: {error}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this directory; a killed one's lock is void.
+        """Hold the directory's lock, which the system releases when the process ends.
 
         Raises:
-            BlockingIOError: another process has it.
+            BlockingIOError: another process holds it.
         """
         if os.name != "posix":
             yield
@@ -130,78 +130,50 @@ class Run:
     # ---- metrics
     # --------------------------------------------------------------------------------------------
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def log(self, record: Record) -> None:
+        """Append one record to metrics.jsonl."""
+        append_record(self.path / "metrics.jsonl", record)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The records so far; a last line that a crash cut short is left out.
-
-        Raises:
-            ValueError: another line is damaged; the message has its number.
-        """
-        file = self.path / "metrics.jsonl"
-        if not file.is_file():
-            return []
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-                record["step"] += 0
-                if not isinstance(record.get(HELD_OUT, 0.0), int | float | None):
-                    raise TypeError(f"{HELD_OUT} is no number: {record[HELD_OUT]!r}")
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                if number == len(lines):
-                    break
-                raise ValueError(f"{file}, line {number} is damaged: {error}") from error
-            records.append(record)
-        return records
+    def metrics(self) -> list[Record]:
+        """Read metrics.jsonl; raises as `read_records`."""
+        return read_records(self.path / "metrics.jsonl")
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after a checkpoint, and the evaluation that follows it."""
-        kept = [
-            r
-            for r in self.metrics()
-            if r["step"] < step or (r["step"] == step and HELD_OUT not in r)
-        ]
-        with atomic_write(self.path / "metrics.jsonl") as temporary:
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            temporary.write_text(text, encoding="utf-8")
+        """Discard the records after the checkpoint of `step`."""
+        discard_after(self.path / "metrics.jsonl", step)
 
     def sample_path(self, step: int) -> Path:
-        """Where the sample grid of that step lies."""
+        """Return the path of a step's sample grid."""
         return self.path / "samples" / f"step-{step:08d}.png"
 
     # ---- checkpoints
     # --------------------------------------------------------------------------------------------
 
     def checkpoint_path(self, step: int) -> Path:
-        """Where the checkpoint of that step lies."""
+        """Return the path of a step's checkpoint."""
         return self.path / "checkpoints" / f"step-{step:08d}.safetensors"
 
     @property
     def best_path(self) -> Path:
-        """Where the checkpoint with the lowest held-out bits per dimension lies."""
+        """Path of the checkpoint with the lowest held-out bits per dimension."""
         return self.path / "checkpoints" / "best.safetensors"
 
     def checkpoints(self) -> list[Path]:
-        """Checkpoint files, oldest first."""
+        """List the checkpoint files, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"))
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then remove all but the newest few.
+        """Write a checkpoint, then remove all but the newest `KEPT_CHECKPOINTS`.
 
         Raises:
-            OSError: it could not be written; those before are as they were.
+            OSError: the checkpoint could not be written; the earlier ones are unchanged.
         """
         checkpoint.save(self.checkpoint_path(checkpoint.step))
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink()
 
     def keep_as_best(self, step: int) -> None:
-        """Keep the checkpoint of that step under a second name."""
+        """Keep a step's checkpoint under a second name, best.safetensors."""
         source = self.checkpoint_path(step)
         with atomic_write(self.best_path) as temporary:
             try:
@@ -212,36 +184,36 @@ class Run:
     def checkpoint(
         self,
         which: Literal["newest", "best"] = "newest",
-        say: Callable[[str], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> Checkpoint:
-        """The newest checkpoint, or the best evaluated one.
+        """Load the newest checkpoint, or the best on held-out images.
 
         Args:
-            which: of the two.
-            say: if the newest is damaged, the one before is taken, and this is told of it;
-                without it there is an error.
+            which: the checkpoint to load.
+            warn: called with a message for each damaged newest checkpoint that is skipped; if
+                None, a damaged newest checkpoint is an error.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such checkpoint.
             CheckpointError: it is damaged.
         """
-        if which == "newest" and say is not None:
-            usable = self.newest_valid_checkpoint(say)
-            if usable is not None:
-                return usable
+        if which == "newest" and warn is not None:
+            valid = self.newest_valid_checkpoint(warn)
+            if valid is not None:
+                return valid
         files = self.checkpoints() if which == "newest" else [self.best_path]
         if not files:
             raise FileNotFoundError(f"{self.path} has no checkpoint yet")
         return Checkpoint.load(files[-1])
 
-    def newest_valid_checkpoint(self, say: Callable[[str], None]) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None if none was written yet.
+    def newest_valid_checkpoint(self, warn: Callable[[str], None]) -> Checkpoint | None:
+        """Load the newest checkpoint that is not damaged; None if there are no checkpoints.
 
         Args:
-            say: told of every damaged one that is passed over.
+            warn: called with a message for each damaged checkpoint that is skipped.
 
         Raises:
-            CheckpointError: there are checkpoints, and all are damaged.
+            CheckpointError: all checkpoints are damaged.
         """
         errors: list[CheckpointError] = []
         for file in reversed(self.checkpoints()):
@@ -250,8 +222,8 @@ class Run:
             except CheckpointError as error:
                 errors.append(error)
                 continue
-            for passed_over in errors:
-                say(f"{passed_over}; going back to the one before")
+            for skipped in errors:
+                warn(f"{skipped}; going back to the one before")
             return checkpoint
         if len(errors) == 1:
             raise errors[0]
@@ -261,36 +233,35 @@ class Run:
             )
         return None
 
+    def checkpoint_of_weights(self, sha256: str) -> Checkpoint:
+        """Load the newest checkpoint whose averaged weights have this hash.
+
+        Raises:
+            ValueError: no checkpoint has such weights.
+            CheckpointError: a checkpoint is damaged.
+        """
+        for file in (*reversed(self.checkpoints()), self.best_path):
+            if not file.is_file():
+                continue
+            checkpoint = Checkpoint.load(file)
+            if weights_hash(checkpoint.used(average=True)) == sha256:
+                return checkpoint
+        raise ValueError(f"no checkpoint of {self.path} has weights with hash {sha256!s:.12}...")
+
     def steps_done(self) -> int:
-        """Of the newest checkpoint, by its name; 0 if there is none."""
+        """Return the step of the newest checkpoint, from its name; 0 if there is none."""
         names = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.checkpoints())
         return max((int(name[1]) for name in names if name), default=0)
 
     def sweep(self) -> None:
-        """Remove what a kill in the middle of writing has left."""
+        """Remove the temporary files of interrupted writes."""
         for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
 
-    def load(
-        self, device: str = "cpu", which: Literal["newest", "best"] = "newest"
-    ) -> tuple[Config, ImageSet, FlowPlusPlus]:
-        """Settings, images, and the model with its averaged weights from a checkpoint.
-
-        Raises:
-            FileNotFoundError: the checkpoint or a data file is missing.
-            ValueError: one of them is damaged, they do not belong together, or there is no such
-                device.
-        """
-        config = self.config()
-        checkpoint = self.checkpoint(which)
-        images = load(config.data)
-        model = restored_model(checkpoint, config.model, images.shape, images.levels)
-        return config, images, to_device(model, device)
-
 
 def is_new_or_aborted(path: Path) -> bool:
-    """Whether this is what a process killed while it made a run directory leaves, or nothing."""
+    """Return whether `path` does not exist or holds only the remains of an aborted creation."""
     if not path.exists():
         return True
     return path.is_dir() and all(

@@ -23,7 +23,8 @@ from flowpp.evaluation.images import save_grid
 from flowpp.model import FlowPlusPlus
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.run import Run
 from flowpp.runtime import random_state
 from flowpp.runtime.determinism import deterministic_algorithms
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup

@@ -11,7 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 from flowpp.evaluation import images
 from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.diagnostics import Diagnosis
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.run import Run
 from flowpp.runtime.files import finite_or_null
 from flowpp.training.progress import Progress
 

@@ -14,6 +14,7 @@ from PIL import Image
 import flowpp
 from flowpp import convert, data, interpolate, plot, reconstruct, sample
 from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.restore import load_images, open_model
 from flowpp.runs.run import Run
 
 
@@ -24,7 +25,7 @@ def model(tiny_run):
 
 @pytest.fixture
 def images(tiny_run):
-    return Run.open(tiny_run[0]).load()[1].test[:70]
+    return load_images(Run.open(tiny_run[0]).config()).test[:70]
 
 
 def test_log_prob_is_the_bound_in_nats(model, images):
@@ -70,7 +71,7 @@ def test_one_file_is_enough(tiny_run, tmp_path, images):
     assert np.array_equal(alone.log_prob(images), flowpp.load(tiny_run[0]).log_prob(images))
     bare = Checkpoint.load(file)
     Checkpoint(3, bare.weights, bare.ema).save(tmp_path / "bare.safetensors")
-    with pytest.raises(ValueError, match="has no settings inside; load its run directory"):
+    with pytest.raises(ValueError, match="bare.safetensors stores no settings"):
         flowpp.load(tmp_path / "bare.safetensors")
 
 
@@ -200,7 +201,7 @@ def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
     from flowpp.evaluation.diagnostics import diagnose
     from flowpp.runtime.random_state import seeded_generator
 
-    _, _, model = Run.open(tiny_run[0]).load()
+    model = open_model(tiny_run[0]).model
     found = diagnose(model, images[:32], seeded_generator(0))
     terms = evaluate_bound(model, images[:32], seeded_generator(0))
     total = sum(v for k, v in found.layers.items() if k.startswith("flow/"))

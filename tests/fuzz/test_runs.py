@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 import flowpp
-from flowpp import evaluate, train
+from flowpp import train
 from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
 from flowpp.config.serialization import to_dict
+from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.environment import check_images
 from flowpp.runs.run import Run
 from flowpp.runtime.files import atomic_write
 from harm import bytes_of, json_of, values_of
@@ -34,6 +36,7 @@ CONFIG = Config(
 )
 FACTS = {"config": to_dict(CONFIG), "image_shape": [1, 8, 8], "levels": 17, "data_sha256": "0"}
 IMAGES = np.zeros((1, 1, 8, 8), int)
+IMAGE_SET = ImageSet("digits", *(IMAGES.astype(np.uint8),) * 2, levels=17)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +181,7 @@ def test_settings_too_long_to_be_some(run, guard):
     (run.path / "config.json").write_text(" " * (2 << 20) + "{}")
     with guard.reading("config.json"):
         run.config()
-    assert "at most 1,048,576 are read" in guard.refused
+    assert "at most 1,048,576 bytes, got 2,097,154" in guard.refused
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -188,9 +191,11 @@ def test_logs_and_environments(run, guard, seed):
     with guard.reading("metrics.jsonl"):
         records = run.metrics()
         assert all(isinstance(r["step"], int | float) for r in records)
-    (run.path / "environment.json").write_bytes(json_of({"data": {"sha256": "0"}}, seed))
+    (run.path / "environment.json").write_bytes(
+        json_of({"data": {"sha256": IMAGE_SET.sha256}}, seed)
+    )
     with guard.reading("environment.json", "trained on data"):
-        evaluate._check_data(run.path, "0", "digits")
+        check_images(run.path, IMAGE_SET, (1, 8, 8), 17)
 
 
 @pytest.mark.parametrize("folder", ["checkpoints", "samples", "tensorboard", "evaluations"])
@@ -202,7 +207,7 @@ def test_folders_that_lead_elsewhere(run, guard, folder, tmp_path):
     (run.path / folder).symlink_to(outside)
     with guard.reading(folder):
         Run.open(run.path)
-    assert "is a link" in guard.refused and not any(outside.iterdir())
+    assert "must not be a link" in guard.refused and not any(outside.iterdir())
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", ".lock"])

@@ -177,8 +177,8 @@ def test_without_arguments_it_says_what_is_needed(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.npz", "--out", "b.npz"], "an .npz to make a run directory or a .safetensors of"),
-        (["run", "--out", "b"], "needs an .npz to make a run directory"),
+        (["a.npz", "--out", "b.npz"], "from an .npz to a run directory or .safetensors"),
+        (["run", "--out", "b"], "got run and b"),
         (["a.safetensors", "--out", "b.npz"], "no checkpoint at a.safetensors"),
         (["none.npz", "--out", "b.safetensors"], "none.npz"),
         (["none.npz", "--out", "/proc/x/b.safetensors"], "the folder /proc/x cannot be made"),

@@ -15,7 +15,9 @@ import torch
 
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import importance
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training import loop as training
@@ -105,7 +107,8 @@ class Rank(ProcessGroup):
 
 def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 16)
-    _, images, model = Run.open(tiny_run[0]).load()
+    opened = open_model(tiny_run[0])
+    images, model = load_images(opened.config), opened.model
     test = images.test[:37]
     whole = evaluation.evaluate_bound(model, test, seeded_generator(0))
     Rank.heard = [np.zeros((4, 37))] * 2

@@ -15,7 +15,9 @@ from flowpp import data, evaluate, sample, train
 from flowpp.config import TrainingConfig
 from flowpp.evaluation import sampling
 from flowpp.evaluation.images import grid
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.run import Run
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as run_training
 
@@ -89,13 +91,15 @@ def test_sample_writes_a_grid(tiny_run, tmp_path, capsys):
 
 
 def test_samples_are_images(tiny_run):
-    _, images, model = Run.open(tiny_run[0]).load()
+    opened = open_model(tiny_run[0])
+    images, model = load_images(opened.config), opened.model
     drawn = sampling.sample(model, images.shape, 70, seeded_generator(1))
     assert drawn.shape == (70, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
 
 
 def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypatch):
-    _, images, model = Run.open(tiny_run[0]).load()
+    opened = open_model(tiny_run[0])
+    images, model = load_images(opened.config), opened.model
     last = [layer for layer in model.flow.modules() if type(layer).__name__ == "ActNorm"][-1]
     last.bias.data.view(-1)[0] = math.nan
     with pytest.raises(sampling.NonFiniteSampleError, match=r"got \d+ that are not, in 3 of 3 im"):

@@ -9,7 +9,8 @@ import torch
 
 from flowpp.bijectors import Chain, InvertibleConv
 from flowpp.runs.checkpoint import Checkpoint
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.run import Run
 from flowpp.training import loop as training
 from flowpp.training import non_finite
 from flowpp.training.setup import prepare

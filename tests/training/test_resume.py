@@ -16,7 +16,8 @@ import torch
 from flowpp import train
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.run import HELD_OUT, Run
+from flowpp.runs.metrics import HELD_OUT
+from flowpp.runs.run import Run
 from flowpp.runtime import random_state
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import loop as training
