@@ -201,7 +201,7 @@ def test_precisions_agree(run, tmp_path):
     [
         (["--importance-samples", "0"], "importance_samples must be at least 1, got 0"),
         (["--images", "0"], "images must be at least 1, got 0"),
-        (["--images", "298"], "images must be at most 297, the held-out images of digits, got 298"),
+        (["--images", "298"], "at most 297, the held-out images of digits, got 298"),
         (["--device", "tpu9"], "device 'tpu9' is not usable"),
         (["--memory", "-1"], "memory must be a positive number of megabytes, got -1"),
     ],
