@@ -13,16 +13,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from flowpp.kernels.layers import (
-    attention,
-    concat_elu,
-    concat_elu_dropout,
-    dropout,
-    gated_sum,
-    layer_norm,
-)
-
+from .kernels.attention import attention
 from .kernels.convolution import convolution
+from .kernels.layers import concat_elu, concat_elu_dropout, dropout, gated_sum, layer_norm
 
 KERNEL_DEVIATION = 0.05
 POSITION_DEVIATION = 0.01

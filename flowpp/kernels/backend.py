@@ -1,4 +1,4 @@
-"""Which code computes the mixture: torch's own operations, the C++ build, or the CUDA kernels."""
+"""Choice of the backend: torch's own operations, the CPU kernels (C++) or the CUDA kernels."""
 
 from __future__ import annotations
 
@@ -8,59 +8,86 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor, nn
 
-from flowpp.kernels.cpu import mixture_logistic as host
-from flowpp.kernels.cuda import launch as cuda
+from .cpu import build
+from .cuda import launch as cuda
 
-Backend = Literal["auto", "torch", "cpp", "cuda"]
+Backend = Literal["auto", "torch", "cpu", "cuda"]
+Kernel = Literal["mixture_logistic", "layers", "attention", "convolution"]
+"""A source of kernels: a `.cpp` file of `cpu/`. `cuda/` has the mixture alone."""
+DTYPES = (torch.float32, torch.float64)
 VARIABLE = "FLOWPP_BACKEND"
 
-_chosen: list[str] = []
+_requested: list[str] = []
 
 
 @contextmanager
 def use_backend(backend: Backend) -> Iterator[None]:
-    """Compute with this backend inside the block; `$FLOWPP_BACKEND` says what holds outside.
+    """Compute with this backend inside the block; outside, with that of `$FLOWPP_BACKEND`.
 
-    "auto" takes the compiled kernels of the tensors' device where they can be had, and torch's own
-    operations elsewhere. The others insist.
+    "auto", the default, takes the compiled kernels for the tensors' device where they are
+    available, and torch's own operations elsewhere. "cpu" and "cuda" require the kernels.
 
     Raises:
-        ValueError: no such backend.
-        RuntimeError: on use, a backend that cannot be had here; the message says what it needs.
+        ValueError: `backend` is not one of these.
+        RuntimeError: On use, if the required kernels are not available.
     """
-    _chosen.append(_checked(backend))
+    _requested.append(_checked(backend))
     try:
         yield
     finally:
-        _chosen.pop()
+        _requested.pop()
 
 
-def backend_for(x: torch.Tensor) -> Literal["torch", "cpp", "cuda"]:
-    """What computes for a tensor of this device and dtype.
+def backend_for(
+    *tensors: Tensor, kernel: Kernel = "mixture_logistic"
+) -> Literal["torch", "cpu", "cuda"]:
+    """Return the backend that computes an operation on these tensors.
+
+    The mixture has kernels for float32 and float64 on both devices; the layers of conditioners
+    have them for float32 on the CPU.
 
     Raises:
-        ValueError: `$FLOWPP_BACKEND` names no backend.
-        RuntimeError: the backend that was insisted on cannot be had.
+        ValueError: `$FLOWPP_BACKEND` is not the name of a backend.
+        RuntimeError: The required kernels are not available.
     """
-    wanted = _chosen[-1] if _chosen else _checked(os.environ.get(VARIABLE, "auto"))
-    if wanted == "cuda":
+    if kernel != "mixture_logistic" and not _suit_layer_kernels(tensors):
+        return "torch"
+    x = tensors[0]
+    requested = _requested[-1] if _requested else _checked(os.environ.get(VARIABLE, "auto"))
+    if requested == "cuda":
         cuda.require(x)
         return "cuda"
-    if wanted == "cpp":
+    if requested == "cpu":
         if x.device.type != "cpu":
-            raise RuntimeError(f"backend 'cpp' needs tensors on the CPU, got {x.device}")
-        host.library()
-        return "cpp"
-    if wanted == "auto" and x.dtype in host.NAMES:
-        if x.device.type == "cpu" and host.is_available():
-            return "cpp"
+            raise RuntimeError(f"backend 'cpu' needs tensors on the CPU, got {x.device}")
+        build.library(f"{kernel}.cpp")
+        return "cpu"
+    if requested == "auto" and x.dtype in DTYPES:
+        if x.device.type == "cpu" and build.is_available(f"{kernel}.cpp"):
+            return "cpu"
         if x.device.type == "cuda" and cuda.is_available():
             return "cuda"
     return "torch"
 
 
+def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
+    return (
+        all(
+            type(x) in (Tensor, nn.Parameter)
+            and x.dtype is torch.float32
+            and x.device.type == "cpu"
+            for x in tensors
+        )
+        # A compiler and autocast must see torch's own operations.
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
 def _checked(backend: str) -> str:
     if backend not in get_args(Backend):
-        raise ValueError(f"a backend is one of {', '.join(get_args(Backend))}, got {backend!r}")
+        known = ", ".join(get_args(Backend))
+        raise ValueError(f"a backend must be one of {known}, got {backend!r}")
     return backend

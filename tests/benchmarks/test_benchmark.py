@@ -13,7 +13,7 @@ from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
 from flowpp.config import presets
 from flowpp.config.build import build_model
-from flowpp.kernels.cpu import layers as conditioner_host
+from flowpp.kernels.cpu import build
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
 
 SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
@@ -58,7 +58,7 @@ def test_the_textbook_model_agrees(task):
 ALL_PARTS = {"_WinogradBackward", "_AttentionBackward", "_ConcatEluBackward", "_GatedSumBackward"}
 
 
-@pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+@pytest.mark.skipif(not build.is_available("layers.cpp"), reason="no C++ compiler here")
 @pytest.mark.parametrize(
     ("changes", "own_parts"),
     [

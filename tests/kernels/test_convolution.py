@@ -11,10 +11,11 @@ from torch.nn.functional import conv2d
 from flowpp.conditioner import Conv2d
 from flowpp.kernels import convolution
 from flowpp.kernels.backend import use_backend
-from flowpp.kernels.cpu import layers as conditioner_host
-from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.cpu import build
 
-pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+pytestmark = pytest.mark.skipif(
+    not build.is_available("convolution.cpp"), reason="no C++ compiler here"
+)
 SHAPES = [
     (2, 64, 32, 16, 8),
     (1, 37, 50, 10, 14),  # channels and widths that no vector divides
@@ -180,7 +181,7 @@ def test_one_by_one_is_a_matrix_product(shape):
 
 def test_threads_are_torchs_own():
     """Threads of our own would share the processors with torch's spinning ones."""
-    assert host.torch_pool() is not None or sys.platform != "linux"
+    assert build.torch_pool() is not None or sys.platform != "linux"
 
 
 def test_a_second_derivative_finds_strided_arguments():

@@ -12,12 +12,20 @@ from conformance.adapters.flowpp import FlowppAdapter
 from conformance.judging.judge import Judge
 from conformance.judging.plan import plan
 from flowpp.kernels.backend import backend_for, use_backend
-from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.cpu import build
+from flowpp.kernels.cpu import mixture_logistic as cpu
 from flowpp.kernels.cuda import launch as cuda
-from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
-from flowpp.kernels.operators import mixture_backward, mixture_forward, mixture_inverse
+from flowpp.kernels.mixture_logistic import (
+    inverse_logit_cdf,
+    logit_cdf,
+    mixture_backward,
+    mixture_forward,
+    mixture_inverse,
+)
 
-needs_compiler = pytest.mark.skipif(not host.is_available(), reason="no C++ compiler here")
+needs_compiler = pytest.mark.skipif(
+    not build.is_available("mixture_logistic.cpp"), reason="no C++ compiler here"
+)
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -54,14 +62,14 @@ def test_same_numbers_as_torch(dtype, shape, layout, far):
     given = arguments(shape, 5, dtype, layout=layout, far=far)
     weights = [torch.randn(shape, dtype=dtype) for _ in range(2)]
     found = {}
-    for backend in ("torch", "cpp"):
+    for backend in ("torch", "cpu"):
         inputs = [t.detach().requires_grad_() for t in given]
         with use_backend(backend):
             y, slope = logit_cdf(*inputs)
             gradients = torch.autograd.grad((weights[0] * y + weights[1] * slope).sum(), inputs)
         found[backend] = [y, slope, *gradients]
     eps = torch.finfo(dtype).eps
-    for wanted, got in zip(found["torch"], found["cpp"], strict=True):
+    for wanted, got in zip(found["torch"], found["cpu"], strict=True):
         assert got.shape == wanted.shape
         # Where components compete in a tail, |z| rounds by eps |z|: as many u as |y| is large.
         unit = eps * (1 + wanted.abs()) * (1 + (given[0].abs().max() if len(given[0]) else 0))
@@ -73,10 +81,10 @@ def test_same_numbers_as_torch(dtype, shape, layout, far):
 def test_the_number_of_threads_changes_nothing(threads):
     given = arguments((4, 6, 32, 16), 8, torch.float32)
     before = torch.get_num_threads()
-    one = host.forward(*given)
+    one = cpu.forward(*given)
     torch.set_num_threads(threads)
     try:
-        several = host.forward(*given)
+        several = cpu.forward(*given)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(one, several, strict=True))
@@ -94,14 +102,14 @@ def test_they_are_proper_torch_operators():
 @needs_compiler
 def test_second_derivatives_go_through_the_formulas():
     given = [t.requires_grad_() for t in arguments((1, 1, 2, 2), 3, torch.float64)]
-    with use_backend("cpp"):
+    with use_backend("cpu"):
         for function in (logit_cdf, inverse_logit_cdf):
             assert torch.autograd.gradcheck(function, given)
             assert torch.autograd.gradgradcheck(function, given)
 
 
 @needs_compiler
-@pytest.mark.parametrize("backend", ["torch", "cpp"])
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_every_backend_obeys_the_laws(backend):
     judge = Judge(FlowppAdapter)
     with use_backend(backend):
@@ -124,48 +132,56 @@ def test_bits_per_dim_are_the_same_on_every_backend():
     x = torch.randint(17, (16, 1, 8, 8))
     noise = model.dequantizer.draw_noise(x.shape)
     found = []
-    for backend in ("torch", "cpp"):
+    for backend in ("torch", "cpu"):
         with use_backend(backend), torch.no_grad():
             found.append(bits_per_dim(model.elbo(x, noise).total, 64).mean().item())
     assert abs(found[0] - found[1]) < 1e-6
 
 
-def test_a_backend_that_cannot_be_had_says_what_it_needs(monkeypatch):
-    with pytest.raises(ValueError, match="one of auto, torch, cpp, cuda, got 'tpu'"):
-        with use_backend("tpu"):
-            pass
-    if not torch.cuda.is_available():
-        with use_backend("cuda"), pytest.raises(RuntimeError, match="needs a CUDA device"):
-            logit_cdf(*arguments((1, 1, 1, 1), 2, torch.float32))
+def test_an_unknown_backend_is_refused_with_the_list(monkeypatch):
+    for unknown in ("tpu", "cpp"):
+        with pytest.raises(ValueError, match=f"auto, torch, cpu, cuda, got '{unknown}'"):
+            with use_backend(unknown):
+                pass
     monkeypatch.setenv("FLOWPP_BACKEND", "fast")
-    with pytest.raises(ValueError, match="got 'fast'"):
+    with pytest.raises(ValueError, match="auto, torch, cpu, cuda, got 'fast'"):
         backend_for(torch.zeros(1))
 
 
-def test_without_a_compiler_torch_computes(monkeypatch):
+def test_a_backend_that_is_not_available_says_what_it_needs():
+    x, *parameters = arguments((1, 1, 1, 1), 2, torch.float32)
+    if not torch.cuda.is_available():
+        with use_backend("cuda"), pytest.raises(RuntimeError, match="'cuda' needs a CUDA device"):
+            logit_cdf(x, *parameters)
+    with use_backend("cpu"), pytest.raises(RuntimeError, match="'cpu' needs .* CPU, got meta"):
+        backend_for(x.to("meta"))
+
+
+def test_without_a_compiler_torch_computes(build_again, monkeypatch):
+    build_again()
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setenv("FLOWPP_CACHE", "/proc/nowhere")  # no folder can be made there
-    host.library.cache_clear()
-    try:
+    for kernel in ("mixture_logistic", "layers", "attention", "convolution"):
         with use_backend("auto"):
-            assert backend_for(torch.zeros(1)) == "torch"
-        with use_backend("cpp"), pytest.raises(host.HostBuildError, match="cannot build|failed"):
-            backend_for(torch.zeros(1))
-    finally:
-        host.library.cache_clear()
+            assert backend_for(torch.zeros(1), kernel=kernel) == "torch"
+        with use_backend("cpu"), pytest.raises(build.BuildError, match="cannot build|failed"):
+            backend_for(torch.zeros(1), kernel=kernel)
 
 
 @needs_compiler
-def test_a_broken_source_is_told_with_the_compilers_words(monkeypatch, tmp_path):
-    monkeypatch.setenv("FLOWPP_CACHE", str(tmp_path))
-    monkeypatch.setattr(host, "FLAGS", (*host.FLAGS, "-Dtemplate=oops"))
-    host.library.cache_clear()
-    try:
-        with pytest.raises(host.HostBuildError, match="failed on mixture_logistic.cpp"):
-            host.library()
-        assert list(tmp_path.iterdir()) == []
-    finally:
-        host.library.cache_clear()
+def test_a_failed_build_says_what_the_compiler_printed(build_again, tmp_path):
+    build_again("-Dtemplate=oops")
+    with pytest.raises(build.BuildError, match=r"(?s)failed on mixture_logistic.cpp: .*error: "):
+        build.library("mixture_logistic.cpp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_depends_on_all_files_that_are_included():
+    names = {file.name for file in build.included_files(build.FOLDER / "mixture_logistic.cpp")}
+    assert names == {"mixture_logistic.cpp", "mixture_logistic.cu", "parallel.h", "transpose.h"}
+    names = {file.name for file in build.included_files(build.FOLDER / "convolution.cpp")}
+    headers = {"winograd.h", "lanes.h", "parallel.h", "scratch.h", "transpose.h"}
+    assert names == {"convolution.cpp"} | headers
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
@@ -188,13 +204,13 @@ def test_the_cuda_kernels_compute_what_the_host_does(dtype):
     on_device = [t.cuda() for t in given]
     for name in ("forward", "inverse"):
         extra = (1.0, 100) if name == "inverse" else ()
-        wanted = getattr(host, name)(*given, *extra)[0]
+        wanted = getattr(cpu, name)(*given, *extra)[0]
         got = getattr(cuda, name)(*on_device, *extra)[0].cpu()
         assert ((got - wanted).abs() <= 100 * torch.finfo(dtype).eps * (1 + wanted.abs())).all()
 
 
 @needs_compiler
-@pytest.mark.parametrize("backend", ["torch", "cpp"])
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_half_precisions_stop_before_the_mixture(half, backend):
     x, *parameters = arguments((2, 3, 4, 4), 5, torch.float32)

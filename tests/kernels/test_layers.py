@@ -10,11 +10,14 @@ from torch.nn.functional import elu, glu
 
 from flowpp import conditioner
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, LayerNorm
-from flowpp.kernels import layers as fused
-from flowpp.kernels.backend import use_backend
-from flowpp.kernels.cpu import layers as conditioner_host
+from flowpp.kernels import layers
+from flowpp.kernels.attention import attention
+from flowpp.kernels.backend import backend_for, use_backend
+from flowpp.kernels.cpu import build
 
-pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
+pytestmark = pytest.mark.skipif(
+    not build.is_available("layers.cpp"), reason="no C++ compiler here"
+)
 SHAPES = [(2, 6, 5, 3), (1, 12, 16, 17), (3, 6, 1, 1), (0, 6, 4, 4)]
 
 
@@ -26,9 +29,9 @@ def plain_norm(x, gain, bias):
 
 
 FUNCTIONS = {
-    "concat_elu": (fused.concat_elu, lambda x: elu(torch.cat([x, -x], 1)), (1,)),
-    "gated_sum": (fused.gated_sum, lambda x, gates: x + glu(gates, 1), (1, 2)),
-    "attention": (lambda x: fused.attention(x, 2), lambda x: fused.attention(x, 2), (1,)),
+    "concat_elu": (layers.concat_elu, lambda x: elu(torch.cat([x, -x], 1)), (1,)),
+    "gated_sum": (layers.gated_sum, lambda x, gates: x + glu(gates, 1), (1, 2)),
+    "attention": (lambda x: attention(x, 2), lambda x: attention(x, 2), (1,)),
 }
 
 
@@ -57,7 +60,7 @@ def test_layer_norm(shape):
     (x,) = inputs_for(shape, (1,))
     gain, bias = torch.randn(2, shape[1]).unbind()
     inputs = [x, gain.requires_grad_(), bias.requires_grad_()]
-    compare(lambda *a: fused.layer_norm(*a, conditioner.LAYER_NORM_EPSILON), plain_norm, inputs)
+    compare(lambda *a: layers.layer_norm(*a, conditioner.LAYER_NORM_EPSILON), plain_norm, inputs)
 
 
 def compare(mine, plain, inputs):
@@ -73,7 +76,7 @@ def compare(mine, plain, inputs):
 
 def test_elu_is_within_two_ulps_everywhere():
     x = -torch.logspace(-30, 4, 100_000, dtype=torch.float64).float().reshape(1, 1, 1, -1)
-    got = fused.concat_elu(x)[:, 0].double()
+    got = layers.concat_elu(x)[:, 0].double()
     wanted = torch.expm1(x.double())[:, 0]
     assert ((got - wanted).abs() <= 2 * 2.0**-23 * wanted.abs()).all()
 
@@ -82,11 +85,11 @@ def test_elu_is_within_two_ulps_everywhere():
 def test_what_is_not_finite_stays_so(value):
     x = torch.full((1, 2, 1, 3), value)
     wanted = elu(torch.cat([x, -x], 1))
-    torch.testing.assert_close(fused.concat_elu(x), wanted, equal_nan=True)
+    torch.testing.assert_close(layers.concat_elu(x), wanted, equal_nan=True)
     gates = torch.full((1, 4, 1, 3), value)
     with use_backend("torch"):
-        wanted = fused.gated_sum(x, gates)
-    torch.testing.assert_close(fused.gated_sum(x, gates), wanted, equal_nan=True)
+        wanted = layers.gated_sum(x, gates)
+    torch.testing.assert_close(layers.gated_sum(x, gates), wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +98,12 @@ def test_what_is_not_finite_stays_so(value):
 def test_a_high_rate_still_has_the_mean(name, most):
     torch.manual_seed(0)
     x = torch.ones(1, 1, 2000, 2000)
-    y = getattr(fused, name)(x, most, training=True)[:, :1]
+    y = getattr(layers, name)(x, most, training=True)[:, :1]
     spread = math.sqrt(most / (1 - most) / x.numel())
     assert (y != 0).any() and abs(y.double().mean().item() - 1) < 5 * spread
 
 
-@pytest.mark.parametrize("function", [fused.dropout, fused.concat_elu_dropout])
+@pytest.mark.parametrize("function", [layers.dropout, layers.concat_elu_dropout])
 def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
     torch.manual_seed(0)
     x = torch.ones(1, 1, 1000, 1000)
@@ -112,7 +115,7 @@ def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
 
 def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
     torch.manual_seed(0)
-    bits = (fused.random_bits(1 << 20).int() & 0xFFFF).double() / 65535 - 0.5
+    bits = (layers.random_bits(1 << 20).int() & 0xFFFF).double() / 65535 - 0.5
     assert abs(bits.mean()) < 4 * math.sqrt(1 / 12 / len(bits))
     for shift in (1, 2, 3, 4, 8):  # four of them come from one draw
         correlation = (bits[shift:] * bits[:-shift]).mean() * 12
@@ -122,7 +125,7 @@ def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
 @pytest.mark.parametrize("name", ["dropout", "concat_elu_dropout"])
 def test_the_backward_pass_has_the_forward_passes_mask(name):
     x = torch.randn(2, 4, 5, 3).abs().add(0.1).requires_grad_()  # where elu is the identity
-    y = getattr(fused, name)(x, 0.4, training=True)[:, :4]
+    y = getattr(layers, name)(x, 0.4, training=True)[:, :4]
     (grad,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(grad, (y / x).detach())
 
@@ -138,7 +141,7 @@ def test_second_derivatives():
     network = Conditioner(Conv2d.create(2, 4, 3), [block], Conv2d.create(4, 3, 3))
     x = torch.randn(2, 2, 3, 4).requires_grad_()
     found = {}
-    for backend in ("torch", "cpp"):
+    for backend in ("torch", "cpu"):
         with (
             use_backend(backend),
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
@@ -147,7 +150,7 @@ def test_second_derivatives():
             found[backend] = torch.autograd.grad(
                 first.square().sum(), [x, *network.parameters()], allow_unused=True
             )
-    for got, wanted in zip(found["cpp"], found["torch"], strict=True):
+    for got, wanted in zip(found["cpu"], found["torch"], strict=True):
         if wanted is None:
             assert got is None
         else:
@@ -156,7 +159,7 @@ def test_second_derivatives():
 
 def test_a_second_derivative_beside_constants():
     x, gates = torch.randn(1, 2, 3, 3).requires_grad_(), torch.randn(1, 4, 3, 3)
-    (first,) = torch.autograd.grad(fused.gated_sum(x, gates).square().sum(), x, create_graph=True)
+    (first,) = torch.autograd.grad(layers.gated_sum(x, gates).square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     torch.testing.assert_close(second, torch.full_like(x, 2))
 
@@ -169,9 +172,9 @@ def test_attention_of_heads_of_any_size(depth, heads, height, width):
     torch.manual_seed(0)
     x = torch.randn(2, 3 * heads * depth, height, width).requires_grad_()
     grad = torch.randn(2, heads * depth, height, width)
-    y = fused.attention(x, heads)
+    y = attention(x, heads)
     exact = x.detach().double().requires_grad_()
-    wanted = fused.attention(exact, heads)
+    wanted = attention(exact, heads)
     torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
     (got,) = torch.autograd.grad(y, x, grad)
     (wanted,) = torch.autograd.grad(wanted, exact, grad.double())
@@ -185,7 +188,7 @@ def test_attention_has_the_same_bits_for_any_number_of_threads():
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            y = fused.attention(x, 2)
+            y = attention(x, 2)
             found.append((y, *torch.autograd.grad(y.square().sum(), x)))
     finally:
         torch.set_num_threads(before)
@@ -195,18 +198,23 @@ def test_attention_has_the_same_bits_for_any_number_of_threads():
 
 def test_attention_scores_far_apart_or_not_finite():
     x = torch.randn(1, 3 * 8, 4, 8)
-    y = fused.attention(1e4 * x, 1)
+    y = attention(1e4 * x, 1)
     assert y.isfinite().all()
     x[0, 0, 0, 0] = torch.nan  # one query
-    y = fused.attention(x, 1).flatten(2)
+    y = attention(x, 1).flatten(2)
     assert y[..., 0].isnan().all() and y[..., 1:].isfinite().all()
 
 
-def test_other_tensors_go_the_plain_way():
+def test_layer_kernels_compute_plain_float32_on_the_cpu_alone():
+    def backend(tensor):
+        return backend_for(tensor, kernel="layers")
+
     x = torch.randn(1, 2, 3, 3)
-    assert fused.applies_to(x)
-    assert not fused.applies_to(x.double())
-    assert not fused.applies_to(x.bfloat16())
-    assert not fused.applies_to(x.to("meta"))
+    assert backend(x) == "cpu"
+    assert backend_for(x, x.double(), kernel="layers") == "torch"
+    for other in (x.double(), x.bfloat16(), x.to("meta")):
+        assert backend(other) == "torch"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert backend(x) == "torch"
     with use_backend("torch"):
-        assert not fused.applies_to(x)
+        assert backend(x) == "torch"

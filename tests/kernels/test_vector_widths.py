@@ -7,17 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowpp.kernels import convolution
-from flowpp.kernels import layers as conditioner
-from flowpp.kernels.cpu import layers as conditioner_host
-from flowpp.kernels.cpu import mixture_logistic as host
+from flowpp.kernels.attention import attention
+from flowpp.kernels.convolution import convolution
+from flowpp.kernels.cpu import build, mixture_logistic
 
-pytestmark = pytest.mark.skipif(not conditioner_host.is_available(), reason="no C++ compiler here")
-CACHES = (
-    conditioner_host._libraries,
-    conditioner_host._function,
-    conditioner_host.is_available,
-    host.library,
+pytestmark = pytest.mark.skipif(
+    not build.is_available("attention.cpp"), reason="no C++ compiler here"
 )
 
 
@@ -26,22 +21,6 @@ def processor_flags():
         return Path("/proc/cpuinfo").read_text().split()
     except OSError:
         return []
-
-
-@pytest.fixture
-def compiled_anew(monkeypatch, tmp_path):
-    """Call it with flags for the compiler, and the kernels that run next are built with them."""
-
-    def build(*flags):
-        monkeypatch.setenv("FLOWPP_CACHE", str(tmp_path))
-        monkeypatch.setattr(host, "FLAGS", (*host.FLAGS, *flags))
-        for cache in CACHES:
-            cache.cache_clear()
-
-    yield build
-    monkeypatch.undo()
-    for cache in CACHES:
-        cache.cache_clear()
 
 
 def drawn(*shape):
@@ -54,25 +33,28 @@ def values():
     for channels, out in ((40, 112), (33, 48), (250, 35)):
         x, weight = drawn(2, channels, 8, 12), 0.1 * drawn(out, channels, 3, 3)
         inputs = [t.requires_grad_() for t in (x, weight, drawn(out))]
-        y = convolution.convolution(*inputs)
+        y = convolution(*inputs)
         assert "Winograd" in type(y.grad_fn).__name__
         found += [y, *torch.autograd.grad(y.sin().sum(), inputs)]
     for heads, depth in ((2, 24), (1, 16), (1, 7), (2, 50)):
         projected = drawn(2, 3 * heads * depth, 5, 9).requires_grad_()
-        y = conditioner.attention(projected, heads)
+        y = attention(projected, heads)
         found += [y, *torch.autograd.grad(y.sin().sum(), projected)]
     for order in ((0, 1, 2), (0, 2, 1)):  # components last, components first
         shape = [(3, 37, 11)[i] for i in order]
         logits, means, log_scales = drawn(*shape).permute(*(order.index(i) for i in range(3)))
         x, by_y, by_l = drawn(3, 37)
         arguments = (x, logits, means, log_scales)
-        found += [*host.forward(*arguments), *host.backward(*arguments, by_y, by_l)]
+        found += [
+            *mixture_logistic.forward(*arguments),
+            *mixture_logistic.backward(*arguments, by_y, by_l),
+        ]
     return [t.detach() for t in found]
 
 
 @pytest.mark.skipif("avx512f" not in processor_flags(), reason="no vectors of AVX-512 here")
-def test_without_avx512(compiled_anew):
+def test_without_avx512(build_again):
     long = values()
-    compiled_anew("-mno-avx512f")
+    build_again("-mno-avx512f")
     for number, (one, two) in enumerate(zip(long, values(), strict=True)):
         assert torch.equal(one, two), number

@@ -1,4 +1,7 @@
-"""The CUDA kernels: compiled by CuPy (NVRTC) on first use, launched on torch's current stream."""
+"""The logistic mixture by the CUDA kernels: compiled by CuPy (NVRTC) on first use.
+
+Kernels are launched on torch's current stream.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,20 @@ from torch import Tensor
 SOURCE = Path(__file__).parent / "mixture_logistic.cu"
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 THREADS = 128
-"""A block; each thread holds one element and walks its components."""
+"""Threads of a block. Each computes one element and loops over its components."""
 
 
 @functools.cache
 def is_available() -> bool:
-    """Whether there is a CUDA device, and CuPy to reach it with."""
+    """Return whether torch finds a CUDA device and CuPy is installed."""
     return torch.cuda.is_available() and _cupy() is not None
 
 
 def require(x: Tensor) -> None:
-    """Refuse what the kernels cannot do, and say why.
+    """Validate that the kernels can compute on this tensor.
 
     Raises:
-        RuntimeError: no CUDA device, no CuPy, or a tensor that is elsewhere or of another dtype.
+        RuntimeError: No CUDA device, no CuPy, or a tensor of another device or dtype.
     """
     if not torch.cuda.is_available():
         raise RuntimeError("backend 'cuda' needs a CUDA device, and torch finds none")
@@ -39,25 +42,26 @@ def require(x: Tensor) -> None:
 
 
 def forward(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
-    """As `host.forward`."""
+    """Compute y = logit F(x) and log dy/dx, as `cpu.mixture_logistic.forward`."""
     x, parameters = x.contiguous(), _contiguous(logits, means, log_scales)
-    y, slope = torch.empty_like(x), torch.empty_like(x)
-    _launch("forward", x, *parameters, _long(x.numel()), _int(logits.shape[-1]), y, slope)
-    return y, slope
+    y, log_derivative = torch.empty_like(x), torch.empty_like(x)
+    count = _int(logits.shape[-1])
+    _launch("forward", x, *parameters, _long(x.numel()), count, y, log_derivative)
+    return y, log_derivative
 
 
 def backward(
     x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor, grad_y: Tensor, grad_l: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `host.backward`."""
+    """Compute the gradients of all arguments, as `cpu.mixture_logistic.backward`."""
     x, grad_y, grad_l = x.contiguous(), grad_y.contiguous(), grad_l.contiguous()
     parameters = _contiguous(logits, means, log_scales)
-    found = [torch.empty_like(t) for t in (x, *parameters)]
+    gradients = [torch.empty_like(t) for t in (x, *parameters)]
     _launch(
         "backward", x, *parameters, _long(x.numel()), _int(logits.shape[-1]), grad_y, grad_l,
-        *found,
+        *gradients,
     )  # fmt: skip
-    return found[0], found[1], found[2], found[3]
+    return gradients[0], gradients[1], gradients[2], gradients[3]
 
 
 def inverse(
@@ -68,7 +72,10 @@ def inverse(
     ulps: float,
     max_evaluations: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `host.inverse`; every element iterates by itself, and the host is not waited for."""
+    """Solve logit F(x) = y, as `cpu.mixture_logistic.inverse`.
+
+    Each thread iterates until its own element is finished; there is no synchronization.
+    """
     y, parameters = y.contiguous(), _contiguous(logits, means, log_scales)
     root, residual, width = (torch.empty_like(y) for _ in range(3))
     evaluations = torch.empty_like(y, dtype=torch.int64)
@@ -91,22 +98,21 @@ def _cupy() -> Any:
 
 @functools.cache
 def _module(device: int) -> Any:
-    """Compiled once for each device; NVRTC picks its architecture."""
+    """Compile the source for a device; NVRTC chooses the architecture."""
     with _cupy().cuda.Device(device):
         return _cupy().RawModule(code=SOURCE.read_text(), options=("--std=c++17",))
 
 
-def _launch(name: str, first: Tensor, *arguments: Any) -> None:
+def _launch(name: str, x: Tensor, *arguments: Any) -> None:
     cupy = _cupy()
-    elements = first.numel()
+    elements = x.numel()
     if not elements:
         return
-    kernel = _module(first.device.index).get_function(f"mixture_{name}_{NAMES[first.dtype]}")
-    stream = torch.cuda.current_stream(first.device).cuda_stream
-    with cupy.cuda.Device(first.device.index), cupy.cuda.ExternalStream(stream):
+    kernel = _module(x.device.index).get_function(f"mixture_{name}_{NAMES[x.dtype]}")
+    stream = torch.cuda.current_stream(x.device).cuda_stream
+    with cupy.cuda.Device(x.device.index), cupy.cuda.ExternalStream(stream):
         converted = tuple(
-            cupy.from_dlpack(a.detach()) if isinstance(a, Tensor) else a
-            for a in (first, *arguments)
+            cupy.from_dlpack(a.detach()) if isinstance(a, Tensor) else a for a in (x, *arguments)
         )
         kernel(((elements + THREADS - 1) // THREADS,), (THREADS,), converted)
 
