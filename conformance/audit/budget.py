@@ -1,4 +1,4 @@
-"""How much is looked at: seconds, about a minute, or as long as it takes."""
+"""Sizes of an audit: seconds, about a minute, or many minutes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Budget:
-    """Sizes of the grids.
+    """Numbers of points, images and training steps.
 
     Attributes:
-        random: mixtures of each number of components.
-        components: those numbers.
-        extreme: points over all orders of magnitude.
-        columns, rows: of the plane x against log-scale.
-        ray: points on each half-line.
-        line: points between 0 and 60 where clamps are looked for.
-        targets: of each kind, for the inverse.
-        images: held-out images for the model.
-        steps: of training, where no run is given; 0 for no model at all.
+        random: Random mixtures for each number of components.
+        components: Numbers of components.
+        extreme: Points over all orders of magnitude.
+        columns, rows: Size of the plane of x against log-scale.
+        ray: Points between 1 and 100 on each half-line.
+        line: Points between 0 and 60, where clamps take effect.
+        targets: Targets of each kind for the inverse.
+        images: Held-out images for the model.
+        steps: Training steps if no run is given; 0 for no model.
     """
 
     random: int

@@ -1,4 +1,4 @@
-"""Where the audit looks: mixtures and points, rounded to the dtype under test."""
+"""Test points of the audit: mixtures and x, or targets y."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 MAGNITUDES = (0.0, 1e-3, 1.0, 5.0, 10.0, 30.0, 100.0, 1e3)
 
-# A mixture like those that a trained coupling uses: four overlapping components.
+# A typical mixture of a trained coupling: four overlapping components.
 LOGITS = np.array([0.0, 0.5, -0.5, 0.2])
 MEANS = np.array([-1.5, -0.3, 0.4, 2.0])
 LOG_SCALES = np.array([-1.0, -0.5, 0.0, -0.7])
@@ -17,10 +17,10 @@ LOG_SCALES = np.array([-1.0, -0.5, 0.0, -0.7])
 
 @dataclass(frozen=True)
 class Points:
-    """N points, each with a mixture of its own.
+    """N points, each with its own mixture.
 
     Attributes:
-        x: `(N,)`; a target y where an inverse is audited.
+        x: `(N,)`; the target y when an inverse is audited.
         logits, means, log_scales: `(N, K)`.
     """
 
@@ -33,30 +33,33 @@ class Points:
         return len(self.x)
 
     def rows(self) -> Iterator[tuple[float, np.ndarray, np.ndarray, np.ndarray]]:
-        """Point by point."""
+        """Iterate over x, logits, means and log-scales of each point."""
         return zip(self.x, self.logits, self.means, self.log_scales, strict=True)
 
     @property
     def parameters(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The mixtures."""
+        """Logits, means and log-scales."""
         return self.logits, self.means, self.log_scales
 
     def rounded(self, dtype: str) -> Points:
-        """The same with values of `dtype`, kept as float64."""
+        """Round all values to `dtype`, and return them as float64."""
         arrays = (self.x, *self.parameters)
         return Points(*(a.astype(dtype).astype(np.float64) for a in arrays))
 
     def at(self, x: np.ndarray) -> Points:
-        """The same mixtures at other points."""
+        """Return the same mixtures at other points."""
         return Points(np.asarray(x, dtype=np.float64), *self.parameters)
 
     def take(self, which: np.ndarray) -> Points:
-        """Some of the points, by index or mask."""
+        """Select points by index or mask."""
         return Points(self.x[which], *(p[which] for p in self.parameters))
 
 
 def random_points(rng: np.random.Generator, components: int, count: int) -> Points:
-    """Mixtures with scales over eight orders of magnitude, points on their scales and absolute."""
+    """Draw mixtures with scales over eight orders of magnitude.
+
+    Half of the points are at an absolute x, half at a multiple of a component's scale.
+    """
     logits = rng.standard_normal((count, components))
     means = 2 * rng.standard_normal((count, components))
     log_scales = rng.uniform(-12, 6, (count, components))
@@ -67,7 +70,7 @@ def random_points(rng: np.random.Generator, components: int, count: int) -> Poin
 
 
 def extreme_points(rng: np.random.Generator, components: int, count: int) -> Points:
-    """|x| from 1e-30 to 1e30, log-scales to +-30, logits to +-1e4; |y| stays below 1e35."""
+    """Draw |x| from 1e-30 to 1e30, log-scales to +-30 and logits to +-1e4, with |y| below 1e35."""
     x = rng.choice([-1.0, 1.0], count) * 10.0 ** rng.uniform(-30, 30, count)
     log_scales = rng.uniform(-30, 30, (count, components))
     log_scales = np.maximum(log_scales, np.log(np.abs(x))[:, None] - 80)
@@ -76,10 +79,10 @@ def extreme_points(rng: np.random.Generator, components: int, count: int) -> Poi
 
 
 def plane(columns: int, rows: int) -> tuple[Points, np.ndarray, np.ndarray]:
-    """The usual mixture, its scales multiplied by e^c, over x and c.
+    """Return the typical mixture, its scales multiplied by e^c, over x and c.
 
     Returns:
-        The points, row after row; x `(columns,)`; c `(rows,)`.
+        The points in row-major order; x `(columns,)`; c `(rows,)`.
     """
     half = np.geomspace(1e-2, 1e5, columns // 2)
     x = np.concatenate([-half[::-1], [0.0], half])
@@ -88,9 +91,10 @@ def plane(columns: int, rows: int) -> tuple[Points, np.ndarray, np.ndarray]:
 
 
 def ray(count: int) -> Points:
-    """The usual mixture along both half-lines, |x| from 1e-2 to 1e30; the left one first.
+    """Return the typical mixture along both half-lines, |x| from 1e-2 to 1e30, the left one first.
 
-    `count` points lie between 1 and 100, where formulas break, and a few in every decade outside.
+    Each half-line has `count` points between 1 and 100, where flawed formulas start to fail, and a
+    few per decade elsewhere.
     """
     half = np.concatenate(
         [np.geomspace(1e-2, 0.9, 9), np.geomspace(1, 100, count), np.geomspace(150, 1e30, 57)]
@@ -99,7 +103,7 @@ def ray(count: int) -> Points:
 
 
 def repeat(x: np.ndarray, c: np.ndarray) -> Points:
-    """The usual mixture at points x, its log-scales moved by c, both `(N,)`."""
+    """Return the typical mixture at points x with c added to its log-scales, both `(N,)`."""
     shape = (len(x), len(MEANS))
     return Points(
         x,
@@ -110,14 +114,14 @@ def repeat(x: np.ndarray, c: np.ndarray) -> Points:
 
 
 def ordinary_targets(rng: np.random.Generator, components: int, count: int) -> Points:
-    """Mixtures and targets y as a model at initialization has them."""
+    """Draw mixtures and targets y as in a model at initialization."""
     logits, means = rng.standard_normal((2, count, components))
     log_scales = 0.7 * rng.standard_normal((count, components)) - 0.7
     return Points(2 * rng.standard_normal(count), logits, means, log_scales)
 
 
 def hard_targets(rng: np.random.Generator, components: int, count: int) -> Points:
-    """Scales over eight orders of magnitude, targets up to 1e6."""
+    """Draw scales over eight orders of magnitude, and targets up to 1e6."""
     p = random_points(rng, components, count)
     target = rng.choice([-1.0, 1.0], count) * 10.0 ** rng.uniform(-1, 6, count)
     return p.at(target)

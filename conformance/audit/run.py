@@ -1,76 +1,75 @@
-"""The whole audit, from options to a report."""
+"""The whole audit, from implementations to a report."""
 
 from __future__ import annotations
 
-import platform
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from conformance.adapters.flowpp import FlowppAdapter
 from conformance.audit import flowpp_run, verdicts
+from conformance.audit.environment import environment
 from conformance.audit.measures import clamp, inversion, models
-from conformance.audit.measures.measure import Grids, Measured, measure
+from conformance.audit.measures.measure import Grids, Measurement, measure
 from conformance.audit.subjects.specimens import SPECIMENS
 from conformance.audit.subjects.subject import Subject
 
-from ..adapter import DTYPES, ReferenceAdapter, load
+from ..adapter import Dtype, ReferenceAdapter, load
 from .budget import Budget
 from .verdicts import Verdict
 
 NEWTON = "Newton, exact bracket (flowpp)"
-PACKAGES = ("numpy", "scipy", "mpmath", "matplotlib", "torch")
+DTYPES_UNDER_AUDIT: tuple[Dtype, ...] = ("float32", "float64")
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found.
+    """Results of an audit.
 
     Attributes:
-        numbers: everything as plain values: audit.json.
-        verdicts: on the judged subjects.
-        audit: on the specimens: whether the audit sees what it must see.
-        grids: the points, for plots.
-        judged, shown, specimens: measurements.
+        numbers: Contents of audit.json.
+        verdicts: Verdicts on the judged implementations.
+        audit: Verdicts on the audit itself: whether it caught the flaw of each specimen.
+        grids: Points, for plots.
+        judged: Measurements of the implementations whose verdicts set the exit status.
+        shown: Measurements of the implementations shown for comparison.
+        specimens: Measurements of the flawed formulas.
     """
 
     numbers: dict[str, Any]
     verdicts: list[Verdict]
     audit: list[Verdict]
     grids: Grids
-    judged: list[Measured]
-    shown: list[Measured] = field(default_factory=list)
-    specimens: list[Measured] = field(default_factory=list)
+    judged: list[Measurement]
+    shown: list[Measurement] = field(default_factory=list)
+    specimens: list[Measurement] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no verdict is bad."""
         return all(v.status != "bad" for v in (*self.verdicts, *self.audit))
 
 
 def subjects(adapter: str | None) -> tuple[list[Subject], list[Subject]]:
-    """Who is judged, and who is shown beside it.
+    """Return the implementations that are judged, and those shown for comparison.
+
+    Args:
+        adapter: Adapter as MODULE:CLASS; None for flowpp and the reference.
 
     Raises:
-        ValueError: no such adapter, or one without a mixture.
+        ValueError: There is no such adapter, or it has no mixture.
     """
-    flowpp = [
-        Subject("flowpp", FlowppAdapter, dtype, "judged") for dtype in ("float32", "float64")
-    ]
+    flowpp = [Subject("flowpp", FlowppAdapter, dtype, "judged") for dtype in DTYPES_UNDER_AUDIT]
     if adapter is None:
         return [*flowpp, Subject("reference", ReferenceAdapter, "float64", "judged")], []
     kind = load(adapter)
     judged, reasons = [], []
-    for dtype in sorted(DTYPES):
-        subject = Subject(kind.__name__, kind, dtype, "judged")  # type: ignore[arg-type]
+    for dtype in DTYPES_UNDER_AUDIT:
+        subject = Subject(kind.__name__, kind, dtype, "judged")
         reason = subject.supported()
         judged += [subject] if reason is None else []
         reasons += [] if reason is None else [f"{dtype}: {reason}"]
@@ -87,40 +86,41 @@ def run(
     budget: Budget,
     seed: int,
     path: Path | None,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Everything, in order.
+    """Run the whole audit.
 
     Args:
-        judged: subjects whose verdicts count.
-        shown: subjects beside them.
-        budget: how much is looked at.
-        seed: of every random number.
-        path: a run directory of flowpp.train; None trains a small model, if the budget has steps.
-        say: told what is being done.
+        judged: Implementations whose verdicts count.
+        shown: Implementations shown for comparison.
+        budget: Numbers of points, images and training steps.
+        seed: Seed of all random numbers.
+        path: Run directory of flowpp.train; None trains a small model if the budget has steps.
+        progress: Called with the name of each part when it starts.
 
     Raises:
-        FileNotFoundError, ValueError: `path` is no usable run.
+        FileNotFoundError: `path` is not a run directory.
+        ValueError: The run at `path` is damaged.
     """
     flowpp_run.one_thread()
-    clock = _Clock(say)
+    clock = _Stopwatch(progress)
     model, reason = _model(path, budget, seed, clock)
-    at = Grids(budget, seed)
+    grids = Grids(budget, seed)
     measured = {}
     for role, group in (
         ("judged", judged),
         ("shown", shown),
         ("specimens", [
             Subject(kind.__name__, kind, dtype, "specimen")
-            for kind in SPECIMENS for dtype in ("float32", "float64")
+            for kind in SPECIMENS for dtype in DTYPES_UNDER_AUDIT
         ]),
     ):  # fmt: skip
         with clock(f"accuracy and inverse: {role}"):
-            measured[role] = [measure(subject, at) for subject in group]
+            measured[role] = [measure(subject, grids) for subject in group]
     with clock("clamps"):
         clamps = clamp.sweep(budget.line)
     with clock("methods of inversion"):
-        methods = _methods(at)
+        methods = _methods(grids)
     study: dict[str, Any] = {"left_out": reason}
     if model is not None:
         with clock("bits per dimension and round trips of the model"):
@@ -141,98 +141,60 @@ def run(
         "inversion": methods,
         "model": study,
     }
-    return Report(numbers, found, audit, at, **measured)
-
-
-def environment(seed: int) -> dict[str, Any]:
-    """What the numbers depend on."""
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "seed": seed,
-    } | flowpp_run.environment()
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            line = next((line for line in file if line.startswith("model name")), None)
-    except OSError:
-        line = None
-    return line.split(":", 1)[1].strip() if line else platform.machine()
+    return Report(numbers, found, audit, grids, **measured)
 
 
 def _model(
-    path: Path | None, budget: Budget, seed: int, clock: _Clock
+    path: Path | None, budget: Budget, seed: int, clock: _Stopwatch
 ) -> tuple[flowpp_run.Model | None, str | None]:
     if path is not None:
         with clock("opening the run"):
             return flowpp_run.Model.open(path, budget.images, seed), None
     if not budget.steps:
-        return None, "no run was given, and a quick audit trains no model"
+        return None, "no run was given, and a quick audit does not train a model"
     with clock("training a small model on digits"), tempfile.TemporaryDirectory() as folder:
         run_directory = flowpp_run.train_small(Path(folder), budget.steps, seed)
         return flowpp_run.Model.open(run_directory, budget.images, seed), None
 
 
-def _methods(at: Grids) -> dict[str, Any]:
-    def newton(targets: Any, dtype: str) -> inversion.Search:
+def _methods(grids: Grids) -> dict[str, Any]:
+    def newton(targets: Any, dtype: str) -> inversion.Solution:
         arrays = (targets.x, *targets.parameters)
-        return inversion.Search(*flowpp_run.newton(*arrays, dtype=dtype))
+        return inversion.Solution(*flowpp_run.newton(*arrays, dtype=dtype))
 
     methods = {NEWTON: newton} | inversion.METHODS
     return {
         dtype: {
             name: {
                 kind: inversion.run(method, targets.rounded(dtype), dtype)
-                for kind, targets in at.targets.items()
+                for kind, targets in grids.targets.items()
             }
             for name, method in methods.items()
         }
-        for dtype in ("float32", "float64")
+        for dtype in DTYPES_UNDER_AUDIT
     }
 
 
-def _verdicts(found: Measured, methods: dict[str, Any], study: dict[str, Any]) -> list[Verdict]:
-    who, dtype = str(found.subject), found.subject.dtype
+def _verdicts(found: Measurement, methods: dict[str, Any], study: dict[str, Any]) -> list[Verdict]:
+    name, dtype = str(found.subject), found.subject.dtype
     results = verdicts.of_subject(found)
     if found.subject.native:
-        results.append(verdicts.of_newton(who, dtype, methods[dtype][NEWTON]))
-    if who in study.get("mixtures", {}):
-        results += verdicts.of_model(who, dtype, study)
+        results.append(verdicts.of_newton(name, dtype, methods[dtype][NEWTON]))
+    if name in study.get("mixtures", {}):
+        results += verdicts.of_model(name, dtype, study)
     return results
 
 
-def plain(value: Any) -> Any:
-    """For JSON: infinities and NaN become words, arrays lists."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else str(float(value))
-    return value.item() if isinstance(value, np.generic) else value
+class _Stopwatch:
+    """Report the start of each part, and record its seconds."""
 
-
-class _Clock:
-    """Seconds of each part."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, progress: Callable[[str], None]) -> None:
         self.seconds: dict[str, float] = {}
-        self._say = say
+        self._progress = progress
 
-    def __call__(self, part: str) -> _Clock:
-        self._part = part
-        self._say(part)
-        return self
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self._part] = round(time.perf_counter() - self._began, 2)
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        self._progress(part)
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = round(time.perf_counter() - start, 2)

@@ -1,14 +1,14 @@
-"""The logistic mixture in mpmath: values, gradients, and how far inputs move them.
+"""Exact logistic mixture in mpmath: values, gradients, and their conditioning.
 
 With lw = log_softmax(logits), z_k = (x - mu_k) exp(-s_k) and F = sum_k w_k sigmoid(z_k):
 
     y = log F - log (1 - F)        l = log dy/dx = log f - log F - log (1 - F)
 
-straight from the definitions: fifty digits and an exponent without bounds need no care in the
-tails. Arguments are taken exactly as they stand, so round them to the dtype under test first.
+directly from the definitions: with fifty digits and an unbounded exponent the tails need no
+special treatment. Inputs are taken as exact, so round them to the dtype under test first.
 
-A truth is kept as the sum of two float64 numbers, `high + low`: a hundred bits, so that errors of
-float64 can be measured by array arithmetic.
+Results are stored as the sum of two float64 numbers, `high + low`: about a hundred bits, so that
+errors of float64 can be measured with array arithmetic.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ DIGITS = 50
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Truths `high + low`, arrays of one shape."""
+class DoubleDouble:
+    """Exact values as unevaluated sums `high + low` of arrays of one shape."""
 
     high: np.ndarray
     low: np.ndarray
 
     @classmethod
-    def of(cls, values: list[Any]) -> Pair:
-        """From mpmath numbers, or lists of them."""
-        high = np.array([_floats(v) for v in values], dtype=np.float64)
-        rest = [_rests(v, h) for v, h in zip(values, high, strict=True)]
+    def of(cls, values: list[Any]) -> DoubleDouble:
+        """Convert mpmath numbers, or lists of them."""
+        high = np.array([_rounded(v) for v in values], dtype=np.float64)
+        rest = [_remainders(v, h) for v, h in zip(values, high, strict=True)]
         return cls(high, np.array(rest, dtype=np.float64))
 
     def error(self, got: np.ndarray) -> np.ndarray:
-        """|got - truth|; infinite where `got` is not finite."""
+        """Return |got - exact|, infinite where `got` is not finite."""
         got = np.asarray(got, dtype=np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             error = np.abs((got - self.high) - self.low)
@@ -48,34 +48,34 @@ class Pair:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true at N points of mixtures with K components.
+    """Exact results at N points of mixtures with K components.
 
     Attributes:
-        y, l: value and log-derivative, `(N,)`.
-        y_x: dy/dx, `(N,)`. Below float64's smallest number it is 0.
+        y, l: Value and log-derivative, `(N,)`.
+        y_x: dy/dx, `(N,)`; 0 below float64's smallest number.
         l_x: dl/dx, `(N,)`.
-        l_x_size: the sum of the sizes of its terms, which cancel, `(N,)`.
-        y_logits, y_means, y_log_scales: gradients of y by the parameters, `(N, K)`.
-        y_z_size: the largest of the components' dy/dz_k, `(N,)`.
-        y_condition, l_condition: how far a relative change of eps in every input moves the result,
-            in units of eps max(1, |result|), `(N,)`.
+        l_x_size: Sum of the magnitudes of its terms, which cancel, `(N,)`.
+        y_logits, y_means, y_log_scales: Gradients of y by the parameters, `(N, K)`.
+        y_z_size: Largest of the components' dy/dz_k, `(N,)`.
+        y_condition, l_condition: Change of the result under a relative change of eps in every
+            input, in units of eps max(1, |result|), `(N,)`.
     """
 
-    y: Pair
-    l: Pair  # noqa: E741, the symbol of the formulas
-    y_x: Pair
-    l_x: Pair
+    y: DoubleDouble
+    l: DoubleDouble  # noqa: E741, the symbol of the formulas
+    y_x: DoubleDouble
+    l_x: DoubleDouble
     l_x_size: np.ndarray
-    y_logits: Pair
-    y_means: Pair
-    y_log_scales: Pair
+    y_logits: DoubleDouble
+    y_means: DoubleDouble
+    y_log_scales: DoubleDouble
     y_z_size: np.ndarray
     y_condition: np.ndarray
     l_condition: np.ndarray
 
 
 def truth(points: Points) -> Truth:
-    """All of it, in some hundred microseconds for each point and component."""
+    """Return all exact results; takes some hundred microseconds per point and component."""
     rows: dict[str, list[Any]] = {field.name: [] for field in fields(Truth)}
     with mp.workdps(DIGITS):
         for x, *parameters in points.rows():
@@ -84,16 +84,16 @@ def truth(points: Points) -> Truth:
         columns: dict[str, Any] = {
             name: np.array([float(v) for v in values])
             if name.endswith(("size", "condition"))
-            else Pair.of(values)
+            else DoubleDouble.of(values)
             for name, values in rows.items()
         }
         return Truth(**columns)
 
 
-def value(points: Points) -> Pair:
-    """y alone, four times as fast."""
+def value(points: Points) -> DoubleDouble:
+    """Return y only, four times as fast as `truth`."""
     with mp.workdps(DIGITS):
-        return Pair.of([_Mixture(*row).y for row in points.rows()])
+        return DoubleDouble.of([_Mixture(*row).y for row in points.rows()])
 
 
 class _Mixture:
@@ -161,13 +161,13 @@ def _point(
         "y_means": y_means,
         "y_log_scales": y_log_scales,
         "y_z_size": max(y_z),
-        "y_condition": _moved(x, y_x, inputs, (y_logits, y_means, y_log_scales), y),
-        "l_condition": _moved(x, l_x, inputs, l_gradients, log_derivative),
+        "y_condition": _condition(x, y_x, inputs, (y_logits, y_means, y_log_scales), y),
+        "l_condition": _condition(x, l_x, inputs, l_gradients, log_derivative),
     }
 
 
-def _moved(x: float, by_x: Any, inputs: Any, gradients: Any, result: Any) -> Any:
-    """sum over all inputs of |input * d result / d input|, over max(1, |result|)."""
+def _condition(x: float, by_x: Any, inputs: Any, gradients: Any, result: Any) -> Any:
+    """Return sum_i |input_i * d result / d input_i| / max(1, |result|)."""
     total = abs(mpf(float(x)) * by_x) + mp.fsum(
         abs(mpf(v) * g)
         for values, gradient in zip(inputs, gradients, strict=True)
@@ -176,11 +176,11 @@ def _moved(x: float, by_x: Any, inputs: Any, gradients: Any, result: Any) -> Any
     return total / max(mpf(1), abs(result))
 
 
-def _floats(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     return [float(v) for v in value] if isinstance(value, list) else float(value)
 
 
-def _rests(value: Any, high: Any) -> Any:
+def _remainders(value: Any, high: Any) -> Any:
     if isinstance(value, list):
-        return [_rests(v, h) for v, h in zip(value, high, strict=True)]
+        return [_remainders(v, h) for v, h in zip(value, high, strict=True)]
     return float(value - mpf(float(high))) if np.isfinite(high) else 0.0

@@ -1,6 +1,6 @@
-"""From numbers to plain words: what holds, what fails, and whether the audit can see.
+"""Verdicts on the implementations, and on the audit itself, with their bounds.
 
-The bounds are those that logit-space arithmetic reaches; nothing here is adapted to a subject.
+The bounds are those that logit-space arithmetic reaches; they are the same for every subject.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.audit.measures.measure import Measured
+from conformance.audit.measures.measure import Measurement
 from conformance.audit.subjects.specimens import SPECIMENS
 
 VALUE_ULPS = 3.0
@@ -26,10 +26,10 @@ class Verdict:
     """One statement about one subject.
 
     Attributes:
-        who: the subject.
-        finding: what it is about: "value", "inverse", ...
-        status: "good", "bad", or "note", which decides nothing.
-        text: the statement, with its numbers.
+        who: Name of the subject.
+        finding: Aspect, such as "value" or "inverse".
+        status: "good", "bad", or "note", which does not affect the exit status.
+        text: Statement with its numbers.
     """
 
     who: str
@@ -38,11 +38,11 @@ class Verdict:
     text: str
 
 
-def of_subject(found: Measured) -> list[Verdict]:
-    """What can be said without a model."""
+def of_subject(found: Measurement) -> list[Verdict]:
+    """Return the verdicts that need no model."""
     about = _About(str(found.subject))
     if found.broken:
-        return [about("answers", f"it raised {found.broken}", holds=False)]
+        return [about("outputs", f"raised {found.broken}", holds=False)]
     random = {name: s and s["all"] for name, s in found.numbers["accuracy"]["random"].items()}
     extremes = {name: s and s["all"] for name, s in found.numbers["accuracy"]["extremes"].items()}
     value, slope = random["y"]["max"], random["l"]["max"]
@@ -68,17 +68,17 @@ def of_subject(found: Measured) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class _About:
-    """Makes verdicts on one subject."""
+    """Factory of verdicts on one subject."""
 
     who: str
 
     def __call__(self, finding: str, text: str, *, holds: bool | None) -> Verdict:
-        """A verdict; `holds` is None for a note."""
+        """Return a verdict; `holds` is None for a note."""
         status = "note" if holds is None else "good" if holds else "bad"
         return Verdict(self.who, finding, status, text)
 
 
-def _non_finite(found: Measured, about: _About) -> Verdict:
+def _non_finite(found: Measurement, about: _About) -> Verdict:
     share = max(
         s["all"]["non_finite_percent"]
         for sets in found.numbers["accuracy"].values()
@@ -86,15 +86,15 @@ def _non_finite(found: Measured, about: _About) -> Verdict:
         if s
     )
     if share:
-        return about("non-finite", f"up to {share:.1f} % are not finite", holds=False)
-    return about("non-finite", "every answer is finite where the truth is", holds=True)
+        return about("non-finite", f"up to {share:.1f} % of results are not finite", holds=False)
+    return about("non-finite", "every result is finite where the exact one is", holds=True)
 
 
 def _gradient(random: dict[str, Any], about: _About) -> Verdict:
     names = {"y_x": "of y by x", "l_x": "of log dy/dx by x", "parameters": "of y by parameters"}
     given = {text: random[name]["max"] for name, text in names.items() if random[name]}
     if not given:
-        return about("gradient", "gradients were not audited: its adapter has no vjp", holds=None)
+        return about("gradient", "gradients were not audited: the adapter has no vjp", holds=None)
     worst = max(given, key=lambda name: given[name])
     text = (
         f"gradients are off by at most {number(given[worst])} u (allowed {GRADIENT_ULPS:g} u), "
@@ -103,7 +103,7 @@ def _gradient(random: dict[str, Any], about: _About) -> Verdict:
     return about("gradient", text, holds=given[worst] <= GRADIENT_ULPS)
 
 
-def _dead(found: Measured, about: _About) -> Verdict:
+def _dead(found: Measurement, about: _About) -> Verdict:
     signs = {"left": "-", "right": ""}
     dead = [
         f"{side} of {signs[side]}{x:.3g}"
@@ -111,9 +111,9 @@ def _dead(found: Measured, about: _About) -> Verdict:
         if x is not None
     ]
     if dead:
-        text = f"y stands still, or has no gradient, {' and '.join(dead)}"
+        text = f"y is constant or has no gradient {' and '.join(dead)}"
         return about("dead zone", text, holds=False)
-    return about("dead zone", "y moves wherever it should, out to |x| = 10 000", holds=True)
+    return about("dead zone", "y increases wherever it should, up to |x| = 10 000", holds=True)
 
 
 def _extremes(extremes: dict[str, Any], about: _About) -> list[Verdict]:
@@ -126,7 +126,7 @@ def _extremes(extremes: dict[str, Any], about: _About) -> list[Verdict]:
         ),
         about(
             "log-derivative at extremes",
-            f"same: log dy/dx is off by at most {number(slope)} times its conditioning",
+            f"same points: log dy/dx is off by at most {number(slope)} times its conditioning",
             holds=slope <= LOG_DERIVATIVE_ULPS,
         ),
     ]
@@ -135,12 +135,12 @@ def _extremes(extremes: dict[str, Any], about: _About) -> list[Verdict]:
 def _inverse(found: dict[str, Any], about: _About) -> Verdict:
     for kind, result in found.items():
         if "raised" in result:
-            text = f"on {kind} targets it raised {result['raised']}"
+            text = f"raised {result['raised']} on {kind} targets"
             return about("inverse", text, holds=False)
     missed = {kind: result["missed_percent"] for kind, result in found.items()}
     count = sum(result["count"] for result in found.values())
     if not any(missed.values()):
-        text = f"all {count} targets up to 1e6 are met, to the nearest number"
+        text = f"meets all {count} targets up to 1e6, to the nearest representable x"
         return about("inverse", text, holds=True)
     text = (
         f"misses {missed['hard']:.0f} % of targets up to 1e6, and {missed['ordinary']:.0f} % of "
@@ -150,7 +150,7 @@ def _inverse(found: dict[str, Any], about: _About) -> Verdict:
 
 
 def of_newton(who: str, dtype: str, found: dict[str, Any]) -> Verdict:
-    """flowpp's evaluations, which its certificate tells."""
+    """Return the verdict on the evaluations of flowpp's inverse, from its certificates."""
     mean = found["ordinary"]["evaluations"]["mean"]
     most = max(f["evaluations"]["max"] for f in found.values())
     good = mean <= MEAN_EVALUATIONS and most <= EVALUATIONS[dtype]
@@ -162,7 +162,7 @@ def of_newton(who: str, dtype: str, found: dict[str, Any]) -> Verdict:
 
 
 def of_model(who: str, dtype: str, study: dict[str, Any]) -> list[Verdict]:
-    """Round trips from the prior, and bits per dimension, of a model with its mixture."""
+    """Return verdicts on round trips and bits per dimension of a model with these mixtures."""
     results = []
     for state, trip in study["round_trips"][who].items():
         if "raised" in trip:
@@ -184,19 +184,19 @@ def of_model(who: str, dtype: str, study: dict[str, Any]) -> list[Verdict]:
     if "cannot" in cost:
         return [*results, Verdict(who, "bits/dim", "bad", f"raised {cost['cannot']}")]
     good = cost["non_finite_percent"] == 0 and abs(cost["mean_difference"]) <= BITS[dtype]
-    text = f"bits/dim of the model differ from float64's by {number(cost['mean_difference'])}"
+    text = f"bits/dim of the model differ from float64 by {number(cost['mean_difference'])}"
     if cost["non_finite_percent"]:
-        text += f"; {cost['non_finite_percent']:.0f} % of images have none"
+        text += f"; {cost['non_finite_percent']:.0f} % of images have no finite value"
     return [*results, Verdict(who, "bits/dim", "good" if good else "bad", text)]
 
 
-def of_audit(specimens: list[Measured]) -> list[Verdict]:
-    """Whether each known flaw was seen: an audit that passes everything proves nothing."""
-    wanted = {kind.__name__: set(kind.caught_by) for kind in SPECIMENS}
+def of_audit(specimens: list[Measurement]) -> list[Verdict]:
+    """Return a verdict on the audit for each specimen: good if its flaw was caught."""
+    expected = {kind.__name__: set(kind.caught_by) for kind in SPECIMENS}
     results = []
     for found in specimens:
         bad = {v.finding for v in of_subject(found) if v.status == "bad"}
-        missing = wanted[found.subject.name] - bad
+        missing = expected[found.subject.name] - bad
         text = f"caught: {', '.join(sorted(bad))}" if not missing else (
             f"not caught: {', '.join(sorted(missing))}"
         )  # fmt: skip
@@ -205,7 +205,7 @@ def of_audit(specimens: list[Measured]) -> list[Verdict]:
 
 
 def number(value: float | None) -> str:
-    """As it stands in a sentence or a table."""
+    """Format a number for a sentence or a table."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):

@@ -8,7 +8,7 @@ from conformance.audit import flowpp_run
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread():
-    """Thousands of small calls: more threads only wait for each other."""
+    """Use one thread: the tests make thousands of small calls, for which more are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -17,5 +17,5 @@ def one_thread():
 
 @pytest.fixture(scope="package")
 def run_directory(tmp_path_factory):
-    """A model trained on digits, hardly."""
+    """Train a model on digits for a few steps."""
     return flowpp_run.train_small(tmp_path_factory.mktemp("digits"), steps=6, seed=0)

@@ -1,4 +1,4 @@
-"""The measuring instruments: errors by region, dead zones, targets met."""
+"""Measurements of the audit: errors by region, dead zones, targets met."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from conformance.audit import grids
 from conformance.audit.measures import accuracy, inversion
 from conformance.audit.measures.accuracy import errors, first_wrong, wrong_bits
 from conformance.audit.measures.clamp import SIZES, sweep
-from conformance.audit.measures.inversion import Search, judged
-from conformance.audit.subjects.subject import Answer
+from conformance.audit.measures.inversion import Solution, score
+from conformance.audit.subjects.subject import Outputs
 from conformance.audit.truth import truth
 from conformance.audit.verdicts import number
 
@@ -28,7 +28,7 @@ def case():
 def test_an_error_of_ten_units_is_ten_units(case):
     _, true = case
     unit = np.finfo(float).eps * np.maximum(1, np.abs(true.y.high))
-    found = errors(FLOAT64, Answer(true.y.high + 10 * unit, true.l.high), true)
+    found = errors(FLOAT64, Outputs(true.y.high + 10 * unit, true.l.high), true)
     np.testing.assert_allclose(found.by["y"], 10, atol=1)
     assert found.by["l"].max() <= 0.5
     assert found.by["y_x"] is None
@@ -36,11 +36,11 @@ def test_an_error_of_ten_units_is_ten_units(case):
     assert wrong_bits(1023.0) == 10
 
 
-def test_what_is_not_finite_is_counted_and_not_averaged_away(case):
+def test_non_finite_results_are_counted(case):
     _, true = case
     y = true.y.high.copy()
     y[:4] = np.nan
-    summary = accuracy.summary(errors(FLOAT64, Answer(y, true.l.high), true))
+    summary = accuracy.summary(errors(FLOAT64, Outputs(y, true.l.high), true))
     assert summary["y"]["all"]["non_finite_percent"] == 10
     assert summary["y"]["all"]["max"] == np.inf
     assert summary["y"]["all"]["max_finite"] < 1
@@ -48,12 +48,12 @@ def test_what_is_not_finite_is_counted_and_not_averaged_away(case):
     assert summary["y_x"] is None
 
 
-def test_the_first_wrong_x_is_found_on_its_side():
+def test_the_first_wrong_x_is_found_on_the_right_side():
     points = grids.repeat(np.array([-4.0, -2.0, 2.0, 4.0]), np.zeros(4))
     true = truth(points)
     y = true.y.high.copy()
     y[3] *= 1.5
-    found = first_wrong(points, errors(FLOAT64, Answer(y, true.l.high), true), "float64")
+    found = first_wrong(points, errors(FLOAT64, Outputs(y, true.l.high), true), "float64")
     assert found["y"] == {
         "left": {"six bits": None, "one percent": None},
         "right": {"six bits": 4.0, "one percent": 4.0},
@@ -61,7 +61,7 @@ def test_the_first_wrong_x_is_found_on_its_side():
     assert found["y_x"] is None
 
 
-def test_weaker_clamps_stand_still_farther_out_until_the_dtype_ends_it():
+def test_weaker_clamps_have_dead_zones_farther_out_up_to_the_limit_of_the_dtype():
     found = sweep(61)
     for dtype, last in (("float32", 17.0), ("float64", 38.0)):
         dead = [row["dead_from"] for row in found[dtype]]
@@ -75,7 +75,7 @@ def test_weaker_clamps_stand_still_farther_out_until_the_dtype_ends_it():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_targets_are_met_by_a_right_method_and_missed_from_guessed_brackets(dtype):
+def test_a_correct_method_meets_all_targets_and_guessed_brackets_miss_some(dtype):
     targets = grids.hard_targets(np.random.default_rng(3), 4, 60).rounded(dtype)
     right = inversion.run(inversion.chandrupatla, targets, dtype)
     assert right["missed_percent"] == 0
@@ -86,13 +86,13 @@ def test_targets_are_met_by_a_right_method_and_missed_from_guessed_brackets(dtyp
             assert inversion.run(method, targets, dtype)["missed_percent"] > 40, name
 
 
-def test_a_root_a_little_beside_is_missed():
+def test_a_slightly_wrong_root_counts_as_missed():
     targets = grids.ordinary_targets(np.random.default_rng(3), 4, 20)
     x = inversion.chandrupatla(targets, "float64").x
-    assert judged(targets, Search(x), "float64")["missed_percent"] == 0
-    assert judged(targets, Search(x + 1e-13), "float64")["missed_percent"] > 80
+    assert score(targets, Solution(x), "float64")["missed_percent"] == 0
+    assert score(targets, Solution(x + 1e-13), "float64")["missed_percent"] > 80
     x[0] = np.nan
-    assert judged(targets, Search(x), "float64")["missed_percent"] == 5
+    assert score(targets, Solution(x), "float64")["missed_percent"] == 5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command: its page, its numbers, its exit status, its mistakes in one line."""
+"""The audit command: page, numbers, exit status and error messages."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def tiny(monkeypatch):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory, run_directory):
-    """Exit status and folder of an audit of flowpp and the reference, with a model."""
+    """Return exit status and folder of an audit of flowpp and the reference, with a model."""
     out = tmp_path_factory.mktemp("good")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(budget, "QUICK", TINY)
-        patch.setattr(models, "CONTRASTED", ("ClampedLogit",))
+        patch.setattr(models, "ROUND_TRIP_SPECIMENS", ("ClampedLogit",))
         for module in ("models", "clamp"):
             patch.setattr(f"conformance.audit.measures.{module}.SIZES", (1e-2, 1e-22))
         return main(["--quick", "--run", str(run_directory), "--out", str(out)]), out
@@ -51,7 +51,7 @@ def test_flowpp_and_the_reference_are_good(good):
     assert sorted(p.name for p in out.iterdir()) == ["audit.json", "index.html"]
 
 
-def test_the_page_needs_nothing_else(good):
+def test_the_page_is_self_contained(good):
     text = (good[1] / "index.html").read_text(encoding="utf-8")
     found = Page(text)
     assert not {"link", "script", "iframe", "object"} & set(found.tags)
@@ -70,7 +70,7 @@ def test_the_page_needs_nothing_else(good):
 
 def test_the_numbers_are_strict_json_with_their_environment(good):
     def refuse(name):
-        raise AssertionError(f"{name} is no JSON")
+        raise AssertionError(f"{name} is not JSON")
 
     text = (good[1] / "audit.json").read_text(encoding="utf-8")
     numbers = json.loads(text, parse_constant=refuse)
@@ -93,14 +93,14 @@ def test_a_run_is_audited_as_a_whole(good):
 
 
 def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(page, "render", lambda report: "")  # shown by another test
+    monkeypatch.setattr(page, "render", lambda report: "")  # covered by another test
     name = "conformance.audit.subjects.specimens:ClampedLogit"
     assert main(["--quick", "--out", str(tmp_path), "--adapter", name]) == 1
     printed = capsys.readouterr().out
-    assert "BAD   ClampedLogit float32: dead zone: y stands still" in printed
+    assert "BAD   ClampedLogit float32: dead zone: y is constant" in printed
     assert "Bad: ClampedLogit" in printed
-    assert "flowpp float32" in printed  # beside it, for comparison
-    assert "left out: bits/dim and round trips: no run was given" in printed
+    assert "flowpp float32" in printed  # shown for comparison
+    assert "bits/dim and round trips: no run was given" in printed
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch)
         (["--run", "."], ". is no run directory: it has no config.json"),
     ],
 )
-def test_what_cannot_be_audited_is_said_in_one_line(
+def test_invalid_arguments_give_a_one_line_error(
     arguments, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -133,24 +133,24 @@ def test_what_cannot_be_audited_is_said_in_one_line(
     assert capsys.readouterr().err == f"conformance.audit: {message}\n"
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path, capsys):
+def test_an_output_folder_that_cannot_be_created(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["--quick", "--out", str(tmp_path / "file")]) == 2
     assert "cannot write to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--unknown"], ["--quick", "--full"]])
-def test_bad_flags_are_refused(arguments):
+def test_invalid_flags_are_rejected(arguments):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
 
 
-def test_an_adapter_that_raises_is_judged_and_not_fatal(tmp_path, capsys):
+def test_an_adapter_that_raises_gets_a_bad_verdict(tmp_path, capsys):
     name = f"{__name__}:Raising"
     assert main(["--quick", "--out", str(tmp_path), "--adapter", name]) == 1
     printed = capsys.readouterr().out
-    assert "BAD   Raising float32: answers: it raised RuntimeError: out of order" in printed
+    assert "BAD   Raising float32: outputs: raised RuntimeError: out of order" in printed
     assert run.subjects(name)[0][0].supported() is None
 
 

@@ -1,4 +1,4 @@
-"""A trained model: round trips, clamps on real images, the mixture exchanged."""
+"""The audit of a trained model: round trips, clamps, replaced mixtures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model(run_directory):
 
 @pytest.fixture(scope="module")
 def sharp(run_directory):
-    """At initialization, with enough images for the sharpest edges, whose outputs are extreme."""
+    """Open the model with enough images for the sharpest edges, whose outputs are extreme."""
     whole = flowpp_run.Model.open(run_directory, images=96, seed=0)
     assert whole.mixture_outputs(trained=False).max() > 15
     return whole
@@ -29,7 +29,7 @@ def sharp(run_directory):
 
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_there_and_back(model, dtype, trained):
+def test_round_trips(model, dtype, trained):
     found = model.trace(dtype, trained=trained)
     for start in ("data", "prior"):
         assert np.median(found[start]["total"]) < verdicts.MEDIAN_ROUND_TRIP[dtype]
@@ -39,21 +39,21 @@ def test_there_and_back(model, dtype, trained):
         assert all(len(errors) == 24 * 64 for _, errors in found[start]["layers"])
 
 
-def test_a_clipped_inverse_does_not_come_back(sharp):
+def test_a_clipped_inverse_fails_the_round_trip(sharp):
     build = Subject("ClippedInverse", ClippedInverse, "float64", "specimen").build
     clipped = sharp.trace("float64", build, trained=False)
     clean = sharp.trace("float64", trained=False)
     assert clipped["data"]["total"].max() > 1e6 * clean["data"]["total"].max()
 
 
-def test_an_exchanged_mixture_that_is_right_changes_nothing(model):
+def test_a_correct_replacement_mixture_changes_nothing(model):
     build = Subject("flowpp", FlowppAdapter, "float64", "judged").build
     true = model.bits_per_dim("float64")
     np.testing.assert_allclose(model.bits_per_dim("float64", build), true, atol=1e-12)
     assert np.abs(model.bits_per_dim("float32") - true).max() < 1e-4
 
 
-def test_what_a_clamp_costs(sharp):
+def test_cost_of_a_clamp(sharp):
     true = sharp.bits_per_dim("float64", trained=False)
 
     def cost(size):
@@ -72,7 +72,7 @@ def test_costs_of_images_without_a_likelihood():
     assert found["non_finite_percent"] == 50
 
 
-def test_a_model_that_the_subject_breaks_is_a_verdict(model):
+def test_a_subject_that_raises_in_a_model_gets_bad_verdicts(model):
     class Breaking(Specimen):
         def build(self, spec):
             raise RuntimeError("too large")

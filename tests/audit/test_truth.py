@@ -1,4 +1,4 @@
-"""The audit's truth against the reference's proofs, differences, and itself at more digits."""
+"""Exact results of the audit, against independent mpmath code, differences and more digits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mpmath import mp
 
 import mpmath_truth
 from conformance.audit import grids, truth
-from conformance.audit.truth import Pair
+from conformance.audit.truth import DoubleDouble
 
 PARAMETERS = ("logits", "means", "log_scales")
 
@@ -18,14 +18,14 @@ def points():
     return grids.random_points(np.random.default_rng(5), 3, 20)
 
 
-def test_value_and_log_derivative_are_those_of_the_reference_s_proofs(points):
+def test_value_and_log_derivative_agree_with_independent_mpmath_code(points):
     found = truth.truth(points)
     with mp.workdps(100):
         for i, row in enumerate(points.rows()):
-            wanted = mpmath_truth.mixture_logistic(*row)
-            for pair, want in zip((found.y, found.l), wanted, strict=True):
+            expected = mpmath_truth.mixture_logistic(*row)
+            for pair, exact in zip((found.y, found.l), expected, strict=True):
                 got = mp.mpf(float(pair.high[i])) + mp.mpf(float(pair.low[i]))
-                assert abs(got - want) <= 1e-28 * max(1, abs(want))
+                assert abs(got - exact) <= 1e-28 * max(1, abs(exact))
 
 
 def test_gradients_are_derivatives():
@@ -38,14 +38,14 @@ def test_gradients_are_derivatives():
     )
     for name in PARAMETERS:
         for k in range(3):
-            moved = []
+            shifted = []
             for step in (h, -h):
                 parameters = {p: getattr(points, p).copy() for p in PARAMETERS}
                 parameters[name][:, k] += step
-                moved.append(truth.value(grids.Points(x, **parameters)).high)
+                shifted.append(truth.value(grids.Points(x, **parameters)).high)
             got = getattr(found, f"y_{name}").high[:, k]
             np.testing.assert_allclose(
-                got, (moved[0] - moved[1]) / (2 * h), rtol=1e-6, atol=1e-8, err_msg=name
+                got, (shifted[0] - shifted[1]) / (2 * h), rtol=1e-6, atol=1e-8, err_msg=name
             )
 
 
@@ -57,12 +57,12 @@ def test_fifty_digits_are_enough(points, monkeypatch):
         more = truth.truth(p)
         for name in ("y", "l"):
             a, b = getattr(fifty, name), getattr(more, name)
-            apart = np.abs((a.high - b.high) + (a.low - b.low))
-            assert (apart <= 1e-28 * np.maximum(1, np.abs(b.high))).all()
+            difference = np.abs((a.high - b.high) + (a.low - b.low))
+            assert (difference <= 1e-28 * np.maximum(1, np.abs(b.high))).all()
 
 
-def test_errors_below_one_bit_of_float64_are_seen():
+def test_errors_below_the_last_bit_of_float64_are_measured():
     with mp.workdps(50):
-        pair = Pair.of([mp.mpf(1) + mp.mpf(2) ** -60, mp.mpf(1)])
+        pair = DoubleDouble.of([mp.mpf(1) + mp.mpf(2) ** -60, mp.mpf(1)])
     assert pair.error(np.ones(2)).tolist() == [2.0**-60, 0.0]
     assert pair.error(np.array([np.nan, np.inf])).tolist() == [np.inf, np.inf]

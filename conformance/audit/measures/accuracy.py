@@ -1,11 +1,12 @@
-"""How far an implementation is from the truth, by region, and from which |x| on it is wrong.
+"""Errors of an implementation, by region, and the smallest |x| at which it is wrong.
 
-The unit of error, u, is eps(dtype) * max(1, |truth|). Wrong bits are log2(1 + error in u). The
-excess over conditioning divides the error by what a relative change of eps in every input does to
-the truth, where that is more than 1 u: no arithmetic on rounded inputs can be held to less.
+The unit of error, u, is eps(dtype) * max(1, |exact|). The number of wrong bits is log2(1 + error
+in u). The excess over conditioning is the error divided by the change of the exact result under a
+relative change of eps in every input, where that exceeds 1 u: no arithmetic on rounded inputs can
+do better.
 
-Gradients are measured against their own size, times the conditioning of the log-derivative, since
-dy/dx is its exponential.
+Gradient errors are relative to the gradient's magnitude times the conditioning of the
+log-derivative, since dy/dx is its exponential.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from conformance.audit.grids import Points
-from conformance.audit.subjects.subject import Answer, Subject
-from conformance.audit.truth import Pair, Truth
+from conformance.audit.subjects.subject import Outputs, Subject
+from conformance.audit.truth import DoubleDouble, Truth
 
 EDGES = (0.0, 5.0, 15.0, 35.0, 87.0, 700.0, np.inf)
-"""Regions of |y|: F is 1 in float32 from 16 on, in float64 from 37; e^-87 and e^-700 are tiny."""
+"""Regions of |y|. F rounds to 1 from 16 in float32 and from 37 in float64; e^-87 and e^-700
+are close to the smallest numbers of each."""
 
 QUANTITIES = {
     "y": "value y",
@@ -30,17 +32,17 @@ QUANTITIES = {
     "parameters": "gradients of y by the parameters",
 }
 CONDITIONED = ("y_x", "l_x", "parameters")
-"""Quantities whose unit already holds the conditioning."""
+"""Quantities whose unit already includes the conditioning."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors in u at N points; None where the adapter gives no gradients.
+    """Errors in u at N points; None where the adapter has no gradients.
 
     Attributes:
         size: |y|, `(N,)`.
-        by: quantity to errors `(N,)`; infinite where the answer is not finite though the truth is.
-        excess: the same over conditioning, for `y` and `l`.
+        by: Errors `(N,)` by quantity; infinite where the result is not finite but should be.
+        excess: Excess over conditioning, for `y` and `l`.
     """
 
     size: np.ndarray
@@ -48,32 +50,32 @@ class Errors:
     excess: dict[str, np.ndarray]
 
 
-def errors(subject: Subject, answer: Answer, true: Truth) -> Errors:
-    """Measure an answer. Points where the truth leaves the dtype's range do not count."""
+def errors(subject: Subject, outputs: Outputs, true: Truth) -> Errors:
+    """Measure outputs; points whose exact result exceeds the dtype's range have error 0."""
     info = np.finfo(subject.dtype)
     eps, tiny, largest = float(info.eps), float(info.tiny), float(info.max)
 
-    def in_u(got: np.ndarray | None, want: Pair, unit: np.ndarray) -> np.ndarray | None:
+    def in_u(got: np.ndarray | None, exact: DoubleDouble, unit: np.ndarray) -> np.ndarray | None:
         if got is None:
             return None
-        error = want.error(got) / (eps * unit + tiny)
-        error = np.where(np.abs(want.high) < largest, error, 0.0)
+        error = exact.error(got) / (eps * unit + tiny)
+        error = np.where(np.abs(exact.high) < largest, error, 0.0)
         return error if error.ndim == 1 else error.max(-1)
 
     y_unit = np.maximum(1, np.abs(true.y.high))
     l_unit = np.maximum(1, np.abs(true.l.high))
     condition = np.maximum(1, true.l_condition * l_unit)
-    y, l = in_u(answer.y, true.y, y_unit), in_u(answer.l, true.l, l_unit)  # noqa: E741
+    y, l = in_u(outputs.y, true.y, y_unit), in_u(outputs.l, true.l, l_unit)  # noqa: E741
     assert y is not None and l is not None
     parameters = [
-        in_u(got, want, (np.maximum(size, least) * condition)[:, None])
-        for got, want, least in (
-            # A difference of two shares, each up to 1; and a product with z, which may be 0.
-            (answer.y_logits, true.y_logits, np.ones(1)),
-            (answer.y_means, true.y_means, np.zeros(1)),
-            (answer.y_log_scales, true.y_log_scales, true.y_z_size),
+        in_u(got, exact, (np.maximum(size, least) * condition)[:, None])
+        for got, exact, least in (
+            # Gradients that can vanish are measured against a lower bound of their terms.
+            (outputs.y_logits, true.y_logits, np.ones(1)),
+            (outputs.y_means, true.y_means, np.zeros(1)),
+            (outputs.y_log_scales, true.y_log_scales, true.y_z_size),
         )
-        for size in [np.abs(want.high).max(-1)]
+        for size in [np.abs(exact.high).max(-1)]
     ]
     given = [p for p in parameters if p is not None]
     return Errors(
@@ -81,8 +83,8 @@ def errors(subject: Subject, answer: Answer, true: Truth) -> Errors:
         {
             "y": y,
             "l": l,
-            "y_x": in_u(answer.y_x, true.y_x, np.abs(true.y_x.high) * condition),
-            "l_x": in_u(answer.l_x, true.l_x, true.l_x_size * condition),
+            "y_x": in_u(outputs.y_x, true.y_x, np.abs(true.y_x.high) * condition),
+            "l_x": in_u(outputs.l_x, true.l_x, true.l_x_size * condition),
             "parameters": np.max(given, axis=0) if len(given) == 3 else None,
         },
         {
@@ -93,7 +95,7 @@ def errors(subject: Subject, answer: Answer, true: Truth) -> Errors:
 
 
 def joined(parts: list[Errors]) -> Errors:
-    """Several sets of points as one."""
+    """Concatenate several sets of points."""
     first = parts[0]
     return Errors(
         np.concatenate([p.size for p in parts]),
@@ -108,7 +110,7 @@ def joined(parts: list[Errors]) -> Errors:
 
 
 def summary(found: Errors) -> dict[str, Any]:
-    """Medians, 99 % points, maxima, non-finite shares: over all |y|, and for each region."""
+    """Return quantiles, maxima and non-finite shares, over all |y| and for each region."""
     regions = {"all": np.ones(len(found.size), dtype=bool)}
     for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
         regions[region_name(low, high)] = (found.size >= low) & (found.size < high)
@@ -124,20 +126,20 @@ def summary(found: Errors) -> dict[str, Any]:
 
 
 def region_name(low: float, high: float) -> str:
-    """As it stands in tables."""
+    """Return the name of a region in tables."""
     return f"|y| > {low:g}" if np.isinf(high) else f"{low:g} - {high:g}"
 
 
 def wrong_bits(error: np.ndarray) -> np.ndarray:
-    """log2(1 + error in u)."""
+    """Return log2(1 + error in u)."""
     return np.log2(1 + np.asarray(error, dtype=np.float64))
 
 
 def first_wrong(points: Points, found: Errors, dtype: str) -> dict[str, Any]:
-    """Along both half-lines: the smallest |x| at which each quantity is wrong.
+    """Return the smallest |x| on each half-line at which each quantity is wrong.
 
-    Two meanings of wrong: more than 64 u (six bits lost), and more than 1 % of max(1, |truth|).
-    None where it never is.
+    Wrong means by more than 64 u (six bits lost), or by more than 1 % of max(1, |exact|). None if
+    it never is.
     """
     percent = 0.01 / float(np.finfo(dtype).eps)
     sides = {"left": points.x < 0, "right": points.x > 0}
@@ -180,5 +182,5 @@ def _numbers(values: np.ndarray, excess: np.ndarray) -> dict[str, float] | None:
 
 
 def quantile(values: np.ndarray, q: float) -> float:
-    """An element of the array: infinities are no obstacle."""
+    """Return a quantile that is an element of the array, so that infinities are allowed."""
     return float(np.quantile(values, q, method="higher"))

@@ -1,8 +1,8 @@
-"""Inverting the mixture: which method and bracket reach which targets, and at what cost.
+"""Inversion of the mixture: targets met, errors and cost of several methods and brackets.
 
-A target t counts as met when the true y at the root found is within 5 u of it (2 u for the root,
-3 u for the arithmetic that looked for it), or when the true y at the two neighbouring numbers of
-the dtype lie on either side of it: then no better x exists.
+A target t is met if the exact y at the computed root is within 5 u of t (2 u for the root, 3 u
+for the arithmetic that computed it), or if t lies between the exact y at the two neighbouring
+numbers of the dtype, since then no better x exists.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from conformance.audit.subjects.specimens import exact_bracket
 from conformance.audit.truth import value
 
 ALLOWED = 5.0
-MOST = 200
+MAX_STEPS = 200
 TOLERANCE = 1e-12
 REGIONS = ((0.0, 11.5), (11.5, 16.6), (16.6, 87.0), (87.0, np.inf))
-"""|t|: 11.5 is the logit of a clamp at 1e-5, 16.6 where float32's F becomes 1."""
+"""Regions of |t|: 11.5 is the logit of a clamp at 1e-5; from 16.6 F rounds to 1 in float32."""
 
 
 @dataclass(frozen=True)
-class Search:
-    """Roots and what they took.
+class Solution:
+    """Roots and their cost.
 
     Attributes:
-        x: `(N,)`.
-        evaluations: of the mixture, for each element, `(N,)`; None where it is not told.
+        x: Roots, `(N,)`.
+        evaluations: Evaluations of the mixture per root, `(N,)`; None if unknown.
     """
 
     x: np.ndarray
     evaluations: np.ndarray | None = None
 
 
-Method = Callable[[Points, str], Search]
+Method = Callable[[Points, str], Solution]
 
 
-def judged(targets: Points, search: Search, dtype: str) -> dict[str, Any]:
-    """How many targets are met, by region, the errors in u, and the evaluations."""
-    t, x = targets.x, search.x.astype(dtype)
+def score(targets: Points, solution: Solution, dtype: str) -> dict[str, Any]:
+    """Return the share of missed targets by region, the errors in u, and the evaluations."""
+    t, x = targets.x, solution.x.astype(dtype)
     unit = float(np.finfo(dtype).eps) * np.maximum(1, np.abs(t))
     residual = np.full(len(t), np.inf)
     finite = np.isfinite(x)
@@ -75,8 +75,8 @@ def judged(targets: Points, search: Search, dtype: str) -> dict[str, Any]:
             "max_beyond_the_nearest_number": float(worst.max()),
         },
     }
-    if search.evaluations is not None:
-        n = search.evaluations
+    if solution.evaluations is not None:
+        n = solution.evaluations
         values, counts = np.unique(n, return_counts=True)
         found["evaluations"] = {
             "mean": float(n.mean()),
@@ -88,7 +88,7 @@ def judged(targets: Points, search: Search, dtype: str) -> dict[str, Any]:
 
 
 def region(low: float, high: float) -> str:
-    """As it stands in tables."""
+    """Return the name of a region in tables."""
     return f"> {low:g}" if np.isinf(high) else f"{low:g} - {high:g}"
 
 
@@ -97,15 +97,15 @@ def _distance(points: Points, t: np.ndarray) -> np.ndarray:
 
 
 def bisection(bracket: str, scale: float = 0.0, *, in_logit_space: bool = False) -> Method:
-    """Plain bisection, as published: halve until the width is below 1e-12, at most 200 times.
+    """Return plain bisection, as published: halve to a width of 1e-12, at most 200 times.
 
     Args:
         bracket: "exact", "sums" (means +- `scale` sums of scales) or "fixed" (+- `scale`).
-        scale: see `bracket`.
-        in_logit_space: compare log F - log(1 - F) with y, not F with sigmoid(y).
+        scale: Size of the bracket.
+        in_logit_space: Whether to compare log F - log(1 - F) with y, instead of F with sigmoid(y).
     """
 
-    def method(targets: Points, dtype: str) -> Search:
+    def method(targets: Points, dtype: str) -> Solution:
         y, parameters = _cast(targets, dtype)
         sums = PlainSums(y, *parameters)
         reach = np.exp(sums.log_scales).sum(-1) * y.dtype.type(scale)
@@ -117,23 +117,23 @@ def bisection(bracket: str, scale: float = 0.0, *, in_logit_space: bool = False)
         }[bracket]
         goal = y if in_logit_space else sigmoid(y)
         steps = np.zeros(len(y), dtype=int)
-        for _ in range(MOST):
-            going = upper - lower > TOLERANCE
-            if not going.any():
+        for _ in range(MAX_STEPS):
+            active = upper - lower > TOLERANCE
+            if not active.any():
                 break
             s = PlainSums(lower / 2 + upper / 2, *parameters)
             found = s.log_cdf - s.log_survival if in_logit_space else np.exp(s.log_cdf)
             below = found < goal
-            lower = np.where(going & below, s.x, lower)
-            upper = np.where(going & ~below, s.x, upper)
-            steps += going
-        return Search(lower / 2 + upper / 2, steps)
+            lower = np.where(active & below, s.x, lower)
+            upper = np.where(active & ~below, s.x, upper)
+            steps += active
+        return Solution(lower / 2 + upper / 2, steps)
 
     return method
 
 
-def chandrupatla(targets: Points, dtype: str) -> Search:
-    """SciPy's bracketing method in logit space, from the exact bracket, to the last bit."""
+def chandrupatla(targets: Points, dtype: str) -> Solution:
+    """Solve with SciPy's bracketing method in logit space, from the exact bracket, to 1 u."""
     y, parameters = _cast(targets, dtype)
     lower, upper = exact_bracket(y, PlainSums(y, *parameters))
     info = np.finfo(dtype)
@@ -147,9 +147,9 @@ def chandrupatla(targets: Points, dtype: str) -> Search:
     result = elementwise.find_root(
         excess, (lower - margin, upper + margin), args=(np.arange(len(y)),),
         tolerances={"fatol": 1.0, "xatol": float(info.tiny), "xrtol": float(info.eps)},
-        maxiter=MOST,
+        maxiter=MAX_STEPS,
     )  # fmt: skip
-    return Search(result.x, result.nfev)
+    return Solution(result.x, result.nfev)
 
 
 METHODS: dict[str, Method] = {
@@ -164,9 +164,9 @@ METHODS: dict[str, Method] = {
 
 
 def run(method: Method, targets: Points, dtype: str) -> dict[str, Any]:
-    """One method on one set of targets."""
+    """Apply one method to one set of targets, and score it."""
     with np.errstate(all="ignore"):
-        return judged(targets, method(targets, dtype), dtype)
+        return score(targets, method(targets, dtype), dtype)
 
 
 def _cast(targets: Points, dtype: str) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:

@@ -1,4 +1,4 @@
-"""One subject through everything that needs no model."""
+"""All measurements of one implementation that need no model."""
 
 from __future__ import annotations
 
@@ -7,55 +7,62 @@ from typing import Any
 
 import numpy as np
 
-from conformance.audit import grids
 from conformance.audit.budget import Budget
-from conformance.audit.grids import Points
+from conformance.audit.grids import (
+    Points,
+    extreme_points,
+    hard_targets,
+    ordinary_targets,
+    plane,
+    random_points,
+    ray,
+)
 from conformance.audit.measures.accuracy import Errors, errors, first_wrong, joined, summary
 from conformance.audit.measures.clamp import dead_zone, line
-from conformance.audit.measures.inversion import Search, judged
+from conformance.audit.measures.inversion import Solution, score
 from conformance.audit.subjects.subject import Subject
 from conformance.audit.truth import Truth, truth
 
 
 class Grids:
-    """The points of an audit with their truths, each computed once for every dtype."""
+    """Points of an audit and their exact results, each computed once per dtype."""
 
     def __init__(self, budget: Budget, seed: int) -> None:
         self.budget = budget
-        self.plane, self.plane_x, self.plane_c = grids.plane(budget.columns, budget.rows)
+        self.plane, self.plane_x, self.plane_c = plane(budget.columns, budget.rows)
         rng = np.random.default_rng(seed)
         self._points = {
-            f"K = {k}": grids.random_points(rng, k, budget.random) for k in budget.components
+            f"K = {k}": random_points(rng, k, budget.random) for k in budget.components
         }
         self.random = tuple(self._points)
         self._points |= {
-            "extremes": grids.extreme_points(rng, 4, budget.extreme),
+            "extremes": extreme_points(rng, 4, budget.extreme),
             "plane": self.plane,
-            "ray": grids.ray(budget.ray),
+            "ray": ray(budget.ray),
             "line": line(budget.line),
         }
         self.targets = {
-            "ordinary": grids.ordinary_targets(rng, 8, budget.targets),
-            "hard": grids.hard_targets(rng, 8, budget.targets),
+            "ordinary": ordinary_targets(rng, 8, budget.targets),
+            "hard": hard_targets(rng, 8, budget.targets),
         }
-        self._kept: dict[tuple[str, str], tuple[Points, Truth]] = {}
+        self._cache: dict[tuple[str, str], tuple[Points, Truth]] = {}
 
-    def at(self, name: str, dtype: str) -> tuple[Points, Truth]:
-        """Points rounded to the dtype, and what is true there."""
-        if (name, dtype) not in self._kept:
+    def with_truth(self, name: str, dtype: str) -> tuple[Points, Truth]:
+        """Return points rounded to the dtype, and their exact results."""
+        if (name, dtype) not in self._cache:
             points = self._points[name].rounded(dtype)
-            self._kept[name, dtype] = points, truth(points)
-        return self._kept[name, dtype]
+            self._cache[name, dtype] = points, truth(points)
+        return self._cache[name, dtype]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was found of one subject.
+class Measurement:
+    """Measurements of one subject.
 
     Attributes:
-        subject: whose.
-        numbers: for audit.json and for verdicts.
-        errors: set of points to its errors, for plots.
+        subject: Implementation and dtype.
+        numbers: Contents of audit.json for this subject.
+        errors: Errors by name of the set of points, for plots.
     """
 
     subject: Subject
@@ -64,34 +71,34 @@ class Measured:
 
     @property
     def broken(self) -> str | None:
-        """What it raised where it had to answer."""
+        """Exception raised by the forward pass or its gradients, or None."""
         return self.numbers.get("raised")
 
 
-def measure(subject: Subject, at: Grids) -> Measured:
-    """Accuracy, first wrong |x|, dead zone and inverse. What it raises is recorded, not raised."""
+def measure(subject: Subject, grids: Grids) -> Measurement:
+    """Measure accuracy, first wrong |x|, dead zone and inverse; record exceptions."""
     found: dict[str, Errors] = {}
     numbers: dict[str, Any] = {
         "name": subject.name, "dtype": subject.dtype, "role": subject.role
     }  # fmt: skip
     try:
-        for name in (*at.random, "extremes", "plane", "ray"):
-            points, true = at.at(name, subject.dtype)
-            found[name] = errors(subject, subject.answer(points), true)
-        found["random"] = joined([found[name] for name in at.random])
+        for name in (*grids.random, "extremes", "plane", "ray"):
+            points, true = grids.with_truth(name, subject.dtype)
+            found[name] = errors(subject, subject.evaluate(points), true)
+        found["random"] = joined([found[name] for name in grids.random])
         numbers["accuracy"] = {name: summary(found[name]) for name in found if name != "ray"}
-        points, _ = at.at("ray", subject.dtype)
+        points, _ = grids.with_truth("ray", subject.dtype)
         numbers["first_wrong_x"] = first_wrong(points, found["ray"], subject.dtype)
-        numbers["dead_from_x"] = dead_zone(subject, *at.at("line", subject.dtype))
-    except Exception as error:  # a stranger's code may raise anything
+        numbers["dead_from_x"] = dead_zone(subject, *grids.with_truth("line", subject.dtype))
+    except Exception as error:  # any exception of the audited code is a result
         numbers["raised"] = f"{type(error).__name__}: {error}"
-        return Measured(subject, numbers, found)
+        return Measurement(subject, numbers, found)
     numbers["inverse"] = {}
-    for kind, targets in at.targets.items():
+    for kind, targets in grids.targets.items():
         rounded = targets.rounded(subject.dtype)
         try:
-            result = judged(rounded, Search(subject.inverse(rounded)), subject.dtype)
+            result = score(rounded, Solution(subject.inverse(rounded)), subject.dtype)
         except Exception as error:
             result = {"raised": f"{type(error).__name__}: {error}"}
         numbers["inverse"][kind] = result
-    return Measured(subject, numbers, found)
+    return Measurement(subject, numbers, found)

@@ -1,7 +1,7 @@
-"""What arithmetic costs on real images: bits per dimension and round trips of a trained model.
+"""Effect of arithmetic on real images: bits per dimension and round trips of a trained model.
 
-The truth here is flowpp's own model in float64; every mixture in it is then replaced by somebody
-else's, or the dtype is changed, with the same images and the same noise.
+The reference value is flowpp's model in float64. Its mixtures are then replaced by another
+implementation's, or its dtype is changed, with the same images and noise.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from conformance.audit.subjects.subject import Subject
 if TYPE_CHECKING:
     from conformance.audit.flowpp_run import Model
 
-CONTRASTED = ("ClampedLogit", "ClippedInverse", "GuessedBracket")
+STATES = ("trained", "untrained")
+ROUND_TRIP_SPECIMENS = ("ClampedLogit", "ClippedInverse", "GuessedBracket")
 
 
 def study(model: Model, judged: list[Subject], *, cuda: bool) -> dict[str, Any]:
-    """All of it, for the model as trained and as initialized."""
+    """Run the whole study on the trained model and on the same model at initialization."""
     truths = {state: model.bits_per_dim("float64", trained=state == "trained") for state in STATES}
     found: dict[str, Any] = {
         "model": model.name,
@@ -43,16 +44,13 @@ def study(model: Model, judged: list[Subject], *, cuda: bool) -> dict[str, Any]:
     specimens = [
         Subject(kind.__name__, kind, "float32", "specimen")
         for kind in SPECIMENS
-        if kind.__name__ in CONTRASTED
+        if kind.__name__ in ROUND_TRIP_SPECIMENS
     ]
     for subject in (*judged, *specimens):
         found["round_trips"][str(subject)] = {
             state: _round_trip(model, subject, state) for state in STATES
         }
     return found
-
-
-STATES = ("trained", "untrained")
 
 
 def _round_trip(model: Model, subject: Subject, state: str) -> dict[str, Any]:
@@ -72,11 +70,11 @@ def _dtypes(model: Model, true: np.ndarray, *, cuda: bool) -> list[dict[str, Any
         row: dict[str, Any] = {"dtype": f"{dtype} with TF32" if tf32 else dtype}
         try:
             row |= difference(model.bits_per_dim(dtype, tf32=tf32), true)
-        except Exception as error:  # an operation that this dtype or device does not have
+        except Exception as error:  # an operation may be missing for this dtype or device
             row["cannot"] = f"{type(error).__name__}: {error}"
         rows.append(row)
     if not cuda:
-        rows.append({"dtype": "float32 with TF32", "cannot": "no CUDA device here"})
+        rows.append({"dtype": "float32 with TF32", "cannot": "no CUDA device"})
     return rows
 
 
@@ -104,14 +102,15 @@ def _cost(model: Model, subject: Subject, true: np.ndarray) -> dict[str, Any]:
 
 
 def difference(got: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """What is reported, less what is true, in bits per dimension; over images with finite values.
+    """Return computed minus exact bits per dimension, over the images with finite values.
 
-    Negative: the model is said to be better than it is.
+    A negative difference reports the model as better than it is.
     """
     finite = np.isfinite(got)
-    apart = (got - true)[finite]
+    differences = (got - true)[finite]
+    nan = float("nan")
     return {
-        "mean_difference": float(apart.mean()) if apart.size else float("nan"),
-        "largest_difference": float(np.abs(apart).max()) if apart.size else float("nan"),
+        "mean_difference": float(differences.mean()) if differences.size else nan,
+        "largest_difference": float(np.abs(differences).max()) if differences.size else nan,
         "non_finite_percent": 100 * float(np.mean(~finite)),
     }

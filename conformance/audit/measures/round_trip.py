@@ -1,4 +1,4 @@
-"""There and back through a model, and through each of its layers alone."""
+"""Statistics of round trips through a model, and through each of its layers alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def summary(trace: dict[str, Any]) -> dict[str, Any]:
-    """Medians and maxima of `Model.trace`."""
+    """Return medians and maxima of the result of `Model.trace`."""
     return {
         start: {
             "total": numbers(found["total"]),
@@ -19,7 +19,7 @@ def summary(trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def numbers(errors: np.ndarray) -> dict[str, float]:
-    """Of |there and back - start|; an element that is not finite is infinitely wrong."""
+    """Return statistics of |round trip - start|; a non-finite element counts as infinite."""
     errors = np.where(np.isfinite(errors), errors, np.inf)
     return {
         "median": float(np.median(errors)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.audit.measures.measure import Measured
+from conformance.audit.measures.measure import Measurement
 from conformance.audit.report import plots, tables, terminal
 from conformance.audit.run import Report
 from conformance.audit.verdicts import Verdict
@@ -46,13 +46,13 @@ def _by_subject(verdicts: list[Verdict]) -> list[list[Verdict]]:
     return list(groups.values())
 
 
-def _measured(report: Report) -> list[Measured]:
+def _measured(report: Report) -> list[Measurement]:
     """Return the measurements of all subjects that raised no error."""
     every = (*report.judged, *report.shown, *report.specimens)
     return [m for m in every if not m.broken]
 
 
-def _compared(report: Report) -> list[Measured]:
+def _compared(report: Report) -> list[Measurement]:
     """Leave out the specimens whose forward pass is correct."""
     flawed = ("LogitOfExp", "ClampedLogit", "ThreeLogSumExps")
     return [
@@ -79,7 +79,7 @@ def _plots(report: Report) -> dict[str, Any]:
     }
 
 
-def _mapped(report: Report) -> list[Measured]:
+def _mapped(report: Report) -> list[Measurement]:
     """Return the subjects of the heat maps: float32, where errors are largest."""
     single = [m for m in _compared(report) if m.subject.dtype == "float32"]
     specimens = [m for m in single if m.subject.role == "specimen"]

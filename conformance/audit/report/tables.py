@@ -8,7 +8,7 @@ from typing import Any
 
 from conformance.audit.measures.accuracy import EDGES, QUANTITIES, region_name
 from conformance.audit.measures.inversion import REGIONS, region
-from conformance.audit.measures.measure import Measured
+from conformance.audit.measures.measure import Measurement
 from conformance.audit.report import terminal
 from conformance.audit.run import NEWTON
 from conformance.audit.subjects.specimens import SPECIMENS
@@ -35,7 +35,7 @@ class Table:
         header: One title per column.
         rows: Cells; those of type `Failing` are highlighted.
         title: Heading of the table, or "".
-        quantity: Measured quantity, a key of `QUANTITIES`, or "".
+        quantity: Measurement quantity, a key of `QUANTITIES`, or "".
     """
 
     header: Sequence[str]
@@ -44,7 +44,7 @@ class Table:
     quantity: str = ""
 
 
-def accuracy(measured: Sequence[Measured]) -> list[Table]:
+def accuracy(measured: Sequence[Measurement]) -> list[Table]:
     """Return a table of the largest errors for each quantity, by region of |y|."""
     regions = [region_name(a, b) for a, b in zip(EDGES[:-1], EDGES[1:], strict=True)]
     header = ["|y|", *regions, "excess over conditioning", "non-finite"]
@@ -60,7 +60,7 @@ def accuracy(measured: Sequence[Measured]) -> list[Table]:
 
 
 def _accuracy_rows(
-    measured: Sequence[Measured], quantity: str, regions: Sequence[str]
+    measured: Sequence[Measurement], quantity: str, regions: Sequence[str]
 ) -> Iterable[list[str]]:
     for m in measured:
         errors = m.numbers["accuracy"]["random"][quantity]
@@ -81,7 +81,7 @@ def _largest(errors: dict[str, Any] | None, quantity: str) -> str:
     return _cell(number(errors["max"]), fails=bad)
 
 
-def first_wrong(measured: Sequence[Measured]) -> Table:
+def first_wrong(measured: Sequence[Measurement]) -> Table:
     """Return the smallest |x| at which each quantity is wrong, for both tails."""
     rows = []
     for m in measured:
@@ -179,7 +179,7 @@ def inversion(methods: dict[str, Any]) -> Table:
     return Table(header, rows)
 
 
-def inverses(measured: Sequence[Measured]) -> Table:
+def inverses(measured: Sequence[Measurement]) -> Table:
     """Return missed targets and the largest error of each implementation's own inverse."""
     header = ["", "missed, ordinary", "missed, hard", "largest error, u (5 allowed)"]
     rows = []

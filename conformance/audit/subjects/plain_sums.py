@@ -1,4 +1,4 @@
-"""The mixture's three log-sum-exps, as anyone would write them first, in the arrays' own dtype."""
+"""Three log-sum-exps of the mixture in their plain form, in the dtype of the arrays."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MAX_ITERATIONS = 200
 
 
 class PlainSums:
-    """log F, log(1 - F) and log f of a mixture, and gradients through them.
+    """Compute log F, log(1 - F) and log f of a mixture, and gradients through them.
 
     Args:
-        x: any shape S.
-        logits: S + (K,).
-        means: likewise.
-        log_scales: likewise.
+        x: Points, of any shape S.
+        logits: Logits of the weights, S + (K,).
+        means: Means, S + (K,).
+        log_scales: Logarithms of the scales, S + (K,).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PlainSums:
     def gradients(
         self, by_log_cdf: np.ndarray, by_log_survival: np.ndarray, by_log_density: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Gradients by x, logits, means and log-scales from those by the three sums, all S."""
+        """Return gradients by x and the parameters, given those by the three sums, each S."""
         a = np.exp(self._below - self.log_cdf[..., None])
         b = np.exp(self._above - self.log_survival[..., None])
         d = np.exp(self._density - self.log_density[..., None])
@@ -63,7 +63,7 @@ def bisect(
     lower: np.ndarray,
     upper: np.ndarray,
 ) -> np.ndarray:
-    """Middle of the bracket after halving it as often as the dtype can tell."""
+    """Bisect until no number of the dtype lies inside any bracket; return the middle."""
     for _ in range(MAX_ITERATIONS):
         middle = lower / 2 + upper / 2
         if ((middle == lower) | (middle == upper)).all():
@@ -74,17 +74,17 @@ def bisect(
 
 
 def log_sum_exp(terms: np.ndarray) -> np.ndarray:
-    """Over the last axis, shifted by its maximum."""
+    """Return log sum exp over the last axis, shifted by its maximum."""
     top = terms.max(-1)
     return top + np.log(np.exp(terms - top[..., None]).sum(-1))
 
 
 def log_sigmoid(z: np.ndarray) -> np.ndarray:
-    """-log(1 + e^-z)."""
+    """Return -log(1 + e^-z)."""
     return np.minimum(z, 0) - np.log1p(np.exp(-np.abs(z)))
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-z), without overflow."""
+    """Return 1 / (1 + e^-z) without overflow."""
     e = np.exp(-np.abs(z))
     return np.where(z > 0, 1 / (1 + e), e / (1 + e))

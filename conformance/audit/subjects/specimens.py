@@ -1,6 +1,6 @@
-"""Published formulas that fail, each with its one flaw and everything else right.
+"""Published formulas with a known flaw, each otherwise correct.
 
-Written in NumPy from their mathematics, in float32 or float64 throughout. Each is an adapter:
+All are written in NumPy from their mathematics, in float32 or float64, and each is an adapter:
 `python -m conformance.audit --adapter conformance.audit.subjects.specimens:ClampedLogit`.
 """
 
@@ -20,12 +20,12 @@ Bracket = tuple[np.ndarray, np.ndarray]
 
 
 class Specimen:
-    """An adapter whose MixtureLogistic has a flaw.
+    """Adapter whose MixtureLogistic has a flaw.
 
     Attributes:
-        formula: what it computes.
-        flaw: what is wrong with it, in plain words.
-        caught_by: the findings that it must lead to.
+        formula: Formula that it computes.
+        flaw: Consequence of the flaw.
+        caught_by: Findings that the audit must report.
     """
 
     formula = "y = log F - log(1 - F)"
@@ -34,17 +34,17 @@ class Specimen:
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if device != "cpu":
-            raise NotSupported(f"specimens compute on the cpu, not on {device}")
+            raise NotSupported(f"device must be cpu for a specimen, got {device}")
         self.dtype = dtype
 
     def build(self, spec: Any) -> FlawedMixture:
-        """The flawed twin of a reference mixture."""
+        """Build the flawed counterpart of a reference mixture."""
         if not isinstance(spec, MixtureLogistic):
-            raise NotSupported(f"a specimen has no {type(spec).__name__}, only MixtureLogistic")
+            raise NotSupported(f"a specimen has only MixtureLogistic, got {type(spec).__name__}")
         return FlawedMixture(self, spec)
 
     def forward(self, s: PlainSums) -> tuple[np.ndarray, np.ndarray]:
-        """y and log dy/dx: here the reference's, rounded to the dtype."""
+        """Compute y and log dy/dx; by default the reference's, rounded to the dtype."""
         exact = (s.x, s.logits, s.means, s.log_scales)
         y, log_derivative = logit_cdf(*(a.astype(np.float64) for a in exact))
         return y.astype(self.dtype), log_derivative.astype(self.dtype)
@@ -52,23 +52,23 @@ class Specimen:
     def backward(
         self, s: PlainSums, by_y: np.ndarray, by_l: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Gradients by log F and log(1 - F), as the chain rule passes them through `forward`."""
+        """Return gradients by log F and log(1 - F), by the chain rule through `forward`."""
         return by_y - by_l, -by_y - by_l
 
     def inverse(self, y: np.ndarray, sums: Callable[..., PlainSums], s: PlainSums) -> np.ndarray:
-        """x: here by bisection of log F - log(1 - F) from the exact bracket."""
+        """Compute x; by default by bisection of log F - log(1 - F) from the exact bracket."""
         return bisect(lambda x: _difference(sums(x)), y, *exact_bracket(y, s))
 
 
 class LogitOfExp(Specimen):
-    """y = logit(exp(log F)): F is 1 once 1 - F is below eps, and exp forgets F's digits."""
+    """y = logit(exp(log F)): F rounds to 1 where 1 - F is below eps, and exp loses digits of F."""
 
     formula = "p = exp(log F), y = log p - log(1 - p), l = log f - log p - log(1 - p)"
     flaw = "p rounds to 1 in the right tail: y is infinite, its gradient 0 or NaN"
     caught_by = ("non-finite", "value", "log-derivative", "gradient", "inverse")
 
     def _p(self, s: PlainSums) -> tuple[np.ndarray, np.ndarray]:
-        """p, and whether the gradient passes."""
+        """Return p, and where its gradient is not zero."""
         p = np.exp(s.log_cdf)
         return p, np.ones_like(p, dtype=bool)
 
@@ -85,7 +85,7 @@ class LogitOfExp(Specimen):
         return by_log_cdf, np.zeros_like(by_log_cdf)
 
     def target(self, y: np.ndarray) -> np.ndarray:
-        """The p that is looked for."""
+        """Return the p to solve for."""
         return sigmoid(y)
 
     def inverse(self, y: np.ndarray, sums: Callable[..., PlainSums], s: PlainSums) -> np.ndarray:
@@ -93,11 +93,11 @@ class LogitOfExp(Specimen):
 
 
 class ClampedLogit(LogitOfExp):
-    """y = logit(clip(exp(log F), eps, 1 - eps)): finite, and constant outside."""
+    """y = logit(clip(exp(log F), eps, 1 - eps)): finite, but constant in the tails."""
 
     eps = 1e-5
     formula = "p = clip(exp(log F), eps, 1 - eps), y = log p - log(1 - p), eps = 1e-5"
-    flaw = "beyond |y| = log(1/eps) y stands still, its gradient is 0, its log-derivative wrong"
+    flaw = "beyond |y| = log(1/eps) y is constant, its gradient 0, its log-derivative wrong"
     caught_by = ("value", "log-derivative", "gradient", "dead zone", "inverse")
 
     def _p(self, s: PlainSums) -> tuple[np.ndarray, np.ndarray]:
@@ -114,10 +114,10 @@ class ClampedLogit(LogitOfExp):
 
 
 class ThreeLogSumExps(Specimen):
-    """Log f - log F - log(1 - F) from three plain log-sum-exps."""
+    """Log-derivative as log f - log F - log(1 - F), from three plain log-sum-exps."""
 
     formula = "y = log F - log(1 - F), l = log f - log F - log(1 - F), plain log-sum-exps"
-    flaw = "right in y; in the far tail l is the small difference of two large rounded numbers"
+    flaw = "y is correct; in the far tail l is a small difference of large rounded numbers"
     caught_by = ("log-derivative", "log-derivative at extremes")
 
     def forward(self, s: PlainSums) -> tuple[np.ndarray, np.ndarray]:
@@ -129,11 +129,11 @@ class GuessedBracket(Specimen):
 
     sums_of_scales = 20.0
     formula = "bisect F(x) = sigmoid(y) in [min mu - 20 sum e^s, max mu + 20 sum e^s]"
-    flaw = "roots beyond the bracket become its end; where F rounds to 1 all x look alike"
+    flaw = "roots outside the bracket become its end; x is lost where F rounds to 1"
     caught_by = ("inverse",)
 
     def bracket(self, s: PlainSums) -> Bracket:
-        """Where it looks for the root."""
+        """Return the bracket of the root."""
         reach = self.sums_of_scales * np.exp(s.log_scales).sum(-1)
         return s.means.min(-1) - reach, s.means.max(-1) + reach
 
@@ -142,10 +142,10 @@ class GuessedBracket(Specimen):
 
 
 class FixedBracket(GuessedBracket):
-    """Bisection of F from +-1000, whatever the mixture."""
+    """Bisection of F from +-1000 for every mixture."""
 
     formula = "bisect F(x) = sigmoid(y) in [-1000, 1000]"
-    flaw = "any root beyond 1000 becomes 1000; where F rounds to 1 all x look alike"
+    flaw = "roots beyond 1000 become 1000; x is lost where F rounds to 1"
 
     def bracket(self, s: PlainSums) -> Bracket:
         end = np.full_like(s.x, 1e3)
@@ -153,11 +153,11 @@ class FixedBracket(GuessedBracket):
 
 
 class ClippedInverse(Specimen):
-    """Forward unclamped, but the inverse clips its target CDF to [1e-5, 1 - 1e-5]."""
+    """Unclamped forward pass, but an inverse that clips its target CDF to [1e-5, 1 - 1e-5]."""
 
     eps = 1e-5
     formula = "bisect F(x) = clip(sigmoid(y), 1e-5, 1 - 1e-5) from the exact bracket"
-    flaw = "whatever lies beyond |y| = 11.5 comes back as if it lay there"
+    flaw = "for |y| > 11.5 it returns the x of |y| = 11.5"
     caught_by = ("inverse",)
 
     def inverse(self, y: np.ndarray, sums: Callable[..., PlainSums], s: PlainSums) -> np.ndarray:
@@ -177,12 +177,12 @@ SPECIMENS: tuple[type[Specimen], ...] = (
 
 
 def clamped_at(size: float) -> type[ClampedLogit]:
-    """The clamped logit with another eps."""
+    """Return the clamped logit with another eps."""
     return type("ClampedLogit", (ClampedLogit,), {"eps": size})
 
 
 def exact_bracket(y: np.ndarray, s: PlainSums) -> Bracket:
-    """Between the components' own roots, mu_k + y e^{s_k}."""
+    """Return the range of the components' own roots, mu_k + y e^{s_k}."""
     roots = s.means + y[..., None] * np.exp(s.log_scales)
     return roots.min(-1), roots.max(-1)
 
@@ -192,7 +192,7 @@ def _difference(s: PlainSums) -> np.ndarray:
 
 
 class FlawedMixture:
-    """A specimen's mixture, with the methods of a bijector; see `conformance.adapter`."""
+    """Mixture of a specimen, with the methods of a bijector; see `conformance.adapter`."""
 
     def __init__(self, specimen: Specimen, spec: MixtureLogistic) -> None:
         self._specimen = specimen
@@ -223,7 +223,7 @@ class FlawedMixture:
         grad_y: np.ndarray,
         grad_log_det: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """Gradient of sum(grad_y * y) + sum(grad_log_det * log_det), by the chain rule."""
+        """Return the gradient of sum(grad_y * y) + sum(grad_log_det * log_det)."""
         by_l = np.broadcast_to(grad_log_det.reshape(-1, 1, 1, 1), x.shape)
         with np.errstate(all="ignore"):
             sums = self._sums(x)
@@ -244,7 +244,7 @@ def _per_example(values: np.ndarray) -> np.ndarray:
 
 
 def _reduced(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The gradient of an array that was broadcast."""
+    """Sum a gradient over the axes along which its array was broadcast."""
     shape_in_full = (1,) * (gradient.ndim - len(shape)) + shape
     axes = tuple(
         i for i, (a, b) in enumerate(zip(gradient.shape, shape_in_full, strict=True)) if a != b

@@ -1,4 +1,4 @@
-"""Who is audited: implementations of the mixture, each through its adapter, in one dtype."""
+"""Implementations under audit, each through its adapter in one dtype."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PARAMETERS = ("logits", "means", "log_scales")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What an implementation says at N points; None where it has no such thing.
+class Outputs:
+    """Outputs of an implementation at N points; None where it has no gradients.
 
     Attributes:
-        y, l: value and log-derivative, `(N,)`.
-        y_x, l_x: their gradients by x, `(N,)`.
-        y_logits, y_means, y_log_scales: gradients of y by the parameters, `(N, K)`.
+        y, l: Value and log-derivative, `(N,)`.
+        y_x, l_x: Their gradients by x, `(N,)`.
+        y_logits, y_means, y_log_scales: Gradients of y by the parameters, `(N, K)`.
     """
 
     y: np.ndarray
@@ -38,10 +38,10 @@ class Subject:
     """An implementation in one dtype.
 
     Attributes:
-        name: for tables.
-        adapter: see `conformance.adapter`.
+        name: Name in tables.
+        adapter: Adapter class, see `conformance.adapter`.
         dtype: "float32" or "float64".
-        role: "judged" decides the exit code; "shown" stands beside it; "specimen" must fail.
+        role: "judged" sets the exit status; "shown" is for comparison; "specimen" must fail.
     """
 
     name: str
@@ -55,26 +55,26 @@ class Subject:
 
     @property
     def native(self) -> bool:
-        """Whether this is flowpp itself, whose models need no replacement of their mixtures."""
+        """Whether this is flowpp, whose models already use these mixtures."""
         return self.adapter.__module__ == "conformance.adapters.flowpp"
 
     @property
     def eps(self) -> float:
-        """Spacing of the dtype's numbers at 1."""
+        """Machine epsilon of the dtype."""
         return float(np.finfo(self.dtype).eps)
 
     def supported(self) -> str | None:
-        """None, or why this adapter does not take part in this dtype.
+        """Return None if the adapter has a mixture in this dtype, else its reason.
 
         Raises:
-            ValueError: it fails at the simplest mixture.
+            ValueError: The adapter fails to build the simplest mixture.
         """
         zero = np.zeros((1, 1, 1, 1, 1))
         try:
             self.adapter(self.dtype).build(MixtureLogistic(zero, zero, zero))
         except NotSupported as reason:
             return str(reason)
-        except Exception as error:  # a stranger's code may raise anything
+        except Exception as error:  # the adapter is foreign code
             raise ValueError(
                 f"{self.name} cannot build a MixtureLogistic in {self.dtype}: "
                 f"{type(error).__name__}: {error}"
@@ -82,28 +82,28 @@ class Subject:
         return None
 
     def build(self, *parameters: np.ndarray) -> Any:
-        """The implementation's mixture for logits, means and log-scales `(..., K)`."""
+        """Build the implementation's mixture for logits, means and log-scales `(..., K)`."""
         return self.adapter(self.dtype).build(MixtureLogistic(*parameters))
 
-    def answer(self, points: Points) -> Answer:
-        """Values, and gradients where the adapter has a `vjp`."""
+    def evaluate(self, points: Points) -> Outputs:
+        """Compute values, and gradients if the implementation has a `vjp`."""
         built, x = self._built(points), self._images(points.x)
         y, log_det = built.forward(x)
         found = {"y": y.reshape(-1), "l": log_det}
-        if _has(built, "vjp"):
+        if callable(getattr(built, "vjp", None)):
             one, zero = np.ones_like(x), np.zeros_like(x)
             of_y = built.vjp(x, None, one, zero.reshape(-1))
             of_l = built.vjp(x, None, zero, one.reshape(-1))
             found |= {"y_x": of_y["x"].reshape(-1), "l_x": of_l["x"].reshape(-1)}
             found |= {f"y_{p}": of_y[p].reshape(len(points), -1) for p in PARAMETERS if p in of_y}
-        return Answer(**found)
+        return Outputs(**found)
 
     def forward(self, points: Points) -> np.ndarray:
-        """y alone, `(N,)`."""
+        """Compute y only, `(N,)`."""
         return self._built(points).forward(self._images(points.x))[0].reshape(-1)
 
     def inverse(self, targets: Points) -> np.ndarray:
-        """The x that it finds for targets y, `(N,)`."""
+        """Compute x for targets y, `(N,)`."""
         return self._built(targets).inverse(self._images(targets.x))[0].reshape(-1)
 
     def _built(self, points: Points) -> Any:
@@ -112,7 +112,3 @@ class Subject:
 
     def _images(self, x: np.ndarray) -> np.ndarray:
         return x.astype(self.dtype).reshape(-1, 1, 1, 1)
-
-
-def _has(built: Any, name: str) -> bool:
-    return callable(getattr(built, name, None))
