@@ -28,6 +28,7 @@ html_title = f"flowpp {release}"
 
 myst_heading_anchors = 3  # links to headings of other pages, as on a code host
 
+napoleon_use_ivar = True  # "Attributes:" as a list: autodoc describes the members themselves
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_mock_imports = [  # CuPy and the libraries of the adapters are not needed for the pages
