@@ -1,4 +1,4 @@
-"""A guard around every reading: what it runs, what it writes, what it takes, what it says."""
+"""A guard for reading untrusted files: nothing run, nothing written, memory bounded."""
 
 from __future__ import annotations
 
@@ -11,32 +11,37 @@ from pathlib import Path
 
 import pytest
 
-MEMORY = 700
-"""Megabytes by which a file may raise the process's peak: two images at Pillow's own limit."""
-RUNS = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen")
-CHANGES = (
+from flowpp.data import cifar10, imagenet
+from image_files import COUNT
+
+MAX_MEGABYTES = 700
+"""Limit on the growth of peak memory: two images at Pillow's own limit."""
+PROCESS_EVENTS = (
+    "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen",
+)  # fmt: skip
+WRITE_EVENTS = (
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
     "os.chmod", "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 )  # fmt: skip
-PICKLES = ("pickle.find_class", "socket.connect")
+FORBIDDEN_EVENTS = (*PROCESS_EVENTS, *WRITE_EVENTS, "pickle.find_class", "socket.connect")
 
-_watched: list[tuple[str, tuple]] | None = None
+_recorded: list[tuple[str, tuple]] | None = None
 
 
 def _hook(event: str, arguments: tuple) -> None:
-    """Hooks cannot be removed: this one looks on only while something is read."""
-    if _watched is None:
+    """Record forbidden events while a guard is active; audit hooks cannot be removed."""
+    if _recorded is None:
         return
-    wrote = event == "open" and isinstance(arguments[2], int) and arguments[2] & 0o3
-    if wrote or event in (*RUNS, *CHANGES, *PICKLES):
-        _watched.append((event, arguments))
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & 0o3
+    if writes or event in FORBIDDEN_EVENTS:
+        _recorded.append((event, arguments))
 
 
 sys.addaudithook(_hook)
 
 
 class Guard:
-    """Reads a file that may be damaged or hostile."""
+    """Watch code that reads untrusted files."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -44,12 +49,12 @@ class Guard:
 
     @contextmanager
     def reading(self, *names: str):
-        """The block may succeed, or raise an error that names one of these.
+        """Let the block succeed, or raise an error that contains one of the names.
 
-        Nothing may be run, nothing written outside the test's own folder's `run`.
+        It may run nothing, and write only inside the test folder's `run`.
         """
-        global _watched
-        _watched, self.refused, before = [], None, _peak()
+        global _recorded
+        _recorded, self.refused, before = [], None, _peak()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -59,18 +64,18 @@ class Guard:
             assert any(name in str(error) for name in names), self.refused
             assert len(str(error)) < 20_000
         finally:
-            seen, _watched = _watched, None
+            recorded, _recorded = _recorded, None
         inside = str(self.place / "run") + os.sep
-        for event, arguments in seen:
+        for event, arguments in recorded:
             paths = [str(a) for a in arguments if isinstance(a, str | os.PathLike)]
             outside = [p for p in paths if os.sep in p and not p.startswith(inside)]
-            harmless = event in ("open", *CHANGES) and all("__pycache__" in p for p in outside)
-            assert harmless, (event, arguments)
-        assert _peak() - before < MEMORY
+            caching = all("__pycache__" in p for p in outside)
+            assert caching and event in ("open", *WRITE_EVENTS), (event, arguments)
+        assert _peak() - before < MAX_MEGABYTES
 
 
 def _peak() -> float:
-    """Megabytes; kilobytes on Linux, bytes elsewhere."""
+    """Return peak memory in megabytes; the system counts kilobytes on Linux, bytes elsewhere."""
     unit = 1 << 10 if sys.platform == "linux" else 1 << 20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -78,3 +83,10 @@ def _peak() -> float:
 @pytest.fixture
 def guard(tmp_path):
     return Guard(tmp_path)
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """Accept data sets of a few images."""
+    monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", COUNT)
+    monkeypatch.setattr(imagenet, "NPZ_BATCHES", 1)

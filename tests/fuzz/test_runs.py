@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import flowpp
+from corrupt import corrupt_bytes, corrupt_json, corrupt_values
 from flowpp import train
 from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
@@ -23,7 +24,6 @@ from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.environment import check_images
 from flowpp.runs.run import Run
 from flowpp.runtime.files import atomic_write
-from harm import bytes_of, json_of, values_of
 
 CONFIG = Config(
     preset="tiny",
@@ -69,7 +69,7 @@ def test_the_sound_run_is_read(run, guard):
 @pytest.mark.parametrize("seed", range(36))
 def test_checkpoints_with_harmed_bytes(run, sound, guard, seed):
     file = run.checkpoint_path(3)
-    file.write_bytes(bytes_of(file.read_bytes(), seed))
+    file.write_bytes(corrupt_bytes(file.read_bytes(), seed))
     before = use(sound.path)
     with guard.reading(file.name):
         assert use(run.path) == before  # white space of the header is all that no hash covers
@@ -80,7 +80,7 @@ def test_checkpoints_with_harmed_bytes(run, sound, guard, seed):
 def test_checkpoints_of_other_facts(run, guard, seed):
     """Their hash is right: who writes a file can write that, too."""
     whole, file = run.checkpoint(), run.path / "alone.safetensors"
-    facts = values_of(FACTS, seed)
+    facts = corrupt_values(FACTS, seed)
     Checkpoint(whole.step, whole.weights, whole.ema, {}, facts).save(file)
     with guard.reading(file.name):
         use(file)
@@ -156,7 +156,7 @@ def test_checkpoints_with_hostile_headers(run, guard, raw):
 
 @pytest.mark.parametrize("seed", range(48))
 def test_settings_of_other_kinds(run, guard, seed):
-    (run.path / "config.json").write_bytes(json_of(to_dict(CONFIG), seed))
+    (run.path / "config.json").write_bytes(corrupt_json(to_dict(CONFIG), seed))
     with guard.reading("config.json", str(run.path)):
         use(run.path)
     with guard.reading("config.json"):
@@ -187,12 +187,12 @@ def test_settings_too_long_to_be_some(run, guard):
 @pytest.mark.parametrize("seed", range(24))
 def test_logs_and_environments(run, guard, seed):
     record = {"step": 2, "bits_per_dim": 4.0, "held_out_bits_per_dim": 4.5}
-    (run.path / "metrics.jsonl").write_bytes(json_of(record, seed) + b"\n" + b'{"step": 3}\n')
+    (run.path / "metrics.jsonl").write_bytes(corrupt_json(record, seed) + b"\n" + b'{"step": 3}\n')
     with guard.reading("metrics.jsonl"):
         records = run.metrics()
         assert all(isinstance(r["step"], int | float) for r in records)
     (run.path / "environment.json").write_bytes(
-        json_of({"data": {"sha256": IMAGE_SET.sha256}}, seed)
+        corrupt_json({"data": {"sha256": IMAGE_SET.sha256}}, seed)
     )
     with guard.reading("environment.json", "trained on data"):
         check_images(run.path, IMAGE_SET, (1, 8, 8), 17)
