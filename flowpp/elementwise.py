@@ -1,13 +1,21 @@
-"""Families of elementwise bijectors, indexed by what a coupling's network puts out."""
+"""Families of elementwise bijectors, indexed by the output of a coupling's network.
+
+`family(parameters)` is a member as a bijector. A coupling uses `transform` and `inverse_transform`
+instead: the same maps by the same functions, without building a module in every pass.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .bijectors.affine import Affine
+from .bijectors.affine import Affine, affine, affine_inverse
 from .bijectors.chain import Chain
-from .bijectors.mixture_logistic import MixtureLogistic
+from .bijectors.mixture_logistic import (
+    MixtureLogistic,
+    mixture_logistic,
+    mixture_logistic_inverse,
+)
 
 
 class AffineFamily(nn.Module):
@@ -21,13 +29,25 @@ class AffineFamily(nn.Module):
 
     @property
     def parameters_per_scalar(self) -> int:
-        """2."""
+        """P = 2."""
         return 2
 
     def forward(self, parameters: Tensor) -> Affine:
-        """Member of the family: an `Affine`."""
+        """Return the member of these parameters: an `Affine`."""
+        return Affine(*self.fields(parameters))
+
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x forward by the member of these parameters: `(y, log_det)`."""
+        return affine(x, *self.fields(parameters))
+
+    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map y back by the member of these parameters: `(x, log_det)`."""
+        return affine_inverse(y, *self.fields(parameters))
+
+    def fields(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_scale` and `shift` of the `Affine`."""
         check_parameters(self, parameters)
-        return Affine(torch.tanh(parameters[..., 0]), parameters[..., 1])
+        return torch.tanh(parameters[..., 0]), parameters[..., 1]
 
 
 class MixtureLogisticFamily(nn.Module):
@@ -37,7 +57,7 @@ class MixtureLogisticFamily(nn.Module):
 
     Args:
         components: K.
-        log_scale_floor: lower bound put on the log-scales; None for none.
+        log_scale_floor: lower bound of the log-scales; None for no bound.
 
     Raises:
         ValueError: fewer than 1 component, or parameters of another shape.
@@ -54,20 +74,41 @@ class MixtureLogisticFamily(nn.Module):
 
     @property
     def parameters_per_scalar(self) -> int:
-        """2 + 3K."""
+        """P = 2 + 3K."""
         return 2 + 3 * self.components
 
     def forward(self, parameters: Tensor) -> Chain:
-        """Member of the family: a `Chain` of `MixtureLogistic` and `Affine`."""
+        """Return the member of these parameters: a `Chain` of `MixtureLogistic` and `Affine`."""
+        mixture, affine_fields = self.fields(parameters)
+        return Chain((MixtureLogistic(*mixture), Affine(*affine_fields)))
+
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x forward by the member of these parameters: `(y, log_det)`."""
+        mixture, affine_fields = self.fields(parameters)
+        h, mixture_log_det = mixture_logistic(x, *mixture)
+        y, affine_log_det = affine(h, *affine_fields)
+        return y, mixture_log_det + affine_log_det
+
+    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map y back by the member of these parameters: `(x, log_det)`."""
+        mixture, affine_fields = self.fields(parameters)
+        h, affine_log_det = affine_inverse(y, *affine_fields)
+        x, mixture_log_det = mixture_logistic_inverse(h, *mixture)
+        return x, affine_log_det + mixture_log_det
+
+    def fields(
+        self, parameters: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return the fields of the `MixtureLogistic` and those of the `Affine` after it."""
         check_parameters(self, parameters)
-        affine, logits, means, log_scales = parameters.split([2] + [self.components] * 3, dim=-1)
+        scale_shift, logits, means, log_scales = parameters.split(
+            [2] + [self.components] * 3, dim=-1
+        )
         if self.log_scale_floor is not None:
             log_scales = log_scales.clamp(min=self.log_scale_floor)
-        return Chain(
-            (
-                MixtureLogistic(logits, means, log_scales),
-                Affine(torch.tanh(affine[..., 0]), affine[..., 1]),
-            )
+        return (
+            (logits, means, log_scales),
+            (torch.tanh(scale_shift[..., 0]), scale_shift[..., 1]),
         )
 
     def extra_repr(self) -> str:
@@ -75,7 +116,7 @@ class MixtureLogisticFamily(nn.Module):
 
 
 def check_parameters(family: AffineFamily | MixtureLogisticFamily, parameters: Tensor) -> None:
-    """Refuse parameters whose last axis has not the family's number of them."""
+    """Raise ValueError unless the last axis has the family's number of parameters."""
     if parameters.ndim != 5 or parameters.shape[-1] != family.parameters_per_scalar:
         raise ValueError(
             f"{type(family).__name__} needs parameters "

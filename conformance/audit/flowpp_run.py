@@ -255,7 +255,13 @@ class _Family(nn.Module):
         self.family, self.build = family, build
         self.parameters_per_scalar = family.parameters_per_scalar
 
-    def forward(self, parameters: Tensor) -> Chain:
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return self._member(parameters).forward(x)
+
+    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return self._member(parameters).inverse(y)
+
+    def _member(self, parameters: Tensor) -> Chain:
         mixture, affine = self.family(parameters).bijectors
         fields = (mixture.logits, mixture.means, mixture.log_scales)
         return Chain([_Stranger(self.build(*(f.numpy() for f in fields))), affine])

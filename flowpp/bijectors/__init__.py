@@ -1,66 +1,47 @@
-"""The contract of every bijector, and all of them.
+"""Bijectors, one class a file. The contract is in `flowpp.bijectors.bijector`.
 
-A bijector maps images to images, `x` on the data side and `y` on the noise side:
-
-    forward(x, context=None) -> (y, log_det)     log_det = log |det dy/dx|
-    inverse(y, context=None) -> (x, log_det)     log_det = log |det dx/dy|
-
-Shapes are `(batch, channels, height, width)`; `log_det` has shape `(batch,)`, in nats, always. One
-tensor goes in and one comes out: a split is a permutation that lays its halves on the channel
-axis, where a `Coupling` finds them. The classes of the same names in the reference package are
-their twins, field by field.
+Every bijector defined in a module of this folder is exported: a new one needs no entry here.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from importlib import import_module
+from inspect import isclass
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+from .bijector import Bijector
+
+if TYPE_CHECKING:  # type checkers and editors cannot follow the discovery below
+    from .act_norm import ActNorm as ActNorm
+    from .affine import Affine as Affine
+    from .chain import Chain as Chain
+    from .channel_split import ChannelSplit as ChannelSplit
+    from .checkerboard import Checkerboard as Checkerboard
+    from .column_stripes import ColumnStripes as ColumnStripes
+    from .coupling import Coupling as Coupling
+    from .data_logit import DataLogit as DataLogit
+    from .factor_out import FactorOut as FactorOut
+    from .flip import Flip as Flip
+    from .inverse import Inverse as Inverse
+    from .invertible_conv import InvertibleConv as InvertibleConv
+    from .invertible_conv_lu import InvertibleConvLU as InvertibleConvLU
+    from .mixture_logistic import MixtureLogistic as MixtureLogistic
+    from .sigmoid import Sigmoid as Sigmoid
+    from .squeeze import Squeeze as Squeeze
 
 
-class Bijector(nn.Module):
-    """An invertible map of images with a known log-determinant."""
+def _discover() -> dict[str, type[Bijector]]:
+    """Return the bijectors that the modules of this folder define, by name."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isclass(value) and issubclass(value, Bijector) and value.__module__ == module.__name__
+    }
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map data to noise; returns `(y, log|det dy/dx|)`, shapes `(B, C, H, W)` and `(B,)`."""
-        raise NotImplementedError
 
-    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map noise to data; returns `(x, log|det dx/dy|)`, shapes `(B, C, H, W)` and `(B,)`."""
-        raise NotImplementedError
-
-
-from .act_norm import ActNorm  # noqa: E402  (the contract comes first: the bijectors build on it)
-from .affine import Affine  # noqa: E402
-from .chain import Chain  # noqa: E402
-from .channel_split import ChannelSplit  # noqa: E402
-from .checkerboard import Checkerboard  # noqa: E402
-from .column_stripes import ColumnStripes  # noqa: E402
-from .coupling import Coupling  # noqa: E402
-from .data_logit import DataLogit  # noqa: E402
-from .factor_out import FactorOut  # noqa: E402
-from .flip import Flip  # noqa: E402
-from .inverse import Inverse  # noqa: E402
-from .invertible_conv import InvertibleConv  # noqa: E402
-from .invertible_conv_lu import InvertibleConvLU  # noqa: E402
-from .mixture_logistic import MixtureLogistic  # noqa: E402
-from .sigmoid import Sigmoid  # noqa: E402
-from .squeeze import Squeeze  # noqa: E402
-
-__all__ = [
-    "ActNorm",
-    "Affine",
-    "Bijector",
-    "Chain",
-    "ChannelSplit",
-    "Checkerboard",
-    "ColumnStripes",
-    "Coupling",
-    "DataLogit",
-    "FactorOut",
-    "Flip",
-    "Inverse",
-    "InvertibleConv",
-    "InvertibleConvLU",
-    "MixtureLogistic",
-    "Sigmoid",
-    "Squeeze",
-]
+_bijectors = _discover()
+globals().update(_bijectors)
+__all__ = sorted(_bijectors)

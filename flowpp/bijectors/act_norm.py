@@ -1,15 +1,15 @@
-"""Activation normalization: a learned scale and shift, set from the first batch."""
+"""Activation normalization: a learned scale and shift, initialized from the first batch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from . import Bijector
-from .checks import check_broadcastable, check_images
+from .bijector import Bijector
+from .checks import check_broadcastable
 
 GAIN_FLOOR = 1e-10
-"""The released code cuts the gain off here; below, it is constant and gets no gradient."""
+"""Smallest gain applied, as in the released code; below it the gradient is 0."""
 
 VARIANCE_OFFSET = 1e-8
 
@@ -22,6 +22,9 @@ class ActNorm(Bijector):
     Args:
         gain: `(C, H, W)` or `(C, 1, 1)`.
         bias: the same shape.
+
+    Raises:
+        ValueError: gain and bias of unequal shapes, or not broadcastable to the input's shape.
 
     Numerics: the log-determinant is one number for all examples, `sum log gain` times the number
     of positions that share a gain.
@@ -41,38 +44,35 @@ class ActNorm(Bijector):
 
     @classmethod
     def create(cls, channels: int, height: int = 1, width: int = 1) -> ActNorm:
-        """The identity: gain 1, bias 0. Leave height and width at 1 for one gain a channel."""
+        """Create the identity: gain 1, bias 0; without height and width, one gain per channel."""
         shape = (channels, height, width)
         return cls(torch.ones(shape), torch.zeros(shape))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self._check(x)
         return x * self._gain() + self.bias, self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self._check(y)
         return (y - self.bias) / self._gain(), -self._log_det(y)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set gain and bias so that this batch comes out with mean 0 and variance 1.
+        """Set gain and bias such that the output for this batch has mean 0 and variance 1.
 
-        Statistics run over the batch, and over those axes that share a gain.
+        Statistics are taken over the batch, and over the axes that share a gain.
         """
-        self._check(x)
+        self.check_input(x)
         axes = [0] + [axis + 1 for axis in (1, 2) if self.gain.shape[axis] == 1]
         variance, mean = torch.var_mean(x, dim=axes, correction=0, keepdim=True)
         gain = torch.rsqrt(variance + VARIANCE_OFFSET)[0]
         self.gain.copy_(gain)
         self.bias.copy_(-mean[0] * gain)
 
+    def check_fields(self, x: Tensor, owner: str) -> None:
+        check_broadcastable(self.gain, x.shape, owner, "gain and bias")
+
     def _gain(self) -> Tensor:
         return torch.clamp(self.gain, min=GAIN_FLOOR)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        sharing = x[0].numel() // self.gain.numel()
-        return (sharing * torch.log(self._gain()).sum()).expand(x.shape[0])
-
-    def _check(self, x: Tensor) -> None:
-        check_images(x, "ActNorm")
-        check_broadcastable(self.gain, x, "ActNorm", "gain and bias")
+        positions_per_gain = x[0].numel() // self.gain.numel()
+        return (positions_per_gain * torch.log(self._gain()).sum()).expand(x.shape[0])

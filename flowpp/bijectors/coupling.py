@@ -1,4 +1,4 @@
-"""Coupling: one half of the channels sets an elementwise map of the other."""
+"""Coupling layer: one half of the channels sets an elementwise map of the other half."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import Bijector
-from .checks import check_divisible, check_images
+from .bijector import Bijector
 
 
 class Family(Protocol):
-    """Elementwise bijectors, indexed by `parameters_per_scalar` numbers for each scalar."""
+    """Elementwise bijectors, indexed by `parameters_per_scalar` numbers for each scalar.
+
+    The parameters have shape `(B, C, H, W, parameters_per_scalar)`.
+    """
 
     @property
     def parameters_per_scalar(self) -> int:
-        """How many numbers pick a member."""
+        """Number of parameters for each scalar."""
 
-    def __call__(self, parameters: Tensor) -> Bijector:
-        """The member for parameters `(B, C, H, W, parameters_per_scalar)`."""
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x forward by the member of these parameters: `(y, log_det)`."""
+
+    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map y back by the member of these parameters: `(x, log_det)`."""
 
 
 class Coupling(Bijector):
     """(a, b) -> (a, f(b)), f = family(conditioner(a, context)).
 
     Args:
-        conditioner: `(a, context) -> raw`, `(B, C/2, H, W) -> (B, C/2 * P, H, W)`; the channel of
-            the scalar it speaks of is the slow index, the parameter the fast one.
-        family: makes an elementwise bijector of `(B, C/2, H, W, P)` parameters;
+        conditioner: `(a, context) -> raw`, `(B, C/2, H, W) -> (B, C/2 * P, H, W)`; ordered
+            channel-major: index = channel * P + parameter.
+        family: elementwise bijectors of `(B, C/2, H, W, P)` parameters,
             P = `family.parameters_per_scalar`.
 
     Raises:
@@ -39,9 +44,11 @@ class Coupling(Bijector):
     Source: Flow++ eqs. 13 and 20.
     """
 
+    divisors = inverse_divisors = {"channels": 2}
+
     recompute = False
-    """Keep nothing of the network for the backward pass and run it again there: see
-    `flowpp.config.build.set_compute`. The bijector is the same either way."""
+    """Recompute the map in the backward pass instead of storing its activations; see
+    `flowpp.config.build.set_compute`. The values are the same either way."""
 
     def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
         super().__init__()
@@ -49,23 +56,24 @@ class Coupling(Bijector):
         self.family = family
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._halves(x)
+        a, b = x.chunk(2, dim=1)
         if self.recompute and torch.is_grad_enabled():
-            # The state of the random numbers is kept too: dropout falls where it fell.
+            # The random state is restored too, so that dropout repeats its mask.
             y, log_det = checkpoint(self._transform, a, b, context, use_reentrant=False)
         else:
             y, log_det = self._transform(a, b, context)
         return torch.cat([a, y], dim=1), log_det
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._halves(y)
-        x, log_det = self._map(a, context).inverse(b)
+        a, b = y.chunk(2, dim=1)
+        x, log_det = self.family.inverse_transform(b, self._family_parameters(a, context))
         return torch.cat([a, x], dim=1), log_det
 
     def _transform(self, a: Tensor, b: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self._map(a, context).forward(b)
+        return self.family.transform(b, self._family_parameters(a, context))
 
-    def _map(self, a: Tensor, context: Tensor | None) -> Bijector:
+    def _family_parameters(self, a: Tensor, context: Tensor | None) -> Tensor:
+        """Return the conditioner's output as `(B, C/2, H, W, P)`."""
         raw = self.conditioner(a, context)
         per_scalar = self.family.parameters_per_scalar
         batch, channels, height, width = a.shape
@@ -76,11 +84,4 @@ class Coupling(Bijector):
                 f"got {tuple(raw.shape)}"
             )
         split = raw.reshape(batch, channels, per_scalar, height, width)
-        return self.family(split.permute(0, 1, 3, 4, 2))
-
-    @staticmethod
-    def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-        check_images(x, "Coupling")
-        check_divisible(x, "Coupling", 1, 2)
-        a, b = x.chunk(2, dim=1)
-        return a, b
+        return split.permute(0, 1, 3, 4, 2)

@@ -1,4 +1,4 @@
-"""From pixel values to the real line."""
+"""Logit of scaled pixel values: from [0, levels] to the real line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from . import Bijector
-from .checks import check_images, sum_per_example
+from .bijector import Bijector
+from .log_dets import sum_per_example
 
 
 class DataLogit(Bijector):
@@ -22,9 +22,8 @@ class DataLogit(Bijector):
     Raises:
         ValueError: fewer than 2 levels, or a margin outside (0, 1/2).
 
-    Numerics: the inverse of a y beyond logit(margin) lies outside [0, levels]; it is returned as
-    it is, since only then is this a bijection of the real line's image. Its log-determinant is
-    computed from y.
+    Numerics: the inverse of a y beyond logit(margin) lies outside [0, levels] and is not clamped,
+    so that the map stays a bijection. The inverse's log-determinant is computed from y.
 
     Source: Dinh, Sohl-Dickstein and Bengio 2017, section 4.1; Flow++'s released code.
     """
@@ -39,7 +38,6 @@ class DataLogit(Bijector):
         self.margin = float(margin)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_images(x, "DataLogit")
         p = self.margin + self._slope * x
         # 1 - p by its own formula: near the top, 1 - p computed from p has lost digits.
         rest = self.margin + self._slope * (self.levels - x)
@@ -47,10 +45,8 @@ class DataLogit(Bijector):
         return log_p - log_rest, sum_per_example(math.log(self._slope) - log_p - log_rest)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_images(y, "DataLogit inverse")
         # Measured from the nearer end: x = (sigmoid(-|y|) - margin) / slope from 0 or from
-        # `levels`.
-        # Not sigmoid(-|y|): the kink of |y| would put the gradient at 0 to 0.
+        # `levels`. Not written with |y|, whose kink would make the gradient at 0 vanish.
         nearer = torch.where(y > 0, torch.sigmoid(-y), torch.sigmoid(y))
         offset = (nearer - self.margin) / self._slope
         x = torch.where(y > 0, self.levels - offset, offset)
@@ -59,6 +55,7 @@ class DataLogit(Bijector):
 
     @property
     def _slope(self) -> float:
+        """dp/dx."""
         return (1 - 2 * self.margin) / self.levels
 
     def extra_repr(self) -> str:

@@ -1,53 +1,47 @@
-"""Multi-scale architecture: half of the variables leave early for the prior."""
+"""Multi-scale architecture: half of the variables go to the prior unchanged."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from . import Bijector
-from .checks import check_divisible, check_images
+from .bijector import Bijector
 
 
 class FactorOut(Bijector):
-    """(a, b) -> (bijector(a), b): the last half of the channels goes to the prior as it is.
+    """(a, b) -> (bijector(a), b): the last half of the channels goes to the prior unchanged.
 
     Args:
-        bijector: acts on the first half, and has to keep its shape (a squeeze inside is undone
+        bijector: maps the first half, and must keep its shape (a squeeze inside is undone
             inside).
 
     Raises:
-        ValueError: an odd number of channels, or a bijector that changed the shape.
+        ValueError: an odd number of channels, or a bijector that changes the shape.
 
     Source: Dinh, Sohl-Dickstein and Bengio 2017, section 3.6. Flow++ itself keeps all variables.
     """
+
+    divisors = inverse_divisors = {"channels": 2}
 
     def __init__(self, bijector: Bijector) -> None:
         super().__init__()
         self.bijector = bijector
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._halves(x)
+        a, b = x.chunk(2, dim=1)
         y, log_det = self.bijector(a, context)
-        return self._join(a, y, b), log_det
+        return _join(y, b), log_det
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        a, b = self._halves(y)
+        a, b = y.chunk(2, dim=1)
         x, log_det = self.bijector.inverse(a, context)
-        return self._join(a, x, b), log_det
+        return _join(x, b), log_det
 
-    @staticmethod
-    def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
-        check_images(x, "FactorOut")
-        check_divisible(x, "FactorOut", 1, 2)
-        a, b = x.chunk(2, dim=1)
-        return a, b
 
-    @staticmethod
-    def _join(before: Tensor, after: Tensor, rest: Tensor) -> Tensor:
-        if after.shape != before.shape:
-            raise ValueError(
-                "FactorOut needs a bijector that keeps the shape "
-                f"{tuple(before.shape)}, got {tuple(after.shape)}"
-            )
-        return torch.cat([after, rest], dim=1)
+def _join(a: Tensor, b: Tensor) -> Tensor:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"FactorOut needs a bijector that keeps the shape {tuple(b.shape)}, "
+            f"got {tuple(a.shape)}"
+        )
+    return torch.cat([a, b], dim=1)

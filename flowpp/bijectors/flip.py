@@ -1,20 +1,26 @@
-"""Exchange of the two halves."""
+"""Exchange of the channel halves."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from . import Bijector
-from .checks import check_divisible, check_images, no_log_det
+from .bijector import Bijector
+from .log_dets import no_log_det
 
 
 class Flip(Bijector):
-    """(a, b) -> (b, a): channel halves change places, so that the next coupling maps the other."""
+    """(a, b) -> (b, a): swaps the channel halves, so that the next coupling maps the other half.
+
+    Its own inverse.
+
+    Raises:
+        ValueError: an odd number of channels.
+    """
+
+    divisors = inverse_divisors = {"channels": 2}
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_images(x, "Flip")
-        check_divisible(x, "Flip", 1, 2)
         a, b = x.chunk(2, dim=1)
         return torch.cat([b, a], dim=1), no_log_det(x)
 

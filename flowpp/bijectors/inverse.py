@@ -1,17 +1,17 @@
-"""The other direction of a bijector."""
+"""Inverse of a bijector."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from . import Bijector
+from .bijector import Bijector
 
 
 class Inverse(Bijector):
     """y = bijector^-1(x).
 
     Args:
-        bijector: the map to turn around.
+        bijector: the bijector to invert.
     """
 
     def __init__(self, bijector: Bijector) -> None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from . import Bijector
-from .checks import check_images
+from .bijector import Bijector
 
 
 class InvertibleConv(Bijector):
     """y[g, i] = sum_j W[g, i, j] x[g, j] at every position, channels in G groups.
 
     Args:
-        weight: `(G, c, c)`, G * c channels. One group mixes all channels (Glow); two mix each half
-            of a split by itself (Flow++'s released code).
+        weight: `(G, c, c)`, for G * c channels. One group mixes all channels (Glow); two groups
+            mix each half of a split separately (Flow++'s released code).
 
     Raises:
         ValueError: weights of another shape, another number of channels than G * c, or a singular
             or non-finite matrix.
 
     Numerics: log_det = H * W * sum_g log|det W_g|, by LU in float64 whatever the dtype. The
-    inverse is computed in float64 too, and refused where it would have no digits left.
+    inverse is computed in float64 too; a matrix singular to float64's precision is an error.
 
     Source: Kingma and Dhariwal 2018, eq. 9.
     """
@@ -36,32 +35,34 @@ class InvertibleConv(Bijector):
 
     @classmethod
     def create(cls, channels: int, groups: int = 1, noise: float = 1e-3) -> InvertibleConv:
-        """Identity plus Gaussian noise, as the released code starts it."""
+        """Create the released code's initial weights: the identity plus Gaussian noise."""
         size = channels // groups
         return cls(torch.eye(size) + noise * torch.randn(groups, size, size))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return mix_channels(x, self.weight, "InvertibleConv"), self._log_det(x)
+        return mix_channels(x, self.weight), self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_images(y, "InvertibleConv inverse")
         log_det = -self._log_det(y)
         self._check_condition()
         inverse = torch.linalg.inv(self.weight.double()).to(y.dtype)
-        return mix_channels(y, inverse, "InvertibleConv"), log_det
+        return mix_channels(y, inverse), log_det
 
     @torch.no_grad()
     def condition_numbers(self) -> Tensor:
-        """Condition number of each group's matrix, `(G,)`, in float64.
+        """Compute the condition number of each group's matrix, `(G,)`, in float64.
 
-        Rows and columns are first brought to a largest entry of 1: diag(1e-20, 1) is perfectly
-        invertible, and has condition number 1 here.
+        Rows and columns are first scaled to a largest entry of 1, so that a badly scaled but
+        invertible matrix such as diag(1e-20, 1) has condition number 1.
         """
         matrices = self.weight.double()
         for axis in (2, 1):
             largest = matrices.abs().amax(axis, keepdim=True)
             matrices = matrices / largest.where(largest > 0, torch.ones_like(largest))
         return torch.linalg.cond(matrices)
+
+    def check_fields(self, x: Tensor, owner: str) -> None:
+        check_channels(x, self.weight.shape[0] * self.weight.shape[1], owner)
 
     def _check_condition(self) -> None:
         numbers = self.condition_numbers()
@@ -74,8 +75,8 @@ class InvertibleConv(Bijector):
 
     def _log_det(self, x: Tensor) -> Tensor:
         log_abs = torch.linalg.slogdet(self.weight.double()).logabsdet.sum()
-        unseen = self.weight.is_meta or torch.compiler.is_exporting()
-        if not unseen and not torch.isfinite(log_abs):
+        without_values = self.weight.is_meta or torch.compiler.is_exporting()
+        if not without_values and not torch.isfinite(log_abs):
             raise ValueError(
                 "InvertibleConv needs finite, non-singular matrices, got log|det W| = "
                 f"{log_abs.item()}"
@@ -84,11 +85,14 @@ class InvertibleConv(Bijector):
         return (positions * log_abs).to(x.dtype).expand(x.shape[0])
 
 
-def mix_channels(x: Tensor, weight: Tensor, who: str) -> Tensor:
+def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply each group of channels by its matrix, `(B, G*c, H, W)` by `(G, c, c)`."""
-    check_images(x, who)
     groups, size, _ = weight.shape
-    if x.shape[1] != groups * size:
-        raise ValueError(f"{who} needs {groups * size} channels, got {x.shape[1]}")
     kernel = weight.reshape(groups * size, size, 1, 1)
     return nn.functional.conv2d(x, kernel, groups=groups)
+
+
+def check_channels(x: Tensor, channels: int, owner: str) -> None:
+    """Raise ValueError unless x has this number of channels."""
+    if x.shape[1] != channels:
+        raise ValueError(f"{owner} needs {channels} channels, got {x.shape[1]}")

@@ -1,13 +1,12 @@
-"""Invertible 1x1 convolution with its matrix kept as P L U."""
+"""Invertible 1x1 convolution parameterized by the factors P L U of its matrix."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from . import Bijector
-from .checks import check_images
-from .invertible_conv import mix_channels
+from .bijector import Bijector
+from .invertible_conv import check_channels, mix_channels
 
 
 class InvertibleConvLU(Bijector):
@@ -15,14 +14,15 @@ class InvertibleConvLU(Bijector):
 
     Args:
         permutation: integers `(G, c)`, channels in G groups; (P v)[i] = v[permutation[i]]. Fixed.
-        lower: `(G, c, c)`, only the part below the diagonal is used.
-        upper: `(G, c, c)`, only the part above the diagonal is used.
+        lower: L, `(G, c, c)`; only the part below the diagonal is used.
+        upper: U, `(G, c, c)`; only the part above the diagonal is used.
         log_diagonal: `(G, c)`, logarithm of the diagonal's absolute values.
         signs: `(G, c)`, +1 or -1. Fixed.
 
     Raises:
-        ValueError: fields whose shapes do not belong together, a row of `permutation` that is
-            none, signs other than +1 and -1 (a singular matrix has a sign of 0).
+        ValueError: fields of inconsistent shapes, a row of `permutation` that is not a
+            permutation, signs other than +1 and -1 (a singular matrix has a sign of 0), or another
+            number of channels than G * c.
 
     Numerics: never singular; log|det| = sum log_diagonal; the inverse is two triangular solves.
 
@@ -62,7 +62,7 @@ class InvertibleConvLU(Bijector):
 
     @classmethod
     def from_matrix(cls, weight: Tensor) -> InvertibleConvLU:
-        """Factor `(G, c, c)` matrices; the product of the factors is the matrix again."""
+        """Factor `(G, c, c)` matrices."""
         permutation, lower, upper = torch.linalg.lu(weight)
         diagonal = torch.diagonal(upper, dim1=-2, dim2=-1)
         # Row i of P is the unit vector of the entry that (P v)[i] picks.
@@ -76,24 +76,26 @@ class InvertibleConvLU(Bijector):
 
     @classmethod
     def create(cls, channels: int, groups: int = 1) -> InvertibleConvLU:
-        """A random rotation, as Glow starts it."""
+        """Create Glow's initial weights: a random rotation."""
         size = channels // groups
         return cls.from_matrix(torch.linalg.qr(torch.randn(groups, size, size)).Q)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
         product = torch.gather(lower @ upper, 1, self._rows())
-        return mix_channels(x, product, "InvertibleConvLU"), self._log_det(x)
+        return mix_channels(x, product), self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        check_images(y, "InvertibleConvLU inverse")
         lower, upper = self._factors()
         identity = torch.eye(lower.shape[-1], dtype=y.dtype, device=y.device)
         # (P M)[i] = M[permutation[i]], so P^-1 scatters the rows back.
         unpermuted = torch.zeros_like(lower).scatter(1, self._rows(), identity.expand_as(lower))
         half = torch.linalg.solve_triangular(lower, unpermuted, upper=False, unitriangular=True)
         inverse = torch.linalg.solve_triangular(upper, half, upper=True)
-        return mix_channels(y, inverse, "InvertibleConvLU"), -self._log_det(y)
+        return mix_channels(y, inverse), -self._log_det(y)
+
+    def check_fields(self, x: Tensor, owner: str) -> None:
+        check_channels(x, self.permutation.numel(), owner)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(
@@ -110,7 +112,8 @@ class InvertibleConvLU(Bijector):
 
 
 def _check_values(permutation: Tensor, signs: Tensor) -> None:
-    """Refuse rows that are no permutation, and signs that are none; not on the meta device."""
+    """Raise ValueError on rows that are not permutations or signs that are not +1 or -1."""
+    # On the meta device there are no values to check.
     if permutation.is_meta or signs.is_meta:
         return
     size = permutation.shape[1]

@@ -73,7 +73,7 @@ def test_integers(name):
         (ALL["coupling"], (1, 3, 4, 4), "Coupling needs an even number of channels, got 3"),
         (ALL["factor_out"], (1, 3, 4, 4), "FactorOut needs an even number of channels, got 3"),
         (ALL["invertible_conv"], (1, 3, 4, 4), "InvertibleConv needs 4 channels, got 3"),
-        (ALL["act_norm"], (1, 3, 4, 4), "ActNorm needs gain and bias that broadcast"),
+        (ALL["act_norm"], (1, 3, 4, 4), "ActNorm needs gain and bias broadcast"),
         (b.FactorOut(b.Squeeze()), (1, 4, 4, 4), "FactorOut needs a bijector that keeps the sha"),
     ],
 )

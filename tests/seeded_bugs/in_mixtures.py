@@ -133,14 +133,11 @@ def logits_not_normalized(patch):
 
 @bug("coupling/mixture", "forward")
 def means_and_logits_exchanged(patch):
-    wrap(
-        patch,
-        MixtureLogistic,
-        "__init__",
-        lambda original, self, logits, means, log_scales: original(
-            self, means, logits, log_scales
-        ),
-    )
+    def exchanged(original, self, parameters):
+        (logits, means, log_scales), affine = original(self, parameters)
+        return (means, logits, log_scales), affine
+
+    wrap(patch, elementwise.MixtureLogisticFamily, "fields", exchanged)
 
 
 @bug("coupling/mixture_narrow", "forward log_det")

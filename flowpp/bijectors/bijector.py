@@ -1,0 +1,91 @@
+"""The contract of every bijector, and the checks of its input.
+
+A bijector maps images to images, `x` on the data side and `y` on the noise side:
+
+    forward(x, context=None) -> (y, log_det)     log_det = log |det dy/dx|
+    inverse(y, context=None) -> (x, log_det)     log_det = log |det dx/dy|
+
+Shapes are `(batch, channels, height, width)`; `log_det` always has shape `(batch,)`, in nats. One
+tensor goes in and one comes out: a split is a permutation that puts its halves on the channel
+axis, where a `Coupling` expects them. The classes of the same names in the reference package are
+the twins of these, field by field.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from .checks import check_divisible, check_images
+
+
+class Bijector(nn.Module):
+    """An invertible map of images with a known log-determinant.
+
+    Subclasses define `forward` and `inverse`; both are wrapped to check their input first, so a
+    subclass holds only its mathematics. It states its own conditions on the input by `divisors`,
+    `inverse_divisors` and `check_fields`.
+    """
+
+    divisors: ClassVar[Mapping[str, int]] = {}
+    """Divisor of the input's "channels", "height" or "width" in the forward direction."""
+
+    inverse_divisors: ClassVar[Mapping[str, int]] = {}
+    """The same for the inverse."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, wrap in (("forward", _checked_forward), ("inverse", _checked_inverse)):
+            if name in vars(cls):
+                setattr(cls, name, wrap(vars(cls)[name]))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data to noise; returns `(y, log|det dy/dx|)`, shapes `(B, C, H, W)` and `(B,)`."""
+        raise NotImplementedError
+
+    def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map noise to data; returns `(x, log|det dx/dy|)`, shapes `(B, C, H, W)` and `(B,)`."""
+        raise NotImplementedError
+
+    def check_input(self, x: Tensor, *, inverse: bool = False) -> None:
+        """Check the input of `forward` or of `inverse`.
+
+        Raises:
+            TypeError: x is not a floating-point tensor.
+            ValueError: x has the wrong number of axes, or a size that does not fit this bijector.
+        """
+        owner = f"{type(self).__name__} inverse" if inverse else type(self).__name__
+        check_images(x, owner)
+        for axis, divisor in (self.inverse_divisors if inverse else self.divisors).items():
+            check_divisible(x, owner, axis, divisor)
+        self.check_fields(x, owner)
+
+    def check_fields(self, x: Tensor, owner: str) -> None:
+        """Raise ValueError if a field does not fit images of x's shape; `owner` is for its text.
+
+        Without an override, every shape fits.
+        """
+
+
+Direction = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def _checked_forward(method: Direction) -> Direction:
+    @functools.wraps(method)
+    def forward(self: Bijector, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.check_input(x)
+        return method(self, x, context)
+
+    return forward
+
+
+def _checked_inverse(method: Direction) -> Direction:
+    @functools.wraps(method)
+    def inverse(self: Bijector, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.check_input(y, inverse=True)
+        return method(self, y, context)
+
+    return inverse
