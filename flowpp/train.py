@@ -86,15 +86,13 @@ def _preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
 
 
 def _parse(argv: Sequence[str], default: Config) -> Arguments:
-    width = max(map(len, presets.PRESETS))
-    choices = "\n".join(f"  {name:{width}} {c.description}" for name, c in presets.PRESETS.items())
     return parse(
         Arguments,
         argv,
         prog="python -m flowpp.train [PRESET]",
         description="Train a Flow++ model and leave a run directory behind.\n\n"
-        f"PRESET is the first argument or follows --preset (digits if there is none):\n{choices}"
-        f"\n\nThe defaults below are those of {default.preset}.",
+        f"PRESET is the first argument or follows --preset (digits if there is none):\n"
+        f"{presets.summary()}\n\nThe defaults below are those of {default.preset}.",
         default=Arguments(default.model, default.data, default.training),
     )
 

@@ -224,8 +224,7 @@ class TrainingConfig:
     max_non_finite: int = 10
     """Number of consecutive steps with a non-finite loss or gradient after which the run stops."""
     evaluation_images: int = 1000
-    """Maximum number of held-out images per evaluation during training; the final evaluation uses
-    all."""
+    """Maximum number of held-out images per evaluation; the final evaluation uses all."""
     sample_count: int = 64
     """Number of images in a sample grid."""
     seed: int = 0

@@ -32,8 +32,8 @@ def refused_in_one_line(capsys, main, *arguments):
 
 def test_unknown_preset(capsys):
     message = refused_in_one_line(capsys, train.main, "digitz")
-    assert message.startswith("error: unknown preset 'digitz', needed one of digits, photos, ")
-    assert message.endswith("; did you mean 'digits'?")
+    assert message.startswith("error: preset must be one of digits, photos, ")
+    assert message.endswith("got 'digitz'; did you mean 'digits'?")
 
 
 def test_unknown_flag(capsys):

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from flowpp import train
+from flowpp.config import presets
 
 
 @pytest.fixture
@@ -18,13 +19,17 @@ def text(capsys, monkeypatch):
 
 
 def test_every_setting_has_a_description(text):
-    settings = re.findall(r"^│ (--[\w.]+)[^\n]*\n│ +(.*?) *│$", text, flags=re.MULTILINE)
+    settings = re.findall(r"^[│ ] +(--[\w.]+).*\n[│ ] +(.*)$", text, flags=re.MULTILINE)
     assert len(settings) > 60
-    assert [name for name, line in settings if line.startswith("(default")] == []
+    assert [name for name, line in settings if line.lstrip().startswith("(default")] == []
 
 
 def test_layouts_are_explained_once(text):
     assert text.count("column stripes") == 1
+
+
+def test_every_preset_is_listed(text):
+    assert all(f"\n  {name} " in text for name in presets.PRESETS)
 
 
 def test_no_line_is_wider_than_the_terminal(text):

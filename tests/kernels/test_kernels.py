@@ -124,7 +124,7 @@ def test_every_backend_obeys_the_laws(backend):
 @needs_compiler
 def test_bits_per_dim_are_the_same_on_every_backend():
     from flowpp.config.build import build_model
-    from flowpp.config.presets import DIGITS
+    from flowpp.config.presets.cpu import DIGITS
     from flowpp.objective import bits_per_dim
 
     torch.manual_seed(0)
