@@ -1,1 +1,1 @@
-"""Fingerprints of a trained model, recomputed by the reference."""
+"""Fingerprints of a trained model, compared with the reference."""

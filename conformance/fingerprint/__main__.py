@@ -1,34 +1,35 @@
-"""`python -m conformance.fingerprint RUN`: a device's arithmetic, judged by the reference.
+"""Compare a recorded fingerprint of a trained model with the NumPy reference in float64.
 
-`python -m flowpp.evaluate RUN --fingerprint` records, on any device, what every layer of a trained
-model was given and what it made of it. Here the NumPy reference computes the same in float64, and
-the differences are printed and written as JSON. The recording may come from another machine.
+`python -m flowpp.evaluate RUN --fingerprint` records, on any device or machine, the inputs and
+outputs of every layer. This command recomputes the outputs, prints the differences and writes them
+as JSON.
 
-Exit status: 0 compared, 2 for what cannot be.
+Exit status: 0 on success, 2 if the fingerprint or the run cannot be used.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, print a table, leave a JSON file; returns the exit status."""
+    """Compare, print a table, write a JSON file, and return the exit status."""
     options = _parser().parse_args(arguments)
-    from conformance.fingerprint import flowpp_run  # after parsing: torch takes seconds
+    # Imported after parsing, because torch takes seconds to load.
+    from conformance.fingerprint import flowpp_run
+    from conformance.reports.json import write_json
 
     try:
         recorded = options.recorded or flowpp_run.newest(options.run)
-        report, shown = flowpp_run.judge(options.run, recorded)
+        report, table = flowpp_run.judge(options.run, recorded)
         out = options.out or recorded.with_name(f"{recorded.stem}-reference.json")
-        out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(out, report, indent=2)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"{shown}\nreport    {out}")
+    print(f"{table}\nreport    {out}")
     return 0
 
 
@@ -37,12 +38,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m conformance.fingerprint", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory of flowpp.train")
     parser.add_argument(
-        "--recorded", type=Path, metavar="FILE.npz", help="default: the run's newest"
+        "run", type=Path, metavar="RUN", help="run directory with the recorded weights"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="default: beside the recording"
+        "--recorded", type=Path, metavar="FILE.npz",
+        help="recorded fingerprint (default: the newest in the run's folder fingerprints)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json",
+        help="output file (default: next to the recording, with the suffix -reference)",
     )
     return parser
 

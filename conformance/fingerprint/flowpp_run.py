@@ -1,4 +1,4 @@
-"""A recorded fingerprint of a trained model, judged by its reference twin: a door to flowpp."""
+"""Comparison of a recorded fingerprint of a flowpp model with its reference twin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowpp.runs.restore import open_model
 
 
 class Reference:
-    """The NumPy twin of a trained model, float64."""
+    """NumPy twin of a trained model, in float64."""
 
     name = "reference, NumPy float64"
 
@@ -34,26 +34,26 @@ class Reference:
 
 
 def newest(run: Path) -> Path:
-    """The fingerprint that `flowpp.evaluate RUN --fingerprint` recorded last.
+    """Return the newest fingerprint of a run.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: The run has no fingerprint.
     """
-    there = sorted((run / "fingerprints").glob("*.npz"), key=lambda p: p.stat().st_mtime)
-    if not there:
+    files = sorted((run / "fingerprints").glob("*.npz"), key=lambda p: p.stat().st_mtime)
+    if not files:
         raise FileNotFoundError(
-            f"{run} has no fingerprint: record one by python -m flowpp.evaluate {run} "
-            "--fingerprint, on the device that is asked about"
+            f"{run} has no fingerprint; record one with python -m flowpp.evaluate {run} "
+            "--fingerprint, on the device to be checked"
         )
-    return there[-1]
+    return files[-1]
 
 
 def judge(run: Path, recorded: Path) -> tuple[dict[str, Any], str]:
-    """The report, and a table of it.
+    """Return the report as values for JSON, and as a table.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: one is damaged, or the run no longer has the weights that were recorded.
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged, or the run no longer has the recorded weights.
     """
     found = Fingerprint.load(recorded)
     opened = open_model(run, weights_sha256=str(found.facts.get("weights_sha256")))

@@ -1,7 +1,7 @@
-"""Proof against the authors' released code: recorded vectors in, a table of differences out.
+"""Comparison with vectors recorded from the authors' released code.
 
-`python -m conformance.released VECTORS.npz [...]` builds the model that a file describes, in
-flowpp and in the reference, and compares every quantity the file holds. The files' format is:
-`w/<variable>` the weights, `x` images, `eps` or `u` the noise, `sample_z` a latent, and under
-`f32/` and `f64/` what the released code made of them in either precision; `meta` is JSON.
+`python -m conformance.released VECTORS.npz [...]` builds the model that each file describes, in
+flowpp and in the reference, and compares every quantity in the file. A file contains the weights
+`w/<variable>`, images `x`, noise `eps` or `u`, a latent `sample_z`, the released code's results in
+each precision under `f32/` and `f64/`, and JSON facts in `meta`.
 """

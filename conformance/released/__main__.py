@@ -1,4 +1,7 @@
-"""`python -m conformance.released VECTORS.npz [...]`: compare with the released code's vectors."""
+"""Compare flowpp and the reference with vectors recorded from the authors' released code.
+
+Exit status: 0 if everything agrees, 1 if not, 2 on unusable files.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,39 @@ import argparse
 import sys
 from pathlib import Path
 
-from .cdf import prove_cdf
-from .compare import Row
-from .proof import prove
+from .cdf import compare_cdf
+from .comparison import compare_model
+from .differences import Row
 from .table import show
 from .vectors import Vectors
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare each file; returns 0 when everything holds, 1 when not, 2 on unusable input."""
+    """Compare each file, print a table, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m conformance.released",
-        description="Compare flowpp and the reference with the released code's vectors.",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("vectors", nargs="+", type=Path, help=".npz files of recorded vectors")
-    parser.add_argument("--all", action="store_true", help="a row for every chain element")
+    parser.add_argument(
+        "vectors", nargs="+", type=Path, metavar="VECTORS.npz", help="file of recorded vectors"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="print every element of a chain, not only the worst"
+    )
     options = parser.parse_args(arguments)
     failed: list[Row] = []
     try:
         files = [_read(path) for path in options.vectors]
         for file in files:
             if file.is_cdf:
-                rows = prove_cdf(file)
+                rows = compare_cdf(file)
                 show(file, None, rows)
                 failed += [row for row in rows if not row.holds]
                 continue
-            others = [other for other in files if other is not file] or []
-            topology, rows = prove(file, others + _siblings(file))
+            others = [other for other in files if other is not file]
+            topology, rows = compare_model(file, others + _siblings(file))
             show(file, topology, rows, every=options.all)
             failed += [row for row in rows if not row.holds]
     except ValueError as error:
@@ -44,12 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read(path: Path) -> Vectors:
     if not path.is_file():
-        raise ValueError(f"needs a file of vectors, got {path}, which is not there")
+        raise ValueError(f"no file of vectors at {path}")
     return Vectors(path)
 
 
 def _siblings(file: Vectors) -> list[Vectors]:
-    """Main files of the same case and folder, for an initialization that leaves variables out."""
+    """Return main files of the case and folder of an initialization that lacks variables."""
     if not file.is_initialization or set(file.meta.get("variables", ())) <= set(file.variables):
         return []
     found = []
@@ -57,7 +66,7 @@ def _siblings(file: Vectors) -> list[Vectors]:
         try:
             other = Vectors(path)
         except ValueError:
-            continue  # some other kind of file
+            continue  # not a file of vectors
         if other.case == file.case and not other.is_initialization:
             found.append(other)
     return found

@@ -1,4 +1,4 @@
-"""flowpp's model of a topology: built, loaded with released variables, differentiated, trained."""
+"""flowpp's model of a topology: construction, released variables, gradients and training."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam
 
-from .side import Side
+from .implementation import Implementation
 from .topology import Topology
 
 DTYPES = {"f32": "float32", "f64": "float64"}
 
 
 def build(topology: Topology, variables: Mapping[str, np.ndarray]) -> FlowPlusPlus:
-    """The model in float64 and evaluation mode, with the released variables in it.
+    """Build the model in float64 and evaluation mode, with the released variables.
 
     Raises:
-        ValueError: variables that do not belong to the topology.
+        ValueError: The variables do not match the topology.
     """
     config = from_dict(ModelConfig, topology.settings)
     model = build_model(config, topology.image_shape, topology.levels).double().eval()
@@ -42,35 +42,35 @@ def build(topology: Topology, variables: Mapping[str, np.ndarray]) -> FlowPlusPl
     return model
 
 
-def flowpp_side(model: FlowPlusPlus, precision: str) -> Side:
-    """flowpp, in either precision; the model is converted in place."""
+def flowpp_implementation(model: FlowPlusPlus, precision: str) -> Implementation:
+    """Return flowpp in either precision; converts the model in place."""
     dtype = TORCH_DTYPES[DTYPES[precision]]
     spec = to_reference(model)
     main: Any = model.flow
     model = model.to(dtype)
 
-    def speaking(module: Any) -> NumpyModule:
+    def numpy_module(module: Any) -> NumpyModule:
         return NumpyModule(module, dtype, "cpu")
 
     chain: Any = getattr(model.dequantizer, "flow", None)
-    dequantizer = speaking(model.dequantizer)
+    dequantizer = numpy_module(model.dequantizer)
     if chain is not None:
         dequantizer = _WithNetwork(model.dequantizer, dtype, "cpu")
-    return Side(
+    return Implementation(
         name="flowpp",
         precision=precision,
-        model=spec,
-        built=speaking(model),
-        flow=[speaking(b) for b in main.bijectors],
-        dequantizer_flow=[] if chain is None else [speaking(b) for b in chain.bijectors],
+        spec=spec,
+        built=numpy_module(model),
+        flow=[numpy_module(b) for b in main.bijectors],
+        dequantizer_flow=[] if chain is None else [numpy_module(b) for b in chain.bijectors],
         dequantizer=dequantizer,
-        conditioner=lambda element: speaking(element._twin.conditioner),
+        conditioner=lambda element: numpy_module(element._twin.conditioner),
         build=FlowppAdapter(DTYPES[precision]).build,  # type: ignore[arg-type]
     )
 
 
 class _WithNetwork(NumpyModule):
-    """A dequantizer whose network can be called by itself."""
+    """Dequantizer whose network can be called separately."""
 
     @property
     def context_network(self) -> NumpyModule:
@@ -78,27 +78,27 @@ class _WithNetwork(NumpyModule):
 
 
 def reference_twin(model: FlowPlusPlus) -> Any:
-    """The reference's model with the same weights."""
+    """Return the reference's model with the same weights."""
     return to_reference(model)
 
 
 def variables_of(model: Any, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Released variables of a flowpp or reference model, under the names that `like` uses.
+    """Return the released variables of a flowpp or reference model, under the names of `like`.
 
-    Variables that the released code owns without using them are none of the model's: `like`'s own.
+    Variables that the released code creates but does not use are taken from `like`.
     """
     if not isinstance(model, FlowPlusPlus):
         model = from_reference(model)
-    held = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    stored = {p.untyped_storage().data_ptr() for p in model.parameters()}
     views = zip(_names(model, like), released_views(model).values(), strict=True)
     return {
-        name: view.numpy().copy() if view.untyped_storage().data_ptr() in held else like[name]
+        name: view.numpy().copy() if view.untyped_storage().data_ptr() in stored else like[name]
         for name, view in views
     }
 
 
 def with_variables(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> Any:
-    """The reference twin of the model with other weights put in; the model keeps them."""
+    """Load other weights into the model, and return its reference twin."""
     load_released(model, variables)
     return to_reference(model)
 
@@ -106,7 +106,7 @@ def with_variables(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> 
 def gradients(
     model: FlowPlusPlus, images: np.ndarray, noise: np.ndarray, like: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Gradient of the loss in nats, under the released names; a parameter it lacks has zeros."""
+    """Return the gradient of the loss in nats, by released name; zero for unused parameters."""
     _loss(model, images, noise).backward()
     for parameter in model.parameters():
         if parameter.grad is None:
@@ -124,7 +124,7 @@ def train(
     rates: np.ndarray,
     like: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Optimizer steps on one batch: losses before each step and after the last, norms, weights."""
+    """Train on one batch; return losses before each step and after the last, norms, weights."""
     optimizer = Adam(model.parameters(), lr=0.0)
     losses, norms = [], []
     for rate in rates:
@@ -143,7 +143,7 @@ def train(
 def initialized(
     model: FlowPlusPlus, images: np.ndarray, noise: np.ndarray, precision: str
 ) -> tuple[float, np.ndarray]:
-    """Data-dependent initialization in place; loss and z of that same pass."""
+    """Initialize the model from data in place; return loss and z of that pass."""
     dtype = TORCH_DTYPES[DTYPES[precision]]
     model = model.to(dtype)
     x, eps = torch.from_numpy(images), torch.from_numpy(noise).to(dtype)
@@ -161,9 +161,9 @@ def _loss(model: FlowPlusPlus, images: np.ndarray, noise: np.ndarray) -> torch.T
 
 
 def _names(model: FlowPlusPlus, like: Mapping[str, np.ndarray]) -> list[str]:
-    """The file's own names of the model's variables, in the model's order."""
+    """Return the file's names of the model's variables, in the model's order."""
     canonical = list(released_views(model))
     numbered = {name: np.array(i) for i, name in enumerate(like)}
-    mine = rename_scopes(numbered, canonical)
-    theirs = list(like)
-    return [theirs[int(mine[name])] for name in canonical]
+    positions = rename_scopes(numbered, canonical)
+    names = list(like)
+    return [names[int(positions[name])] for name in canonical]

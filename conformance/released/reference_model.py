@@ -1,4 +1,4 @@
-"""The reference's side of the comparison."""
+"""The reference in the comparison, and derivatives of its loss by differences."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .side import Side
+from .implementation import Implementation
 
 
-def reference_side(model: Any) -> Side:
-    """The reference model as it is, in float64."""
+def reference_implementation(model: Any) -> Implementation:
+    """Wrap the reference model, in float64."""
     chain = getattr(model.dequantizer, "flow", None)
-    return Side(
+    return Implementation(
         name="reference",
         precision="f64",
-        model=model,
+        spec=model,
         built=model,
         flow=list(model.flow.bijectors),
         dequantizer_flow=[] if chain is None else list(chain.bijectors),
@@ -36,21 +36,21 @@ def directional_derivatives(
     count: int = 3,
     step: float = 1e-4,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of the reference's loss along random directions, and what a gradient says of them.
+    """Return slopes of the loss along random directions, by differences and by a gradient.
 
-    The reference has no autograd; its loss is a check of anybody's gradient all the same.
+    The reference has no autograd, but its loss still checks the gradient of an implementation.
 
     Args:
-        with_variables: makes the reference model with given released variables.
-        variables: all of them.
-        gradient: of the loss, for those variables along which directions are drawn.
-        images: integers.
-        noise: for the dequantizer.
-        count: number of directions.
-        step: length of the first of two steps; the other is half of it (Richardson).
+        with_variables: Function from released variables to the reference model.
+        variables: All released variables.
+        gradient: Gradient of the loss, for the variables along which directions are drawn.
+        images: Integer images.
+        noise: Noise for the dequantizer.
+        count: Number of directions.
+        step: Length of the first of two steps; the second is half of it (Richardson).
 
     Returns:
-        (by differences, by the gradient), each `(count,)`, divided by the gradient's norm.
+        By differences and by the gradient, each `(count,)`, divided by the gradient's norm.
     """
     rng = np.random.default_rng(0)
     norm = np.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradient.values()))

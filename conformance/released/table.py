@@ -1,10 +1,10 @@
-"""The table of one file's differences."""
+"""Table of the differences of one file."""
 
 from __future__ import annotations
 
 import re
 
-from .compare import Row
+from .differences import Row
 from .topology import Topology
 from .vectors import Vectors
 
@@ -15,7 +15,7 @@ COLUMNS = (("flowpp", "f32"), ("flowpp", "f64"), ("reference", "f64"))
 def show(
     vectors: Vectors, topology: Topology | None, rows: list[Row], *, every: bool = False
 ) -> None:
-    """Print what was compared; a chain's elements share a line unless `every`, or one differs."""
+    """Print one line per quantity; elements of a chain share one unless `every`, or one fails."""
     print(f"\n{vectors.path.name}: {_described(topology)}")
     print(
         f"{'quantity':<42}{'flowpp f32':>12}{'flowpp f64':>12}{'reference':>12}"
@@ -25,7 +25,7 @@ def show(
     for row in rows:
         name = row.quantity if every or not row.holds else _chain_of(row.quantity)
         cell = by_name.setdefault(name, {})
-        key = (row.side, row.precision)
+        key = (row.implementation, row.precision)
         if key not in cell or not row.error <= cell[key].error:
             cell[key] = row
     for name, cells in by_name.items():
@@ -35,7 +35,7 @@ def show(
 
 def _described(topology: Topology | None) -> str:
     if topology is None:
-        return "mixtures by themselves"
+        return "mixtures without a model"
     channels, height, width = topology.image_shape
     layout = topology.settings["flow"]["layout"]
     return f"{height}x{width}x{channels}, {topology.levels} levels, {layout}"
@@ -74,5 +74,6 @@ def _verdict(rows: list[Row]) -> str:
     first = failed[0]
     return (
         f"{len(failed)} of {len(rows)} comparisons differ, the first {first.quantity} "
-        f"({first.side} {first.precision}): {first.error:.3g}, allowed {first.tolerance:.3g}"
+        f"({first.implementation} {first.precision}): {first.error:.3g}, "
+        f"allowed {first.tolerance:.3g}"
     )

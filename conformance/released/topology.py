@@ -1,4 +1,4 @@
-"""Which model a file describes, read off its meta data and its variables' names and shapes."""
+"""Topology of a model, inferred from a file's metadata and its variables' names and shapes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COUPLING = re.compile(r"(\w*Coupling)(?:_(\d+))?$")
 
 @dataclass(frozen=True)
 class Topology:
-    """Settings of a model, in the words of flowpp's ModelConfig.
+    """Settings of a model, as nested values of flowpp's ModelConfig.
 
     Args:
         image_shape: (channels, height, width).
-        levels: number of grey levels.
-        settings: nested settings.
-        imagenet: of the ImageNet and CelebA family, whose inverse clips the CDF.
+        levels: Number of grey levels.
+        settings: Nested settings.
+        imagenet: Whether of the ImageNet and CelebA family, whose inverse clips the CDF.
     """
 
     image_shape: Shape
@@ -35,16 +35,16 @@ class Topology:
 def infer_topology(
     meta: dict[str, Any], variables: Variables, image_shape: Shape, levels: int
 ) -> Topology:
-    """Read the model off the variables.
+    """Infer the topology from the variables.
 
     Args:
-        meta: the file's meta data (`scopes` says where a group of couplings ends).
-        variables: released names and arrays.
+        meta: Metadata of the file; `scopes` marks the ends of groups of couplings.
+        variables: Arrays by released name.
         image_shape: (channels, height, width).
-        levels: number of grey levels.
+        levels: Number of grey levels.
 
     Raises:
-        ValueError: a coupling's shape belongs to no split of the image.
+        ValueError: There is no main coupling or kernel, or a coupling does not split the image.
     """
     scopes = sorted({name.partition("/")[0] for name in variables}, key=_number)
     couplings = [scope for scope in scopes if COUPLING.fullmatch(scope)]
@@ -55,7 +55,7 @@ def infer_topology(
     conditional = [c for c in couplings if any("/a_proj/" in n for n in inside[c])]
     main = [c for c in couplings if c not in conditional]
     if not main:
-        raise ValueError("The variables hold no coupling of a main flow")
+        raise ValueError("the variables must contain a coupling of the main flow, got none")
     imagenet = not any(name.startswith("proj_in/") for name in inside[main[0]])
     settings: dict[str, Any] = {
         "flow": _flow(meta, variables, main, inside, image_shape),
@@ -108,7 +108,7 @@ def _context(variables: Variables, attention: str) -> dict[str, Any]:
 
 
 def _attention(meta: dict[str, Any]) -> str:
-    """The ablation without attention has the same variables; only the case's description tells."""
+    """Return the kind of attention; only the case's description shows its ablation."""
     return "maxout" if "noattn" in json.dumps(meta.get("case", {})).lower() else "attention"
 
 
@@ -117,7 +117,7 @@ def _kernel(inside: Variables, *layers: str) -> np.ndarray:
         for kind in ("W", "V"):
             if f"{layer}/{kind}" in inside:
                 return inside[f"{layer}/{kind}"]
-    raise ValueError(f"The variables hold no kernel of {' or '.join(layers)}")
+    raise ValueError(f"the variables must contain a kernel of {' or '.join(layers)}, got none")
 
 
 def _half(inside: Variables) -> Shape:
@@ -128,7 +128,7 @@ def _half(inside: Variables) -> Shape:
 def _layout(
     meta: dict[str, Any], couplings: list[str], halves: list[Shape], image_shape: Shape
 ) -> str:
-    """Words for a chain whose couplings see halves of these shapes, in this order."""
+    """Return the layout of a chain whose couplings have halves of these shapes."""
     words: list[str] = []
     shape = image_shape
     previous = None
@@ -137,7 +137,7 @@ def _layout(
             channels, height, width = shape
             if height < 2 or width < 2:
                 raise ValueError(
-                    f"{coupling} sees {half}, no half of {image_shape} or its squeezes"
+                    f"{coupling} must split {image_shape} or a squeeze of it, got half {half}"
                 )
             shape = (4 * channels, height // 2, width // 2)
             words.append("squeeze")
@@ -161,11 +161,10 @@ def _split(shape: Shape, half: Shape) -> str | None:
 
 
 def _starts_group(meta: dict[str, Any], before: str, after: str) -> bool:
-    """Whether halves were merged and split again between two couplings.
+    """Return whether the halves are merged and split again between two couplings.
 
-    The chain's elements are numbered. Inside a group a coupling is followed by a flip and then the
-    next step's first element; where two more numbers are missing, the halves were merged and
-    split.
+    Elements of a chain are numbered. Within a group, a coupling is followed by a flip and the next
+    step's first element; a gap of two more numbers is a merge and a split.
     """
     places = {scope: _place(key) for key, scope in meta.get("scopes", {}).items()}
     if before not in places or after not in places:

@@ -1,4 +1,4 @@
-"""One file of recorded vectors."""
+"""A file of recorded vectors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WEIGHTS = ("w/", "w_before/")
 
 
 class Vectors:
-    """The arrays and the meta data of one file; images come out channels first.
+    """Arrays and metadata of one file; images are returned channels first.
 
     Args:
-        path: the `.npz`.
+        path: The `.npz` file.
 
     Raises:
-        ValueError: not an `.npz`, without `meta`, or without the arrays that every file has.
+        ValueError: The file is not a readable `.npz`, or lacks required arrays.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,14 +29,14 @@ class Vectors:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 self.arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a readable .npz: {error}") from error
-        except Exception as error:  # zipfile and zlib have errors of their own
+            raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+        except Exception as error:  # zipfile and zlib raise other types
             raise ValueError(f"{path} is damaged: {error}") from error
         missing = [name for name in ("meta", "x") if name not in self.arrays]
         model = not missing and bool({"eps", "u"} & set(self.arrays))
         if not (model or self.is_cdf):
             raise ValueError(
-                f"{path} needs the arrays meta, x and eps (or u), or groups with f64/logcdf, "
+                f"{path} must have the arrays meta, x and eps (or u), or groups with f64/logcdf, "
                 f"got {sorted(self.arrays)[:8]} ..."
             )
         if self.is_cdf:
@@ -45,22 +45,22 @@ class Vectors:
 
     @property
     def is_cdf(self) -> bool:
-        """Whether the file holds groups of mixtures instead of a model."""
+        """Whether the file contains groups of mixtures instead of a model."""
         return any(name.endswith("/f64/logcdf") for name in self.arrays)
 
     @property
     def is_initialization(self) -> bool:
-        """Whether the file holds weights before and after data-dependent initialization."""
+        """Whether the file contains weights before and after data-dependent initialization."""
         return any(name.startswith("w_before/") for name in self.arrays)
 
     @property
     def case(self) -> str:
-        """The case's name in the meta data; an initialization shares it with its main file."""
+        """Name of the case, shared by an initialization and its main file."""
         return str(self.meta.get("case", {}).get("name", ""))
 
     @property
     def variables(self) -> dict[str, np.ndarray]:
-        """The weights under the released code's names."""
+        """Weights by the released code's names."""
         return {
             name.removeprefix(prefix): array
             for name, array in self.arrays.items()
@@ -70,12 +70,12 @@ class Vectors:
 
     @property
     def images(self) -> np.ndarray:
-        """Integer images."""
+        """Integer images, `(B, C, H, W)`."""
         return channels_first(self.arrays["x"]).astype(np.int64)
 
     @property
     def noise(self) -> np.ndarray:
-        """What the dequantizer is given: Gaussian `eps`, or uniform `u`."""
+        """Input of the dequantizer: Gaussian `eps` or uniform `u`."""
         return channels_first(self.arrays["eps" if "eps" in self.arrays else "u"])
 
     @property
@@ -84,7 +84,7 @@ class Vectors:
         return int(self.meta["image_max"]) + 1
 
     def recorded(self, precision: str) -> dict[str, np.ndarray]:
-        """What the released code computed, for precision "f32" or "f64"."""
+        """Return the released code's results in precision "f32" or "f64"."""
         prefix = precision + "/"
         return {
             name.removeprefix(prefix): array
@@ -93,7 +93,7 @@ class Vectors:
         }
 
     def under(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays whose name starts with `prefix`, the prefix taken off."""
+        """Return the arrays whose name starts with `prefix`, without the prefix."""
         return {
             name.removeprefix(prefix): array
             for name, array in self.arrays.items()
@@ -102,31 +102,31 @@ class Vectors:
 
 
 def complete_variables(vectors: Vectors, others: Iterable[Vectors]) -> dict[str, np.ndarray]:
-    """The variables of a file; those it leaves out are taken from a file of the same case.
+    """Return a file's variables, with missing ones taken from files of the same case.
 
     Raises:
-        ValueError: a variable that `meta` lists is in none of the files.
+        ValueError: A variable listed in `meta` is in none of the files.
     """
     variables = vectors.variables
     missing = [name for name in vectors.meta.get("variables", ()) if name not in variables]
     for other in others:
         if missing and other.case == vectors.case:
-            held = other.variables
-            variables |= {name: held[name] for name in missing if name in held}
+            stored = other.variables
+            variables |= {name: stored[name] for name in missing if name in stored}
             missing = [name for name in missing if name not in variables]
     if missing:
         raise ValueError(
-            f"{vectors.path} leaves out {len(missing)} variables, the first {missing[0]}; "
-            f"give the main file of case {vectors.case!r} too, or lay it in the same folder"
+            f"{vectors.path} lacks {len(missing)} variables, the first {missing[0]}; pass the "
+            f"main file of case {vectors.case!r} as well, or put it in the same folder"
         )
     return variables
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """`(B, H, W, ...) -> (B, C, H, W)`."""
+    """Move channels first: `(B, H, W, C) -> (B, C, H, W)`."""
     return np.ascontiguousarray(np.moveaxis(array, -1, 1))
 
 
 def channels_last(array: np.ndarray) -> np.ndarray:
-    """`(B, C, H, W) -> (B, H, W, C)`."""
+    """Move channels last: `(B, C, H, W) -> (B, H, W, C)`."""
     return np.moveaxis(array, 1, -1)

@@ -12,8 +12,8 @@ from reference.bijectors import Affine, Chain, Flip, InvertibleConvLU
 
 
 @dataclass(frozen=True, eq=False)
-class Unheard:
-    """Of a module that flowpp has no twin of."""
+class WithoutTwin:
+    """Class without a twin in flowpp."""
 
     shift: np.ndarray
 
@@ -31,7 +31,7 @@ def test_adapters_are_found_by_name():
         ("conformance.adapter:Nobody", "has no class 'Nobody'"),
     ],
 )
-def test_wrong_names_are_refused(name, message):
+def test_invalid_names_are_rejected(name, message):
     with pytest.raises(ValueError, match=message):
         load(name)
 
@@ -57,11 +57,11 @@ def test_the_reference_is_float64_only():
 
 
 def test_a_class_without_a_twin_is_not_supported():
-    with pytest.raises(NotSupported, match="flowpp has no Unheard"):
-        FlowppAdapter().build(Unheard(np.zeros(1)))
+    with pytest.raises(NotSupported, match="flowpp has no WithoutTwin"):
+        FlowppAdapter().build(WithoutTwin(np.zeros(1)))
 
 
-def test_what_is_no_twin_is_refused():
+def test_objects_without_a_twin_are_rejected():
     with pytest.raises(TypeError, match="cannot convert a dict"):
         to_reference({})
     with pytest.raises(TypeError, match="cannot convert a Linear"):
@@ -70,7 +70,7 @@ def test_what_is_no_twin_is_refused():
         from_reference({1})
 
 
-def test_nested_fields_keep_their_kinds():
+def test_nested_fields_keep_their_types():
     lu = InvertibleConvLU(
         np.array([[1, 2, 0]]),
         np.zeros((1, 3, 3)),
@@ -89,7 +89,7 @@ def test_nested_fields_keep_their_kinds():
     assert back.bijectors[2].bijectors[0].log_scale.dtype == np.float64
 
 
-def test_an_absent_gradient_is_zero_not_missing():
+def test_an_unused_field_has_a_zero_gradient():
     built = FlowppAdapter().build(Affine(np.zeros((2, 1, 1)), np.zeros((2, 1, 1))))
     x = np.ones((1, 2, 1, 1))
     found = built.vjp(x, None, np.zeros_like(x), np.ones(1))
@@ -97,7 +97,7 @@ def test_an_absent_gradient_is_zero_not_missing():
     np.testing.assert_array_equal(found["log_scale"], 1.0)
 
 
-def test_building_leaves_the_spec_alone():
+def test_building_does_not_share_memory_with_the_spec():
     spec = Affine(np.ones((1, 2, 1, 1)), np.zeros((1, 2, 1, 1)))
     with torch.no_grad():
         from_reference(spec).log_scale.mul_(5.0)

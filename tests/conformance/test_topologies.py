@@ -1,4 +1,4 @@
-"""A model is read off its released variables, whatever the topology, its size and its levels."""
+"""The topology of every preset is inferred from its released variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformance.released.proof import prove
+from conformance.released.comparison import compare_model
 from conformance.released.topology import infer_topology
 from conformance.released.vectors import Vectors
 from flowpp.config import ModelConfig
@@ -48,7 +48,7 @@ def small_config(name: str) -> ModelConfig:
 
 @pytest.fixture(params=SHAPES)
 def example(request):
-    """(name, model after initialization with every weight moved, images, noise)."""
+    """Return name, initialized model with perturbed weights, images and noise."""
     name = request.param
     levels = LEVELS.get(name, 256)
     torch.manual_seed(0)
@@ -59,12 +59,12 @@ def example(request):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-            parameter.copy_(parameter.float().double())  # files hold float32
+            parameter.copy_(parameter.float().double())  # files store float32
     return name, model, x, noise
 
 
 def scopes(model) -> dict[str, str]:
-    """What `meta.scopes` says: which scope belongs to which numbered element of a chain."""
+    """Return `meta.scopes`: the scope of each numbered element of a chain."""
     found = {}
     names = list(dict.fromkeys(name.partition("/")[0] for name in released_views(model)))
     queues = {
@@ -86,30 +86,30 @@ def scopes(model) -> dict[str, str]:
     return found
 
 
-def test_the_settings_are_found(example):
+def test_the_settings_are_inferred(example):
     name, model, x, _ = example
     meta = {
         "case": {"name": "abl_noattn" if "no-attention" in name else "case"},
         "scopes": scopes(model),
     }
     topology = infer_topology(meta, save_released(model), SHAPES[name], model.levels)
-    found, wanted = from_dict(ModelConfig, topology.settings), small_config(name)
-    assert found.flow == wanted.flow
-    if wanted.dequantization == "variational":
-        assert found == wanted
-    assert topology.imagenet == wanted.flow.activate_last
+    inferred, expected = from_dict(ModelConfig, topology.settings), small_config(name)
+    assert inferred.flow == expected.flow
+    if expected.dequantization == "variational":
+        assert inferred == expected
+    assert topology.imagenet == expected.flow.activate_last
 
 
 def test_without_scopes_the_topology_is_still_equivalent(example):
-    """Merging and splitting again between two groups of columns changes nothing."""
+    """Without scopes, groups of columns are joined, which does not change the model."""
     name, model, *_ = example
     topology = infer_topology({}, save_released(model), SHAPES[name], model.levels)
-    wanted = small_config(name).flow.layout.replace("columns 4, columns 3", "columns 7")
-    assert topology.settings["flow"]["layout"] == wanted
+    expected = small_config(name).flow.layout.replace("columns 4, columns 3", "columns 7")
+    assert topology.settings["flow"]["layout"] == expected
 
 
 def test_a_file_of_any_topology_is_compared(example, tmp_path):
-    """Recorded here by flowpp itself: this proves the reading, not the arithmetic."""
+    """The vectors are recorded from flowpp, so this tests the reader and not the arithmetic."""
     name, model, x, noise = example
     with torch.no_grad():
         terms = model.elbo(x, noise)
@@ -137,6 +137,6 @@ def test_a_file_of_any_topology_is_compared(example, tmp_path):
         **weights,
         **{f"f64/{n}": a for n, a in recorded.items()},
     )
-    _, rows = prove(Vectors(path), [])
-    assert {row.side for row in rows} == {"flowpp", "reference"}
+    _, rows = compare_model(Vectors(path), [])
+    assert {row.implementation for row in rows} == {"flowpp", "reference"}
     assert [row for row in rows if not row.holds] == []

@@ -1,4 +1,4 @@
-"""One implementation of the model, ready to be walked through: what both sides look like."""
+"""Common interface of flowpp and the reference, and the quantities computed through it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Quantities = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Side:
-    """An implementation that speaks NumPy.
+class Implementation:
+    """Model of an implementation, with NumPy arrays as inputs and outputs.
 
     Args:
         name: "flowpp" or "reference".
         precision: "f32" or "f64".
-        model: the reference twin, whose classes say what each element is.
-        built: the implementation's model, with `dequantizer`, `elbo` and `encode`.
-        flow: the implementation's elements of the main chain.
-        dequantizer_flow: those of the dequantizer's chain; empty if it is uniform.
-        dequantizer: the implementation's dequantizer.
-        conditioner: the implementation's network of a coupling, given the element.
-        build: makes the implementation's object of a reference object.
+        spec: Reference twin of the model; its classes identify the elements.
+        built: Model, with `dequantizer`, `elbo` and `encode`.
+        flow: Elements of the main chain.
+        dequantizer_flow: Elements of the dequantizer's chain; empty if it is uniform.
+        dequantizer: Dequantizer of the model.
+        conditioner: Function from a coupling to its network.
+        build: Function from a reference object to the implementation's object.
     """
 
     name: str
     precision: str
-    model: Any
+    spec: Any
     built: Any
     flow: list[Any]
     dequantizer_flow: list[Any]
@@ -46,25 +46,25 @@ class Side:
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype computed in."""
+        """Dtype of the computation."""
         return np.dtype(np.float32 if self.precision == "f32" else np.float64)
 
 
-def forward_quantities(side: Side, vectors: Vectors, topology: Topology) -> Quantities:
-    """Everything the released code records of the way from image to latent."""
-    images, noise = vectors.images, vectors.noise.astype(side.dtype)
-    u, log_q = side.dequantizer.sample(images, noise)
-    dequantized = images.astype(side.dtype) + u
+def forward_quantities(tested: Implementation, vectors: Vectors, topology: Topology) -> Quantities:
+    """Compute every quantity that the released code records between image and latent."""
+    images, noise = vectors.images, vectors.noise.astype(tested.dtype)
+    u, log_q = tested.dequantizer.sample(images, noise)
+    dequantized = images.astype(tested.dtype) + u
     found: Quantities = {"xdeq": channels_last(dequantized), "dequant_logd": -log_q}
-    if side.dequantizer_flow:
-        found |= _dequantizer_quantities(side, images, noise, topology)
-    elements = list(zip(side.model.flow.bijectors, side.flow, strict=True))
-    z, log_det, trace = _walk(side, elements, dequantized, None, "trace")
-    terms = side.built.elbo(images, noise)
+    if tested.dequantizer_flow:
+        found |= _dequantizer_quantities(tested, images, noise, topology)
+    elements = list(zip(tested.spec.flow.bijectors, tested.flow, strict=True))
+    z, log_det, trace = _walk(tested, elements, dequantized, None, "trace")
+    terms = tested.built.elbo(images, noise)
     dims = int(np.prod(images.shape[1:]))
-    total = np.asarray(terms.total, side.dtype)
+    total = np.asarray(terms.total, tested.dtype)
     found |= trace | {
-        "z": channels_last(side.built.encode(images, noise)),
+        "z": channels_last(tested.built.encode(images, noise)),
         "main_logd": terms.log_det,
         "logp_z": terms.log_prior,
         "total_logp": total,
@@ -78,12 +78,12 @@ def forward_quantities(side: Side, vectors: Vectors, topology: Topology) -> Quan
 
 
 def inverse_quantities(
-    side: Side, recorded: Quantities, sample_z: np.ndarray, topology: Topology
+    tested: Implementation, recorded: Quantities, sample_z: np.ndarray, topology: Topology
 ) -> tuple[Quantities, Quantities]:
-    """The released inverse of the recorded z and of `sample_z`, its clip of the CDF reproduced.
+    """Invert the recorded z and `sample_z`, with the released code's clip of the CDF.
 
     Returns:
-        The quantities, and how far each may be off because the released code rounds the CDF.
+        The quantities, and the error of each that rounding the CDF explains.
     """
     clip = Clip(1e-5, 50) if topology.imagenet else Clip(0.0, 200)
     found: Quantities = {}
@@ -95,7 +95,7 @@ def inverse_quantities(
         if latent is None or x_name not in recorded:
             continue
         x, log_det, x_slack, log_det_slack = released_inverse(
-            side, np.moveaxis(latent, -1, 1).astype(side.dtype), clip
+            tested, np.moveaxis(latent, -1, 1).astype(tested.dtype), clip
         )
         found[x_name], found[log_det_name] = channels_last(x), log_det
         slack[x_name], slack[log_det_name] = channels_last(x_slack), log_det_slack
@@ -103,15 +103,15 @@ def inverse_quantities(
 
 
 def _dequantizer_quantities(
-    side: Side, images: np.ndarray, noise: np.ndarray, topology: Topology
+    tested: Implementation, images: np.ndarray, noise: np.ndarray, topology: Topology
 ) -> Quantities:
-    spec = side.model.dequantizer
-    centred, _ = side.build(spec.split).forward(images.astype(side.dtype) / spec.levels - 0.5)
-    context = np.asarray(side.dequantizer.context_network(centred))
-    elements = list(zip(spec.flow.bijectors, side.dequantizer_flow, strict=True))
-    # The ImageNet family applies the sigmoid outside the chain, and records what comes before it.
+    spec = tested.spec.dequantizer
+    centred, _ = tested.build(spec.split).forward(images.astype(tested.dtype) / spec.levels - 0.5)
+    context = np.asarray(tested.dequantizer.context_network(centred))
+    elements = list(zip(spec.flow.bijectors, tested.dequantizer_flow, strict=True))
+    # The ImageNet family applies the sigmoid outside the chain, and records its input.
     traced = elements[:-1] if topology.imagenet else elements
-    y, log_det, trace = _walk(side, traced, noise, context, "dtrace")
+    y, log_det, trace = _walk(tested, traced, noise, context, "dtrace")
     return trace | {
         "dequant_context": channels_last(context),
         "dequant_flow_out": channels_last(y),
@@ -121,20 +121,20 @@ def _dequantizer_quantities(
 
 
 def _walk(
-    side: Side,
+    tested: Implementation,
     elements: list[tuple[Any, Any]],
     x: np.ndarray,
     context: np.ndarray | None,
     chain: str,
 ) -> tuple[np.ndarray, np.ndarray, Quantities]:
-    """Apply the elements one by one; keys are `trace/NN/what`, without the element's name."""
+    """Apply the elements one by one; keys are `trace/NN/quantity`, without the element's name."""
     found: Quantities = {}
     total = np.zeros(len(x), x.dtype)
     for number, (spec, element) in enumerate(elements):
         place = f"{chain}/{number:02d}"
         if isinstance(spec, Coupling):
             half = x[:, : x.shape[1] // 2]
-            raw = side.conditioner(element)(half, context)
+            raw = tested.conditioner(element)(half, context)
             found |= {f"{place}/{k}": v for k, v in _parameters(spec, raw, half.shape[1]).items()}
         x, log_det = element.forward(x, context)
         total = total + log_det
@@ -145,7 +145,7 @@ def _walk(
 
 
 def _parameters(spec: Coupling, raw: np.ndarray, channels: int) -> Quantities:
-    """A network's output as the released code's parameters, channels last, components last."""
+    """Convert a network's output to the released code's parameters, channels last."""
     batch, _, height, width = raw.shape
     per_scalar = spec.family.parameters_per_scalar
     r = np.moveaxis(raw.reshape(batch, channels, per_scalar, height, width), (1, 2), (3, 4))

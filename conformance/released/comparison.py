@@ -1,4 +1,4 @@
-"""All comparisons that one file of vectors allows."""
+"""All comparisons with one file of vectors of a model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .compare import Row, compare, difference
+from .differences import Row, compare, difference
 from .flowpp_model import (
     build,
-    flowpp_side,
+    flowpp_implementation,
     gradients,
     initialized,
     reference_twin,
@@ -17,70 +17,72 @@ from .flowpp_model import (
     variables_of,
     with_variables,
 )
-from .reference_model import directional_derivatives, reference_side
-from .side import Side, forward_quantities, inverse_quantities
+from .implementation import Implementation, forward_quantities, inverse_quantities
+from .reference_model import directional_derivatives, reference_implementation
 from .topology import Topology, infer_topology
 from .vectors import Vectors, channels_last, complete_variables
 
 GRADIENT = 1e-6
-"""Relative to a variable's largest gradient; the recorded ones are rounded to float32 (6e-8)."""
+"""Relative to a variable's largest gradient; recorded gradients are rounded to float32 (6e-8)."""
 TRAINING = 1e-8
 SLOPE = 1e-6
 INITIALIZATION = {"f64": 1e-9, "f32": 1e-4}
 INVERSE_NAMES = ("inverse", "inverse_logd", "sample_x", "sample_inverse_logd")
 
 
-def prove(vectors: Vectors, others: list[Vectors]) -> tuple[Topology, list[Row]]:
-    """Build the file's model on both sides and compare everything.
+def compare_model(vectors: Vectors, others: list[Vectors]) -> tuple[Topology, list[Row]]:
+    """Build the file's model in flowpp and the reference, and compare every quantity.
 
     Args:
-        vectors: the file.
-        others: where variables that the file leaves out may be.
+        vectors: Recorded vectors.
+        others: Files that may contain variables missing from `vectors`.
 
     Raises:
-        ValueError: the variables are incomplete, or belong to no topology.
+        ValueError: The variables are incomplete, or do not match any topology.
     """
     variables = complete_variables(vectors, others)
     topology = infer_topology(vectors.meta, variables, vectors.images.shape[1:], vectors.levels)
     if vectors.is_initialization:
-        return topology, list(_prove_initialization(vectors, topology, variables))
-    rows = list(_prove_values(vectors, topology, variables))
-    rows += _prove_gradients(vectors, topology, variables)
+        return topology, list(_compare_initialization_file(vectors, topology, variables))
+    rows = list(_compare_values(vectors, topology, variables))
+    rows += _compare_gradients(vectors, topology, variables)
     return topology, rows
 
 
-def _prove_values(
+def _compare_values(
     vectors: Vectors, topology: Topology, variables: dict[str, np.ndarray]
 ) -> Iterator[Row]:
     for precision in ("f32", "f64"):
         recorded = vectors.recorded(precision)
         if not recorded:
             continue
-        yield from _prove_side(
-            flowpp_side(build(topology, variables), precision), vectors, topology
+        yield from _compare_implementation(
+            flowpp_implementation(build(topology, variables), precision), vectors, topology
         )
     twin = reference_twin(build(topology, variables))
-    yield from _prove_side(reference_side(twin), vectors, topology)
+    yield from _compare_implementation(reference_implementation(twin), vectors, topology)
 
 
-def _prove_side(side: Side, vectors: Vectors, topology: Topology) -> Iterator[Row]:
-    recorded = vectors.recorded(side.precision)
+def _compare_implementation(
+    tested: Implementation, vectors: Vectors, topology: Topology
+) -> Iterator[Row]:
+    recorded = vectors.recorded(tested.precision)
     forward = {k: v for k, v in recorded.items() if k not in INVERSE_NAMES}
-    names = {"side": side.name, "precision": side.precision}
-    found = forward_quantities(side, vectors, topology)
+    names = {"implementation": tested.name, "precision": tested.precision}
+    found = forward_quantities(tested, vectors, topology)
     rounded = any(
-        v.dtype == np.float32 and "trace/" in k and side.precision == "f64"
+        v.dtype == np.float32 and "trace/" in k and tested.precision == "f64"
         for k, v in recorded.items()
     )
     yield from compare(found, forward, rounded=rounded, **names)  # type: ignore[arg-type]
     backward = {k: v for k, v in recorded.items() if k in INVERSE_NAMES}
     if backward:
         sample_z = vectors.arrays.get("sample_z", np.zeros(0))
-        inverse, slack = inverse_quantities(side, recorded, sample_z, topology)
+        inverse, slack = inverse_quantities(tested, recorded, sample_z, topology)
         yield from compare(inverse, backward, slack=slack, **names)  # type: ignore[arg-type]
 
 
-def _prove_gradients(
+def _compare_gradients(
     vectors: Vectors, topology: Topology, variables: dict[str, np.ndarray]
 ) -> list[Row]:
     rows = []
@@ -89,11 +91,12 @@ def _prove_gradients(
     model = build(topology, variables)
     found = gradients(model, images, noise, variables)
     if recorded:
-        worst = max(relative(found[name], want) for name, want in recorded.items())
+        worst = max(relative(found[name], value) for name, value in recorded.items())
         rows.append(Row(f"grad/ ({len(recorded)} variables)", "flowpp", "f64", worst, GRADIENT))
     if norms is not None:
-        mine = np.array([np.linalg.norm(found[n].ravel()) for n in vectors.meta["variables"]])
-        rows.append(Row("grad_l2", "flowpp", "f64", relative(mine, norms), GRADIENT))
+        names = vectors.meta["variables"]
+        error = relative(np.array([np.linalg.norm(found[n].ravel()) for n in names]), norms)
+        rows.append(Row("grad_l2", "flowpp", "f64", error, GRADIENT))
     if recorded:
         slopes, expected = directional_derivatives(
             lambda moved: with_variables(model, moved), variables, recorded, images, noise
@@ -114,7 +117,7 @@ def _prove_gradients(
     return rows
 
 
-def _prove_initialization(
+def _compare_initialization_file(
     vectors: Vectors, topology: Topology, variables: dict[str, np.ndarray]
 ) -> Iterator[Row]:
     images = vectors.images
@@ -137,7 +140,7 @@ def _prove_initialization(
 
 
 def _compare_initialization(
-    side: str,
+    implementation: str,
     precision: str,
     loss: float,
     z: np.ndarray,
@@ -148,14 +151,14 @@ def _compare_initialization(
     recorded, tolerance = vectors.recorded(precision), INITIALIZATION[precision]
 
     def row(name: str, error: float, note: str = "relative") -> Row:
-        return Row(name, side, precision, error, tolerance, note)
+        return Row(name, implementation, precision, error, tolerance, note)
 
     yield row("init_loss", relative(np.array(loss), recorded["init_loss"]))
     yield row("init_z", relative(channels_last(z), recorded["init_z"]))
     changed = vectors.under("w_after_f64/")
     scales = vectors.under("kernel_scale_f64/")
     if changed:
-        worst = max(relative(after[name], want, 1.0) for name, want in changed.items())
+        worst = max(relative(after[name], value, 1.0) for name, value in changed.items())
         yield row(f"w_after ({len(changed)})", worst)
     if scales:
         worst = max(relative(after[n], before[n] * scale) for n, scale in scales.items())
@@ -165,7 +168,7 @@ def _compare_initialization(
     yield row(f"unchanged ({len(same)})", worst, "absolute")
 
 
-def relative(got: np.ndarray, want: np.ndarray, floor: float = 1e-12) -> float:
-    """Largest difference, divided by the largest value wanted (at least `floor`)."""
-    largest = float(np.max(np.abs(want))) if np.size(want) else 0.0
-    return difference(got, want) / max(largest, floor)
+def relative(computed: np.ndarray, value: np.ndarray, floor: float = 1e-12) -> float:
+    """Return the largest difference divided by the largest expected value (at least `floor`)."""
+    largest = float(np.max(np.abs(value))) if np.size(value) else 0.0
+    return difference(computed, value) / max(largest, floor)
