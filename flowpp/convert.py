@@ -38,8 +38,10 @@ class Arguments:
     """Data set to record in a new run directory, for evaluate."""
     preset: str = "cifar10"
     """Preset that the other settings are taken from; not used for a run directory."""
-    image_size: int | None = None
-    """Height and width of the images; default: the preset's."""
+    image_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the preset's)")
+    ] = None
+    """Height and width of the images."""
 
     def __post_init__(self) -> None:
         """Validate the image size."""

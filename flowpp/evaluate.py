@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
+from flowpp.evaluation.arguments import DataPath
 from flowpp.runtime.files import make_writable_folder, write_json
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -34,24 +35,28 @@ class Arguments:
     """Run directory; its newest undamaged checkpoint is evaluated."""
     importance_samples: int = 1
     """Draws per image for the importance-weighted bound; 1 computes the one-sample bound alone."""
-    images: int | None = None
-    """Number of held-out images, from the first; default: all, or 8 with --fingerprint."""
+    images: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: all; 8 with --fingerprint)")
+    ] = None
+    """Number of held-out images, from the first."""
     memory: float = 512.0
     """Megabytes for activations. More is faster; the result is the same."""
     seed: int = 0
     """Seed of the dequantization noise."""
-    data_path: Annotated[str | None, arg(name="data.path")] = None
+    data_path: DataPath = None
     """Path of the data set, if it has moved since training."""
     device: str = "cpu"
     """Device to compute on, such as cpu, cuda or cuda:1."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type to compute in."""
     fingerprint: bool = False
-    """Instead of the bound, compare each layer's output and log-determinant with float64 on the
-    CPU. Writes RUN/fingerprints, which `python -m conformance.fingerprint` reads."""
-    out: Path | None = None
-    """File for the results; default: RUN/evaluations/DATE.json, or RUN/fingerprints/DATE....json
-    with --fingerprint."""
+    """Compare each layer with float64 on the CPU, instead of computing the bound.
+    `python -m conformance.fingerprint RUN` then compares the results with the reference."""
+    out: Annotated[
+        Path | None,
+        arg(metavar="JSON", help_behavior_hint="(default: RUN/evaluations or /fingerprints)"),
+    ] = None
+    """File for the results."""
 
     def __post_init__(self) -> None:
         """Validate counts, memory and seed."""

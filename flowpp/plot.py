@@ -10,47 +10,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from flowpp.config.command_line import parse, user_errors
+from flowpp.runs.metrics import HELD_OUT, Record
 from flowpp.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from flowpp.runs.run import Run
 
-HELD_OUT = "held_out_bits_per_dim"
-AT_FIRST = 0.1
-"""Bits per dimension fall steeply in the first steps; so much of a run does not set the scale."""
+IGNORED = 0.1
+"""Initial fraction of a run that is ignored when scaling the axis: bits/dim fall steeply there."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What can be said on the command line."""
+    """Command-line arguments."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
     """Run directories, finished or not."""
-    out: Path | None = None
-    """The folder for curves.png and samples.png; the first run's if not given."""
+    out: Annotated[
+        Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: the first RUN)")
+    ] = None
+    """Existing folder for curves.png and samples.png."""
 
     def __post_init__(self) -> None:
-        """Refuse nothing to draw, and nowhere to put it."""
+        """Require at least one run and an existing output folder."""
         if not self.runs:
-            raise ValueError("RUN is needed, at least one")
+            raise ValueError("at least one RUN is required, got none")
         if self.out is not None and not self.out.is_dir():
             raise ValueError(f"out must be an existing folder, got {self.out}")
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
-    """Bits per dimension, gradient norm and round-trip error against steps, all runs in each.
+    """Plot bits per dimension, gradient norm and round-trip error of all runs against steps.
 
     Light lines are training batches, dark ones held-out images with two standard errors.
 
     Raises:
-        ValueError: a run has logged nothing yet.
+        ValueError: a run has no metrics yet.
     """
     figure = _figure(10, 6.5)
-    bits, gradient, trips = (figure.add_subplot(g) for g in _places(figure))
+    bits, gradient, trips = (figure.add_subplot(cell) for cell in _cells(figure))
     for number, run in enumerate(runs):
         records = run.metrics()
         if not records:
-            raise ValueError(f"{run.path} has logged nothing yet")
+            raise ValueError(f"{run.path} has no metrics yet")
         colour, name = f"C{number % 10}", run.path.resolve().name
         _line(bits, records, "bits_per_dim", color=colour, alpha=0.4, linewidth=1)
         _held_out(bits, records, color=colour, label=name)
@@ -74,16 +79,16 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
 
 
 def draw_samples(runs: Sequence[Run], path: Path) -> bool:
-    """The newest sample grid of every run, side by side; False if no run has one yet."""
+    """Draw each run's newest sample grid side by side; return False if there are none."""
     from flowpp.data.decode import opened
 
     newest = {run.path.resolve().name: _newest_samples(run) for run in runs}
-    there = {name: file for name, file in newest.items() if file is not None}
-    if not there:
+    grids = {name: file for name, file in newest.items() if file is not None}
+    if not grids:
         return False
-    figure = _figure(4 * len(there), 4.8)
-    for place, (name, file) in enumerate(there.items(), 1):
-        axes = figure.add_subplot(1, len(there), place)
+    figure = _figure(4 * len(grids), 4.8)
+    for number, (name, file) in enumerate(grids.items(), 1):
+        axes = figure.add_subplot(1, len(grids), number)
         with opened(file, str(file)) as picture:
             axes.imshow(picture.convert("RGB"), interpolation="nearest")
         axes.set_title(f"{name}\nstep {int(file.stem.removeprefix('step-'))}", fontsize=9)
@@ -93,7 +98,7 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw, and say where."""
+    """Draw the curves and samples, and print their paths."""
     with user_errors():
         arguments = parse(
             Arguments,
@@ -101,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.plot",
             description="Learning curves and samples of one or more runs as PNG.",
         )
-        from flowpp.runs.run import Run  # after parsing: it imports torch, which takes seconds
+        from flowpp.runs.run import Run  # imports torch
 
         runs = [Run.open(path) for path in arguments.runs]
         out = arguments.out or arguments.runs[0]
@@ -112,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _figure(width: float, height: float) -> Any:
-    """A figure of its own: pyplot would look for a display."""
+    """Create a figure without pyplot, which would look for a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -121,21 +126,21 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _places(figure: Any) -> list[Any]:
-    """One large panel above two small ones."""
+def _cells(figure: Any) -> list[Any]:
+    """Return the cells of a layout of one large panel above two small ones."""
     grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
     return [grid[0, :], grid[1, 0], grid[1, 1]]
 
 
-def _line(axes: Any, records: list[dict[str, Any]], name: str, **style: Any) -> None:
+def _line(axes: Any, records: list[Record], name: str, **style: Any) -> None:
     points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), **style)
 
 
-def _held_out(axes: Any, records: list[dict[str, Any]], **style: Any) -> None:
+def _held_out(axes: Any, records: list[Record], **style: Any) -> None:
     rows = [r for r in records if r.get(HELD_OUT) is not None]
-    # Drawn even without a point: the run's name belongs in the legend.
+    # Drawn even without points, so that the legend has the run's name.
     axes.errorbar(
         [r["step"] for r in rows],
         [r[HELD_OUT] for r in rows],
@@ -147,13 +152,13 @@ def _held_out(axes: Any, records: list[dict[str, Any]], **style: Any) -> None:
     )
 
 
-def _scale(axes: Any, records: list[dict[str, Any]], last: int) -> None:
-    """Leave the first steps out of view where they would flatten the rest."""
+def _scale(axes: Any, records: list[Record], last: int) -> None:
+    """Fit the axis to all but the first steps, which would flatten the rest."""
     values = [
         r[name]
         for r in records
         for name in ("bits_per_dim", HELD_OUT)
-        if r.get(name) is not None and r["step"] >= AT_FIRST * last
+        if r.get(name) is not None and r["step"] >= IGNORED * last
     ]
     if values:
         margin = 0.05 * (max(values) - min(values)) + 1e-3

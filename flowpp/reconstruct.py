@@ -1,86 +1,71 @@
-"""python -m flowpp.reconstruct RUN [--count 16] [--out PNG]: image -> z -> image, its error."""
+"""python -m flowpp.reconstruct RUN [--count 16]: image -> z -> image, and its error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
-
-from tyro.conf import Positional, arg
+from dataclasses import dataclass
+from typing import Literal
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.arguments import HeldOutImageArguments
 from flowpp.evaluation.images import output_path, save_arrays, save_grid
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What can be said on the command line."""
+class Arguments(HeldOutImageArguments):
+    """Command-line arguments."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run directory."""
     count: int = 16
-    """So many held-out images, from the first."""
-    seed: int = 0
-    """Of the dequantization noise."""
-    out: Path | None = None
-    """The picture: images above, what comes back below; RUN/samples/reconstructed.png if not
-    given. Beside it the same as .npz."""
-    data_path: Annotated[str | None, arg(name="data.path")] = None
-    """Where the images lie now, if not where the run found them."""
-    checkpoint: Literal["newest", "best"] = "newest"
-    device: str = "cpu"
+    """Number of held-out images, from the first."""
     dtype: Literal["float32", "float64"] = "float32"
+    """Floating-point type to compute in."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn or written."""
+        """Validate the arguments."""
+        super().__post_init__()
         checks.at_least("count", self.count, 1)
-        checks.seed("seed", self.seed)
-        output_path(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print how far held-out images are from what comes back of them."""
+    """Encode and decode held-out images, print the error and write both as a PNG and an npz."""
     with user_errors():
         arguments = parse(
             Arguments,
             argv,
             prog="python -m flowpp.reconstruct",
-            description="Held-out images to z and back, with the error.",
+            description="Held-out images to z and back, with the reconstruction error.",
         )
         import numpy as np
-        import torch  # after parsing: it takes seconds
+        import torch  # takes seconds to import: not for --help
 
-        from flowpp import data, trained_model
+        from flowpp import trained_model
+        from flowpp.runs.restore import load_images
 
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
         model.model.to(getattr(torch, arguments.dtype))
-        kept = model.config.data
-        images = data.load(replace(kept, path=arguments.data_path or kept.path)).test[
-            : arguments.count
-        ]
+        images = load_images(model.config, arguments.data_path).test[: arguments.count]
         out = output_path(arguments.out, arguments.run, "samples", "reconstructed.png")
-    back, distance = model.round_trip(images, seed=arguments.seed)
-    rows = [half for pair in zip(images, back, strict=True) for half in pair]
+    reconstructed, distance = model.round_trip(images, seed=arguments.seed)
+    pairs = np.stack([images, reconstructed], axis=1).reshape(-1, *images.shape[1:])
     with user_errors():
-        save_grid(out, np.stack(rows), model.levels, columns=_columns(len(images)))
+        save_grid(out, pairs, model.levels, columns=_columns(len(images)))
         save_arrays(
-            out.with_suffix(".npz"), images=images, reconstructed=back, distance=distance
+            out.with_suffix(".npz"), images=images, reconstructed=reconstructed, distance=distance
         )
-    wrong = int((back != images).sum())
+    changed = int((reconstructed != images).sum())
     print(
         f"{len(images)} held-out images, {arguments.dtype}: distance in grey levels "
         f"{np.median(distance):.1e} (median), {distance.max():.1e} (largest); "
-        f"{wrong} of {images.size} numbers came back as another integer\n"
-        f"pairs of an image and what came back in {out}"
+        f"{changed} of {images.size} pixel values changed\n"
+        f"pairs of an image and its reconstruction in {out}"
     )
 
 
 def _columns(pairs: int) -> int:
-    """An even number of columns, so that no pair is torn apart."""
+    """Return an even number of columns, so that both images of a pair are in the same row."""
     return 2 * max(1, round((pairs / 2) ** 0.5))
 
 

@@ -1,47 +1,36 @@
-"""python -m flowpp.sample RUN [--count 64] [--temperature 1] [--seed 0] [--out PNG]"""
+"""python -m flowpp.sample RUN [--count 64] [--temperature 1] [--out PNG]: draw images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.arguments import ImageArguments
 from flowpp.evaluation.images import output_path, save_arrays, save_grid
 from flowpp.runtime.files import make_writable_folder
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What can be said on the command line."""
+class Arguments(ImageArguments):
+    """Command-line arguments."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run directory, or a checkpoint."""
     count: int = 64
+    """Number of images."""
     temperature: float = 1.0
-    """Standard deviation of z; below 1 for likelier and less varied images."""
-    seed: int = 0
-    out: Path | None = None
-    """The picture, and beside it the same images as .npz; RUN/samples/seed-SEED.png if not
-    given."""
-    checkpoint: Literal["newest", "best"] = "newest"
-    device: str = "cpu"
+    """Standard deviation of z; below 1, images are more likely and less varied."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn or written."""
+        """Validate the arguments."""
+        super().__post_init__()
         checks.at_least("count", self.count, 1)
-        checks.seed("seed", self.seed)
         checks.within("temperature", self.temperature, 0, math.inf)
-        output_path(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw images from a trained model, with its averaged weights, into a PNG and an npz."""
+    """Draw images from a trained model and write them as a PNG and an npz."""
     with user_errors():
         arguments = parse(
             Arguments,
@@ -49,33 +38,36 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.sample",
             description="Draw images from a trained model into one PNG and one npz.",
         )
-        from flowpp import trained_model
-        from flowpp.evaluation import sampling  # after parsing: torch takes seconds
+        from flowpp import trained_model  # imports torch
+        from flowpp.evaluation import sampling
 
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
-        heat = "" if arguments.temperature == 1 else f"-temperature-{arguments.temperature:g}"
-        out = output_path(
-            arguments.out, arguments.run, "samples", f"seed-{arguments.seed}{heat}.png"
-        )
+        out = output_path(arguments.out, arguments.run, "samples", _default_name(arguments))
         make_writable_folder(out.parent)
     try:
-        drawn = model.sample(
+        images = model.sample(
             arguments.count, temperature=arguments.temperature, seed=arguments.seed
         )
     except sampling.NonFiniteSampleError as error:
         raise SystemExit(f"error: {error}") from None
     with user_errors():
-        save_grid(out, drawn, model.levels)
+        save_grid(out, images, model.levels)
         save_arrays(
             out.with_suffix(".npz"),
-            images=drawn,
+            images=images,
             levels=model.levels,
             seed=arguments.seed,
             temperature=arguments.temperature,
         )
     print(f"{arguments.count} samples in {out} and {out.with_suffix('.npz').name}")
+
+
+def _default_name(arguments: Arguments) -> str:
+    temperature = arguments.temperature
+    suffix = "" if temperature == 1 else f"-temperature-{temperature:g}"
+    return f"seed-{arguments.seed}{suffix}.png"
 
 
 if __name__ == "__main__":

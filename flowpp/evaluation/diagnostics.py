@@ -1,9 +1,9 @@
-"""Looking into a model: what each layer contributes, and how well it can be inverted."""
+"""Per-layer contributions of a model, and the accuracy of its inverse."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,18 +18,18 @@ from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 
 IMAGES = 32
-"""Held-out images that are looked at: enough to see trouble, and cheap to invert."""
+"""Number of held-out images: enough to show trouble, and cheap to invert."""
 
 
 @dataclass
 class Diagnosis:
-    """Of one batch.
+    """Diagnostics of one batch.
 
     Args:
-        layers: log-determinants by layer, means over the batch in bits per dimension; these of
-            the flow add up to its term of the bound, those of the dequantizer to its own.
+        layers: log-determinant of each layer by name, averaged over the batch, in bits per
+            dimension; those of the flow sum to its term of the bound, as do the dequantizer's.
         log_scales: smallest and largest log-scale of all logistic mixtures; None without any.
-        round_trip: largest and median distance, over pixels, of an image from the inverse of
+        round_trip: largest and median distance, over pixels, between an image and the inverse of
             its z, in grey levels; NaN where the inverse fails.
     """
 
@@ -37,35 +37,41 @@ class Diagnosis:
     log_scales: tuple[float, float] | None = None
     round_trip: tuple[float, float] = (math.nan, math.nan)
 
+    def add_log_scales(self, log_scales: Tensor) -> None:
+        """Widen the range of log-scales to include these."""
+        low, high = (value.item() for value in torch.aminmax(log_scales))
+        former = self.log_scales or (low, high)
+        self.log_scales = (min(low, former[0]), max(high, former[1]))
+
 
 @torch.no_grad()
 def diagnose(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Diagnosis:
-    """Send a few images there and back.
+    """Encode and decode a few images, and record what each layer contributes.
 
     Args:
-        model: it is put into evaluation mode.
+        model: the model, which is put into evaluation mode.
         images: uint8 `(N, C, H, W)`; the first `IMAGES` are used.
-        generator: of the dequantization noise.
+        generator: source of the dequantization noise.
     """
     model.eval()
     like = next(model.parameters())
     x = torch.from_numpy(images[:IMAGES]).to(like.device, like.dtype)
     noise = model.dequantizer.draw_noise(x.shape, dtype=like.dtype, generator=generator)
-    found = Diagnosis()
-    with _listening(model, found, bits=1 / (x[0].numel() * math.log(2))):
+    diagnosis = Diagnosis()
+    with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):
         u, _ = model.dequantizer.sample(x, noise.to(like.device))
         z, _ = model.flow(x + u)
     try:
-        back, _ = model.flow.inverse(z)
-    except (ValueError, RuntimeError):  # no root, or no finite matrix: what is to be seen here
-        return found
-    distance = (back - (x + u)).abs().double()
-    found.round_trip = (distance.max().item(), distance.median().item())
-    return found
+        inverse, _ = model.flow.inverse(z)
+    except (ValueError, RuntimeError):  # no root, or a singular matrix: round_trip stays NaN
+        return diagnosis
+    distance = (inverse - (x + u)).abs().double()
+    diagnosis.round_trip = (distance.max().item(), distance.median().item())
+    return diagnosis
 
 
 def layers(bijector: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """The bijectors that a flow is made of, with readable names in the order of use."""
+    """Yield the bijectors of a flow in order of use, with readable names."""
     inner: nn.Module = bijector
     if isinstance(bijector, FactorOut):
         inner = bijector.bijector
@@ -81,28 +87,42 @@ def layers(bijector: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 @contextmanager
-def _listening(model: FlowPlusPlus, found: Diagnosis, bits: float) -> Iterator[None]:
-    def log_det_of(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-            if output[1].any():  # permutations have none
-                found.layers[name] = output[1].mean().item() * bits
-
-        return hook
-
-    def scales(_module: nn.Module, _inputs: Any, member: Any) -> None:
-        log_scales = member.bijectors[0].log_scales
-        low, high = (value.item() for value in torch.aminmax(log_scales))
-        before = found.log_scales or (low, high)
-        found.log_scales = (min(low, before[0]), max(high, before[1]))
-
+def _recorded(model: FlowPlusPlus, diagnosis: Diagnosis, bits: float) -> Iterator[None]:
+    """Record log-determinants, times `bits`, and log-scales of the passes inside the block."""
     parts: dict[str, nn.Module] = {"flow": model.flow}
     if isinstance(model.dequantizer, VariationalDequantizer):
         parts["dequantizer"] = model.dequantizer.flow
-    with ExitStack() as hooks:
+    with ExitStack() as stack:
         for part, flow in parts.items():
             for name, layer in layers(flow, part):
-                hooks.callback(layer.register_forward_hook(log_det_of(name)).remove)
+                hook = _log_det_hook(name, diagnosis, bits)
+                stack.callback(layer.register_forward_hook(hook).remove)
         for module in model.modules():
             if isinstance(module, MixtureLogisticFamily):
-                hooks.callback(module.register_forward_hook(scales).remove)
+                stack.enter_context(_log_scales_recorded(module, diagnosis))
         yield
+
+
+def _log_det_hook(name: str, diagnosis: Diagnosis, bits: float) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        if output[1].any():  # zero for permutations
+            diagnosis.layers[name] = output[1].mean().item() * bits
+
+    return hook
+
+
+@contextmanager
+def _log_scales_recorded(family: MixtureLogisticFamily, diagnosis: Diagnosis) -> Iterator[None]:
+    """Wrap `transform`, which couplings call directly, so that no forward hook would see it."""
+    transform = family.transform
+
+    def recorded(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        (_, _, log_scales), _ = family.fields(parameters)
+        diagnosis.add_log_scales(log_scales)
+        return transform(x, parameters)
+
+    vars(family)["transform"] = recorded
+    try:
+        yield
+    finally:
+        del vars(family)["transform"]

@@ -122,7 +122,7 @@ def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch)
             "Broken cannot build a MixtureLogistic in float32: KeyError: 'logits'",
         ),
         (["--run", "no/such/run"], "no run directory at no/such/run"),
-        (["--run", "."], ". is no run directory: it has no config.json"),
+        (["--run", "."], ". is not a run directory: it has no config.json"),
     ],
 )
 def test_invalid_arguments_give_a_one_line_error(

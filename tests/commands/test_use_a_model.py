@@ -95,7 +95,7 @@ def test_reconstruct(tiny_run, tmp_path, capsys):
     reconstruct.main([str(tiny_run[0]), "--count", "6", "--out", str(out)])
     said = capsys.readouterr().out
     assert "6 held-out images, float32" in said
-    assert "0 of 384 numbers came back as another integer" in said
+    assert "0 of 384 pixel values changed" in said
     with np.load(tmp_path / "r.npz", allow_pickle=False) as written:
         assert np.array_equal(written["images"], written["reconstructed"])
     with Image.open(out) as picture:
@@ -173,7 +173,7 @@ def test_plot_refuses_a_run_without_a_log(tiny_run, tmp_path, capsys):
     (empty / "metrics.jsonl").write_text("")
     with pytest.raises(SystemExit):
         plot.main([str(empty)])
-    assert "has logged nothing yet" in capsys.readouterr().err
+    assert "has no metrics yet" in capsys.readouterr().err
     (empty / "metrics.jsonl").write_text('oh\n{"step": 1}\n')
     with pytest.raises(SystemExit):
         plot.main([str(empty)])

@@ -1,0 +1,48 @@
+"""Command-line arguments shared by the commands that write images of a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from flowpp.config import checks
+from flowpp.evaluation.images import output_path
+
+DataPath = Annotated[
+    str | None,
+    arg(name="data.path", metavar="PATH", help_behavior_hint="(default: as in training)"),
+]
+
+
+@dataclass(frozen=True)
+class ImageArguments:
+    """Arguments of sample, reconstruct and interpolate."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Run directory, or a checkpoint file."""
+    out: Annotated[
+        Path | None, arg(metavar="PNG", help_behavior_hint="(default: a new name in RUN/samples)")
+    ] = None
+    """File to write; the images are also written as .npz beside it."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    """Checkpoint of a run directory: the newest, or the best on held-out images."""
+    device: str = "cpu"
+    """Device to compute on, such as cpu, cuda or cuda:1."""
+    seed: int = 0
+    """Seed of the random noise."""
+
+    def __post_init__(self) -> None:
+        """Validate the seed and the output path."""
+        checks.seed("seed", self.seed)
+        output_path(self.out)
+
+
+@dataclass(frozen=True)
+class HeldOutImageArguments(ImageArguments):
+    """Arguments of the commands that start from held-out images."""
+
+    data_path: DataPath = None
+    """Path of the data set, if it has moved since training."""
