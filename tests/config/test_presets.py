@@ -1,4 +1,4 @@
-"""Every preset builds, counts its parameters as published, and trains when made small."""
+"""Presets: parameter counts as released, JSON, and a training step at small size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import Adam
 
-UNUSED_64, UNUSED_128 = 786_432, 3_145_728  # positions that the released dequantizers never use
+UNUSED_64, UNUSED_128 = 786_432, 3_145_728  # unused positions in the released code
 PARAMETERS = {
     "cifar10": 31_443_440,
     "cifar10-uniform": 32_324_408,
@@ -33,7 +33,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_are_as_many_as_released(name):
+def test_parameter_counts_match_the_released_code(name):
     config = PRESETS[name]
     with torch.device("meta"):
         model = build_model(config.model, *declared_shape(config.data))
@@ -41,7 +41,7 @@ def test_parameters_are_as_many_as_released(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_describes_itself_and_survives_json(name):
+def test_a_preset_has_a_description_and_survives_json(name):
     config = PRESETS[name]
     assert config.preset == name
     assert len(config.description) > 40
@@ -49,7 +49,7 @@ def test_a_preset_describes_itself_and_survives_json(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_made_small_it_takes_a_step(name):
+def test_a_small_version_takes_a_step(name):
     """The same topology on small images: initialization, a bound, finite gradients everywhere."""
     config = PRESETS[name].model
     small = {"filters": 4, "blocks": 1, "components": 2, "heads": 2}
@@ -88,7 +88,7 @@ SWITCHES = {
 
 
 @pytest.mark.parametrize("field", [*SWITCHES, "no attention", "uniform dequantization"])
-def test_one_field_switched_the_model_still_trains(field):
+def test_a_model_with_one_field_changed_trains(field):
     """Ten steps on one batch of real digits lower the bound's bits per dimension."""
     flow = FlowConfig(layout="columns 2, squeeze, channels 2", filters=8, blocks=1, components=3)
     flow = replace(flow, dropout=0.0)

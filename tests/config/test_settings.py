@@ -1,4 +1,4 @@
-"""Settings that no model, data set or run could use are refused where they are written down."""
+"""Settings are checked on creation and on reading; errors name them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_setting_out_of_range_is_named(cls, field, value, message):
         cls(**{field: value})
 
 
-def test_what_may_be_left_out_may_be_none():
+def test_optional_settings_may_be_none():
     assert FlowConfig(log_scale_floor=None).log_scale_floor is None
     assert DataConfig(size=None).size is None
     assert TrainingConfig(threads=None).threads is None
@@ -77,12 +77,12 @@ def test_what_may_be_left_out_may_be_none():
 def test_a_dequantizer_has_splits_of_one_kind(layout):
     with pytest.raises(ValueError, match="one kind of split only, one of columns N, .* got '"):
         ModelConfig(dequantizer=FlowConfig(layout=layout))
-    # Uniform noise has no use for the layout.
+    # Uniform dequantization does not use the layout.
     ModelConfig(dequantization="uniform", dequantizer=FlowConfig(layout=layout))
 
 
 @pytest.mark.parametrize("layout", ["columns 1", "checkerboard 1", "channels 1, channels 1"])
-def test_any_one_kind_will_do(layout):
+def test_any_one_kind_of_split_is_accepted(layout):
     flow = FlowConfig(layout=layout, filters=4, blocks=1, components=1)
     model = build_model(ModelConfig(flow, dequantizer=flow), (2, 4, 4), 8)
     assert type(model.dequantizer.split).__name__.lower().startswith(only_split(layout)[:7])
@@ -111,7 +111,7 @@ def test_a_stored_setting_of_another_type_is_named_with_its_path(values, message
         from_dict(Config, values)
 
 
-def test_whole_numbers_are_numbers_in_json():
+def test_integers_are_accepted_for_floats():
     stored = to_dict(Config())
     stored["model"]["flow"]["log_scale_floor"] = -7
     stored["training"]["max_grad_norm"] = 1

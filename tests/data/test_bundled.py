@@ -1,4 +1,4 @@
-"""digits and photos: the splits that the reported numbers refer to."""
+"""The bundled data sets and the checks of ImageSet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_photos():
 
 
 def test_photos_share_no_pixel_between_the_splits(monkeypatch):
-    """Photographs whose pixels are their columns' numbers: the splits' columns are disjoint."""
+    """Photographs whose pixel values encode their columns: no column is in both splits."""
     import sklearn.datasets
 
     columns = np.broadcast_to((np.arange(640) // 3).astype(np.uint8)[None, :, None], (64, 640, 3))
@@ -39,12 +39,12 @@ def test_photos_share_no_pixel_between_the_splits(monkeypatch):
     images = photos.load(DataConfig(source="photos"))
     train, test = np.unique(images.train), np.unique(images.test)
     assert not set(train) & set(test)
-    # At least GAP - 3 columns lie between them on either side (a value stands for three columns).
+    # A value stands for three columns, so the gap is known up to three.
     distance = np.abs(train[:, None].astype(int) - test[None].astype(int)).min()
     assert distance * 3 >= photos.GAP - 3
 
 
-def test_path_is_refused_where_it_would_be_ignored():
+def test_a_path_for_bundled_data_is_refused():
     with pytest.raises(ValueError, match="data.path is not used by .*'digits'.* got 'somewhere'"):
         data.load(DataConfig(source="digits", path="somewhere"))
 
@@ -70,7 +70,7 @@ def test_image_sets_are_checked(train, test, error, needed):
         ImageSet("some", good if train is None else train, good if test is None else test, 17)
 
 
-def test_hash_tells_data_apart():
+def test_the_hash_depends_on_the_images():
     a = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
     assert ImageSet("s", a, a, 17).sha256 == ImageSet("s", a.copy(), a, 17).sha256
     assert ImageSet("s", a, a, 17).sha256 != ImageSet("s", a, a[..., ::-1], 17).sha256

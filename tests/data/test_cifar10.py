@@ -1,4 +1,4 @@
-"""CIFAR-10 files, written here on the fly: read if sound, refused with a reason if not."""
+"""CIFAR-10 files, written by the tests: intact ones load, others are refused with a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 6
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    """The published batches hold 10000 images; six show as much."""
+    """Batch files of six images instead of 10000."""
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", COUNT)
 
 
@@ -32,12 +32,12 @@ def pixels(seed, count=COUNT):
 
 
 def rows(images):
-    """As the archive has them: all red, all green, all blue."""
+    """One row per image as in the archive: all red, all green, all blue."""
     return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
 
 
 def python2_pickle(array):
-    """A batch as Python 2's cPickle and an old numpy wrote it, protocol 2, opcode by opcode.
+    """A batch as written by Python 2's cPickle and NumPy at the time: protocol 2, by opcode.
 
     {'data': uint8 array, 'labels': [...]} with text as 8-bit strings.
     """
@@ -72,7 +72,7 @@ def python2_pickle(array):
 
 @pytest.fixture(scope="module")
 def batches():
-    """Six batch files as bytes: written by Python 2, and by numpy in protocols 2 to 5."""
+    """Six batch files as bytes: written by Python 2, and by NumPy in protocols 2 to 5."""
     arrays = [pixels(i) for i in range(6)]
     writers = [python2_pickle] + [
         lambda a, p=p: pickle.dumps({b"data": a, b"labels": [3] * len(a)}, protocol=p)
@@ -110,7 +110,7 @@ def check(images, arrays):
 
 def test_folder(folder, batches):
     check(load(folder), batches[0])
-    check(load(folder.parent), batches[0])  # the folder's own parent will do
+    check(load(folder.parent), batches[0])  # its parent is accepted too
 
 
 def test_archive(tmp_path, batches):
@@ -138,7 +138,7 @@ def test_no_path():
         data.load(DataConfig(source="cifar10"))
 
 
-def test_nothing_there(tmp_path):
+def test_missing_path(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent does not exist"):
         load(tmp_path / "absent")
 
@@ -212,7 +212,7 @@ class Touch:
         return open, (self.path, "w")
 
 
-def test_code_in_a_pickle_is_not_run(folder, tmp_path):
+def test_code_in_a_pickle_does_not_run(folder, tmp_path):
     mark = tmp_path / "mark"
     (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": Touch(mark)}, protocol=2))
     with pytest.raises(array_pickle.UnsafePickleError, match=r"got (io|_io)\.open"):
@@ -224,7 +224,7 @@ def test_code_in_a_pickle_is_not_run(folder, tmp_path):
     "name",
     ["os system", "builtins eval", "builtins getattr", "numpy load", "numpy.core.multiarray x"],
 )
-def test_every_other_name_is_refused(name):
+def test_other_imports_are_refused(name):
     module, attribute = name.split()
     program = f"c{module}\n{attribute}\n.".encode()
     with pytest.raises(array_pickle.UnsafePickleError, match=f"got {module}.{attribute}"):
@@ -234,17 +234,17 @@ def test_every_other_name_is_refused(name):
 @pytest.mark.parametrize(
     "program",
     [
-        # An array whose state names one dtype and brings another object's bytes.
+        # An array state without a dtype.
         b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x02\x85NNNtb.",
-        # A dtype of objects: its elements would be pickled in turn.
+        # A dtype of objects, whose elements would be unpickled.
         b"cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.",
-        # A state of another shape.
+        # A state that is not a tuple.
         b"cnumpy.core.multiarray\n_reconstruct\n)RK\x01b.",
-        # Text in a codec that might run something of its own.
+        # Text in another codec, which might run code.
         b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00idnaa\x86R.",
     ],
 )
-def test_stand_ins_take_nothing_else(program):
+def test_stand_ins_accept_only_uint8_arrays(program):
     with pytest.raises(array_pickle.UnsafePickleError):
         array_pickle.loads(program)
 
@@ -271,7 +271,7 @@ def test_fortran_order_is_kept():
         ({"train": pixels(0), "test": pixels(0, 0)}, ValueError, r"got \(0, 32, 32, 3\)"),
     ],
 )
-def test_npz_of_another_kind(tmp_path, arrays, error, needed):
+def test_npz_with_wrong_arrays(tmp_path, arrays, error, needed):
     np.savez(tmp_path / "c.npz", **arrays)
     with pytest.raises(error, match=needed):
         load(tmp_path / "c.npz")

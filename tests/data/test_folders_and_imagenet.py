@@ -45,7 +45,7 @@ def test_a_square_image_of_the_right_size_is_kept_pixel_for_pixel(tmp_path):
     np.testing.assert_array_equal(images.test[0], pixels.transpose(2, 0, 1))
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
+def test_a_damaged_image_is_named(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(png(picture(8, 8)))
     (tmp_path / "1.png").write_bytes(png(picture(64, 64))[:200])
@@ -66,14 +66,14 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
         (DataConfig(source="photos", size=7), ValueError, "divisible by 7, got photos with 32x32"),
     ],
 )
-def test_what_cannot_be_is_refused(config, error, message):
+def test_invalid_settings_are_refused(config, error, message):
     with pytest.raises(error, match=message):
         data.load(config)
 
 
-def test_a_file_of_no_known_format_is_told_without_an_address_in_memory(tmp_path):
+def test_an_unknown_format_is_named(tmp_path):
     for i in range(3):
-        (tmp_path / f"{i}.png").write_bytes(b"no image")
+        (tmp_path / f"{i}.png").write_bytes(b"text")
     with pytest.raises(ValueError, match=r"0\.png is not a readable image: unknown format"):
         data.load(DataConfig(source="folder", path=str(tmp_path), size=8))
 
@@ -84,28 +84,28 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def write_archives(folder, side=32, counts=(3, 2)):
-    wanted = {}
+    expected = {}
     for split, count in zip(("train", "valid"), counts, strict=True):
         stem = f"{split}_{side}x{side}"
-        wanted[split] = [picture(side, side) for _ in range(count)]
+        expected[split] = [picture(side, side) for _ in range(count)]
         with tarfile.open(folder / f"{stem}.tar", "w") as tar:
-            for i in reversed(range(count)):  # not in order, as archives are
-                raw = png(wanted[split][i])
+            for i in reversed(range(count)):  # published archives are unordered too
+                raw = png(expected[split][i])
                 member = tarfile.TarInfo(f"{stem}/{i:05}.png")
                 member.size = len(raw)
                 tar.addfile(member, io.BytesIO(raw))
-    return wanted
+    return expected
 
 
-def test_the_png_version(tmp_path):
-    wanted = write_archives(tmp_path)
+def test_png_archives(tmp_path):
+    expected = write_archives(tmp_path)
     images = data.load(DataConfig(source="imagenet32", path=str(tmp_path), partial=True))
     assert images.name == "imagenet32 (PNG archives of 2016, partial)"
-    for i, pixels in enumerate(wanted["train"]):
+    for i, pixels in enumerate(expected["train"]):
         np.testing.assert_array_equal(images.train[i], pixels.transpose(2, 0, 1))
 
 
-def test_the_npz_version(tmp_path):
+def test_npz_batches(tmp_path):
     rows = RNG.integers(256, size=(5, 3072), dtype=np.uint8)
     np.savez(tmp_path / "train_data_batch_1.npz", data=rows, labels=np.zeros(5))
     np.savez(tmp_path / "val_data.npz", data=rows[:2], labels=np.zeros(2))
@@ -116,7 +116,7 @@ def test_the_npz_version(tmp_path):
         data.load(DataConfig(source="imagenet32", path=str(tmp_path)))
 
 
-def test_a_wrong_count_is_refused(tmp_path):
+def test_a_missing_image_is_refused(tmp_path):
     write_archives(tmp_path)
     with pytest.raises(ValueError, match="must have 1281149 train images, got 3"):
         data.load(DataConfig(source="imagenet32", path=str(tmp_path)))
@@ -149,7 +149,7 @@ def small_set(pixels: np.ndarray) -> ImageSet:
     return ImageSet("set", pixels, pixels, 256)
 
 
-def test_bits_are_the_highest():
+def test_the_highest_bits_are_kept():
     pixels = np.array([0, 7, 8, 255], np.uint8).reshape(1, 1, 2, 2)
     reduced = reduce_bits(small_set(pixels), 5)
     assert reduced.levels == 32
@@ -160,9 +160,3 @@ def test_averages_round_half_up():
     pixels = np.array([[0, 1, 255, 255], [1, 0, 255, 255], [0] * 4, [0, 0, 0, 1]], np.uint8)
     reduced = reduce_size(small_set(pixels.reshape(1, 1, 4, 4)), 2)
     assert reduced.train.ravel().tolist() == [1, 255, 0, 0]
-
-
-def test_declared_shapes_are_those_of_the_data():
-    for config in (DataConfig(source="digits"), DataConfig(source="photos", size=16, bits=5)):
-        images = data.load(config)
-        assert data.declared_shape(config) == (images.shape, images.levels)

@@ -1,8 +1,9 @@
-"""Any folder of images: what is chosen for it, what is refused by name, what is skipped."""
+"""The preset `small` on folders of images: chosen settings, refused and skipped files."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def save(path, height=40, width=48, mode="RGB", values=256):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Mixed PNG and JPEG, of different sizes, one opaque picture with an alpha channel."""
+    """PNG and JPEG files of several sizes, one of them opaque with an alpha channel."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(24):
@@ -38,19 +39,17 @@ def photos(tmp_path):
 
 
 def small(folder, **changes):
-    from dataclasses import replace
-
     return replace(SMALL, data=DataConfig(source="folder", path=str(folder), **changes))
 
 
-def test_size_levels_and_model_are_chosen_and_told(photos):
+def test_size_levels_and_model_are_chosen_and_reported(photos):
     config, notes = configure(small(photos))
     assert (config.data.size, config.data.channels, config.data.bits) == (32, 3, 8)
     assert config.training.init_batch_size == 23 and config.training.batch_size == 16
-    told = "\n".join(notes)
-    for word in ("25 colour images", "33 to 40 pixels: cropped to 32x32", "256 grey levels",
+    text = "\n".join(notes)
+    for fact in ("25 colour images", "33 to 40 pixels: cropped to 32x32", "256 grey levels",
                  "dropout 0.2", "batches of all 23 images"):  # fmt: skip
-        assert word in told
+        assert fact in text
     images = data.load(config.data)
     assert images.train.shape == (23, 3, 32, 32) and len(images.test) == 2
     assert data.declared_shape(config.data) == ((3, 32, 32), 256)
@@ -67,7 +66,7 @@ def test_every_choice_builds(tmp_path, side, size, mode):
     build_model(config.model, image_shape=images.shape, levels=images.levels)
 
 
-def test_empty_low_bits_are_not_learned(tmp_path):
+def test_unused_low_bits_are_dropped(tmp_path):
     for number in range(5):
         pixels = RNG.integers(8, size=(16, 16), dtype=np.uint8) << 5
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
@@ -76,15 +75,13 @@ def test_empty_low_bits_are_not_learned(tmp_path):
     assert data.load(config.data).levels == 8
 
 
-def test_what_the_user_says_stays(photos):
-    from dataclasses import replace
-
-    said = small(photos, size=16, bits=5)
-    flow = replace(said.model.flow, filters=7)
-    said = replace(said, model=replace(said.model, flow=flow))
-    config, _ = configure(said)
+def test_given_settings_are_kept(photos):
+    given = small(photos, size=16, bits=5)
+    flow = replace(given.model.flow, filters=7)
+    given = replace(given, model=replace(given.model, flow=flow))
+    config, _ = configure(given)
     assert (config.data.size, config.data.bits) == (16, 5)
-    assert config.model == said.model
+    assert config.model == given.model
 
 
 def test_other_presets_are_left_alone():
@@ -92,14 +89,14 @@ def test_other_presets_are_left_alone():
         assert configure(presets.get(name)) == (presets.get(name), [])
 
 
-def harm(folder, kind):
-    """One bad file; its name."""
+def add_bad_file(folder, kind):
+    """Write a file of that kind and return its name."""
     path = folder / "05-bad.png"
     if kind == "truncated":
         save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif kind == "text":
-        path.write_text("no image")
+        path.write_text("text")
     elif kind == "empty":
         path.touch()
     elif kind == "grey":
@@ -116,7 +113,7 @@ KINDS = ["truncated", "text", "empty", "grey", "deep", "transparent"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_file_is_refused_by_name(photos, kind):
-    name = harm(photos, kind)
+    name = add_bad_file(photos, kind)
     with pytest.raises(ValueError, match=name):
         config, _ = configure(small(photos))
         data.load(config.data)
@@ -124,14 +121,14 @@ def test_a_bad_file_is_refused_by_name(photos, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_file_is_skipped_and_counted(photos, kind):
-    name = harm(photos, kind)
+    name = add_bad_file(photos, kind)
     config, _ = configure(small(photos, skip_bad=True, bits=5))
     images = data.load(config.data)
     assert len(images.train) + len(images.test) == 25
     assert len(images.skipped) == 1 and name in images.skipped[0]
 
 
-def test_hopeless_folders(tmp_path):
+def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="needs --data.path FOLDER"):
         configure(SMALL)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
@@ -148,25 +145,25 @@ def test_hopeless_folders(tmp_path):
         configure(small(tmp_path, skip_bad=True))
 
 
-def test_one_command(photos, tmp_path, capsys):
-    harm(photos, "text")
+def test_training_with_one_command(photos, tmp_path, capsys):
+    add_bad_file(photos, "text")
     flags = "--training.steps 1 --training.sample_count 4 --training.batch_size 2 --data.size 8"
     tiny = "--model.flow.layout squeeze,channels\t1 --model.flow.filters 4 --model.flow.blocks 1"
     arguments = ["--preset", "small", "--data.path", str(photos), "--data.skip-bad",
                  "--training.init-batch-size", "4", "--out", str(tmp_path / "run"),
                  *flags.split(), *tiny.split(" ")]  # fmt: skip
     train.main(arguments)
-    said = capsys.readouterr().out
-    assert "1 files skipped, the first: " in said and "05-bad.png" in said
+    output = capsys.readouterr().out
+    assert "1 files skipped, the first: " in output and "05-bad.png" in output
     recorded = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
     assert len(recorded["skipped"]) == 1 and recorded["train"] == 23
     assert Run.open(tmp_path / "run").config().data.size == 8
 
 
-def test_a_refusal_is_one_line(photos, capsys, tmp_path):
-    harm(photos, "grey")
+def test_errors_are_one_line(photos, capsys, tmp_path):
+    add_bad_file(photos, "grey")
     with pytest.raises(SystemExit) as stop:
         train.main(["small", "--data.path", str(photos), "--out", str(tmp_path / "run")])
-    said = capsys.readouterr().err
-    assert stop.value.code == 2 and said.count("\n") == 1
-    assert "05-bad.png is a grey image among 25 colour ones" in said and "skip_bad" in said
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and message.count("\n") == 1
+    assert "05-bad.png is a grey image among 25 colour ones" in message and "skip_bad" in message
