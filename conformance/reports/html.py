@@ -48,7 +48,7 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
     """Return the whole page as one self-contained HTML document.
 
     Args:
-        results: Judged results.
+        results: Results to report.
         about: Facts of the run: adapter, device, seed, examples, seconds.
     """
     results = list(results)

@@ -1,4 +1,4 @@
-"""The verdict as JUnit XML, which continuous integration shows."""
+"""The report as JUnit XML, for continuous integration."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from conformance.judging.result import Result
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-def junit(cells: Iterable[Result], *, name: str) -> str:
-    """One test case a cell; what is expected, unsupported or left out is skipped, with its reason.
+def junit(results: Iterable[Result], *, name: str) -> str:
+    """Return one test case per result; one that neither holds nor fails is skipped.
 
     Args:
-        cells: what was judged.
-        name: of the suite, the adapter's.
+        results: Results to report.
+        name: Name of the suite: the adapter.
     """
-    cells = list(cells)
+    results = list(results)
     suite = ElementTree.Element(
         "testsuite",
         name=_clean(name),
-        tests=str(len(cells)),
-        failures=str(sum(cell.status == "fails" for cell in cells)),
+        tests=str(len(results)),
+        failures=str(sum(result.status == "fails" for result in results)),
         errors="0",
-        skipped=str(sum(cell.status not in ("holds", "fails") for cell in cells)),
-        time=f"{sum(cell.seconds for cell in cells):.3f}",
+        skipped=str(sum(result.status not in ("holds", "fails") for result in results)),
+        time=f"{sum(result.seconds for result in results):.3f}",
     )
-    for cell in cells:
+    for result in results:
         test = ElementTree.SubElement(
             suite,
             "testcase",
-            classname=f"conformance.{cell.case}.{cell.dtype}",
-            name=cell.law,
-            time=f"{cell.seconds:.3f}",
+            classname=f"conformance.{result.case}.{result.dtype}",
+            name=result.law,
+            time=f"{result.seconds:.3f}",
         )
-        if cell.status == "fails":
-            failure = ElementTree.SubElement(test, "failure", message=_clean(cell.message))
-            failure.text = _clean("\n".join(filter(None, (cell.hint, cell.reproducer))))
-        elif cell.status != "holds":
-            kind = f"{cell.status}: {cell.message}"
+        if result.status == "fails":
+            failure = ElementTree.SubElement(test, "failure", message=_clean(result.message))
+            failure.text = _clean("\n".join(filter(None, (result.hint, result.reproducer))))
+        elif result.status != "holds":
+            kind = f"{result.status}: {result.message}"
             ElementTree.SubElement(test, "skipped", message=_clean(kind))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
@@ -49,5 +49,5 @@ def junit(cells: Iterable[Result], *, name: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """Replace control characters, which XML forbids and a message may contain."""
     return FORBIDDEN.sub("?", text)

@@ -1,4 +1,4 @@
-"""The matrix of cells, as rich tables where rich is installed, else as plain text."""
+"""Terminal report: tables of cases against laws, and the failures."""
 
 from __future__ import annotations
 
@@ -13,123 +13,125 @@ from conformance.laws import LAWS
 
 MARKS = {"left out": "-", "unsupported": "n/a"}
 KEY = "! fails   ~ fails as expected   n/a not supported   - the law does not apply"
-MOST_REASONS = 30
-MOST_FAILURES = 60
-MOST_COLUMNS = 10
-"""A table of more is two, so that each fits a terminal."""
+MAX_REASONS = 30
+MAX_FAILURES = 60
+MAX_COLUMNS = 10
+"""Wider tables are split, so that each fits a terminal."""
 
 
-def show(cells: Iterable[Result], *, file: TextIO | None = None, rich: bool | None = None) -> None:
-    """Print a table for each dtype and family of laws, then what fails, line by line.
+def show(
+    results: Iterable[Result], *, file: TextIO | None = None, rich: bool | None = None
+) -> None:
+    """Print a table for each dtype and family of laws, then the failures and a summary.
 
-    A cell holds the worst error in ulps; a failing one is marked `!`, an expected failure `~`.
+    A cell shows the largest error in ulps; a failure is marked `!`, an expected failure `~`.
 
     Args:
-        cells: what was judged.
-        file: standard output by default.
-        rich: whether to use rich; by default, if it is installed and `file` is a terminal.
+        results: Results to print.
+        file: Output file; standard output by default.
+        rich: Whether to use rich; by default, if it is installed and `file` is a terminal.
     """
-    cells, file = list(cells), file or sys.stdout
+    results, file = list(results), file or sys.stdout
     if rich is None:
         rich = file.isatty() and importlib.util.find_spec("rich") is not None
-    for title, header, rows in _tables(cells):
+    for title, header, rows in _tables(results):
         (_show_rich if rich else _show_plain)(title, header, rows, file)
     print(f"\n{KEY}", file=file)
-    failing = [cell for cell in cells if cell.status == "fails"]
-    for cell in failing[:MOST_FAILURES]:
-        print(failure(cell), file=file)
-    if len(failing) > MOST_FAILURES:
-        print(f"... and {len(failing) - MOST_FAILURES} more that fail (all in --html)", file=file)
-    print(summary(cells), file=file)
+    failing = [result for result in results if result.status == "fails"]
+    for result in failing[:MAX_FAILURES]:
+        print(failure(result), file=file)
+    if len(failing) > MAX_FAILURES:
+        print(f"... and {len(failing) - MAX_FAILURES} more failures (--html shows all)", file=file)
+    print(summary(results), file=file)
 
 
-def failure(cell: Result) -> str:
-    """What failed, by how much, and where; the probable cause; and how to see it again."""
-    size = "" if cell.ulps is None else f" (allowed {cell.allowed:.3g})"
-    lines = [f"FAILS {cell.name}: {cell.message}{size}"]
-    if cell.hint:
-        lines.append(f"  probable cause: {cell.hint}")
-    if cell.reproducer:
-        first, *rest = cell.reproducer.splitlines()
-        lines += [f"  again: {first}", *(f"    {line}" for line in rest)]
+def failure(result: Result) -> str:
+    """Return a failure's size and place, its probable cause, and how to reproduce it."""
+    size = "" if result.ulps is None else f" (allowed {result.allowed:.3g})"
+    lines = [f"FAILS {result.name}: {result.message}{size}"]
+    if result.hint:
+        lines.append(f"  probable cause: {result.hint}")
+    if result.reproducer:
+        first, *rest = result.reproducer.splitlines()
+        lines += [f"  reproduce: {first}", *(f"    {line}" for line in rest)]
     return "\n".join(lines)
 
 
-def summary(cells: Iterable[Result]) -> str:
-    """How many hold, fail, and were not judged; and the reasons for what is neither."""
-    cells = list(cells)
-    count = {status: sum(c.status == status for c in cells) for status in STATUSES}
+def summary(results: Iterable[Result]) -> str:
+    """Return the number of results of each status, and the reasons of those not judged."""
+    results = list(results)
+    count = {status: sum(c.status == status for c in results) for status in STATUSES}
     lines = [", ".join(f"{number} {status}" for status, number in count.items())]
     for status, text in (
         ("expected", "fails as expected"),
         ("unsupported", "not supported"),
         ("left out", "left out"),
     ):
-        reasons = Counter(c.message for c in cells if c.status == status)
-        for reason, number in reasons.most_common(MOST_REASONS):
+        reasons = Counter(c.message for c in results if c.status == status)
+        for reason, number in reasons.most_common(MAX_REASONS):
             lines.append(f"  {text} {number} times: {reason}")
-        if len(reasons) > MOST_REASONS:
-            lines.append(f"  {text} for {len(reasons) - MOST_REASONS} more reasons")
-    lines += _not_compared(cells)
-    causes = Counter(c.hint for c in cells if c.status == "fails" and c.hint)
+        if len(reasons) > MAX_REASONS:
+            lines.append(f"  {text} for {len(reasons) - MAX_REASONS} more reasons")
+    lines += _not_compared(results)
+    causes = Counter(c.hint for c in results if c.status == "fails" and c.hint)
     lines += [f"  probable cause of {number}: {cause}" for cause, number in causes.most_common(8)]
     if not count["holds"] and not count["fails"]:
-        lines.append("nothing was proven: no cell could be judged")
+        lines.append("nothing was proven: no case could be judged")
     return "\n".join(lines)
 
 
-def _not_compared(cells: list[Result]) -> list[str]:
-    """What single numbers could not be compared in cells that were judged, by reason."""
+def _not_compared(results: list[Result]) -> list[str]:
+    """Return how many numbers were compared, and how many were not, by reason."""
     numbers: Counter[str] = Counter()
     among: Counter[str] = Counter()
-    for cell in cells:
-        for reason, number in cell.not_compared.items():
+    for result in results:
+        for reason, number in result.not_compared.items():
             numbers[reason] += number
             among[reason] += 1
-    compared = sum(cell.compared for cell in cells)
+    compared = sum(result.compared for result in results)
     lines = [f"  {compared:,} numbers compared"] if compared else []
     return lines + [
         f"  {number:,} not compared, in {among[reason]} cells: {reason}"
-        for reason, number in numbers.most_common(MOST_REASONS)
+        for reason, number in numbers.most_common(MAX_REASONS)
     ]
 
 
-def proven(cells: Iterable[Result]) -> bool:
-    """Whether something holds, and nothing fails that is not expected to."""
-    statuses = {cell.status for cell in cells}
+def proven(results: Iterable[Result]) -> bool:
+    """Return whether something holds, and every failure is an expected one."""
+    statuses = {result.status for result in results}
     return "fails" not in statuses and bool(statuses & {"holds", "expected"})
 
 
 FAMILIES = {"bijector": "", "layer": ", of layers and models", "random": ", of random specs"}
 
 
-def _tables(cells: list[Result]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
+def _tables(results: list[Result]) -> Iterable[tuple[str, list[str], list[list[str]]]]:
     for family, text in FAMILIES.items():
-        for dtype in sorted({cell.dtype for cell in cells}):
-            members = [c for c in cells if c.dtype == dtype and LAWS[c.law].family == family]
+        for dtype in sorted({result.dtype for result in results}):
+            members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
             if not members:
                 continue
             laws = [law for law in LAWS if any(c.law == law for c in members)]
             table: dict[str, dict[str, str]] = {}
-            for cell in members:
-                table.setdefault(cell.case, {})[cell.law] = text_of(cell)
-            title = f"worst error in ulps of {dtype}{text}"
-            for start in range(0, len(laws), MOST_COLUMNS):
-                some = laws[start : start + MOST_COLUMNS]
+            for result in members:
+                table.setdefault(result.case, {})[result.law] = text_of(result)
+            title = f"largest error in ulps, {dtype}{text}"
+            for start in range(0, len(laws), MAX_COLUMNS):
+                some = laws[start : start + MAX_COLUMNS]
                 rows = [[case, *(row.get(law, "") for law in some)] for case, row in table.items()]
                 yield title, ["case", *some], [row for row in rows if any(row[1:])]
 
 
-def text_of(cell: Result) -> str:
-    """A cell in a few characters."""
-    if cell.status in MARKS:
-        return MARKS[cell.status]
-    size = "broken" if cell.ulps is None else f"{cell.ulps:.2g}"
-    return size + {"fails": "!", "expected": "~"}.get(cell.status, "")
+def text_of(result: Result) -> str:
+    """Return the text of a table cell."""
+    if result.status in MARKS:
+        return MARKS[result.status]
+    size = "broken" if result.ulps is None else f"{result.ulps:.2g}"
+    return size + {"fails": "!", "expected": "~"}.get(result.status, "")
 
 
 def _show_plain(title: str, header: list[str], rows: list[list[str]], file: TextIO) -> None:
-    # Long law names stand on two lines, so that the table fits a terminal.
+    # Long names of laws take two lines, so that the table fits a terminal.
     heads = [name.split("_", 1) if len(name) > 9 else [name] for name in header]
     top = [f"{h[0]}_" if len(h) == 2 else "" for h in heads]
     bottom = [h[-1] for h in heads]

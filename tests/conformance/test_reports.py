@@ -12,8 +12,8 @@ from conformance.reports.html import html_report
 from conformance.reports.junit import junit
 from conformance.reports.terminal import failure, proven, summary
 
-NASTY = "<script>alert('&')</script>"
-CELLS = [
+UNSAFE = "<script>alert('&')</script>"
+RESULTS = [
     Result("affine/shared", "forward", "float64", "holds", 2.0, 16.0, "typical, y: 2 ulps"),
     Result(
         "affine/shared",
@@ -22,7 +22,7 @@ CELLS = [
         "fails",
         1e15,
         48.0,
-        f"off {NASTY}",
+        f"off {UNSAFE}",
         hint="log_det of forward has the opposite sign",
         reproducer="python -m conformance",
         point={
@@ -40,11 +40,11 @@ CELLS = [
     Result("log_normal", "value", "float64", "holds", 0.0, 64.0),
     Result("flip/random", "random_specs", "float64", "holds", 0.0, 1.0),
 ]
-ABOUT = {"adapter": f"mine:{NASTY}", "device": "cpu", "seed": 0, "examples": 1, "seconds": 1.5}
+ABOUT = {"adapter": f"mine:{UNSAFE}", "device": "cpu", "seed": 0, "examples": 1, "seconds": 1.5}
 
 
 class Reader(HTMLParser):
-    """Checks that tags close, and collects what is loaded from elsewhere."""
+    """Check that tags close, and collect classes, ids, links and loaded files."""
 
     EMPTY = ("meta", "br", "link", "img")
 
@@ -72,8 +72,8 @@ def read(page):
     return reader
 
 
-def test_the_page_is_whole_loads_nothing_and_escapes_what_it_shows():
-    page = html_report(CELLS, ABOUT)
+def test_the_page_is_complete_self_contained_and_escaped():
+    page = html_report(RESULTS, ABOUT)
     reader = read(page)
     assert not reader.loaded
     assert "<script>alert" not in page
@@ -83,24 +83,24 @@ def test_the_page_is_whole_loads_nothing_and_escapes_what_it_shows():
     )
 
 
-def test_a_failing_cell_leads_to_its_card():
-    reader = read(html_report(CELLS, ABOUT))
+def test_a_failing_cell_links_to_its_details():
+    reader = read(html_report(RESULTS, ABOUT))
     assert sorted(reader.links) == sorted(f"#{name}" for name in reader.ids)
 
 
-def test_the_worst_point_is_spelled_out():
-    page = html_report(CELLS, ABOUT)
+def test_the_worst_point_is_shown():
+    page = html_report(RESULTS, ABOUT)
     for text in ("49.8 bits wrong", "parameter shift", "(1,) [3]", "opposite sign", "expected"):
         assert text in page
 
 
 def test_a_page_without_failures_says_so():
-    assert "All laws hold" in html_report(CELLS[:1], ABOUT)
-    assert "Nothing could be judged" in html_report(CELLS[3:5], ABOUT)
+    assert "All laws hold" in html_report(RESULTS[:1], ABOUT)
+    assert "Nothing could be judged" in html_report(RESULTS[3:5], ABOUT)
 
 
-def test_junit_counts_and_survives_what_xml_cannot_hold():
-    suite = ElementTree.fromstring(junit(CELLS, name="mine"))[0]
+def test_junit_counts_results_and_replaces_forbidden_characters():
+    suite = ElementTree.fromstring(junit(RESULTS, name="mine"))[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("8", "2", "3")
     failures = suite.findall("testcase/failure")
     assert "opposite sign" in failures[0].text and "python -m conformance" in failures[0].text
@@ -109,10 +109,10 @@ def test_junit_counts_and_survives_what_xml_cannot_hold():
     assert reasons[0] == "unsupported: no gradients yet"
 
 
-def test_json_is_strict_and_comes_back():
-    text = json.dumps(as_json(CELLS), allow_nan=False)
+def test_json_is_strict_and_round_trips():
+    text = json.dumps(as_json(RESULTS), allow_nan=False)
     back = [from_json(value) for value in json.loads(text)]
-    assert back == CELLS
+    assert back == RESULTS
     assert json.loads(text)[5]["ulps"] == "inf"
 
 
@@ -132,19 +132,19 @@ def test_wrong_bits(ulps, dtype, bits):
     assert wrong_bits(ulps, dtype) == bits
 
 
-def test_proven_needs_something_that_holds_and_nothing_that_fails():
-    holds, fails, _, unsupported, left_out, expected = CELLS[:2] + CELLS[2:6]
+def test_proven_requires_a_law_that_holds_and_no_failure():
+    holds, fails, _, unsupported, left_out, expected = RESULTS[:2] + RESULTS[2:6]
     assert proven([holds, unsupported, left_out]) and proven([holds, expected])
     assert not proven([holds, fails])
     assert not proven([unsupported, left_out]) and not proven([])
 
 
-def test_the_summary_gathers_reasons_and_causes():
-    text = summary(CELLS)
+def test_the_summary_counts_reasons_and_causes():
+    text = summary(RESULTS)
     assert "3 holds, 2 fails, 1 expected, 1 unsupported, 1 left out" in text
     assert "not supported 1 times: no gradients yet" in text
     assert "probable cause of 1: log_det of forward has the opposite sign" in text
-    assert "again: python -m conformance" in failure(CELLS[1])
+    assert "reproduce: python -m conformance" in failure(RESULTS[1])
 
 
 def test_all_reports_of_a_run(tmp_path):
