@@ -25,12 +25,18 @@ def test_every_module_has_a_loader(name):
     assert len(inspect.signature(load).parameters) == 1
 
 
-@pytest.mark.parametrize("name", [name for name, entry in DATA_SETS.items() if entry.bundled])
-@pytest.mark.parametrize("changes", [{}, {"size": 4}, {"bits": 5}])
-def test_declared_shapes_are_those_of_the_data(name, changes):
-    if "bits" in changes and DATA_SETS[name].levels != 256:
-        pytest.skip("bits are reduced from 256 levels only")
-    config = replace(DataConfig(source=name), **changes)
+BUNDLED = [DataConfig(source=name) for name, entry in DATA_SETS.items() if entry.bundled]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *BUNDLED,
+        *(replace(config, size=4) for config in BUNDLED),
+        DataConfig(source="photos", size=16, bits=5),
+    ],
+)
+def test_declared_shapes_are_those_of_the_data(config):
     images = data.load(config)
     assert data.declared_shape(config) == (images.shape, images.levels)
 
