@@ -1,13 +1,25 @@
-"""Flow++ in PyTorch: bijectors, conditioners, dequantization, objective, training.
+"""Flow++ in PyTorch.
 
 Ho, Chen, Srinivas, Duan, Abbeel, "Flow++: Improving Flow-Based Generative Models with Variational
 Dequantization and Architecture Design", ICML 2019. Equation numbers in docstrings are the paper's.
+
+A trained model:
 
 >>> model = flowpp.load("runs/mine")           # doctest: +SKIP
 >>> nats = model.log_prob(images)              # doctest: +SKIP
 >>> images = model.sample(16, temperature=0.9) # doctest: +SKIP
 >>> z = model.encode(images)                   # doctest: +SKIP
 >>> images = model.decode(z)                   # doctest: +SKIP
+
+A fresh model for a data set:
+
+>>> from flowpp import data
+>>> from flowpp.config import presets
+>>> config = presets.get("digits")
+>>> images = data.load(config.data)
+>>> model = flowpp.build_model(config.model, images.shape, images.levels) # doctest: +SKIP
+
+`python -m flowpp` lists the commands.
 """
 
 from __future__ import annotations
