@@ -1,7 +1,7 @@
-// Attention of one head after another, in float32: nothing of it reaches memory but what is asked for.
+// Attention head by head, in float32. The attention weights stay in caches.
 //
-// A head's q, k and v are (depth, length), dense. 16 queries lie in lanes; their weights for all keys
-// are (length, 16), so that a softmax needs no sums across lanes, and products no packing.
+// A head's q, k and v are dense, (depth, length). Lanes are 16 queries: their weights for all keys have
+// the shape (length, 16), so that a softmax needs no sums across lanes, and products no packing.
 
 #include <algorithm>
 #include <cstring>
@@ -15,19 +15,19 @@ namespace {
 
 constexpr float ones[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 constexpr Columns IN_BLOCK{LANES, WIDTH};
-constexpr long QUERY_BLOCKS = 4;  // blocks of 16 queries whose weights wait in a cache for a product
+constexpr long QUERY_BLOCKS = 4;  // blocks of 16 queries whose weights are buffered for one product
 
 struct Head {
-    long depth, length, apart;  // apart: numbers from a head's q to its k, and from that to its v
+    long depth, length, stride;  // stride: from a head's q to its k, and from k to v
     float scale;
     long numbers() const { return depth * length; }
     long blocks() const { return (length + LANES - 1) / LANES; }
     long padded() const { return blocks() * LANES; }
-    // Positions from `first` on in a block.
+    // Number of positions in the block that begins at `first`.
     long present(long first) const { return std::min<long>(LANES, length - first); }
 };
 
-// 16 positions of (depth, length), as (depth, 16); zeros where none is.
+// Copies 16 positions of (depth, length) to (depth, 16), padded with zeros.
 void pack_block(const float *from, const Head &head, long first, float *to) {
     const long present = head.present(first);
     for (long d = 0; d < head.depth; ++d, to += LANES) {
@@ -44,8 +44,8 @@ void pack(const float *from, const Head &head, float *to) {
         pack_block(from, head, first, to + first * head.depth);
 }
 
-// (depth, length) to (depth / wide, padded length, wide); zeros where none is. And back.
-void turn(const float *from, const Head &head, long wide, float *to) {
+// Transposes (depth, length) to (depth / wide, padded length, wide), padded with zeros.
+void pack_transposed(const float *from, const Head &head, long wide, float *to) {
     for (long d = 0; d < head.depth; d += wide, to += head.padded() * wide) {
         const float *rows = from + d * head.length;
         const long deep = std::min(wide, head.depth - d);
@@ -61,7 +61,8 @@ void turn(const float *from, const Head &head, long wide, float *to) {
     }
 }
 
-void turn_back(const float *from, const Head &head, long wide, float *to) {
+// The inverse of pack_transposed.
+void unpack_transposed(const float *from, const Head &head, long wide, float *to) {
     for (long d = 0; d < head.depth; d += wide, from += head.padded() * wide) {
         float *rows = to + d * head.length;
         const long deep = std::min(wide, head.depth - d);
@@ -75,11 +76,11 @@ void turn_back(const float *from, const Head &head, long wide, float *to) {
     }
 }
 
-long turned_size(const Head &head, long wide) {
+long transposed_size(const Head &head, long wide) {
     return (head.depth + wide - 1) / wide * wide * head.padded();
 }
 
-// to[j][i] = sum over d of packed[d][j] block[d][i]: (length, 16).
+// to[j][i] = sum over d of packed[d][j] block[d][i], of shape (length, 16).
 void products(const float *packed, const float *block, const Head &head, float *to) {
     for (long j = 0; j < head.length; j += LANES)
         all_rows<VECTORS, 1>(
@@ -88,28 +89,30 @@ void products(const float *packed, const float *block, const Head &head, float *
         );
 }
 
-// to[d][i] = share[i] times the sum over j of turned[j][d] weights[j][i], 16 columns of (depth, length).
+// to[d][i] = factor[i] times the sum over j of transposed[j][d] weights[j][i]: 16 columns of
+// (depth, length).
 template <int V>
 void sums(
-    const float *turned, const float *weights, const float *share, const Head &head, long first,
+    const float *transposed, const float *weights, const float *factor, const Head &head, long first,
     float *block, float *to
 ) {
     constexpr long wide = V * WIDTH;
     for (long d = 0; d < head.depth; d += wide)
         all_rows<VECTORS, 1>(
-            std::min(wide, head.depth - d), turned + d * head.padded(), 0, wide, weights, IN_BLOCK,
+            std::min(wide, head.depth - d), transposed + d * head.padded(), 0, wide, weights, IN_BLOCK,
             head.length, 1, block + d * LANES, IN_BLOCK
         );
     const long present = head.present(first);
     for (long d = 0; d < head.depth; ++d, block += LANES) {
         float *row = to + d * head.length + first;
         if (present == LANES)
-            for (int i = 0; i < LANES; ++i) row[i] = block[i] * share[i];
+            for (int i = 0; i < LANES; ++i) row[i] = block[i] * factor[i];
         else
-            for (long i = 0; i < present; ++i) row[i] = block[i] * share[i];
+            for (long i = 0; i < present; ++i) row[i] = block[i] * factor[i];
     }
 }
 
+// A value per lane.
 struct Lanes {
     Vec part[VECTORS] = {};
     Lanes() = default;
@@ -121,7 +124,7 @@ struct Lanes {
     }
 };
 
-Lanes largest_of(const float *scores, long length) {
+Lanes maximum_of(const float *scores, long length) {
     Lanes top(scores);
     for (long j = 1; j < length; ++j) {
         const Lanes row(scores + j * LANES);
@@ -138,42 +141,42 @@ Lanes sum_of(const float *weights, long length) {
     return total;
 }
 
-// Scores become e^(scale (score - largest)) times share.
-void exponentials(float *scores, long length, float scale, const float *largest, const float *share) {
+// Replaces each score by e^(scale (score - maximum)) times factor.
+void exponentials(float *scores, long length, float scale, const float *maxima, const float *factor) {
     for (long j = 0; j < length; ++j, scores += LANES)
         for (int i = 0; i < LANES; ++i)
-            scores[i] = power(scale * (scores[i] - largest[i])).exponential() * share[i];
+            scores[i] = power(scale * (scores[i] - maxima[i])).exponential() * factor[i];
 }
 
 template <int V>
-void forward(const float *query, const Head &head, float *largest, float *totals, float *to) {
+void forward(const float *query, const Head &head, float *maxima, float *totals, float *to) {
     constexpr long wide = V * WIDTH;
     static thread_local Scratch for_keys, for_values, for_weights, for_block;
-    const float *key = query + head.apart, *value = key + head.apart;
+    const float *key = query + head.stride, *value = key + head.stride;
     float *keys = for_keys(head.padded() * head.depth);
-    float *values = for_values(turned_size(head, wide));
+    float *values = for_values(transposed_size(head, wide));
     float *weights = for_weights(head.padded() * LANES), *block = for_block(head.depth * LANES);
     pack(key, head, keys);
-    turn(value, head, wide, values);
+    pack_transposed(value, head, wide, values);
     for (long first = 0; first < head.length; first += LANES) {
         pack_block(query, head, first, block);
         products(keys, block, head, weights);
-        float top[LANES], total[LANES], share[LANES];
-        largest_of(weights, head.length).write(top);
+        float top[LANES], total[LANES], factor[LANES];
+        maximum_of(weights, head.length).write(top);
         exponentials(weights, head.length, head.scale, top, ones);
         sum_of(weights, head.length).write(total);
-        for (int i = 0; i < LANES; ++i) share[i] = 1.0f / total[i];
-        std::memcpy(largest + first, top, 4 * head.present(first));
+        for (int i = 0; i < LANES; ++i) factor[i] = 1.0f / total[i];
+        std::memcpy(maxima + first, top, 4 * head.present(first));
         std::memcpy(totals + first, total, 4 * head.present(first));
-        sums<V>(values, weights, share, head, first, block, to);
+        sums<V>(values, weights, factor, head, first, block, to);
     }
 }
 
-// From scores and the gradients of weights to weights and the gradients of scores, all (length, 16).
+// Replaces scores by weights, and the gradients of weights by those of scores, all (length, 16).
 void softmax_backward(
-    float *scores, float *grad, const Head &head, const float *largest, const float *share
+    float *scores, float *grad, const Head &head, const float *maxima, const float *factor
 ) {
-    exponentials(scores, head.length, head.scale, largest, share);
+    exponentials(scores, head.length, head.scale, maxima, factor);
     Lanes mean;
     for (long j = 0; j < head.length; ++j) {
         const Lanes w(scores + j * LANES), g(grad + j * LANES);
@@ -190,73 +193,74 @@ void softmax_backward(
 
 template <int V>
 void backward(
-    const float *query, const Head &head, const float *largest, const float *totals, const float *grad,
+    const float *query, const Head &head, const float *maxima, const float *totals, const float *grad,
     float *by_query
 ) {
     constexpr long wide = V * WIDTH;
     static thread_local Scratch for_packed, for_turned, for_weights, for_block;
     const long packed = head.padded() * head.depth;
-    const long turned = turned_size(head, wide), weighed = head.padded() * LANES;
-    const float *key = query + head.apart, *value = key + head.apart;
-    float *by_key = by_query + head.apart, *by_value = by_key + head.apart;
+    const long transposed = transposed_size(head, wide), weighed = head.padded() * LANES;
+    const float *key = query + head.stride, *value = key + head.stride;
+    float *by_key = by_query + head.stride, *by_value = by_key + head.stride;
     float *keys = for_packed(2 * packed), *values = keys + packed;
-    float *t = for_turned(5 * turned);
-    float *turned_query = t, *turned_key = t + turned, *turned_grad = t + 2 * turned;
-    float *to_key = t + 3 * turned, *to_value = t + 4 * turned;
+    float *t = for_turned(5 * transposed);
+    float *transposed_query = t, *transposed_key = t + transposed;
+    float *transposed_grad = t + 2 * transposed;
+    float *to_key = t + 3 * transposed, *to_value = t + 4 * transposed;
     float *weights = for_weights(2 * QUERY_BLOCKS * weighed), *grads = weights + QUERY_BLOCKS * weighed;
     float *block = for_block(head.depth * LANES);
     pack(key, head, keys);
     pack(value, head, values);
-    turn(query, head, wide, turned_query);
-    turn(key, head, wide, turned_key);
-    turn(grad, head, wide, turned_grad);
+    pack_transposed(query, head, wide, transposed_query);
+    pack_transposed(key, head, wide, transposed_key);
+    pack_transposed(grad, head, wide, transposed_grad);
     for (long group = 0; group < head.blocks(); group += QUERY_BLOCKS) {
         const long blocks = std::min(QUERY_BLOCKS, head.blocks() - group);
         for (long n = 0; n < blocks; ++n) {
             const long first = (group + n) * LANES, present = head.present(first);
             float *w = weights + n * weighed, *g = grads + n * weighed;
-            float top[LANES] = {}, share[LANES] = {};
+            float top[LANES] = {}, factor[LANES] = {};
             for (long i = 0; i < present; ++i) {
-                top[i] = largest[first + i];
-                share[i] = 1.0f / totals[first + i];
+                top[i] = maxima[first + i];
+                factor[i] = 1.0f / totals[first + i];
             }
             pack_block(query, head, first, block);
             products(keys, block, head, w);
             pack_block(grad, head, first, block);
             products(values, block, head, g);
-            softmax_backward(w, g, head, top, share);
-            sums<V>(turned_key, g, ones, head, first, block, by_query);
+            softmax_backward(w, g, head, top, factor);
+            sums<V>(transposed_key, g, ones, head, first, block, by_query);
         }
         for (long d = 0; d < head.depth; d += wide) {
             const long at = d * head.padded(), from = at + group * LANES * wide;
             all_rows<V, LANES>(
-                head.length, weights, weighed, 1, turned_grad + from, {wide, WIDTH}, LANES, blocks,
+                head.length, weights, weighed, 1, transposed_grad + from, {wide, WIDTH}, LANES, blocks,
                 to_value + at, {wide, WIDTH}, group > 0
             );
             all_rows<V, LANES>(
-                head.length, grads, weighed, 1, turned_query + from, {wide, WIDTH}, LANES, blocks,
+                head.length, grads, weighed, 1, transposed_query + from, {wide, WIDTH}, LANES, blocks,
                 to_key + at, {wide, WIDTH}, group > 0
             );
         }
     }
-    turn_back(to_key, head, wide, by_key);
-    turn_back(to_value, head, wide, by_value);
+    unpack_transposed(to_key, head, wide, by_key);
+    unpack_transposed(to_value, head, wide, by_value);
 }
 
-// Vectors that hold a row of so many numbers, or of a part of them, with the least room left empty.
+// Vectors per row, or part of a row, of this depth that leave the least padding.
 constexpr int vectors_for(long depth) {
     const long two = (depth + 2 * WIDTH - 1) / (2 * WIDTH) * 2 * WIDTH;
     const long three = (depth + 3 * WIDTH - 1) / (3 * WIDTH) * 3 * WIDTH;
     return depth <= WIDTH ? 1 : three < two ? 3 : 2;
 }
 
-template <typename Kernel> Kernel fitting(long depth, Kernel one, Kernel two, Kernel three) {
+template <typename Kernel> Kernel kernel_for(long depth, Kernel one, Kernel two, Kernel three) {
     const int vectors = vectors_for(depth);
     return vectors == 1 ? one : vectors == 2 ? two : three;
 }
 
-// Where the n-th head's q begins in (batch, 3, heads, depth, length).
-long place(long n, long heads, const Head &head) {
+// Offset of the n-th head's q in (batch, 3, heads, depth, length).
+long head_offset(long n, long heads, const Head &head) {
     return (n / heads * 3 * heads + n % heads) * head.numbers();
 }
 
@@ -264,32 +268,32 @@ long place(long n, long heads, const Head &head) {
 
 extern "C" {
 
-// projected: (batch, 3, heads, depth, length); merged: (batch, heads, depth, length); of each query the
-// largest score and the sum of exponentials: (batch, heads, length).
+// projected: (batch, 3, heads, depth, length); merged: (batch, heads, depth, length); maxima of each
+// query's scores, and sums of its exponentials: (batch, heads, length).
 void attention_forward(
-    const float *projected, long batch, long heads, long depth, long length, float scale, float *largest,
+    const float *projected, long batch, long heads, long depth, long length, float scale, float *maxima,
     float *totals, float *merged, long threads
 ) {
     const Head head{depth, length, heads * depth * length, scale};
-    const auto one = fitting(depth, forward<1>, forward<2>, forward<3>);
+    const auto one = kernel_for(depth, forward<1>, forward<2>, forward<3>);
     in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
         for (long n = from; n < until; ++n)
-            one(projected + place(n, heads, head), head, largest + n * length, totals + n * length,
+            one(projected + head_offset(n, heads, head), head, maxima + n * length, totals + n * length,
                 merged + n * head.numbers());
     });
 }
 
-// grad: of merged; grad_projected: of projected.
+// grad: gradient of merged; grad_projected: gradient of projected.
 void attention_backward(
-    const float *projected, const float *largest, const float *totals, const float *grad, long batch,
+    const float *projected, const float *maxima, const float *totals, const float *grad, long batch,
     long heads, long depth, long length, float scale, float *grad_projected, long threads
 ) {
     const Head head{depth, length, heads * depth * length, scale};
-    const auto one = fitting(depth, backward<1>, backward<2>, backward<3>);
+    const auto one = kernel_for(depth, backward<1>, backward<2>, backward<3>);
     in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
         for (long n = from; n < until; ++n)
-            one(projected + place(n, heads, head), head, largest + n * length, totals + n * length,
-                grad + n * head.numbers(), grad_projected + place(n, heads, head));
+            one(projected + head_offset(n, heads, head), head, maxima + n * length, totals + n * length,
+                grad + n * head.numbers(), grad_projected + head_offset(n, heads, head));
     });
 }
 

@@ -1,11 +1,11 @@
-// 3x3 convolutions with zero padding by Winograd's F(2x2, 3x3), in float32: 16 products where the
-// definition has 36 for each tile of 2x2 outputs, channel in and channel out.
+// 3x3 convolutions with zero padding by Winograd's F(2x2, 3x3), in float32: 16 products for each tile
+// of 2x2 outputs, input channel and output channel, where the definition takes 36.
 //
 //     Y = A^T (sum over channels of (G g G^T) * (B^T d B)) A
 //
-// for a tile's 4x4 inputs d and a kernel g. A whole image's tiles make each of the 16 places one
-// matrix product, (tiles, in) times (in, out). Numbers lie in lanes of 16 channels all the while.
-// Gradients: of the input, the same with kernels turned by 180 degrees; of the kernel, the transpose
+// for a tile's 4x4 inputs d and a kernel g. Over the tiles of an image, each of the 16 places is a
+// matrix product, (tiles, in) times (in, out). All data are in blocks of 16 channels meanwhile.
+// The input's gradient is the same with kernels rotated by 180 degrees. The kernel's is the transpose
 // of the map above, G^T (sum over tiles of (A y A^T) * (B^T d B)) G.
 //
 // Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015.
@@ -34,7 +34,7 @@ void transform_inputs(
     });
 }
 
-// Calls work(place, block, count) for every place and a few neighbouring ones of so many blocks.
+// Calls work(place, block, count) for every place and every group of up to BLOCKS_AT_ONCE blocks.
 template <typename Work> void in_pieces(long blocks, long work_each, long threads, Work work) {
     const long pieces = (blocks + BLOCKS_AT_ONCE - 1) / BLOCKS_AT_ONCE;
     in_parallel(PLACES * pieces, work_each * BLOCKS_AT_ONCE, threads, [=](long from, long until) {
@@ -50,16 +50,16 @@ template <typename Work> void in_pieces(long blocks, long work_each, long thread
 extern "C" {
 
 // y = convolution of x (batch, in, height, width) with the kernels, plus bias unless it is null.
-// Height and width are even. `turned` turns kernels by 180 degrees.
+// Height and width are even. `rotated` rotates the kernels by 180 degrees.
 void winograd_forward(
     const float *x, const float *weight, const float *bias, long batch, long in, long out, long height,
-    long width, long out_stride, long in_stride, long turned, float *y, long threads
+    long width, long out_stride, long in_stride, long rotated, float *y, long threads
 ) {
     static thread_local Scratch for_kernels, for_inputs, for_products;
     const Images inputs{in, height, width}, outputs{out, height, width};
     const long in_blocks = inputs.blocks(), out_blocks = outputs.blocks(), tiles = inputs.tiles();
     const long at_once = images_at_once(inputs, batch);
-    const Kernels kernels{weight, out_stride, in_stride, turned != 0};
+    const Kernels kernels{weight, out_stride, in_stride, rotated != 0};
     const Matrices u_shape(in_blocks * LANES, out_blocks);
     const Matrices v_shape(at_once * tiles, in_blocks), m_shape(at_once * tiles, out_blocks);
     float *u = for_kernels(u_shape.size()), *v = for_inputs(v_shape.size());
@@ -80,10 +80,11 @@ void winograd_forward(
             const float *a = v + place * v_shape.place;
             const float *b = u + place * u_shape.place + block * u_shape.block;
             float *c = m + place * m_shape.place + block * m_shape.block;
-            for (long i = 0; i < in_blocks; i += TOGETHER)
+            for (long i = 0; i < in_blocks; i += BLOCKS_PER_SUM)
                 all_blocks<LANES>(
                     count, rows, a + i * v_shape.block, v_shape.block, 1, b + i * LANES * LANES,
-                    u_shape.block, LANES, in_blocks - i < TOGETHER ? in_blocks - i : TOGETHER, c, LANES,
+                    u_shape.block, LANES,
+                    in_blocks - i < BLOCKS_PER_SUM ? in_blocks - i : BLOCKS_PER_SUM, c, LANES,
                     m_shape.block, i > 0
                 );
         });
@@ -101,7 +102,7 @@ void winograd_forward(
     }
 }
 
-// Gradients of weight (out, in, 3, 3) and of bias (out,), given that of y.
+// Gradients of weight (out, in, 3, 3) and bias (out,), given that of y.
 void winograd_weight_gradient(
     const float *x, const float *grad, long batch, long in, long out, long height, long width,
     float *grad_weight, float *grad_bias, long threads

@@ -1,7 +1,7 @@
-// The exponential function as compilers vectorize it.
+// A vectorizable exponential function, e^x and e^x - 1 for x <= 0.
 //
-// The polynomial is that of mixture_logistic.cu, which has to be one file for CUDA's compiler and goes
-// on into subnormal numbers; here e^x - 1 is wanted too, and the range ends at 0.
+// The polynomial is that of mixture_logistic.cu. That file cannot include this one, since NVRTC
+// compiles it alone, and its function also returns subnormal numbers.
 
 #pragma once
 
@@ -21,9 +21,9 @@ inline float from_bits(int b) {
     return x;
 }
 
-// e^x = scale * (1 + q) for x <= 0, with q = e^r - 1 for the |r| <= log(2) / 2 that is left when whole
-// powers of two are gone. Both e^x and e^x - 1 come out within about 2 ulps. Below -87, where e^x
-// leaves the normal numbers, it is 0. Comparisons are written so that NaN stays NaN.
+// e^x = scale * (1 + q) for x <= 0, with scale a power of two and q = e^r - 1 for the remainder
+// |r| <= log(2) / 2. Both e^x and e^x - 1 are within about 2 ulps. Below -87, near the end of the
+// normal numbers, e^x is 0. The comparisons let NaN propagate.
 struct Power {
     float scale, q;
     float exponential() const { return scale * q + scale; }

@@ -1,7 +1,7 @@
-// The conditioner's elementwise parts on the host, in float32: each walks through memory once.
+// Elementwise layers of conditioners, in float32, each in one pass through memory.
 //
-// Images are (batch, channels, positions), dense. Plain torch needs several passes for each of these,
-// and copies besides: a concatenation before an ELU, a transposition around a normalization.
+// Images are dense, (batch, channels, positions). Torch's own operations take several passes for each
+// layer, and copies: a concatenation before an ELU, transpositions around a normalization.
 
 #include <cstdint>
 
@@ -20,7 +20,7 @@ inline __attribute__((always_inline)) float sigmoid(float x) {
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-// Calls work(image, begin, end) for ranges of each image's [0, half). Images may be fewer than threads.
+// Calls work(image, begin, end) for ranges of each image's [0, half), also if there are few images.
 template <typename Work> void in_pieces(long batch, long half, int threads, Work work) {
     const long pieces = threads < 1 ? 1 : threads;
     in_parallel(batch * pieces, half / pieces, threads, [=](long from, long to) {
@@ -31,7 +31,7 @@ template <typename Work> void in_pieces(long batch, long half, int threads, Work
     });
 }
 
-// Calls work(image, begin, count, thread) for every BLOCK of each image's positions.
+// Calls work(image, begin, count, part) for every BLOCK of each image's positions.
 template <typename Work>
 void in_blocks(long batch, long channels, long positions, int threads, Work work) {
     const long groups = (positions + BLOCK - 1) / BLOCK, all = batch * groups;
@@ -65,7 +65,7 @@ inline float kept(uint16_t bits, int threshold, float scale) { return bits < thr
 extern "C" {
 
 // y = [elu(x), elu(-x)] along channels: half = channels * positions numbers of x for each image.
-// One of the two is x or -x itself, the other e^-|x| - 1.
+// One of the two is x or -x, the other e^-|x| - 1.
 void concat_elu_forward(const float *x, long batch, long half, float *y, long threads) {
     in_pieces(batch, half, threads, [=](long b, long begin, long end) {
         const float *in = x + b * half;
@@ -79,7 +79,7 @@ void concat_elu_forward(const float *x, long batch, long half, float *y, long th
     });
 }
 
-// From the outputs alone: the smaller one is e^-|x| - 1, and only the other has slope 1.
+// Computed from the outputs: the smaller one is e^-|x| - 1, the other has slope 1.
 void concat_elu_backward(
     const float *y, const float *grad, long batch, long half, float *grad_x, long threads
 ) {
@@ -97,7 +97,7 @@ void concat_elu_backward(
     });
 }
 
-// The same, and then each output is kept times scale, or dropped.
+// The same, then dropout: each output is multiplied by scale or set to 0.
 void concat_elu_dropout_forward(
     const float *x, const uint16_t *bits, long batch, long half, long threshold, float scale,
     float *y, long threads
@@ -136,7 +136,7 @@ void concat_elu_dropout_backward(
     });
 }
 
-// y = x kept times scale, or dropped; its own backward pass, with the gradient for x.
+// y = dropout of x. With the gradient for x, this is also the backward pass.
 void dropout(
     const float *x, const uint16_t *bits, long count, long threshold, float scale, float *y,
     long threads
@@ -170,16 +170,16 @@ void gated_sum_backward(
 #pragma GCC ivdep
         for (long i = begin; i < end; ++i) {
             const float e = power(-magnitude(b[i])).exponential();
-            const float open = (b[i] < 0.0f ? e : 1.0f) / (1.0f + e);
-            const float shut = (b[i] < 0.0f ? 1.0f : e) / (1.0f + e);
-            by_a[i] = g[i] * open;
-            by_b[i] = g[i] * a[i] * (open * shut);
+            const float gate = (b[i] < 0.0f ? e : 1.0f) / (1.0f + e);
+            const float complement = (b[i] < 0.0f ? 1.0f : e) / (1.0f + e);
+            by_a[i] = g[i] * gate;
+            by_b[i] = g[i] * a[i] * (gate * complement);
         }
     });
 }
 
-// Each position's channels to mean 0 and variance 1, then gain and bias. Positions lie side by side in
-// memory and are worked on so, BLOCK at a time, instead of being transposed.
+// Normalizes each position's channels to mean 0 and variance 1, then applies gain and bias. Positions
+// are contiguous in memory; BLOCK of them are computed at a time, without a transposition.
 void layer_norm_forward(
     const float *x, const float *gain, const float *bias, long batch, long channels, long positions,
     float epsilon, float *y, float *means, float *rates, long threads
@@ -212,7 +212,7 @@ void layer_norm_forward(
     });
 }
 
-// partial: (threads, 2, channels) of zeros, for the sums that are the gradients of gain and bias.
+// partial: zeros (threads, 2, channels). Its sum over threads is the gradient of gain and bias.
 void layer_norm_backward(
     const float *x, const float *gain, const float *means, const float *rates, const float *grad,
     long batch, long channels, long positions, float *grad_x, float *partial, long threads

@@ -1,4 +1,4 @@
-// The kernels of mixture_logistic.cu on the host: LANES elements side by side, in several threads.
+// The kernels of mixture_logistic.cu for the CPU: LANES elements at a time, in several threads.
 
 #include <cmath>
 #include <memory>
@@ -15,8 +15,8 @@ namespace {
 
 template <typename T> constexpr int lanes() { return 64 / sizeof(T); }
 
-// Where parameter k of element n = outer * inner_size + inner lies: base + outer * outer_stride +
-// inner * inner_stride + k * component_stride.
+// Memory layout of a parameter: component k of element n = outer * inner_size + inner is at
+// base + outer * outer_stride + inner * inner_stride + k * component_stride.
 struct Layout {
     long inner_size, outer_stride, inner_stride, component_stride;
 
@@ -25,55 +25,59 @@ struct Layout {
     }
 };
 
-// How LANES elements' parameters lie in memory, if in one of the ways that are quickly copied.
-enum class Order { other, elements_together, components_together };
+// Orders of LANES elements' parameters in memory. The latter two can be copied fast.
+enum class Order { other, elements_contiguous, components_contiguous };
 
 template <typename T> Order order_of(const Layout &layout, long begin, int present) {
     constexpr int L = lanes<T>();
     if (present < L || begin % layout.inner_size + L > layout.inner_size) return Order::other;
-    if (layout.inner_stride == 1) return Order::elements_together;
-    return layout.component_stride == 1 ? Order::components_together : Order::other;
+    if (layout.inner_stride == 1) return Order::elements_contiguous;
+    return layout.component_stride == 1 ? Order::components_contiguous : Order::other;
 }
 
-// columns[k][i] = rows[i][k] for LANES rows, `apart`, and as many whole eights of k as `count` has; how
-// many those are.
-inline int turn(const float *rows, long apart, int count, float *columns) {
+// Copies columns[k][i] = rows[i][k] for LANES rows and the largest multiple of 8 values of k within
+// `count`, and returns that multiple.
+inline int to_columns(const float *rows, long row_stride, int count, float *columns) {
+    constexpr int L = lanes<float>();
     const int whole = count / EIGHT * EIGHT;
     for (int k = 0; k < whole; k += EIGHT)
-        for (int i = 0; i < lanes<float>(); i += EIGHT)
-            transpose(rows + i * apart + k, apart, columns + k * lanes<float>() + i, lanes<float>());
+        for (int i = 0; i < L; i += EIGHT)
+            transpose(rows + i * row_stride + k, row_stride, columns + k * L + i, L);
     return whole;
 }
 
-inline int turn_back(const float *columns, int count, float *rows, long apart) {
+// The inverse of `to_columns`.
+inline int to_rows(const float *columns, int count, float *rows, long row_stride) {
+    constexpr int L = lanes<float>();
     const int whole = count / EIGHT * EIGHT;
     for (int k = 0; k < whole; k += EIGHT)
-        for (int i = 0; i < lanes<float>(); i += EIGHT)
-            transpose(columns + k * lanes<float>() + i, lanes<float>(), rows + i * apart + k, apart);
+        for (int i = 0; i < L; i += EIGHT)
+            transpose(columns + k * L + i, L, rows + i * row_stride + k, row_stride);
     return whole;
 }
 
-inline int turn(const double *, long, int, double *) { return 0; }
-inline int turn_back(const double *, int, double *, long) { return 0; }
+inline int to_columns(const double *, long, int, double *) { return 0; }
+inline int to_rows(const double *, int, double *, long) { return 0; }
 
-// Copies the parameters of up to LANES elements to buffer[k * LANES + i]; missing lanes repeat the last.
+// Copies the parameters of up to LANES elements to buffer[k * LANES + i]. Missing lanes repeat the
+// last element.
 template <typename T>
 void gather(const T *source, const Layout &layout, long begin, int present, int count, T *buffer) {
     constexpr int L = lanes<T>();
     const Order order = order_of<T>(layout, begin, present);
-    if (order == Order::elements_together) {
+    if (order == Order::elements_contiguous) {
         const T *first = source + layout.offset(begin);
         for (int k = 0; k < count; ++k)
             for (int i = 0; i < L; ++i) buffer[k * L + i] = first[k * layout.component_stride + i];
         return;
     }
-    int turned = 0;
-    if (order == Order::components_together)
-        turned = turn(source + layout.offset(begin), layout.inner_stride, count, buffer);
-    if (turned == count) return;
+    int copied = 0;
+    if (order == Order::components_contiguous)
+        copied = to_columns(source + layout.offset(begin), layout.inner_stride, count, buffer);
+    if (copied == count) return;
     for (int i = 0; i < L; ++i) {
         const T *element = source + layout.offset(begin + (i < present ? i : present - 1));
-        for (int k = turned; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
+        for (int k = copied; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
     }
 }
 
@@ -81,19 +85,19 @@ template <typename T>
 void scatter(const T *buffer, const Layout &layout, long begin, int present, int count, T *target) {
     constexpr int L = lanes<T>();
     const Order order = order_of<T>(layout, begin, present);
-    if (order == Order::elements_together) {
+    if (order == Order::elements_contiguous) {
         T *first = target + layout.offset(begin);
         for (int k = 0; k < count; ++k)
             for (int i = 0; i < L; ++i) first[k * layout.component_stride + i] = buffer[k * L + i];
         return;
     }
-    int turned = 0;
-    if (order == Order::components_together)
-        turned = turn_back(buffer, count, target + layout.offset(begin), layout.inner_stride);
-    if (turned == count) return;
+    int copied = 0;
+    if (order == Order::components_contiguous)
+        copied = to_rows(buffer, count, target + layout.offset(begin), layout.inner_stride);
+    if (copied == count) return;
     for (int i = 0; i < present; ++i) {
         T *element = target + layout.offset(begin + i);
-        for (int k = turned; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
+        for (int k = copied; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
     }
 }
 
@@ -101,15 +105,15 @@ template <typename T> void load(const T *source, long begin, int present, T *lan
     for (int i = 0; i < lanes<T>(); ++i) lane[i] = source[begin + (i < present ? i : present - 1)];
 }
 
-// Calls work(begin, present) for every group of lanes, the groups shared out among threads.
+// Calls work()(begin, present) for every group of lanes. work() makes the buffers of one thread.
 template <typename T, typename Work> void for_each_group(long elements, int threads, Work work) {
     constexpr int L = lanes<T>();
     const long groups = (elements + L - 1) / L;
     auto run = [&](long from, long to) {
-        auto mine = work();
+        auto of_thread = work();
         for (long g = from; g < to; ++g) {
             const long left = elements - g * L;
-            mine(g * L, static_cast<int>(left < L ? left : L));
+            of_thread(g * L, static_cast<int>(left < L ? left : L));
         }
     };
     if (threads > groups) threads = static_cast<int>(groups);
@@ -141,7 +145,7 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
         return [&, buffer = std::vector<T>(6 * L * count),
-                kept = std::vector<Kept<T, L>>(count)](long begin, int present) mutable {
+                saved = std::vector<Saved<T, L>>(count)](long begin, int present) mutable {
             T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
             T *ga = c + L * count, *gb = ga + L * count, *gc = gb + L * count;
             alignas(64) T lane[L], by_y[L], by_l[L], by_x[L];
@@ -152,7 +156,7 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
             gather(means, layout[1], begin, present, count, b);
             gather(log_scales, layout[2], begin, present, count, c);
             gradient<T, L, true>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
-                                 kept.data());
+                                 saved.data());
             for (int i = 0; i < present; ++i) g_x[begin + i] = by_x[i];
             scatter(ga, target[0], begin, present, count, g_logits);
             scatter(gb, target[1], begin, present, count, g_means);
@@ -161,13 +165,13 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
     });
 }
 
-// One element prepared for many evaluations: what does not depend on x is computed once, and the
-// components lie side by side, padded with weight 0 to L at a time.
+// One element prepared for many evaluations. Quantities that do not depend on x are computed once, and
+// the components are contiguous and padded with weight 0 to a multiple of L.
 template <typename T, int L> class Prepared {
   public:
-    explicit Prepared(int count) : room((count + L - 1) / L * L), memory(6 * room) {}
+    explicit Prepared(int count) : padded((count + L - 1) / L * L), memory(6 * padded) {}
 
-    void take(const T *logit, const T *mean, const T *log_scale, const Layout *layout, long n,
+    void load(const T *logit, const T *mean, const T *log_scale, const Layout *layout, long n,
               int components) {
         count = components;
         T *a = raw(0), *b = raw(1), *c = raw(2);
@@ -189,7 +193,7 @@ template <typename T, int L> class Prepared {
         for (int k = 0; k < count; ++k) fastest = greater(fastest, rate[k]);
         T lost = total = 0;
         for (int k = 0; k < count; ++k) add(total, lost, weight[k]);
-        for (long k = count; k < room; ++k) {
+        for (long k = count; k < padded; ++k) {
             a[k] = a[0], b[k] = b[0], c[k] = c[0];
             weight[k] = rate[k] = 0;
         }
@@ -197,51 +201,51 @@ template <typename T, int L> class Prepared {
 
     Bracket<T> bracket(T target) {
         const T *a = raw(0), *b = raw(1), *c = raw(2);
-        Reach<T, L> reach;
-        reach_nowhere(reach);
-        for (long k = 0; k < room; k += L) {
+        Bounds<T, L> bounds;
+        clear(bounds);
+        for (long k = 0; k < padded; k += L) {
             FLOWPP_VECTOR
             for (int i = 0; i < L; ++i)
-                extend(reach, i, target, weight[k + i], a[k + i], b[k + i], c[k + i]);
+                extend(bounds, i, target, weight[k + i], a[k + i], b[k + i], c[k + i]);
         }
-        return bracket_within(reach, target);
+        return bracket_within(bounds, target);
     }
 
     void operator()(T x, T &y, T &l) {
         const T *mean = raw(1);
         const T largest = Number<T>::largest;
-        T below[L] = {}, above[L] = {}, density[L] = {}, excess[L] = {};
-        T lost_below[L] = {}, lost_above[L] = {}, lost_excess[L] = {};
-        for (long k = 0; k < room; k += L) {
+        T cdf[L] = {}, survival[L] = {}, density[L] = {}, excess[L] = {};
+        T lost_cdf[L] = {}, lost_survival[L] = {}, lost_excess[L] = {};
+        for (long k = 0; k < padded; k += L) {
             FLOWPP_VECTOR
             for (int i = 0; i < L; ++i) {
                 const T z = lesser(greater((x - mean[k + i]) * rate[k + i], -largest), largest);
                 const T e = exponential(-magnitude(z)), r = 1 / (1 + e), er = e * r;
                 const T w = weight[k + i], low = z < 0 ? er : r, high = z < 0 ? r : er;
-                add(below[i], lost_below[i], w * low);
-                add(above[i], lost_above[i], w * high);
+                add(cdf[i], lost_cdf[i], w * low);
+                add(survival[i], lost_survival[i], w * high);
                 add(excess[i], lost_excess[i], w * (z < 0 ? (e - 1) * r : (1 - e) * r));
                 density[i] += w * (rate[k + i] * (r * er));
             }
         }
         FLOWPP_VECTOR
         for (int i = 0; i < L; ++i) {
-            below[i] -= lost_below[i];
-            above[i] -= lost_above[i];
+            cdf[i] -= lost_cdf[i];
+            survival[i] -= lost_survival[i];
             excess[i] -= lost_excess[i];
         }
         for (int half = L / 2; half > 0; half /= 2) {
             FLOWPP_VECTOR
             for (int i = 0; i < half; ++i) {
-                below[i] += below[i + half];
-                above[i] += above[i + half];
+                cdf[i] += cdf[i + half];
+                survival[i] += survival[i + half];
                 excess[i] += excess[i + half];
                 density[i] += density[i + half];
             }
         }
         Sums<T, 1> s = {};
-        s.below[0] = below[0];
-        s.above[0] = above[0];
+        s.cdf[0] = cdf[0];
+        s.survival[0] = survival[0];
         s.excess[0] = excess[0];
         s.density[0] = density[0];
         s.weight[0] = total;
@@ -257,13 +261,13 @@ template <typename T, int L> class Prepared {
     }
 
   private:
-    long room;
+    long padded;
     std::vector<T> memory;
-    T *weight = memory.data() + 3 * room, *rate = memory.data() + 4 * room;
+    T *weight = memory.data() + 3 * padded, *rate = memory.data() + 4 * padded;
     T shift = 0, total = 0, widest = 0, fastest = 0;
     int count = 0;
 
-    T *raw(int which) { return memory.data() + which * room; }
+    T *raw(int which) { return memory.data() + which * padded; }
 };
 
 template <typename T, int L>
@@ -274,7 +278,7 @@ void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales
         auto element = std::make_shared<Prepared<T, L>>(count);
         return [&, element](long begin, int present) {
             for (long n = begin; n < begin + present; ++n) {
-                element->take(logits, means, log_scales, layout, n, count);
+                element->load(logits, means, log_scales, layout, n, count);
                 const Root<T> r = find_root<T, Prepared<T, L> &>(y[n], element->bracket(y[n]), ulps,
                                                                  cap, *element);
                 root[n] = r.root;
@@ -286,7 +290,7 @@ void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales
     });
 }
 
-// Few components would leave most of a long vector empty.
+// For few components half the vector length is faster: less of the last vector is padding.
 template <typename T>
 void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
              long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
@@ -299,7 +303,7 @@ void inverse(const T *y, const T *logits, const T *means, const T *log_scales, c
 
 }  // namespace
 
-#define FLOWPP_HOST(T, NAME)                                                                         \
+#define FLOWPP_CPU_KERNELS(T, NAME)                                                                  \
     extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,           \
                                            const Layout *layout, long elements, int count, T *y,     \
                                            T *l, int threads) {                                      \
@@ -320,5 +324,5 @@ void inverse(const T *y, const T *logits, const T *means, const T *log_scales, c
                    evaluations, threads);                                                            \
     }
 
-FLOWPP_HOST(float, float32)
-FLOWPP_HOST(double, float64)
+FLOWPP_CPU_KERNELS(float, float32)
+FLOWPP_CPU_KERNELS(double, float64)

@@ -1,7 +1,7 @@
-// Threads for the kernels on the host: those that torch computes with, where they can be had.
+// Parallel loops in torch's own OpenMP threads, or in new threads where these are not available.
 //
-// Threads of our own would have to share the processors with torch's, which wait for their next work
-// by spinning: two threads then take longer than one.
+// New threads would share the processors with torch's, which spin while they wait for work: two threads
+// then take longer than one.
 
 #pragma once
 
@@ -11,10 +11,10 @@
 
 namespace {
 
-constexpr long SHARE = 1 << 15;  // a thread with less work than this costs more than it saves
+constexpr long MIN_WORK = 1 << 15;  // per thread; with less, starting it costs more than it saves
 
-// GOMP_parallel of the OpenMP runtime that torch has loaded: calls its first argument in so many
-// threads, with the second one.
+// GOMP_parallel of the OpenMP runtime that torch has loaded. Arguments: function, its argument,
+// number of threads that call it, flags.
 using Pool = void (*)(void (*)(void *), void *, unsigned, unsigned);
 Pool pool = nullptr;
 
@@ -23,31 +23,31 @@ template <typename Work> struct Parts {
     const long count, parts;
     std::atomic<long> next{0};
 
-    // However many threads come, and in whatever order: the parts are the same.
-    static void take(void *self) {
+    // The division into parts does not depend on how many threads call this, or in which order.
+    static void run(void *self) {
         Parts &p = *static_cast<Parts *>(self);
         for (long t; (t = p.next++) < p.parts;)
             p.work(p.count * t / p.parts, p.count * (t + 1) / p.parts);
     }
 };
 
-// Calls work(begin, end) for `parts` ranges of [0, count), each on one of so many threads. All of
-// them are asked, also where there are fewer parts: a smaller team would end the others for good.
+// Calls work(begin, end) for `parts` ranges of [0, count), each in one of the threads. The team always
+// has `threads` threads, also for fewer parts: a smaller team would terminate the others.
 template <typename Work> void in_parts(long count, long parts, long threads, Work &work) {
     Parts<Work> all{work, count, parts};
     if (parts > 1 && pool) {
-        pool(Parts<Work>::take, &all, static_cast<unsigned>(threads), 0);
+        pool(Parts<Work>::run, &all, static_cast<unsigned>(threads), 0);
         return;
     }
     std::vector<std::thread> others;
-    for (long t = 1; t < parts; ++t) others.emplace_back(Parts<Work>::take, &all);
-    Parts<Work>::take(&all);
+    for (long t = 1; t < parts; ++t) others.emplace_back(Parts<Work>::run, &all);
+    Parts<Work>::run(&all);
     for (auto &other : others) other.join();
 }
 
-// The same, in no more parts than there is work for.
+// Like in_parts, with at most one part per MIN_WORK of work.
 template <typename Work> void in_parallel(long count, long work_each, long threads, Work work) {
-    long parts = 1 + count * work_each / SHARE;
+    long parts = 1 + count * work_each / MIN_WORK;
     if (parts > threads) parts = threads;
     if (parts > count) parts = count;
     in_parts(count, parts < 1 ? 1 : parts, threads, work);
@@ -55,4 +55,4 @@ template <typename Work> void in_parallel(long count, long work_each, long threa
 
 }  // namespace
 
-extern "C" void flowpp_use_pool(Pool given) { pool = given; }
+extern "C" void flowpp_use_pool(Pool torch_pool) { pool = torch_pool; }

@@ -1,4 +1,4 @@
-// Memory for numbers on their way through a kernel.
+// Buffers for intermediate results.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace {
 
-// Memory that a thread keeps from call to call: new pages would cost as much as what is done in them.
+// A buffer that a thread keeps between calls: new pages would take as long as the computation.
 class Scratch {
     std::unique_ptr<float, void (*)(void *)> memory{nullptr, std::free};
     long size = 0;

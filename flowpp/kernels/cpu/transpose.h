@@ -1,4 +1,4 @@
-// Eight rows of eight numbers, turned to columns.
+// Transposition of 8 by 8 blocks of floats.
 
 #pragma once
 
@@ -7,18 +7,18 @@ namespace {
 constexpr int EIGHT = 8;
 typedef float Octet __attribute__((vector_size(4 * EIGHT)));
 
-// Numbers of a and b by their places in both together; GCC before 12 knows the second form alone.
+// Elements of the concatenation of a and b by index. GCC before 12 has only the second form.
 #ifdef __has_builtin
 #if __has_builtin(__builtin_shufflevector)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #endif
 #endif
 #ifndef SHUFFLE
-typedef int OctetPlaces __attribute__((vector_size(4 * EIGHT)));
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, OctetPlaces{__VA_ARGS__})
+typedef int OctetIndices __attribute__((vector_size(4 * EIGHT)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, OctetIndices{__VA_ARGS__})
 #endif
 
-// to[j][i] = from[i][j] for 8 by 8 numbers.
+// to[j][i] = from[i][j] for an 8 by 8 block.
 inline __attribute__((always_inline)) void transpose(
     const float *from, long from_stride, float *to, long to_stride
 ) {

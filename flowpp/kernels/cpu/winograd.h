@@ -1,4 +1,4 @@
-// The sums before and after the products of Winograd's F(2x2, 3x3); see convolution.cpp.
+// Transforms of inputs, outputs and kernels for Winograd's F(2x2, 3x3); see convolution.cpp.
 
 #pragma once
 
@@ -8,13 +8,13 @@
 
 namespace {
 
-constexpr int PLACES = 16;
-constexpr long TILES = 512;  // worked on at once, if an image has no more
-constexpr long TOGETHER = 12;  // blocks of channels summed in registers: kernels for them fit a cache
+constexpr int PLACES = 16;  // elements of a transformed 4x4 tile
+constexpr long TILES = 512;  // per pass over the data, or one image if that has more
+constexpr long BLOCKS_PER_SUM = 12;  // channel blocks summed in registers; their kernels fit a cache
 
 long blocks_of(long channels) { return (channels + LANES - 1) / LANES; }
 
-// An odd number of cache lines, so that what is a block or a place apart meets in no set of the cache.
+// Rounds up to an odd number of cache lines: even strides map to the same sets of the cache.
 long odd(long lines) { return lines | 1; }
 
 struct Images {
@@ -26,7 +26,8 @@ struct Images {
     long blocks() const { return blocks_of(channels); }
 };
 
-// A place's matrix for some tiles: blocks of (tiles, 16), `block` numbers apart; places, `place` apart.
+// Strides of the matrices of all places: `block` between blocks of shape (tiles, 16), `place` between
+// places.
 struct Matrices {
     long block, place;
     Matrices(long tiles, long blocks)
@@ -34,7 +35,7 @@ struct Matrices {
     long size() const { return PLACES * place; }
 };
 
-// Up to 16 channels of an image row, (channels, width), to (width, 16) lanes; zeros where none is.
+// Copies up to 16 channels of an image row, (channels, width), to (width, 16), padded with zeros.
 void to_lanes(const float *from, long stride, long present, long width, float *to) {
     for (int half = 0; half < LANES; half += EIGHT) {
         const long here = present - half;
@@ -48,6 +49,7 @@ void to_lanes(const float *from, long stride, long present, long width, float *t
     }
 }
 
+// The inverse of to_lanes.
 void from_lanes(const float *from, long width, float *to, long stride, long present) {
     for (int half = 0; half < LANES; half += EIGHT) {
         const long here = present - half;
@@ -61,7 +63,7 @@ void from_lanes(const float *from, long width, float *to, long stride, long pres
     }
 }
 
-// B^T d B for every tile of one block of channels. `padded` has (height + 2, width + 2, 16) numbers.
+// B^T d B for every tile of a block of channels. `padded` is a buffer (height + 2, width + 2, 16).
 void transform_input(
     const float *x, const Images &images, long first, float *padded, float *to, long place
 ) {
@@ -112,7 +114,7 @@ void transform_input(
         }
 }
 
-// A y A^T for every tile of one block of channels, and the sums of y. `lanes` has (2, width, 16).
+// A y A^T for every tile of a block of channels, and the sums of y. `lanes` is a buffer (2, width, 16).
 void transform_gradient(
     const float *y, const Images &images, long first, float *lanes, float *to, long place, float *sums
 ) {
@@ -151,7 +153,7 @@ void transform_gradient(
     for (int v = 0; v < VECTORS; ++v) store(sums + v * WIDTH, total[v]);
 }
 
-// A^T m A plus bias for every tile of one block of channels. `lanes` has (2, width, 16) numbers.
+// A^T m A plus bias for every tile of a block of channels. `lanes` is a buffer (2, width, 16).
 void transform_output(
     const float *from, long place, const float *bias, const Images &images, long first, float *lanes,
     float *y
@@ -188,14 +190,14 @@ void transform_output(
     }
 }
 
-// Where a kernel of 9 numbers begins, for each channel out and in; read from its end if turned.
+// Kernels of 9 numbers with a stride per output and input channel; read backwards if rotated.
 struct Kernels {
     const float *first;
     long out_stride, in_stride;
-    bool turned;
+    bool rotated;
 };
 
-// Up to 16 kernels of 9 numbers, `stride` apart, to lanes.
+// Copies up to 16 kernels of 9 numbers, with stride `stride`, to taps[i][kernel].
 inline void read_taps(const float *from, long stride, long present, float (*taps)[LANES]) {
     long c = 0;
     for (; c + EIGHT <= present; c += EIGHT) transpose(from + c * stride, stride, taps[0] + c, LANES);
@@ -212,7 +214,7 @@ inline void write_taps(float (*taps)[LANES], long present, float *to) {
     for (c = 0; c < present; ++c) to[9 * c + 8] = taps[8][c];
 }
 
-// G g G^T of 16 channels out and every channel in: (places, in, 16), places `place` numbers apart.
+// G g G^T of 16 output channels and all input channels: (places, in, 16), places with stride `place`.
 void transform_kernels(
     const Kernels &kernels, long first, long out, long in, float *to, long place
 ) {
@@ -227,7 +229,7 @@ void transform_kernels(
         for (int lane = 0; lane < LANES; lane += WIDTH) {
             Vec rows[4][3];
             for (int j = 0; j < 3; ++j) {
-                const auto tap = [&](int i) { return load(taps[kernels.turned ? 8 - i : i] + lane); };
+                const auto tap = [&](int i) { return load(taps[kernels.rotated ? 8 - i : i] + lane); };
                 const Vec g0 = tap(j), g1 = tap(3 + j), g2 = tap(6 + j);
                 const Vec outer = 0.5f * (g0 + g2), inner = 0.5f * g1;
                 rows[0][j] = g0;
@@ -247,7 +249,7 @@ void transform_kernels(
     }
 }
 
-// G^T u G of one channel out and 16 channels in, to kernels of 9 numbers side by side.
+// G^T u G of one output channel and 16 input channels, to contiguous kernels of 9 numbers.
 void transform_kernel_gradient(const float *from, long place, long present, float *to) {
     float taps[9][LANES];
     for (int lane = 0; lane < LANES; lane += WIDTH) {

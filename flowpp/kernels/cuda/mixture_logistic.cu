@@ -1,9 +1,9 @@
 // Logit of a logistic mixture's CDF: value, log-derivative, gradients, root.
 //
-// The one source for GPU and host. Compiled by NVRTC or nvcc it yields CUDA kernels, one element a
-// thread. Included by mixture_logistic.cpp and compiled by any C++ compiler, the same functions
-// work on LANES elements side by side, which the compiler turns into vector instructions. Nothing
-// here may rely on fast-math: the order of operations is what keeps the digits.
+// One source for GPU and CPU. NVRTC or nvcc compiles it to CUDA kernels, one element per thread.
+// Included by mixture_logistic.cpp, the same functions compute LANES elements at a time, which a C++
+// compiler turns into vector instructions. Do not compile with fast-math: the accuracy depends on the
+// order of operations.
 //
 // With w = softmax(logits), z_k = (x - mu_k) e^{-s_k}, e_k = e^{-|z_k|}, r_k = 1 / (1 + e_k):
 //
@@ -11,11 +11,11 @@
 //     f = sum_k w_k e^{-s_k} sigmoid(z_k) sigmoid(-z_k)
 //     y = log(F / S)                  l = log dy/dx = log(f / (F S))
 //
-// While F, S and f are far from underflow, these sums of positive terms are formed as they stand
-// ("body"): three exponentials a component, compensated summation. Elsewhere ("tail") every sum is
-// taken relative to its largest term, its anchor, and the large numbers are subtracted from each
-// other before anything is added: the anchor's logit from the logits, its z from the zs.
-// Near the median y = 2 atanh(F - S), with F - S summed term by term.
+// While F, S and f are far from underflow ("body"), these sums of positive terms are computed directly,
+// with three exponentials per component and compensated summation. Elsewhere ("tail") every sum is
+// taken relative to its largest term, its anchor, and large numbers are subtracted from each other
+// before anything is added: the anchor's logit from the logits, its z from the zs. Near the median
+// y = 2 atanh(F - S), with F - S summed term by term.
 
 #ifdef __CUDACC__
 #define FLOWPP_FUNCTION __device__ static inline
@@ -36,8 +36,8 @@ template <> struct Number<float> {
     static constexpr float tiny = 1.1754943508222875e-38f;
     static constexpr float largest = 3.4028234663852886e38f;
     static constexpr float body = 1e-30f;
-    static constexpr float exp_range = 80.0f;  // e^(+-this) is still an ordinary number
-    static constexpr int most_evaluations = 40;  // of any element, see find_root
+    static constexpr float exp_range = 80.0f;  // largest |a| for which e^a is a normal number
+    static constexpr int most_evaluations = 40;  // per element, see find_root
     static constexpr int numbers_per_octave = 1 << 23;
     typedef int Bits;
 };
@@ -74,8 +74,8 @@ template <typename T> FLOWPP_FUNCTION bool is_finite(T a) {
     return magnitude(a) <= Number<T>::largest;
 }
 
-// e^x within about 1 ulp, without branches, so that a loop over lanes vectorizes; 0 far below and
-// infinite above the range. NaN is not kept: callers add their own.
+// e^x within about 1 ulp, without branches, so that a loop over lanes vectorizes; 0 far below the range
+// and infinite above it. NaN does not propagate: callers handle it.
 FLOWPP_FUNCTION float exponential(float x) {
     x = lesser(greater(x, -104.0f), 89.0f);
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -114,7 +114,7 @@ FLOWPP_FUNCTION double exponential(double x) {
     p = p * r + 1.0 / 6.0;
     p = p * r + 0.5;
     p = p * (r * r) + r + 1.0;
-    // No arithmetic shift of 64-bit integers in AVX2: halve by way of a shift that keeps them positive.
+    // AVX2 has no arithmetic shift of 64-bit integers, so shift a positive number.
     long long half = ((n + 2048) >> 1) - 1024;
     return p * from_bits((half + 1023) << 52) * from_bits((n - half + 1023) << 52);
 }
@@ -128,7 +128,7 @@ FLOWPP_FUNCTION double area_tanh(double x) { return atanh(x); }
 
 template <typename T> struct Component {
     T rate, z;       // e^{-s}, (x - mu) e^{-s}
-    T below, above;  // sigmoid(z), sigmoid(-z)
+    T cdf, survival;  // sigmoid(z), sigmoid(-z)
     T excess;        // their difference, tanh(z / 2)
     T small;         // their product
 };
@@ -139,21 +139,21 @@ template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
     c.z = lesser(greater(z, -Number<T>::largest), Number<T>::largest);
     T e = exponential(-magnitude(c.z));
     T r = 1 / (1 + e), er = e * r;
-    c.below = z < 0 ? er : r;
-    c.above = z < 0 ? r : er;
+    c.cdf = z < 0 ? er : r;
+    c.survival = z < 0 ? r : er;
     T excess = (1 - e) * r;
     c.excess = z < 0 ? -excess : excess;
     c.small = r * er;
     return c;
 }
 
-// For log-scales within exp_range: without branches.
+// Branch-free, for log-scales within exp_range.
 template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
     T rate = exponential(-log_scale);
     return component_at((x - mean) * rate, rate);
 }
 
-// Where x - mean or e^-s alone is out of range, z need not be: half of each at a time.
+// For any log-scale: x - mean or e^-s can overflow where z does not, so multiply by e^(-s/2) twice.
 template <typename T> FLOWPP_FUNCTION Component<T> any_component(T x, T mean, T log_scale) {
     if (x == mean) return component_at(T(0), exponential(-log_scale));
     if (is_finite(x - mean) && magnitude(log_scale) <= Number<T>::exp_range)
@@ -162,43 +162,43 @@ template <typename T> FLOWPP_FUNCTION Component<T> any_component(T x, T mean, T 
     return component_at((x / 2 - mean / 2) * half * half * 2, exponential(-log_scale));
 }
 
-// Kahan's sum: its error does not grow with the number of terms.
+// Kahan summation: the error does not grow with the number of terms.
 template <typename T> FLOWPP_FUNCTION void add(T &sum, T &lost, T term) {
     T corrected = term - lost, next = sum + corrected;
     lost = (next - sum) - corrected;
     sum = next;
 }
 
-// ---- the body, LANES elements at a time -----------------------------------------------------------
+// ---- body, LANES elements at a time ---------------------------------------------------------------
 
-// Sums over components of unnormalized weights e^{logit - shift}. Parameter k of lane i lies at
+// Sums over components with unnormalized weights e^{logit - shift}. Parameter k of lane i is at
 // [k * stride + i].
 template <typename T, int LANES> struct Sums {
-    T shift[LANES], weight[LANES], below[LANES], above[LANES], density[LANES], excess[LANES];
+    T shift[LANES], weight[LANES], cdf[LANES], survival[LANES], density[LANES], excess[LANES];
     T poison[LANES];  // 0, or NaN if any argument is not finite
     T widest[LANES];  // largest |log-scale|
     T fastest[LANES];  // largest e^{-log-scale}
     T components;
 };
 
-// What a second pass over the components needs again, for each of them.
-template <typename T, int LANES> struct Kept {
-    T weight[LANES], rate[LANES], z[LANES], below[LANES], above[LANES], small[LANES];
+// Values of one component that the gradient's second pass reuses.
+template <typename T, int LANES> struct Saved {
+    T weight[LANES], rate[LANES], z[LANES], cdf[LANES], survival[LANES], small[LANES];
 };
 
-// With KEEPS, `kept` gets `count` entries. Known at compile time: within the loop over lanes a
-// condition would be turned into arithmetic on both of its sides.
-template <typename T, int LANES, bool KEEPS>
+// With SAVES, `saved` receives `count` entries. A template parameter, because the vectorizer would
+// compute both sides of a condition inside the loop over lanes.
+template <typename T, int LANES, bool SAVES>
 FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
-                               long stride, int count, Sums<T, LANES> &s, Kept<T, LANES> *kept) {
+                               long stride, int count, Sums<T, LANES> &s, Saved<T, LANES> *saved) {
     s.components = T(count);
-    T lost_weight[LANES], lost_below[LANES], lost_above[LANES], lost_excess[LANES];
+    T lost_weight[LANES], lost_cdf[LANES], lost_survival[LANES], lost_excess[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
         s.shift[i] = logits[i];
-        s.weight[i] = s.below[i] = s.above[i] = s.density[i] = s.excess[i] = 0;
+        s.weight[i] = s.cdf[i] = s.survival[i] = s.density[i] = s.excess[i] = 0;
         s.widest[i] = s.fastest[i] = 0;
-        lost_weight[i] = lost_below[i] = lost_above[i] = lost_excess[i] = 0;
+        lost_weight[i] = lost_cdf[i] = lost_survival[i] = lost_excess[i] = 0;
         s.poison[i] = x[i] * 0;
     }
     for (int k = 1; k < count; ++k) {
@@ -214,30 +214,30 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
             T w = exponential(logit[i] - s.shift[i]);
             Component<T> c = component(x[i], mean[i], log_scale[i]);
             add(s.weight[i], lost_weight[i], w);
-            add(s.below[i], lost_below[i], w * c.below);
-            add(s.above[i], lost_above[i], w * c.above);
+            add(s.cdf[i], lost_cdf[i], w * c.cdf);
+            add(s.survival[i], lost_survival[i], w * c.survival);
             add(s.excess[i], lost_excess[i], w * c.excess);
             s.density[i] += w * (c.rate * c.small);
             s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
             s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
             s.fastest[i] = greater(s.fastest[i], c.rate);
-            if (KEEPS) {
-                Kept<T, LANES> &keep = kept[k];
-                keep.weight[i] = w;
-                keep.rate[i] = c.rate;
-                keep.z[i] = c.z;
-                keep.below[i] = c.below;
-                keep.above[i] = c.above;
-                keep.small[i] = c.small;
+            if (SAVES) {
+                Saved<T, LANES> &entry = saved[k];
+                entry.weight[i] = w;
+                entry.rate[i] = c.rate;
+                entry.z[i] = c.z;
+                entry.cdf[i] = c.cdf;
+                entry.survival[i] = c.survival;
+                entry.small[i] = c.small;
             }
         }
     }
 }
 
-// Whether a lane's sums may be used as they stand. Weights and slopes below the smallest number were
-// lost; beside a rate that is large they must not have mattered to the density.
+// Whether a lane's sums are accurate. Weights and slopes that underflow are missing from them; beside a
+// large rate these must have been negligible for the density.
 template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
-    T least = lesser(lesser(s.below[i], s.above[i]), s.density[i]);
+    T least = lesser(lesser(s.cdf[i], s.survival[i]), s.density[i]);
     return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]) &&
            s.density[i] > s.components * s.fastest[i] * Number<T>::tiny &&
            s.widest[i] <= Number<T>::exp_range;
@@ -245,16 +245,16 @@ template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANE
 
 template <typename T, int LANES>
 FLOWPP_FUNCTION void body_values(const Sums<T, LANES> &s, int i, T &y, T &l) {
-    T small = lesser(s.below[i], s.above[i]), large = greater(s.below[i], s.above[i]);
+    T small = lesser(s.cdf[i], s.survival[i]), large = greater(s.cdf[i], s.survival[i]);
     T excess = s.excess[i] / s.weight[i];
-    y = magnitude(excess) < T(0.5) ? 2 * area_tanh(excess) : logarithm(s.below[i] / s.above[i]);
-    // The smaller sum first: in a tail it is about as small as the density.
+    y = magnitude(excess) < T(0.5) ? 2 * area_tanh(excess) : logarithm(s.cdf[i] / s.survival[i]);
+    // Divide by the smaller sum first: in a tail it is about as small as the density.
     l = logarithm((s.density[i] / small) * (s.weight[i] / large));
 }
 
-// ---- the tail, one element at a time --------------------------------------------------------------
+// ---- tail, one element at a time ------------------------------------------------------------------
 
-// log sum_k e^{lw_k + q_k} r_k in parts: the anchor's logit and q, and the sum relative to them.
+// log sum_k e^{lw_k + q_k} r_k, in parts: the anchor's logit and q, and the sum relative to them.
 // For F, q_k = min(z_k, 0); for S, q_k = -max(z_k, 0).
 template <typename T> struct AnchoredSum {
     T logit, exponent, sum;
@@ -265,73 +265,74 @@ template <typename T> struct AnchoredSum {
 };
 
 template <typename T> struct Anchored {
-    T log_weight;      // log of the total weight e^{logit - shift}
-    AnchoredSum<T> below, above;
-    T anchor_below, anchor_above;      // logarithms of the largest terms
-    T anchor_density, density;         // the density over F S: its largest term, the sum over it
+    T log_weight;                      // logarithm of the total weight e^{logit - shift}
+    AnchoredSum<T> cdf, survival;
+    T anchor_cdf, anchor_survival;      // logarithms of the largest terms
+    T anchor_density, density;         // of f / (F S): logarithm of the largest term, relative sum
     T excess;                          // F - S
 
     FLOWPP_METHOD T log_term(T logit, T z, T log_scale) const {
-        // The smaller of F and S has the large anchor, which cancels most of this component.
-        const bool in_below = anchor_below <= anchor_above;
-        const AnchoredSum<T> &near = in_below ? below : above;
-        const T far = in_below ? anchor_above : anchor_below;
+        // The anchor of the smaller of F and S is a large number that cancels most of this term.
+        const bool in_cdf = anchor_cdf <= anchor_survival;
+        const AnchoredSum<T> &near = in_cdf ? cdf : survival;
+        const T far = in_cdf ? anchor_survival : anchor_cdf;
         return (((logit - near.logit) - (magnitude(z) + near.exponent)) - far) - log_scale;
     }
 };
 
-template <typename T> FLOWPP_FUNCTION T exponent_below(T z) { return lesser(z, T(0)); }
-template <typename T> FLOWPP_FUNCTION T exponent_above(T z) { return -greater(z, T(0)); }
+template <typename T> FLOWPP_FUNCTION T exponent_cdf(T z) { return lesser(z, T(0)); }
+template <typename T> FLOWPP_FUNCTION T exponent_survival(T z) { return -greater(z, T(0)); }
 
 template <typename T>
 FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, const T *log_scales,
                                       long stride, int count, T shift, T weight) {
     Anchored<T> a;
     a.log_weight = logarithm(weight);
-    a.below.logit = a.above.logit = shift;
-    a.below.exponent = a.above.exponent = 0;
-    // logit + q is rounded to its own size, and may choose among near equals by rounding alone.
-    // The second look is relative to the first choice, where near equals differ by small numbers.
-    for (int look = 0; look < 2; ++look) {
-        AnchoredSum<T> below = a.below, above = a.above;
-        T most_below = -2 * Number<T>::largest, most_above = most_below;
+    a.cdf.logit = a.survival.logit = shift;
+    a.cdf.exponent = a.survival.exponent = 0;
+    // logit + q is rounded to its own size, so that rounding alone may decide between nearly equal
+    // terms. Choose again relative to the first choice, where they differ by small numbers.
+    for (int pass = 0; pass < 2; ++pass) {
+        AnchoredSum<T> cdf = a.cdf, survival = a.survival;
+        T most_cdf = -2 * Number<T>::largest, most_survival = most_cdf;
         for (int k = 0; k < count; ++k) {
             const T logit = logits[k * stride];
             const T z = any_component(x, means[k * stride], log_scales[k * stride]).z;
-            const T by_below = a.below.relative(logit, exponent_below(z));
-            const T by_above = a.above.relative(logit, exponent_above(z));
-            if (by_below > most_below) {
-                most_below = by_below;
-                below.logit = logit;
-                below.exponent = exponent_below(z);
+            const T by_cdf = a.cdf.relative(logit, exponent_cdf(z));
+            const T by_survival = a.survival.relative(logit, exponent_survival(z));
+            if (by_cdf > most_cdf) {
+                most_cdf = by_cdf;
+                cdf.logit = logit;
+                cdf.exponent = exponent_cdf(z);
             }
-            if (by_above > most_above) {
-                most_above = by_above;
-                above.logit = logit;
-                above.exponent = exponent_above(z);
+            if (by_survival > most_survival) {
+                most_survival = by_survival;
+                survival.logit = logit;
+                survival.exponent = exponent_survival(z);
             }
         }
-        a.below = below;
-        a.above = above;
+        a.cdf = cdf;
+        a.survival = survival;
     }
-    a.anchor_below = ((a.below.logit - shift) - a.log_weight) + a.below.exponent;
-    a.anchor_above = ((a.above.logit - shift) - a.log_weight) + a.above.exponent;
+    a.anchor_cdf = ((a.cdf.logit - shift) - a.log_weight) + a.cdf.exponent;
+    a.anchor_survival = ((a.survival.logit - shift) - a.log_weight) + a.survival.exponent;
     a.anchor_density = -2 * Number<T>::largest;
-    a.below.sum = a.above.sum = a.density = a.excess = 0;
-    T lost_below = 0, lost_above = 0, lost_excess = 0;
+    a.cdf.sum = a.survival.sum = a.density = a.excess = 0;
+    T lost_cdf = 0, lost_survival = 0, lost_excess = 0;
     for (int k = 0; k < count; ++k) {
         const T logit = logits[k * stride];
         Component<T> c = any_component(x, means[k * stride], log_scales[k * stride]);
-        T r = greater(c.below, c.above);
-        add(a.below.sum, lost_below, exponential(a.below.relative(logit, exponent_below(c.z))) * r);
-        add(a.above.sum, lost_above, exponential(a.above.relative(logit, exponent_above(c.z))) * r);
+        T r = greater(c.cdf, c.survival);
+        add(a.cdf.sum, lost_cdf, exponential(a.cdf.relative(logit, exponent_cdf(c.z))) * r);
+        add(a.survival.sum, lost_survival,
+            exponential(a.survival.relative(logit, exponent_survival(c.z))) * r);
         add(a.excess, lost_excess, exponential(logit - shift) * c.excess);
         a.anchor_density =
             greater(a.anchor_density, a.log_term(logit, c.z, log_scales[k * stride]));
     }
     for (int k = 0; k < count; ++k) {
         Component<T> c = any_component(x, means[k * stride], log_scales[k * stride]);
-        T r = greater(c.below, c.above);
+        T r = greater(c.cdf, c.survival);
         T q = a.log_term(logits[k * stride], c.z, log_scales[k * stride]);
         a.density += exponential(q - a.anchor_density) * (r * r);
     }
@@ -340,11 +341,11 @@ FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, cons
 }
 
 template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T &y, T &l) {
-    T log_below = logarithm(a.below.sum), log_above = logarithm(a.above.sum);
-    y = (a.anchor_below - a.anchor_above) + (log_below - log_above);
+    T log_cdf = logarithm(a.cdf.sum), log_survival = logarithm(a.survival.sum);
+    y = (a.anchor_cdf - a.anchor_survival) + (log_cdf - log_survival);
     if (magnitude(a.excess) < T(0.5)) y = 2 * area_tanh(a.excess);
-    if (magnitude(y) >= Number<T>::largest) y *= 2;  // y itself overflows: the infinity of its sign
-    l = a.anchor_density + (logarithm(a.density) - log_below - log_above);
+    if (magnitude(y) >= Number<T>::largest) y *= 2;  // y overflows: the infinity of its sign
+    l = a.anchor_density + (logarithm(a.density) - log_cdf - log_survival);
 }
 
 // ---- value, gradient, root ------------------------------------------------------------------------
@@ -353,7 +354,7 @@ template <typename T, int LANES>
 FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const T *log_scales,
                               long stride, int count, T *y, T *l) {
     Sums<T, LANES> s;
-    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s, (Kept<T, LANES> *)0);
+    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s, (Saved<T, LANES> *)0);
     for (int i = 0; i < LANES; ++i) {
         if (in_body(s, i)) {
             body_values(s, i, y[i], l[i]);
@@ -372,31 +373,31 @@ FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const
 //     dl/dz_k = (D_k - A_k) sigmoid(-z_k) - (D_k - B_k) sigmoid(z_k)
 //     dl/dlog w_k = D_k - A_k - B_k, and + w_k for the logits
 template <typename T>
-FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_below, T share_above,
+FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_cdf, T share_survival,
                                         T share_density, T weight, T g_y, T g_l, T &g_x,
                                         T *g_logit, T *g_mean, T *g_log_scale) {
-    T y_z = share_below * c.above + share_above * c.below;
-    T l_z = (share_density - share_below) * c.above - (share_density - share_above) * c.below;
+    T y_z = share_cdf * c.survival + share_survival * c.cdf;
+    T l_z = (share_density - share_cdf) * c.survival - (share_density - share_survival) * c.cdf;
     T by_z = g_y * y_z + g_l * l_z, by_x = by_z * c.rate;
     g_x += by_x;
     *g_mean = -by_x;
     *g_log_scale = -by_z * c.z - g_l * share_density;
-    *g_logit = g_y * (share_below - share_above) +
-               g_l * (share_density - share_below - share_above + weight);
+    *g_logit = g_y * (share_cdf - share_survival) +
+               g_l * (share_density - share_cdf - share_survival + weight);
 }
 
-// With KEEPS, `kept` has room for `count` entries; without, a component is computed twice.
-template <typename T, int LANES, bool KEEPS>
+// With SAVES, `saved` has space for `count` entries; without, each component is computed twice.
+template <typename T, int LANES, bool SAVES>
 FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const T *log_scales,
                               long stride, int count, const T *g_y, const T *g_l, T *g_x,
-                              T *g_logits, T *g_means, T *g_log_scales, Kept<T, LANES> *kept) {
+                              T *g_logits, T *g_means, T *g_log_scales, Saved<T, LANES> *saved) {
     Sums<T, LANES> s;
-    body_sums<T, LANES, KEEPS>(x, logits, means, log_scales, stride, count, s, kept);
-    T per_below[LANES], per_above[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
+    body_sums<T, LANES, SAVES>(x, logits, means, log_scales, stride, count, s, saved);
+    T per_cdf[LANES], per_survival[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
-        per_below[i] = 1 / s.below[i];
-        per_above[i] = 1 / s.above[i];
+        per_cdf[i] = 1 / s.cdf[i];
+        per_survival[i] = 1 / s.survival[i];
         per_density[i] = 1 / s.density[i];
         per_weight[i] = 1 / s.weight[i];
         sum[i] = s.poison[i];
@@ -407,15 +408,15 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
         for (int i = 0; i < LANES; ++i) {
             T w;
             Component<T> c;
-            if (KEEPS) {
-                const Kept<T, LANES> &keep = kept[k];
-                w = keep.weight[i];
-                c = {keep.rate[i], keep.z[i], keep.below[i], keep.above[i], 0, keep.small[i]};
+            if (SAVES) {
+                const Saved<T, LANES> &entry = saved[k];
+                w = entry.weight[i];
+                c = {entry.rate[i], entry.z[i], entry.cdf[i], entry.survival[i], 0, entry.small[i]};
             } else {
                 w = exponential(logits[at + i] - s.shift[i]);
                 c = component(x[i], means[at + i], log_scales[at + i]);
             }
-            component_gradient(c, w * c.below * per_below[i], w * c.above * per_above[i],
+            component_gradient(c, w * c.cdf * per_cdf[i], w * c.survival * per_survival[i],
                                w * (c.rate * c.small) * per_density[i], w * per_weight[i], g_y[i],
                                g_l[i], sum[i], g_logits + at + i, g_means + at + i,
                                g_log_scales + at + i);
@@ -431,50 +432,52 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
             const long at = k * stride + i;
             const T logit = logits[at];
             Component<T> c = any_component(x[i], means[at], log_scales[at]);
-            T r = greater(c.below, c.above);
-            T below = exponential(a.below.relative(logit, exponent_below(c.z))) * r / a.below.sum;
-            T above = exponential(a.above.relative(logit, exponent_above(c.z))) * r / a.above.sum;
+            T r = greater(c.cdf, c.survival);
+            T cdf = exponential(a.cdf.relative(logit, exponent_cdf(c.z))) * r / a.cdf.sum;
+            T survival =
+                exponential(a.survival.relative(logit, exponent_survival(c.z))) * r / a.survival.sum;
             T q = a.log_term(logit, c.z, log_scales[at]);
             T density = exponential(q - a.anchor_density) * (r * r) / a.density;
-            component_gradient(c, below, above, density, exponential(logit - s.shift[i]) / s.weight[i],
+            component_gradient(c, cdf, survival, density, exponential(logit - s.shift[i]) / s.weight[i],
                                g_y[i], g_l[i], g_x[i], g_logits + at, g_means + at,
                                g_log_scales + at);
         }
     }
 }
 
-// Integers in the order of the floating-point numbers, and back: its own inverse.
+// Map bits to integers in the order of the floating-point numbers; its own inverse.
 FLOWPP_FUNCTION int ordinal(int bits) { return bits < 0 ? (int)(0x80000000u - (unsigned)bits) : bits; }
 FLOWPP_FUNCTION long long ordinal(long long bits) {
     return bits < 0 ? (long long)(0x8000000000000000ull - (unsigned long long)bits) : bits;
 }
 
-// Numbers in order, as few of them as the function tells apart: steps of `finest` near zero, where
-// floating-point numbers lie more densely, and every one of them from finest / eps on.
+// An ordered grid of numbers: multiples of `resolution` near zero, where floating-point numbers are
+// denser than that, and every floating-point number from resolution / eps on.
 template <typename T> struct Places {
     using Bits = typename Number<T>::Bits;
     static constexpr Bits dense = Number<T>::numbers_per_octave;
-    T finest;
-    Bits first;  // ordinal of finest / eps
+    T resolution;
+    Bits first;  // ordinal of resolution / eps
 
-    FLOWPP_METHOD explicit Places(T finest) : finest(finest), first(ordinal(bits_of(finest / Number<T>::eps))) {}
+    FLOWPP_METHOD explicit Places(T resolution)
+        : resolution(resolution), first(ordinal(bits_of(resolution / Number<T>::eps))) {}
     FLOWPP_METHOD Bits of(T x) const {
         const T size = magnitude(x);
         const Bits n = ordinal(bits_of(size));
-        const Bits place = n < first ? (Bits)(size / finest) : n - first + dense;
+        const Bits place = n < first ? (Bits)(size / resolution) : n - first + dense;
         return x < 0 ? -place : place;
     }
     FLOWPP_METHOD T at(Bits place) const {
         const Bits size = place < 0 ? -place : place;
-        const T x = size < dense ? (T)size * finest : from_bits(ordinal(size - dense + first));
+        const T x = size < dense ? (T)size * resolution : from_bits(ordinal(size - dense + first));
         return place < 0 ? -x : x;
     }
-    // How often a bracket has to be halved until nothing lies between its ends.
+    // Number of halvings until no place is left between a bracket's ends.
     FLOWPP_METHOD int halvings(T lower, T upper) const {
         const unsigned long long gap = (unsigned long long)of(upper) - (unsigned long long)of(lower);
         return gap > 1 ? 64 - leading_zeros(gap - 1) : 0;
     }
-    // The number with as many places below it as above it; between the last two, of all numbers.
+    // The number halfway in places, or between neighbouring places halfway in floating-point numbers.
     FLOWPP_METHOD T middle(T lower, T upper) const {
         const T x = at(halfway(of(lower), of(upper)));
         if (x > lower && x < upper) return x;
@@ -485,60 +488,62 @@ template <typename T> struct Places {
 
 template <typename T> struct Root {
     T root, residual, width;
-    int evaluations;  // one more than the cap if it was not enough; -1 if the bracket has no root
+    int evaluations;  // cap + 1 if the cap was reached; -1 if the bracket holds no root
 };
 
-// A bracket of the root, a first guess, the distance below which numbers near zero are hardly told
-// apart (eps / 4 of every mean or scale), and 0 or NaN as `poison`.
-template <typename T> struct Bracket { T lower, upper, start, finest, poison; };
+// A bracket of the root, a first guess, the resolution near zero (eps / 4 of the smallest component's
+// mean or scale; over less than that y hardly changes), and `poison`: 0, or NaN if any argument is not
+// finite.
+template <typename T> struct Bracket { T lower, upper, start, resolution, poison; };
 
-// Each component alone would put the root at mu_k + target e^{s_k}; the mixture's lies between. The
-// ends are moved out by a few roundings of these and of the target; beyond the type they are its
-// largest number. Infinity minus infinity proves nothing: it must not pass a comparison below.
-template <typename T, int LANES> struct Reach {
-    T lower[LANES], upper[LANES], finest[LANES], start[LANES], weight[LANES], poison[LANES];
+// Accumulates a bracket over components. Component k alone has its root at mu_k + target e^{s_k}; the
+// mixture's lies between the smallest and the largest of these. The ends are moved out by a few
+// roundings of these and of the target; beyond the type they are its largest number. So
+// `extend` compares in a way that NaN (infinity minus infinity) gives that number, too.
+template <typename T, int LANES> struct Bounds {
+    T lower[LANES], upper[LANES], resolution[LANES], start[LANES], weight[LANES], poison[LANES];
 };
 
-template <typename T, int LANES> FLOWPP_FUNCTION void reach_nowhere(Reach<T, LANES> &r) {
+template <typename T, int LANES> FLOWPP_FUNCTION void clear(Bounds<T, LANES> &r) {
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
-        r.lower[i] = r.finest[i] = Number<T>::largest;
+        r.lower[i] = r.resolution[i] = Number<T>::largest;
         r.upper[i] = -Number<T>::largest;
         r.start[i] = r.weight[i] = r.poison[i] = 0;
     }
 }
 
-// Lane i takes in one component, whose weight e^{logit - shift} may be 0.
+// Include one component in lane i; its weight e^{logit - shift} may be 0.
 template <typename T, int LANES>
-FLOWPP_FUNCTION void extend(Reach<T, LANES> &r, int i, T target, T weight, T logit, T mean,
+FLOWPP_FUNCTION void extend(Bounds<T, LANES> &r, int i, T target, T weight, T logit, T mean,
                             T log_scale) {
     const T largest = Number<T>::largest, eps = Number<T>::eps, tiny = Number<T>::tiny;
     const T size = greater(magnitude(target), T(1));
-    // Where e^s alone is out of range, target e^s need not be: half of it at a time.
+    // e^s can overflow where target e^s does not: multiply by e^(s/2) twice.
     const bool extreme = magnitude(log_scale) > Number<T>::exp_range;
     const T first = exponential(extreme ? log_scale / 2 : log_scale), second = extreme ? first : 1;
     const T step = target == 0 ? 0 : target * first * second;
-    const T unit = size * first * second, nearby = size * tiny;  // where a scale is no number
-    const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit + nearby);
+    const T unit = size * first * second, smallest = size * tiny;  // for scales that underflow
+    const T root = mean + step, slack = 8 * eps * (magnitude(mean) + unit + smallest);
     const T left = root - slack, right = root + slack;
     r.lower[i] = lesser(r.lower[i], left >= -largest ? left : -largest);
     r.upper[i] = greater(r.upper[i], right <= largest ? right : largest);
-    r.finest[i] =
-        lesser(r.finest[i], eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
+    r.resolution[i] =
+        lesser(r.resolution[i], eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
     r.start[i] += weight * lesser(greater(root, -largest), largest);
     r.weight[i] += weight;
     r.poison[i] += logit * 0 + mean * 0 + log_scale * 0;
 }
 
 template <typename T, int LANES>
-FLOWPP_FUNCTION Bracket<T> bracket_within(const Reach<T, LANES> &r, T target) {
+FLOWPP_FUNCTION Bracket<T> bracket_within(const Bounds<T, LANES> &r, T target) {
     const T largest = Number<T>::largest;
-    Bracket<T> b = {r.lower[0], r.upper[0], r.start[0], r.finest[0], target * 0 + r.poison[0]};
+    Bracket<T> b = {r.lower[0], r.upper[0], r.start[0], r.resolution[0], target * 0 + r.poison[0]};
     T weight = r.weight[0];
     for (int i = 1; i < LANES; ++i) {
         b.lower = lesser(b.lower, r.lower[i]);
         b.upper = greater(b.upper, r.upper[i]);
-        b.finest = lesser(b.finest, r.finest[i]);
+        b.resolution = lesser(b.resolution, r.resolution[i]);
         b.start += r.start[i];
         b.poison += r.poison[i];
         weight += r.weight[i];
@@ -555,43 +560,45 @@ FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *mean
                                         const T *log_scales, long stride, int count) {
     T top = logits[0];
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
-    Reach<T, 1> r;
-    reach_nowhere(r);
+    Bounds<T, 1> r;
+    clear(r);
     for (int k = 0; k < count; ++k) {
         const T logit = logits[k * stride];
-        extend(r, 0, target, exponential(logit - top), logit, means[k * stride], log_scales[k * stride]);
+        extend(r, 0, target, exponential(logit - top), logit, means[k * stride],
+               log_scales[k * stride]);
     }
     return bracket_within(r, target);
 }
 
-// x with y(x) = target: Newton safeguarded by bisection, stopped in ulps. See flowpp/root_finding.py,
-// whose steps these are. `evaluate_at(x, y, l)` gives the function and its log-derivative.
+// Find x with y(x) = target by Newton's method, safeguarded by bisection, stopped in ulps. The same
+// steps as in flowpp/root_finding.py, which explains them. `evaluate_at(x, y, l)` computes the function
+// and its log-derivative.
 template <typename T, typename Evaluate>
 FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evaluate evaluate_at) {
     const T eps = Number<T>::eps, tiny = Number<T>::tiny, infinite = 2 * Number<T>::largest;
     const T allowed = ulps * eps * greater(magnitude(target), T(1));
-    const Places<T> places(b.finest);
+    const Places<T> places(b.resolution);
     if (!is_finite(b.poison)) return {b.poison, b.poison, b.poison, 0};
     T lower = b.lower, upper = b.upper, x = lesser(greater(b.start, lower), upper);
-    T r = infinite, below = r, above = r;  // residuals at x and at the bracket's ends
+    T r = infinite, at_lower = r, at_upper = r;  // residuals at x and at the bracket's ends
     T last_step = infinite, nudge = 1;
-    bool knows_below = false, knows_above = false, halved = false;
+    bool has_lower = false, has_upper = false, halved = false;  // evaluated at this end
     for (int n = 1; n <= cap; ++n) {
         T y, l;
         evaluate_at(x, y, l);
         r = y - target;
-        if (r <= 0) lower = x, below = r, knows_below = true;
-        if (r >= 0) upper = x, above = r, knows_above = true;
+        if (r <= 0) lower = x, at_lower = r, has_lower = true;
+        if (r >= 0) upper = x, at_upper = r, has_upper = true;
         if (r != r) return {r, r, upper - lower, n};
         if (magnitude(r) <= allowed) return {x, r, upper - lower, n};
         const T middle = halved ? places.middle(lower, upper) : lower / 2 + upper / 2;
         if (middle <= lower || middle >= upper) {
-            if (knows_below && knows_above) {
-                const bool left = magnitude(below) <= magnitude(above);
-                return {left ? lower : upper, left ? below : above, upper - lower, n};
+            if (has_lower && has_upper) {
+                const bool left = magnitude(at_lower) <= magnitude(at_upper);
+                return {left ? lower : upper, left ? at_lower : at_upper, upper - lower, n};
             }
-            // An end that was only claimed proves nothing: evaluate there before closing.
-            const T open = knows_below ? upper : lower;
+            // The function must be evaluated at both ends before the bracket counts as closed.
+            const T open = has_lower ? upper : lower;
             if (x == open) return {x, r, upper - lower, -1};
             x = open;
             continue;
@@ -603,9 +610,9 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
             nudge *= 2;
         }
         T next = x + step;
-        // If Newton gains nothing there must be evaluations left to halve to the end: besides its
-        // own, one by length, and one at an end that was only claimed.
-        const int needed = 1 + !halved + !(knows_below && knows_above);
+        // If Newton gains nothing, enough evaluations must be left to close the bracket by halving:
+        // besides those, Newton's own, one halving by length, and one at an end not yet evaluated.
+        const int needed = 1 + !halved + !(has_lower && has_upper);
         bool trusted = next > lower && next < upper &&
                        (is_short || magnitude(step) <= last_step / 2) &&
                        n + places.halvings(lower, upper) + needed <= Number<T>::most_evaluations;
@@ -616,7 +623,7 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
     return {x, r, upper - lower, cap + 1};
 }
 
-// The plain evaluation of one element, for find_root.
+// Evaluation of one element for find_root.
 template <typename T> struct ElementAt {
     const T *logits, *means, *log_scales;
     long stride;
@@ -645,7 +652,7 @@ template <typename T> struct ElementAt {
         const long at = n * count;                                                                   \
         gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n,    \
                               g_l + n, g_x + n, g_logits + at, g_means + at, g_log_scales + at,      \
-                              (Kept<T, 1> *)0);                                                      \
+                              (Saved<T, 1> *)0);                                                     \
     }                                                                                                \
     extern "C" __global__ void mixture_inverse_##NAME(                                               \
         const T *y, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
