@@ -14,7 +14,7 @@ constexpr long BLOCKS_PER_SUM = 12;  // channel blocks summed in registers; thei
 
 long blocks_of(long channels) { return (channels + LANES - 1) / LANES; }
 
-// Rounds up to an odd number of cache lines: even strides map to the same sets of the cache.
+// Rounds up to an odd number of cache lines: even strides would use few sets of the cache.
 long odd(long lines) { return lines | 1; }
 
 struct Images {

@@ -267,7 +267,7 @@ template <typename T> struct AnchoredSum {
 template <typename T> struct Anchored {
     T log_weight;                      // logarithm of the total weight e^{logit - shift}
     AnchoredSum<T> cdf, survival;
-    T anchor_cdf, anchor_survival;      // logarithms of the largest terms
+    T anchor_cdf, anchor_survival;     // logarithms of the largest terms
     T anchor_density, density;         // of f / (F S): logarithm of the largest term, relative sum
     T excess;                          // F - S
 
