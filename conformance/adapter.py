@@ -1,8 +1,8 @@
-"""The door through which an implementation enters the suite.
+"""The adapter interface.
 
 An adapter is a class `Adapter(dtype="float64" | "float32", device="cpu")` with one method,
 `build(spec)`. `spec` is an object of `reference`: its class and its fields are the specification.
-What comes back speaks NumPy and has the methods of `spec`:
+The returned object takes and returns NumPy arrays and has the methods of `spec`:
 
     a bijector     forward(x, context=None), inverse(y, context=None) -> (array, log_det of (B,))
     a layer        __call__(x, ...) -> array
@@ -10,14 +10,20 @@ What comes back speaks NumPy and has the methods of `spec`:
     a model        elbo(x, noise) with the three terms of reference.objective.Elbo; encode, decode
     a function     __call__(...) (for the functions of reference.objective)
 
-Real arrays are handed in as the adapter's dtype and are expected back in it; integer arrays
-(images) come as integers. Two more methods of a bijector are optional, and prove its gradients:
+Real arrays have the adapter's dtype, in both directions; images are integer arrays. Two more
+methods of a bijector are optional and are needed for the laws of gradients:
 
     vjp(x, context, grad_y, grad_log_det) -> {"x": ..., "context": ..., "<field path>": ...}
-    vjp_inverse(y, context, grad_x, grad_log_det) -> the same, through the inverse ("x" is y's)
+    vjp_inverse(y, context, grad_x, grad_log_det) -> the same through the inverse ("x" is y's)
 
-the gradient of `sum(grad_y * y) + sum(grad_log_det * log_det)`. A field path is dotted, with
-numbers for places in a tuple: `bijectors.0.weight`.
+They return the gradient of `sum(grad_y * y) + sum(grad_log_det * log_det)`. A field path is
+dotted, with numbers for places in a tuple: `bijectors.0.weight`.
+
+One more method of the adapter itself is optional:
+
+    prepare()      compile or load whatever the first `build` or call would compile or load
+
+It is called once per dtype in every process, before the time limit of any case starts.
 """
 
 from __future__ import annotations
@@ -28,27 +34,28 @@ from typing import Any, Literal, Protocol
 
 DTYPES = ("float64", "float32")
 Dtype = Literal["float64", "float32"]
+DEFAULT_ADAPTER = "conformance.adapters.flowpp:FlowppAdapter"
 
 
 class NotSupported(Exception):
-    """The implementation does not have this; the message says what and why."""
+    """Raised for a part that the implementation lacks; the message says which, and why."""
 
 
 class Adapter(Protocol):
-    """See the module."""
+    """The interface of an adapter; see the module."""
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None: ...
 
     def build(self, spec: Any) -> Any:
-        """The implementation's object for `spec`.
+        """Return the implementation's object for a specification.
 
         Raises:
-            NotSupported: there is none.
+            NotSupported: The implementation has none.
         """
 
 
 class ReferenceAdapter:
-    """The reference judged by its own laws (float64 only)."""
+    """The reference under its own laws (float64 only)."""
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if dtype != "float64":
@@ -61,22 +68,22 @@ class ReferenceAdapter:
 
 
 def load(name: str) -> type[Adapter]:
-    """The adapter class named `module:Class`.
+    """Load the adapter class named `module:Class`.
 
     Raises:
-        ValueError: the name has another form, there is no such module or class, or the module
-            raises when it is imported.
+        ValueError: The name has another form, the module or class does not exist, or the import
+            fails.
     """
     module_name, separator, class_name = name.partition(":")
     if not (module_name and separator and class_name):
-        raise ValueError(f"An adapter is named module:Class, got {name!r}")
+        raise ValueError(f"An adapter name must be module:Class, got {name!r}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"No module {error.name!r} for the adapter {name!r}") from error
-    except Exception as error:  # a stranger's module: whatever it raises
+    except Exception as error:  # an import may raise anything
         raise ValueError(
-            f"The adapter {name!r} cannot be imported: {_where(error)}: "
+            f"The adapter {name!r} cannot be imported: {_location(error)}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, class_name):
@@ -84,8 +91,8 @@ def load(name: str) -> type[Adapter]:
     return getattr(module, class_name)
 
 
-def _where(error: BaseException) -> str:
-    """File and line that raised; a file that cannot be read as Python names its own."""
+def _location(error: BaseException) -> str:
+    """Return file and line of an error; for a syntax error, those of the unreadable file."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -125,7 +125,7 @@ def allowed(case: Any, law: Any, dtype: str) -> Tolerance:
 
     A law may be `like` another one: what magnifies rounding in the one does so in the other.
     """
-    for name in (law.name, law.like):
+    for name in (law.name, law.tolerance_of):
         stated = case.tolerances.get(name, ())
         for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
             if tolerance.dtype in (None, dtype):

@@ -1,1 +1,1 @@
-"""Run the laws on the cases, in worker processes, with known failures."""
+"""Judging an implementation: the plan, the worker processes, the results and their diagnosis."""

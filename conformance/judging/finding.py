@@ -11,20 +11,26 @@ from conformance.numerics.compare import Comparison
 
 @dataclass(frozen=True)
 class Finding:
-    """The worst of a cell: on which trial, where, and what broke, if it has no size.
+    """The worst error of a law on a case.
 
-    `compared` counts the numbers that were compared, `not_compared` those that could not be.
+    Attributes:
+        trial: The trial it occurred on; None before the first.
+        label: What was compared.
+        comparison: The worst comparison.
+        error: The exception that ended the trial, if one did.
+        compared: Number of values compared.
+        not_compared: Number of values that could not be compared, by reason.
     """
 
     trial: Any
     label: str = ""
     comparison: Comparison | None = None
-    broken: BaseException | None = None
+    error: BaseException | None = None
     compared: int = 0
     not_compared: Counter[str] = field(default_factory=Counter)
 
     @property
     def ulps(self) -> float:
-        if self.broken is not None:
+        if self.error is not None:
             return float("inf")
         return self.comparison.ulps if self.comparison is not None else 0.0

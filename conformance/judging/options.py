@@ -1,4 +1,4 @@
-"""What is judged, and how: the same for the command line, its workers, and pytest."""
+"""Options of a run: the same for the command line, its workers, and pytest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from conformance.judging.judge import Judge
 
 @dataclass(frozen=True)
 class Options:
-    """See `Judge`; `adapter` by name, `dtypes` those that are asked for."""
+    """Options of a run.
+
+    Attributes:
+        adapter: Name of the adapter, `module:Class`.
+        seed, device, examples, timeout: See `Judge`.
+        dtypes: Names of the dtypes in the plan.
+    """
 
     adapter: str
     seed: int = 0
@@ -21,22 +27,24 @@ class Options:
     dtypes: Sequence[str] = DTYPES
 
     def judge(self) -> Judge:
-        """Who judges.
+        """Load and prepare the adapter, and return its judge.
 
         Raises:
-            ValueError: there is no such adapter, or it refuses this device, or every dtype.
+            ValueError: The adapter does not exist, or refuses the device or every dtype.
         """
         adapter = load(self.adapter)
         refusals = []
         for dtype in self.dtypes:
             try:
-                adapter(dtype=dtype, device=self.device)  # type: ignore[arg-type]
+                instance = adapter(dtype=dtype, device=self.device)  # type: ignore[arg-type]
+                # Compilation must not count against the time limit of the first case.
+                getattr(instance, "prepare", lambda: None)()
             except NotSupported as reason:
                 refusals.append(str(reason))
             except Exception:
-                pass  # not a refusal: every cell will say so
+                pass  # not a refusal; it is reported in the cells, where it occurs again
         if refusals and len(refusals) == len(self.dtypes):
-            raise ValueError(f"{self.adapter} refuses what is asked for: {refusals[0]}")
+            raise ValueError(f"{self.adapter} does not support these options: {refusals[0]}")
         return Judge(
             adapter,
             seed=self.seed,

@@ -11,6 +11,7 @@ from conformance.laws import LAWS, Law
 
 AnyCase = Case | LayerCase | RandomCase
 Planned = tuple[AnyCase, Law, str]
+"""One cell: case, law, dtype."""
 Plan = Sequence[Planned]
 
 
@@ -19,23 +20,25 @@ def plan(
     laws: Iterable[str] = ("*",),
     dtypes: Iterable[str] = DTYPES,
     bijectors: Iterable[str] = ("*",),
-) -> Iterator[tuple[AnyCase, Law, str]]:
-    """What names or patterns (`coupling/*`) select, a case at a time.
+) -> Iterator[Planned]:
+    """Yield the cells that names or patterns (`coupling/*`) select, case by case.
 
     Args:
-        cases: names or patterns.
-        laws: likewise.
-        dtypes: likewise.
-        bijectors: class names or patterns, `Coupling` or `coupling`: cases that begin so.
+        cases: Names or patterns of cases.
+        laws: Names or patterns of laws.
+        dtypes: Names or patterns of dtypes.
+        bijectors: Class names or patterns, `Coupling` or `coupling`: cases with that first part.
 
     Raises:
-        ValueError: a name or pattern that selects nothing; the message lists the known names.
+        ValueError: A name or pattern selects nothing; the message lists the known names.
     """
     chosen_laws = [LAWS[name] for name in select(laws, list(LAWS), "law")]
-    begun = list(dict.fromkeys(name.split("/")[0] for name in CASES))
-    kinds = select([_snake(name) for name in bijectors], begun, "bijector")
+    classes = list(dict.fromkeys(name.split("/")[0] for name in CASES))
+    chosen_classes = select([_snake(name) for name in bijectors], classes, "bijector")
     chosen_cases = [
-        CASES[name] for name in select(cases, list(CASES), "case") if name.split("/")[0] in kinds
+        CASES[name]
+        for name in select(cases, list(CASES), "case")
+        if name.split("/")[0] in chosen_classes
     ]
     chosen_dtypes = select(dtypes, list(DTYPES), "dtype")
     return (
@@ -47,17 +50,11 @@ def plan(
     )
 
 
-def cells_by_name(names: Iterable[Iterable[str]]) -> Iterator[tuple[AnyCase, Law, str]]:
-    """A plan from the names of its cells: (case, law, dtype) each."""
-    for case, law, dtype in names:
-        yield CASES[case], LAWS[law], dtype
-
-
 def select(patterns: Iterable[str], known: list[str], kind: str) -> list[str]:
-    """The known names that match any of the patterns, in the known order.
+    """Return the known names that match any of the patterns, in the known order.
 
     Raises:
-        ValueError: a pattern that matches none.
+        ValueError: A pattern matches none.
     """
     patterns = list(patterns)
     for pattern in patterns:
@@ -67,7 +64,7 @@ def select(patterns: Iterable[str], known: list[str], kind: str) -> list[str]:
 
 
 def _snake(name: str) -> str:
-    """InvertibleConvLU -> invertible_conv_lu; what has no capitals stays."""
+    """Return a class name in snake case: InvertibleConvLU -> invertible_conv_lu."""
     parts = [
         ("_" if i and c.isupper() and not name[i - 1].isupper() else "") + c.lower()
         for i, c in enumerate(name)

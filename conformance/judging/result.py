@@ -1,4 +1,4 @@
-"""The verdict on one case under one law at one dtype, and everything a report says about it."""
+"""The result of one case under one law at one dtype."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ STATUSES: tuple[Status, ...] = ("holds", "fails", "expected", "unsupported", "le
 
 @dataclass(frozen=True)
 class Result:
-    """One case under one law at one dtype.
+    """The result of one cell: a case under a law at a dtype.
 
     Attributes:
-        case, law, dtype: which.
-        status: "expected" where it fails and is listed as a known failure; "unsupported" where the
-            implementation says that it does not have this; "left out" where the law has nothing to
-            say about the case.
-        ulps: the worst error over all inputs and draws; None if it has no size.
-        allowed: the tolerance.
-        message: where the worst error is, what broke, or why it was left out.
-        hint: the probable cause, where the pattern is a known one.
-        point: the worst point spelled out: inputs, parameters, got, wanted. Plain values.
-        reproducer: what to paste to see it again.
-        seconds: how long it took.
-        compared: how many numbers were compared, over all inputs and draws.
-        not_compared: how many could not be, by reason.
+        case, law, dtype: Names of the cell.
+        status: "expected" for a failure listed as known; "unsupported" where the implementation
+            lacks what the law needs; "left out" where the law does not apply to the case.
+        ulps: Worst error over all inputs and draws; None if it cannot be measured in ulps.
+        allowed: Tolerance in ulps.
+        message: Where the worst error is, what failed, or why the cell was left out.
+        hint: Probable cause, where the failure matches a known pattern.
+        point: Inputs and parameters at the worst error, and both values there. Plain values.
+        reproducer: Commands that reproduce the failure.
+        seconds: Duration.
+        compared: Number of values compared, over all inputs and draws.
+        not_compared: Number of values that could not be compared, by reason.
     """
 
     case: str
@@ -55,25 +54,25 @@ class Result:
 
     @property
     def wrong_bits(self) -> float | None:
-        """log2 of the error in ulps: how many of the last bits of the answer are wrong."""
+        """Number of wrong trailing bits: log2 of the error in ulps."""
         return wrong_bits(self.ulps, self.dtype)
 
 
 def wrong_bits(ulps: float | None, dtype: str) -> float | None:
-    """log2(ulps), between 0 and all bits of the dtype's significand; None for no size."""
+    """Return log2(ulps), clipped to 0 and the bits of the dtype's significand; None for None."""
     if ulps is None:
         return None
     most = float(np.finfo(dtype).nmant + 1)
     return most if not math.isfinite(ulps) else min(most, math.log2(max(1.0, ulps)))
 
 
-def as_json(cells: Iterable[Result]) -> list[dict[str, Any]]:
-    """Cells as plain values; numbers that JSON does not know ("inf", "nan") become strings."""
-    return [json_values(asdict(cell) | {"wrong_bits": cell.wrong_bits}) for cell in cells]
+def as_json(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Return results as JSON values; see `json_values`."""
+    return [json_values(asdict(result) | {"wrong_bits": result.wrong_bits}) for result in results]
 
 
 def from_json(values: dict[str, Any]) -> Result:
-    """The cell that `as_json` wrote."""
+    """Return the result that `as_json` wrote."""
     known = {name: value for name, value in values.items() if name != "wrong_bits"}
     for name in ("ulps", "allowed"):
         if isinstance(known.get(name), str):

@@ -1,4 +1,9 @@
-"""A limit on the time that a piece of Python may take, by an alarm of the operating system."""
+"""A time limit on Python code, by an alarm signal.
+
+Worker processes have a limit of their own, enforced from outside (`conformance.judging.worker`).
+This one ends a Python loop at lower cost, because the process survives; and it is the only one
+where no worker process exists: under `--in-process` and under pytest.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +13,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+REPEAT = 0.5
+"""Seconds between alarms after the first: code that swallows one exception meets the next."""
+
 
 class TimeLimitExceeded(BaseException):
-    """The time is over. Not an Exception, so that no `except Exception` in between eats it."""
+    """Raised on timeout. Derives from BaseException so that adapters cannot swallow it."""
 
 
 @contextmanager
-def limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise `TimeLimitExceeded` in the body if it takes longer.
 
-    It reaches whatever returns to the interpreter now and then. Code that hangs inside one call of
-    C is beyond it: for that the command line judges in a process of its own, which can be killed.
-    Without a limit, in a thread that is not the main one, or on a system without alarms, it does
-    nothing.
+    Code inside a single C call is not interrupted. None or 0 sets no limit, and neither does a
+    call outside the main thread or on a system without alarm signals.
     """
     alarms = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not seconds or not alarms:
         yield
         return
 
-    def ring(number: int, frame: FrameType | None) -> None:
-        # It rings again: an implementation that swallows everything gets no rest.
+    def on_alarm(number: int, frame: FrameType | None) -> None:
         raise TimeLimitExceeded
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    previous = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,6 +1,6 @@
-"""Known failures, with reasons: a list that a cell is held against.
+"""Known failures, listed in a file with their reasons.
 
-A file of plain lines, `case, law, dtype, reason` (`*` for any), or of TOML:
+The file has plain lines, `case, law, dtype, reason` (`*` for any), or is TOML:
 
     [[xfail]]
     case = "mixture_logistic/*"
@@ -8,8 +8,8 @@ A file of plain lines, `case, law, dtype, reason` (`*` for any), or of TOML:
     dtype = "float32"
     reason = "the inverse is a bisection without a gradient"
 
-What is listed and fails is expected, and reported with its reason. What is listed and holds fails:
-the list would otherwise rot. What is listed and not supported stays unsupported.
+A listed cell that fails is reported as expected, with its reason. One that holds is reported as a
+failure, so that the list is kept up to date. One that is not supported stays so.
 """
 
 from __future__ import annotations
@@ -22,30 +22,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conformance.adapter import DTYPES
 from conformance.judging.result import Result
 
 
 @dataclass(frozen=True)
 class Xfail:
-    """A known failure: patterns for case, law and dtype, and why."""
+    """A known failure: patterns for case, law and dtype, and the reason."""
 
     case: str
     law: str
     dtype: str
     reason: str
 
-    def matches(self, cell: Result) -> bool:
+    def matches(self, result: Result) -> bool:
         return all(
-            fnmatch.fnmatchcase(getattr(cell, name), getattr(self, name))
+            fnmatch.fnmatchcase(getattr(result, name), getattr(self, name))
             for name in ("case", "law", "dtype")
         )
 
 
 def read(file: str | Path, *, cases: Iterable[str], laws: Iterable[str]) -> list[Xfail]:
-    """The known failures of a file.
+    """Load the known failures from a file.
 
     Raises:
-        ValueError: a line without a reason, or a case, law or dtype that there is not.
+        ValueError: The file cannot be read, an entry has no reason, or its case, law or dtype
+            does not exist.
     """
     path = Path(file)
     try:
@@ -53,7 +55,7 @@ def read(file: str | Path, *, cases: Iterable[str], laws: Iterable[str]) -> list
     except OSError as error:
         raise ValueError(f"cannot read the known failures {file}: {error.strerror}") from error
     found = _from_toml(text, path) if path.suffix == ".toml" else _from_lines(text, path)
-    known = {"case": list(cases), "law": list(laws), "dtype": ["float64", "float32"]}
+    known = {"case": list(cases), "law": list(laws), "dtype": list(DTYPES)}
     for xfail in found:
         for kind, names in known.items():
             if not fnmatch.filter(names, getattr(xfail, kind)):
@@ -63,18 +65,18 @@ def read(file: str | Path, *, cases: Iterable[str], laws: Iterable[str]) -> list
     return found
 
 
-def apply(cell: Result, xfails: Iterable[Xfail]) -> Result:
-    """The cell, held against the list."""
+def apply(result: Result, xfails: Iterable[Xfail]) -> Result:
+    """Return the result as the list of known failures changes it."""
     for xfail in xfails:
-        if not xfail.matches(cell):
+        if not xfail.matches(result):
             continue
-        if cell.status == "fails":
-            message = f"expected ({xfail.reason}): {cell.message}"
-            return dataclasses.replace(cell, status="expected", message=message)
-        if cell.status == "holds":
-            message = f"listed as a known failure ({xfail.reason}), and it holds: unlist it"
-            return dataclasses.replace(cell, status="fails", message=message)
-    return cell
+        if result.status == "fails":
+            message = f"expected ({xfail.reason}): {result.message}"
+            return dataclasses.replace(result, status="expected", message=message)
+        if result.status == "holds":
+            message = f"listed as a known failure ({xfail.reason}), but it holds: unlist it"
+            return dataclasses.replace(result, status="fails", message=message)
+    return result
 
 
 def _from_lines(text: str, path: Path) -> list[Xfail]:
@@ -86,7 +88,7 @@ def _from_lines(text: str, path: Path) -> list[Xfail]:
         parts = [part.strip() for part in line.split(",", 3)]
         if len(parts) != 4:
             raise ValueError(
-                f"{path}, line {number}: `case, law, dtype, reason` wanted, got {line!r}"
+                f"{path}, line {number}: must be `case, law, dtype, reason`, got {line!r}"
             )
         found.append(Xfail(*parts))
     return found
@@ -102,7 +104,7 @@ def _from_toml(text: str, path: Path) -> list[Xfail]:
     for entry in entries:
         unknown = set(entry) - {"case", "law", "dtype", "reason"}
         if unknown:
-            raise ValueError(f"{path}: an xfail has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"{path}: an xfail has no field {', '.join(sorted(unknown))}")
         found.append(
             Xfail(
                 entry.get("case", "*"),
@@ -115,9 +117,11 @@ def _from_toml(text: str, path: Path) -> list[Xfail]:
 
 
 def _toml_reader() -> Any:
-    for name in ("tomllib", "tomli"):  # the first came with Python 3.11
+    for name in ("tomllib", "tomli"):  # tomllib is in the standard library since Python 3.11
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError:
             continue
-    raise ValueError("this Python reads no TOML: give the known failures as plain lines")
+    raise ValueError(
+        "reading TOML needs Python 3.11 or the package tomli: list the known failures as lines"
+    )

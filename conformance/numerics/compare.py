@@ -1,10 +1,10 @@
-"""Differences in units of the dtype under test, and where the worst of them is.
+"""Comparison of values in ulps of the dtype under test.
 
-`ulps = |got - want| / unit`, with `unit = eps(dtype) * max(1, |want|)` unless a law brings a unit
-that knows the conditioning of what is compared. NaN never equals NaN; an infinity equals itself.
+`ulps = |got - want| / unit`, with `unit = eps(dtype) * max(1, |want|)` unless a law gives a unit
+that accounts for the conditioning. NaN never equals NaN; an infinity equals itself.
 
-Where such a unit is of the size of the value itself no finite answer could be wrong by many of
-them: that is no comparison, and is counted as left open.
+Where the given unit is as large as the value itself, no finite result could be many units off.
+Such values are not compared and are counted as unresolved.
 """
 
 from __future__ import annotations
@@ -13,25 +13,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-OPEN = 2.0**-4
-"""A unit of more than this part of the value leaves it open: the 16 ulps that most laws allow
-would be all of it."""
+MAX_RELATIVE_UNIT = 2.0**-4
+"""Largest unit, relative to the value, at which a comparison means anything: most laws allow 16
+ulps, which would be the value itself."""
 
 
 @dataclass(frozen=True)
 class Unresolved:
-    """What a law could not compare: how many numbers or directions, and why."""
+    """Number of values or directions that a law could not compare, and the reason."""
 
     count: int
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The worst point of a comparison.
 
-    `ulps` is the error there, `index` where it is, `got` and `want` the two values, `unit` the
-    size of one ulp at that point; `count` numbers were compared, `left_open` could not be.
+    Attributes:
+        ulps: Error there.
+        index: Index of the point.
+        got, want: Value under test, and the truth.
+        unit: Size of one ulp at the point.
+        count: Number of values compared.
+        unresolved: Number of values not compared, because their unit is too large.
     """
 
     ulps: float
@@ -40,7 +45,7 @@ class Comparison:
     want: float
     unit: float
     count: int = 1
-    left_open: int = 0
+    unresolved: int = 0
 
     def __str__(self) -> str:
         where = ", ".join(str(i) for i in self.index)
@@ -51,7 +56,7 @@ class Comparison:
 
 
 def unit_of(want: np.ndarray, dtype: np.dtype | str) -> np.ndarray:
-    """`eps(dtype) * max(1, |want|)`: the default unit."""
+    """Return the default unit, `eps(dtype) * max(1, |want|)`."""
     return np.finfo(dtype).eps * np.maximum(1.0, np.abs(np.asarray(want, np.float64)))
 
 
@@ -62,20 +67,20 @@ def ulps(
     *,
     unit: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Elementwise error in units of `dtype`; infinite where either side is NaN.
+    """Return the elementwise error in ulps of `dtype`; infinite where either side is NaN.
 
     Args:
-        got: values under test, any float dtype.
-        want: the truth, float64, same shape.
-        dtype: the dtype under test, whose eps is the measure.
-        unit: size of one ulp, same shape; `unit_of(want, dtype)` if not given.
+        got: Values under test, any float dtype.
+        want: The truth, float64, same shape.
+        dtype: The dtype under test.
+        unit: Size of one ulp, same shape; `unit_of(want, dtype)` by default.
 
     Raises:
-        ValueError: the shapes differ (a comparison never broadcasts).
+        ValueError: The shapes differ (a comparison never broadcasts).
     """
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
-        raise ValueError(f"shape {got.shape} where the reference has {want.shape}")
+        raise ValueError(f"shape must be the reference's {want.shape}, got {got.shape}")
     if unit is None:
         unit = unit_of(want, dtype)
     with np.errstate(all="ignore"):
@@ -91,20 +96,18 @@ def compare(
     *,
     unit: np.ndarray | None = None,
 ) -> Comparison:
-    """The worst point of `ulps(got, want, dtype)`, where the unit leaves one to be seen.
-
-    Without any its `count` is 0.
-    """
+    """Return the worst point of `ulps(got, want, dtype)`; its `count` is 0 if none is resolved."""
     error = ulps(got, want, dtype, unit=unit)
     if unit is None:
         unit = unit_of(want, dtype)
     unit = np.broadcast_to(unit, error.shape)
-    # Whatever the unit, a number where there is none, or none where there is one, is wrong.
-    open_ = (unit > OPEN * np.maximum(1.0, np.abs(want))) & np.isfinite(got) & np.isfinite(want)
-    left_open = int(np.count_nonzero(open_))
-    if left_open == error.size:
-        return Comparison(0.0, (), 0.0, 0.0, 0.0, count=0, left_open=left_open)
-    flat = int(np.argmax(np.where(open_, -1.0, error)))
+    # A finite value for a non-finite one, or the reverse, is wrong whatever the unit.
+    too_large = unit > MAX_RELATIVE_UNIT * np.maximum(1.0, np.abs(want))
+    skipped = too_large & np.isfinite(got) & np.isfinite(want)
+    unresolved = int(np.count_nonzero(skipped))
+    if unresolved == error.size:
+        return Comparison(0.0, (), 0.0, 0.0, 0.0, count=0, unresolved=unresolved)
+    flat = int(np.argmax(np.where(skipped, -1.0, error)))
     index = tuple(int(i) for i in np.unravel_index(flat, error.shape))
     return Comparison(
         ulps=float(error[index]),
@@ -112,6 +115,6 @@ def compare(
         got=float(np.asarray(got)[index]),
         want=float(np.asarray(want)[index]),
         unit=float(unit[index]),
-        count=error.size - left_open,
-        left_open=left_open,
+        count=error.size - unresolved,
+        unresolved=unresolved,
     )

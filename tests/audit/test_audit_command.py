@@ -107,7 +107,7 @@ def test_a_specimen_as_adapter_gets_a_bad_verdict(tmp_path, capsys, monkeypatch)
     ("arguments", "message"),
     [
         (["--adapter", "nowhere:No"], "No module 'nowhere' for the adapter 'nowhere:No'"),
-        (["--adapter", "Clamped"], "An adapter is named module:Class, got 'Clamped'"),
+        (["--adapter", "Clamped"], "An adapter name must be module:Class, got 'Clamped'"),
         (
             ["--adapter", "conformance.audit.subjects.specimens:Lost"],
             "Module 'conformance.audit.subjects.specimens' has no class 'Lost'",

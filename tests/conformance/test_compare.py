@@ -54,7 +54,7 @@ def test_nan_units_do_not_pass():
 
 
 def test_shapes_are_not_broadcast():
-    with pytest.raises(ValueError, match=r"shape \(1,\) where the reference has \(3,\)"):
+    with pytest.raises(ValueError, match=r"\(3,\).*\(1,\)"):
         compare(np.ones(1), np.ones(3), "float64")
 
 
@@ -65,9 +65,9 @@ def test_nothing_to_compare_is_no_error():
 def test_a_number_that_its_unit_leaves_open_is_not_compared():
     want = np.array([1.0, 100.0])
     comparison = compare(want + 1.0, want, "float64", unit=np.array([0.1, 1.0]))
-    assert (comparison.count, comparison.left_open, comparison.ulps) == (1, 1, 1.0)
+    assert (comparison.count, comparison.unresolved, comparison.ulps) == (1, 1, 1.0)
     nothing = compare(want, want, "float64", unit=np.full(2, np.inf))
-    assert (nothing.count, nothing.left_open) == (0, 2)
+    assert (nothing.count, nothing.unresolved) == (0, 2)
 
 
 def test_not_a_number_is_wrong_whatever_its_unit():

@@ -9,12 +9,13 @@ import pytest
 
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES
+from conformance.judging.crash_log import CrashLog
 from conformance.judging.judge import Judge
 from conformance.judging.options import Options
 from conformance.judging.plan import plan
 from conformance.judging.result import Result
-from conformance.judging.time_limit import TimeLimitExceeded, limit
-from conformance.judging.worker_pool import CrashLog, judge_in_process, judge_in_workers
+from conformance.judging.run import judge_in_process, judge_in_workers
+from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import LAWS
 
 ADAPTERS = """
@@ -58,7 +59,7 @@ def adapters(tmp_path, monkeypatch):
     (tmp_path / "some_adapters.py").write_text(textwrap.dedent(ADAPTERS))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("conformance.judging.worker_pool.GRACE", 1.0)
+    monkeypatch.setattr("conformance.judging.worker.GRACE", 1.0)
 
 
 PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"]))
@@ -137,30 +138,30 @@ def test_an_adapter_that_is_not_there_is_refused_by_the_worker():
 
 
 def test_after_three_lost_cases_and_no_answer_the_others_are_not_tried():
-    lost, chosen = CrashLog(), list(plan(["affine/*"], ["forward"], ["float64"]))
+    log, chosen = CrashLog(), list(plan(["affine/*"], ["forward"], ["float64"]))
     for case, law, dtype in chosen[:3]:
-        assert lost.not_tried((case, law, dtype)) is None
-        lost.heard(
+        assert log.not_tried((case, law, dtype)) is None
+        log.record(
             Result(case.name, law.name, dtype, "fails", message="no answer within 1 seconds")
         )
-    message = lost.not_tried(chosen[3]).message
+    message = log.not_tried(chosen[3]).message
     assert message.startswith("not tried: the first 3 cases were all lost (affine/shared, ")
 
 
 @pytest.mark.parametrize("status", ["holds", "fails"])
 def test_whoever_has_answered_once_is_asked_to_the_end(status):
-    lost, chosen = CrashLog(), list(plan(["affine/*", "act_norm/*"], ["forward"], ["float64"]))
+    log, chosen = CrashLog(), list(plan(["affine/*", "act_norm/*"], ["forward"], ["float64"]))
     case, law, dtype = chosen[0]
-    lost.heard(Result(case.name, law.name, dtype, status, message="1e6 ulps"))
+    log.record(Result(case.name, law.name, dtype, status, message="1e6 ulps"))
     for case, law, dtype in chosen[1:6]:
-        assert lost.not_tried((case, law, dtype)) is None
-        lost.heard(Result(case.name, law.name, dtype, "fails", message="the process ended"))
-    assert lost.not_tried(chosen[6]) is None
+        assert log.not_tried((case, law, dtype)) is None
+        log.record(Result(case.name, law.name, dtype, "fails", message="the process ended"))
+    assert log.not_tried(chosen[6]) is None
 
 
 def test_the_limit_reaches_through_an_except_of_everything_but_itself():
     start = time.perf_counter()
-    with pytest.raises(TimeLimitExceeded), limit(0.2):
+    with pytest.raises(TimeLimitExceeded), time_limit(0.2):
         while True:
             try:
                 time.sleep(10)
@@ -170,9 +171,9 @@ def test_the_limit_reaches_through_an_except_of_everything_but_itself():
 
 
 def test_no_limit_is_no_alarm():
-    with limit(None):
+    with time_limit(None):
         time.sleep(0.01)
-    with limit(0.05):
+    with time_limit(0.05):
         pass
     time.sleep(0.1)  # it must not ring after the block
 
@@ -194,5 +195,5 @@ def test_a_judge_in_this_process_ends_what_hangs_in_python():
     flip = BIJECTOR_CASES["flip"]
     cell = judge.judge(flip, LAWS["forward"], "float64")
     assert (cell.status, cell.message) == ("fails", "no answer within 0.3 seconds")
-    assert "loop without an end" in cell.hint
+    assert "endless loop" in cell.hint
     assert judge.judge(flip, LAWS["inverse"], "float64").status == "holds"

@@ -163,10 +163,10 @@ def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
         (["--adapter", "nowhere:Adapter"], "No module 'nowhere'"),
         (["--case", "flip"], "unrecognized arguments"),
         (["--bijectors", "Spline"], "no bijector 'spline'; known are: act_norm, affine"),
-        (["--examples", "0"], "a number from 1 on is wanted, got 0"),
+        (["--examples", "0"], "positive integer, got 0"),
         (
             ["--cases", "flip", "--laws", "value"],
-            "none of these laws speaks of any of these cases",
+            "none of these laws applies to any of these cases",
         ),
         (["--xfails", "nowhere.toml"], "cannot read the known failures nowhere.toml"),
         (["--cases", "flip", "--html", "no/such/place.html"], "no directory for no/such"),

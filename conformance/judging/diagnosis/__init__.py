@@ -1,1 +1,1 @@
-"""Hints: the likely cause of a failed law, and a script that reproduces it."""
+"""Diagnosis of a failed law: its probable cause, and a script that reproduces it."""

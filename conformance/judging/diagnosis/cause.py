@@ -1,8 +1,7 @@
-"""The probable cause of a failure, where the pattern is a known one.
+"""The probable cause of a failure.
 
-Each pattern is an experiment: what would the answer be if this mistake had been made? Where it
-explains what was got, and the truth does not, it is named. A hint is a guess, and says so little
-as it knows.
+Each known pattern is an experiment: the result that one mistake would give is computed, and if it
+matches what the implementation returned, that mistake is named. A hint is a guess.
 """
 
 from __future__ import annotations
@@ -11,22 +10,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from conformance.judging.diagnosis import patterns
+from conformance.laws import Law
 
 
-def probable_cause(trials: Iterable[Any], law: str, broken: BaseException | None) -> str:
-    """One sentence, or nothing.
+def probable_cause(trials: Iterable[Any], law: Law, error: BaseException | None) -> str:
+    """Return the probable cause in one sentence, or "" if no pattern matches.
 
     Args:
-        trials: where it failed first, then where else a mistake may show (further out, say).
-        law: that failed.
-        broken: what it raised, if it did.
+        trials: The failed trial, then others on which the mistake may be clearer.
+        law: The law that failed.
+        error: The exception that ended the trial, if one did.
     """
     for trial in trials:
-        for pattern in patterns.of(trial, law, broken):
+        for pattern in patterns.applicable(trial, law, error):
             try:
                 hint = pattern()
-            except (Exception, SystemExit):  # an experiment on what is broken may break too
+            except (Exception, SystemExit):  # the implementation may fail in the experiment too
                 continue
             if hint:
                 return hint
-    return patterns.general(law)
+    return law.hint

@@ -1,4 +1,4 @@
-"""From a law's worst finding to a cell that explains itself."""
+"""The explanation of a result: worst point, probable cause and reproducer."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from typing import Any
 import numpy as np
 
 from conformance.cases.case import Case
+from conformance.cases.random import Drawn
 from conformance.judging.diagnosis.cause import probable_cause
 from conformance.judging.diagnosis.reproducer import command, expression, script
+from conformance.judging.finding import Finding
 from conformance.judging.result import Result
-from conformance.judging.time_limit import TimeLimitExceeded, limit
+from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.random_specs import Counterexample
 from conformance.laws.trial import Trial, Violation
+from conformance.numerics.compare import Comparison
 from conformance.numerics.specs import float_arrays
 
-MOST_NUMBERS = 12
-MOST_FIELDS = 16
+MAX_NUMBERS = 12
+MAX_FIELDS = 16
 
 
-def explain(cell: Result, finding: Any, judge: Any, law: Law) -> Result:
-    """The cell with its error, the worst point, the probable cause and a reproducer.
+def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
+    """Return the result with its error, and for a failure the point, the cause and a reproducer.
 
     Args:
-        cell: case, law, dtype, status and tolerance; a message, if it is known already.
-        finding: the worst that the law has found.
-        judge: who judged.
-        law: under which.
+        result: The result without an explanation.
+        finding: The worst error that the law found.
+        judge: The `Judge` that judged.
+        law: The law that was checked.
     """
     changes: dict[str, Any] = {}
-    trial, comparison, broken = finding.trial, finding.comparison, finding.broken
-    if broken is None:
+    trial, comparison, error = finding.trial, finding.comparison, finding.error
+    if error is None:
         changes["ulps"] = finding.ulps
     if comparison is not None:
         changes["message"] = f"{_inputs(trial)}{finding.label}: {comparison}"
@@ -43,29 +46,29 @@ def explain(cell: Result, finding: Any, judge: Any, law: Law) -> Result:
             "want": comparison.want,
             "one_ulp": comparison.unit,
         }
-    elif broken is not None and not isinstance(broken, TimeLimitExceeded):
-        changes["message"] = f"{_inputs(trial)}{_text(broken)}"
-    if cell.status != "fails":
-        return dataclasses.replace(cell, **changes)
+    elif error is not None and not isinstance(error, TimeLimitExceeded):
+        changes["message"] = f"{_inputs(trial)}{_text(error)}"
+    if result.status != "fails":
+        return dataclasses.replace(result, **changes)
 
     seed = getattr(trial, "seed", judge.seed)
-    changes["reproducer"] = command(cell, judge, seed)
-    elsewhere = _elsewhere(trial, judge)
-    if isinstance(broken, Counterexample):
-        changes["point"] = _drawn(broken.drawn)
-        changes["reproducer"] += "\n" + script(broken.drawn, judge.name, cell.dtype)
-        trial = _trial_of(broken.drawn, judge, cell)
+    changes["reproducer"] = command(result, judge, seed)
+    others = _other_inputs(trial, judge)
+    if isinstance(error, Counterexample):
+        changes["point"] = _drawn(error.drawn)
+        changes["reproducer"] += "\n" + script(error.drawn, judge.name, result.dtype)
+        trial = _trial_of(error.drawn, judge, result)
     elif isinstance(trial, Trial):
-        changes["point"] = changes.get("point", {}) | _spelled_out(trial, law, comparison)
-    if isinstance(broken, TimeLimitExceeded):
-        changes["hint"] = "a loop without an end: a stopping rule that this dtype cannot meet, say"
+        changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
+    if isinstance(error, TimeLimitExceeded):
+        changes["hint"] = "an endless loop: for example, a stopping rule this dtype cannot meet"
     elif trial is not None:
-        changes["hint"] = _cause([trial, *elsewhere], law, broken, judge.timeout)
-    return dataclasses.replace(cell, **changes)
+        changes["hint"] = _cause([trial, *others], law, error, judge.timeout)
+    return dataclasses.replace(result, **changes)
 
 
-def _elsewhere(trial: Any, judge: Any) -> list[Any]:
-    """The same draw on the other inputs: in the tails if it was typical ones."""
+def _other_inputs(trial: Any, judge: Any) -> list[Any]:
+    """Return the trial of the same draw on the other inputs, typical or tails."""
     if not hasattr(trial, "inputs"):
         return []
     other = "tails" if trial.inputs == "typical" else "typical"
@@ -75,11 +78,11 @@ def _elsewhere(trial: Any, judge: Any) -> list[Any]:
         return []
 
 
-def _cause(trials: list[Any], law: Law, broken: Any, seconds: float | None) -> str:
+def _cause(trials: list[Any], law: Law, error: BaseException | None, seconds: float | None) -> str:
     try:
-        with limit(seconds):
-            return probable_cause(trials, law.name, broken)
-    except TimeLimitExceeded:  # the implementation may also hang in the experiments
+        with time_limit(seconds):
+            return probable_cause(trials, law, error)
+    except TimeLimitExceeded:  # the experiments call the implementation again
         return ""
 
 
@@ -87,41 +90,40 @@ def _inputs(trial: Any) -> str:
     return f"{trial.inputs}, " if hasattr(trial, "inputs") else ""
 
 
-def _text(broken: BaseException) -> str:
-    if isinstance(broken, Violation):
-        return str(broken)
+def _text(error: BaseException) -> str:
+    """Return the message of a violation; of any other error also its type and location."""
+    if isinstance(error, Violation):
+        return str(error)
     frames = []
-    traceback = broken.__traceback__
+    traceback = error.__traceback__
     while traceback is not None:
         frames.append(f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}")
         traceback = traceback.tb_next
-    return f"{type(broken).__name__}: {broken} ({frames[-1] if frames else '?'})"
+    return f"{type(error).__name__}: {error} ({frames[-1] if frames else '?'})"
 
 
-def _spelled_out(trial: Trial, law: Law, comparison: Any) -> dict[str, Any]:
-    """The example where the error is worst, and the parameters."""
-    backwards = "inverse" in law.name or law.name in ("round_trip_y", "opposite")
-    name, at = ("y", "y") if backwards else ("x", "x")
+def _point(trial: Trial, law: Law, comparison: Comparison | None) -> dict[str, Any]:
+    """Return the example with the worst error, its inputs and the parameters."""
     try:
-        inputs = getattr(trial, at)
+        inputs = {name: getattr(trial, name) for name in law.inputs}
         example = 0
-        if comparison is not None and comparison.index and comparison.index[0] < len(inputs):
+        if comparison is not None and comparison.index and comparison.index[0] < len(trial.x):
             example = comparison.index[0]
         point: dict[str, Any] = {
             "example": example,
             "seed": trial.seed,
             "inputs": trial.inputs,
-            name: _numbers(inputs[example]),
+            **{name: _numbers(array[example]) for name, array in inputs.items()},
         }
         if trial.context is not None:
             point["context"] = _numbers(trial.context[example])
-    except (Exception, SystemExit):  # the point is a service: what is wrong has been said already
+    except (Exception, SystemExit):  # the message already says what failed
         return {}
     point["parameters"] = _parameters(trial.spec)
     return point
 
 
-def _drawn(drawn: Any) -> dict[str, Any]:
+def _drawn(drawn: Drawn) -> dict[str, Any]:
     return {
         "spec": expression(drawn.spec),
         "x": _numbers(drawn.x),
@@ -129,22 +131,22 @@ def _drawn(drawn: Any) -> dict[str, Any]:
     }
 
 
-def _trial_of(drawn: Any, judge: Any, cell: Result) -> Trial:
-    case = Case(cell.case, lambda rng: drawn.spec, lambda rng: drawn.x, lambda rng: drawn.x)
-    return Trial(case, judge.adapter, cell.dtype, "typical", judge.seed, judge.device)
+def _trial_of(drawn: Drawn, judge: Any, result: Result) -> Trial:
+    case = Case(result.case, lambda rng: drawn.spec, lambda rng: drawn.x, lambda rng: drawn.x)
+    return Trial(case, judge.adapter, result.dtype, "typical", judge.seed, judge.device)
 
 
 def _parameters(spec: Any) -> dict[str, str]:
     arrays = float_arrays(spec)
-    shown = {path or "value": _numbers(a) for path, a in list(arrays.items())[:MOST_FIELDS]}
-    if len(arrays) > MOST_FIELDS:
-        shown["..."] = f"and {len(arrays) - MOST_FIELDS} more"
+    shown = {path or "value": _numbers(a) for path, a in list(arrays.items())[:MAX_FIELDS]}
+    if len(arrays) > MAX_FIELDS:
+        shown["..."] = f"and {len(arrays) - MAX_FIELDS} more"
     return {"class": type(spec).__name__} | shown
 
 
 def _numbers(array: np.ndarray) -> str:
-    """Shape and numbers, the first of them if they are many."""
+    """Return an array's shape and first numbers."""
     flat = np.ravel(array)
-    text = ", ".join(f"{value:.9g}" for value in flat[:MOST_NUMBERS])
-    more = f", ... {flat.size - MOST_NUMBERS} more" if flat.size > MOST_NUMBERS else ""
+    text = ", ".join(f"{value:.9g}" for value in flat[:MAX_NUMBERS])
+    more = f", ... {flat.size - MAX_NUMBERS} more" if flat.size > MAX_NUMBERS else ""
     return f"{np.shape(array)} [{text}{more}]"

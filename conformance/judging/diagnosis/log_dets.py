@@ -1,4 +1,4 @@
-"""Known mistakes in a log-det, each tried on what was got."""
+"""Known mistakes in a log-det."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reference.bijectors import Bijector, Chain, Coupling, FactorOut, Inverse
 
 @dataclass(frozen=True)
 class Part:
-    """What one bijector of a composition adds to the log-det, and at how many positions."""
+    """The log-det of one bijector of a composition, and its number of positions."""
 
     name: str
     log_det: np.ndarray
@@ -21,27 +21,27 @@ class Part:
 
 
 def log_det_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
-    """Experiments with the log-det of one direction."""
-    for pattern in (_of_the_whole, _of_a_part, _of_numbers):
+    """Yield the patterns for the log-det of one direction."""
+    for pattern in (_total, _part, _scale_or_offset):
         yield lambda pattern=pattern: pattern(trial, direction)  # type: ignore[misc]
 
 
-def near(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
-    """Equal, but for rounding that a wrong formula would not be blamed for."""
-    size = 1e-7 if trial.dtype == np.float64 else 1e-4
+def is_close(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
+    """Return whether two results differ by no more than rounding, not by a wrong formula."""
+    tolerance = 1e-7 if trial.dtype == np.float64 else 1e-4
     with np.errstate(all="ignore"):
-        return bool(np.allclose(got, want, rtol=size, atol=size))
+        return bool(np.allclose(got, want, rtol=tolerance, atol=tolerance))
 
 
 def parts(
     bijector: Bijector, x: np.ndarray, context: np.ndarray | None, name: str = ""
 ) -> tuple[np.ndarray, list[Part]]:
-    """y, and what each part of a composition adds to the forward log-det."""
+    """Return y, and the forward log-det of each part of a composition."""
     if isinstance(bijector, Chain):
         found: list[Part] = []
         for i, member in enumerate(bijector.bijectors):
-            x, more = parts(member, x, context, f"{name}bijectors.{i}.")
-            found += more
+            x, inner = parts(member, x, context, f"{name}bijectors.{i}.")
+            found += inner
         return x, found
     if isinstance(bijector, Coupling):
         a, b = np.split(x, 2, axis=1)
@@ -66,27 +66,27 @@ def _got_and_want(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray]
     return np.asarray(got[1], np.float64), want[1]
 
 
-def _of_the_whole(trial: Trial, direction: str) -> str:
+def _total(trial: Trial, direction: str) -> str:
     got, want = _got_and_want(trial, direction)
-    if near(trial, got, want):
+    if is_close(trial, got, want):
         return ""
     name = f"log_det of {direction}"
     if not np.isfinite(got).all():
-        return f"{name} is not finite: a logarithm of 0, or of what has overflowed"
-    if near(trial, got, -want):
+        return f"{name} is not finite: a logarithm of 0, or of an overflow"
+    if is_close(trial, got, -want):
         return f"{name} has the opposite sign: it is that of the other direction"
     if not got.any():
         return f"{name} is 0: lost, or never added"
-    if len(got) > 1 and near(trial, got, np.full_like(got, want.sum())):
+    if len(got) > 1 and is_close(trial, got, np.full_like(got, want.sum())):
         return f"{name} is the sum over the batch, for each example: per batch, not per example"
-    if len(got) > 1 and np.ptp(want) > 0 and near(trial, got, np.full_like(got, want.mean())):
+    if len(got) > 1 and np.ptp(want) > 0 and is_close(trial, got, np.full_like(got, want.mean())):
         return f"{name} is the mean over the batch: per batch, not per example"
     return ""
 
 
-def _of_a_part(trial: Trial, direction: str) -> str:
+def _part(trial: Trial, direction: str) -> str:
     got, want = _got_and_want(trial, direction)
-    if near(trial, got, want):
+    if is_close(trial, got, want):
         return ""
     at = trial.x if direction == "forward" else trial.want_inverse[0]
     sign = 1.0 if direction == "forward" else -1.0
@@ -102,33 +102,33 @@ def _of_a_part(trial: Trial, direction: str) -> str:
         if not np.abs(whole).max() > 1e-3:
             continue
         once = sign * sum(part.log_det / part.positions for part in group)
-        if group[0].positions > 1 and near(trial, got, want - whole + once):
+        if group[0].positions > 1 and is_close(trial, got, want - whole + once):
             return (
                 f"log_det of {name} lacks the factor H*W = {group[0].positions}: "
-                "it is counted once, and not at every position"
+                "it is counted once, not at every position"
             )
-        if near(trial, got, want - whole):
+        if is_close(trial, got, want - whole):
             return f"log_det of {name} is not added"
-        if near(trial, got, want - 2.0 * whole):
+        if is_close(trial, got, want - 2.0 * whole):
             return f"log_det of {name} has the opposite sign"
     return ""
 
 
-def _of_numbers(trial: Trial, direction: str) -> str:
+def _scale_or_offset(trial: Trial, direction: str) -> str:
     got, want = _got_and_want(trial, direction)
-    if near(trial, got, want):
+    if is_close(trial, got, want):
         return ""
     name, dims = f"log_det of {direction}", trial.x[0].size
-    if dims > 1 and near(trial, got, want / dims):
+    if dims > 1 and is_close(trial, got, want / dims):
         return f"{name} is the mean over channels and positions, not the sum"
     for factor, text in ((np.log(2.0), "natural logarithm for log2"), (1 / np.log(2.0), "log2")):
-        if near(trial, got, want * factor):
+        if is_close(trial, got, want * factor):
             return f"{name} is {factor:.3f} times the truth: {text}"
     difference = got - want
-    if len(got) > 1 and near(trial, difference, np.full_like(got, difference.mean())):
+    if len(got) > 1 and is_close(trial, difference, np.full_like(got, difference.mean())):
         each = difference.mean() / dims
         return (
             f"{name} differs by the same {difference.mean():.6g} in every example, {each:.6g} a "
-            "scalar: a constant term is missing or too much"
+            "scalar: a constant term is missing or superfluous"
         )
     return ""

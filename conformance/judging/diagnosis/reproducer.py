@@ -1,4 +1,4 @@
-"""What to paste to see a failure again."""
+"""Commands and scripts that reproduce a failure."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import Any
 
 import numpy as np
 
+from conformance.adapter import DEFAULT_ADAPTER
+from conformance.cases.random import Drawn
 from conformance.judging.result import Result
 from conformance.numerics.specs import is_object, objects
 
-DEFAULT = "conformance.adapters.flowpp:FlowppAdapter"
-LONGEST = 20_000
-"""A specification of more characters is not written out."""
+MAX_SPEC_LENGTH = 20_000
+"""Maximum number of characters of a specification in a script."""
 
 
-def command(cell: Result, judge: Any, seed: int) -> str:
-    """The command line that judges this cell alone."""
+def command(result: Result, judge: Any, seed: int) -> str:
+    """Return the command line that judges one cell again."""
     words = ["python", "-m", "conformance"]
-    if judge.name != DEFAULT:
+    if judge.name != DEFAULT_ADAPTER:
         words += ["--adapter", judge.name]
-    words += ["--cases", cell.case, "--laws", cell.law, "--dtype", cell.dtype]
+    words += ["--cases", result.case, "--laws", result.law, "--dtype", result.dtype]
     words += ["--seed", str(seed)]
     if judge.device != "cpu":
         words += ["--device", judge.device]
-    if cell.law == "random_specs" and judge.examples > 1:
+    if result.law == "random_specs" and judge.examples > 1:
         words += ["--examples", str(judge.examples)]
     return shlex.join(words)
 
 
-def script(drawn: Any, adapter: str, dtype: str) -> str:
-    """Python that builds a drawn specification and compares the two sides at its input."""
+def script(drawn: Drawn, adapter: str, dtype: str) -> str:
+    """Return Python that builds a drawn specification and prints both sides' results."""
     spec = expression(drawn.spec)
-    if len(spec) > LONGEST:
+    if len(spec) > MAX_SPEC_LENGTH:
         return "# the specification is too long to be written out; the command draws it again"
     module, _, name = adapter.partition(":")
     return "\n".join(
@@ -55,7 +56,7 @@ def script(drawn: Any, adapter: str, dtype: str) -> str:
 
 
 def expression(value: Any) -> str:
-    """Python that makes this value: a reference object, an array, a number, a tuple."""
+    """Return Python for a value: a reference object, an array, a number or a tuple."""
     if isinstance(value, np.ndarray):
         return f"np.array({value.tolist()!r}).reshape({value.shape})"
     if isinstance(value, (tuple, list)):

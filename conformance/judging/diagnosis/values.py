@@ -1,4 +1,4 @@
-"""Known mistakes in values and gradients, each tried on what was got."""
+"""Known mistakes in values and gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.judging.diagnosis.log_dets import near
+from conformance.judging.diagnosis.log_dets import is_close
 from conformance.laws.trial import Trial
 from conformance.numerics.specs import is_object
 from reference.bijectors import ActNorm, Affine, InvertibleConv, InvertibleConvLU
@@ -17,23 +17,27 @@ CLAMPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-15, 1e-22)
 
 
 def value_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
-    """Experiments with the values of one direction."""
-    for pattern in (_not_finite, _clamped, _halves, _other_parameters, _directions, _precision):
+    """Yield the patterns for the values of one direction."""
+    for pattern in (_not_finite, _clamped, _halves, _parameters, _wrong_direction, _precision):
         yield lambda pattern=pattern: pattern(trial, direction)  # type: ignore[misc]
 
 
-def gradient_patterns(trial: Trial, law: str) -> Iterator[Callable[[], str]]:
-    """Which part of the answer no gradient comes from."""
-    yield lambda: _cut_off(trial, "inverse" if law == "inverse_gradients" else "forward")
+def gradient_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
+    """Yield the patterns for the gradients of one direction."""
+    yield lambda: _detached(trial, direction)
 
 
 def _sides(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(input, got, wanted), and nothing to explain if they agree."""
+    """Return (input, got, want).
+
+    Raises:
+        ValueError: There is nothing to explain: the shapes differ, or the values agree.
+    """
     at = trial.x if direction == "forward" else trial.y
     got = np.asarray(getattr(trial, f"got_{direction}")[0], np.float64)
     want = getattr(trial, f"want_{direction}")[0]
-    if got.shape != want.shape or near(trial, got, want):
-        raise ValueError("no pattern of values")
+    if got.shape != want.shape or is_close(trial, got, want):
+        raise ValueError("no difference in values to explain")
     return at, got, want
 
 
@@ -50,7 +54,7 @@ def _not_finite(trial: Trial, direction: str) -> str:
     where = at[~np.isfinite(got)] if got.shape == at.shape else at
     return (
         f"{direction} is not finite for {(~np.isfinite(got)).sum()} of {got.size} numbers, from "
-        f"size {abs(where).min():.3g} on: an exponential overflows, or a logarithm is of 0"
+        f"size {abs(where).min():.3g} on: an exponential overflows, or a logarithm of 0 is taken"
     )
 
 
@@ -62,18 +66,22 @@ def _clamped(trial: Trial, direction: str) -> str:
             would_be = np.clip(want, -end, end)
         else:
             would_be = _would_be(trial, trial.spec, direction, np.clip(at, -end, end))
-        if near(trial, got, would_be):
+        if is_close(trial, got, would_be):
             return (
-                f"a probability is clamped at {smallest:g}: {direction} knows no more beyond "
+                f"a probability is clamped at {smallest:g}: {direction} is wrong beyond "
                 f"|y| = {end:.4g} = logit(1 - {smallest:g})"
             )
     low, high = float(got.min()), float(got.max())
     beyond = (want < low) | (want > high)
-    if np.isfinite(got).all() and beyond.sum() > 1 and near(trial, got, np.clip(want, low, high)):
+    if (
+        np.isfinite(got).all()
+        and beyond.sum() > 1
+        and is_close(trial, got, np.clip(want, low, high))
+    ):
         furthest = float(want[beyond][np.abs(want[beyond]).argmax()])
         return (
             f"{direction} saturates: {beyond.sum()} values end at {low:.6g} or {high:.6g}, where "
-            f"up to {furthest:.4g} is wanted (a clamp, or a bracket's end)"
+            f"up to {furthest:.4g} is correct (a clamp, or a bracket's end)"
         )
     return ""
 
@@ -86,31 +94,31 @@ def _halves(trial: Trial, direction: str) -> str:
     def exchanged(x: np.ndarray) -> np.ndarray:
         return np.concatenate(np.split(x, 2, axis=1)[::-1], axis=1)
 
-    if near(trial, got, exchanged(want)):
+    if is_close(trial, got, exchanged(want)):
         return "the halves come out in the wrong order"
     inside = _would_be(trial, trial.spec, direction, exchanged(at))
-    if near(trial, got, exchanged(inside)):
+    if is_close(trial, got, exchanged(inside)):
         return "halves swapped: the first half of the channels conditions, the second is changed"
-    if near(trial, got, inside):
-        return "the halves go in in the wrong order"
+    if is_close(trial, got, inside):
+        return "the halves are passed in in the wrong order"
     return ""
 
 
-def _other_parameters(trial: Trial, direction: str) -> str:
+def _parameters(trial: Trial, direction: str) -> str:
     at, got, _ = _sides(trial, direction)
     for text, change in MISTAKES:
         spec = _changed(trial.spec, change)
-        if spec is not None and near(trial, got, _would_be(trial, spec, direction, at)):
+        if spec is not None and is_close(trial, got, _would_be(trial, spec, direction, at)):
             return text
     return ""
 
 
-def _directions(trial: Trial, direction: str) -> str:
+def _wrong_direction(trial: Trial, direction: str) -> str:
     at, got, _ = _sides(trial, direction)
     other = "inverse" if direction == "forward" else "forward"
-    if near(trial, got, at):
+    if is_close(trial, got, at):
         return f"{direction} returns its input"
-    if near(trial, got, _would_be(trial, trial.spec, other, at)):
+    if is_close(trial, got, _would_be(trial, trial.spec, other, at)):
         return f"the directions are exchanged: {direction} computes the {other}"
     return ""
 
@@ -124,12 +132,12 @@ def _precision(trial: Trial, direction: str) -> str:
     wrong = abs(got - want) / np.maximum(1.0, abs(want))
     size = float(np.median(wrong[wrong > 0])) if (wrong > 0).any() else 0.0
     if 1e-9 < size < 1e-6 and (wrong > 1e-10).mean() > 0.2 and at.size > 2:
-        return f"errors of about {size:.1g}, as float32 rounds: something computes in float32"
+        return f"errors of about {size:.1g}, the rounding of float32: some operation is in float32"
     return ""
 
 
-def _cut_off(trial: Trial, direction: str) -> str:
-    """Asks for the gradient of the values alone, then of the log_det alone."""
+def _detached(trial: Trial, direction: str) -> str:
+    """Take the gradient of the values alone, then of the log_det alone."""
     method = trial.optional("vjp" if direction == "forward" else "vjp_inverse")
     at = trial.x if direction == "forward" else trial.y
     value, log_det = getattr(trial, f"want_{direction}")
@@ -140,17 +148,17 @@ def _cut_off(trial: Trial, direction: str) -> str:
     ):
         got = method(trial.cast(at), trial.cast(trial.context), trial.cast(w), trial.cast(v))
         differences = trial.at_x.log_det_gradient if direction == "forward" else np.ones(1)
-        wanted = name == "the values" or np.abs(differences).max() > 1e-6
-        if wanted and not np.asarray(got["x"]).any():
-            return f"no gradient comes from {name} of {direction}: cut off from the graph"
+        expected = name == "the values" or np.abs(differences).max() > 1e-6
+        if expected and not np.asarray(got["x"]).any():
+            return f"no gradient comes from {name} of {direction}: detached from the graph"
     return ""
 
 
-# Specifications with a mistake in them
+# Specifications with one mistake each
 
 
 def _changed(spec: Any, change: Callable[[Any], Any]) -> Any:
-    """A copy with `change` made to every object that it changes; None if there is none."""
+    """Return a copy with `change` made to every object it applies to; None if there is none."""
     found = False
 
     def walk(value: Any) -> Any:
@@ -182,7 +190,7 @@ def _inverted(value: Any) -> Any:
     return None
 
 
-def _wrong_way_round(value: Any) -> Any:
+def _inverse_permutation(value: Any) -> Any:
     if isinstance(value, InvertibleConvLU):
         return dataclasses.replace(value, permutation=np.argsort(value.permutation, axis=1))
     return None
@@ -209,7 +217,7 @@ def _no_shift(value: Any) -> Any:
 MISTAKES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("the matrix of the 1x1 convolution is transposed", _transposed),
     ("the matrix of the 1x1 convolution is inverted", _inverted),
-    ("the permutation of the LU convolution is applied the wrong way round", _wrong_way_round),
+    ("the permutation of the LU convolution is applied the wrong way round", _inverse_permutation),
     ("the log-scale of an affine map has the opposite sign", _negative_scale),
     ("the shift comes before the scale", _shift_first),
     ("the shift is left out", _no_shift),

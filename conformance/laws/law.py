@@ -1,0 +1,68 @@
+"""The laws' common form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from conformance.numerics.compare import Comparison, Unresolved
+
+Findings = Iterator[tuple[str, Comparison | Unresolved]]
+"""What a law yields: labels, each with a comparison or with what could not be compared."""
+Direction = Literal["forward", "inverse", "both"]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law: a check, its tolerances and the cases it applies to.
+
+    Attributes:
+        name: Name, for command lines, tolerances and reports.
+        check: Function of a trial. It raises `Violation` for an error that cannot be measured in
+            ulps, `NotSupported` where the implementation lacks what the law needs, and `LeftOut`
+            where the law does not apply.
+        float64, float32: Tolerances in ulps where a case states none.
+        direction: The direction the check starts with: a failure shows its input, x or y (both
+            for "both"), and is explained by mistakes in that direction first.
+        family: Kind of case the law applies to.
+        tolerance_of: Another law whose tolerances in a case apply to this law too, because the
+            same rounding is magnified in both.
+        requires: Attribute of a case that must not be empty for the law to apply.
+        gradients: Whether the check compares gradients.
+        hint: Probable cause of a failure that no known pattern explains.
+    """
+
+    name: str
+    check: Callable[[Any], Findings]
+    float64: float
+    float32: float
+    direction: Direction = "forward"
+    family: Literal["bijector", "layer", "random"] = "bijector"
+    tolerance_of: str = ""
+    requires: str = ""
+    gradients: bool = False
+    hint: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """First line of the check's docstring."""
+        return (self.check.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def directions(self) -> tuple[Literal["forward", "inverse"], ...]:
+        """Both directions, the one the check starts with first."""
+        return ("inverse", "forward") if self.direction == "inverse" else ("forward", "inverse")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs the check starts from."""
+        if self.direction == "both":
+            return ("x", "y")
+        return ("y",) if self.direction == "inverse" else ("x",)
+
+    def applies(self, case: Any) -> bool:
+        """Return whether the law applies to a case."""
+        return self.family == case.family and bool(
+            not self.requires or getattr(case, self.requires)
+        )
