@@ -14,32 +14,32 @@ from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, prese
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import make_writable_folder
 
-if TYPE_CHECKING:  # torch takes seconds to import: not for --help
+if TYPE_CHECKING:  # torch takes seconds to import: imported here for types only
     from flowpp.data import ImageSet
     from flowpp.runtime.distributed import ProcessGroup
     from flowpp.training.result import Result
 
-WORTH_A_NOTE = 0.05
-"""Share of the average that the weights before the first step may have without a word."""
+INITIAL_SHARE = 0.05
+"""Share of the initial weights in the average above which a note is printed."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What can be changed on the command line."""
+    """Command-line arguments."""
 
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
     out: Path | None = None
-    """The run directory, new or empty; runs/PRESET-DATE-TIME if not given."""
+    """Run directory, new or empty; runs/PRESET-DATE-TIME if not given."""
     resume: str | None = None
-    """Go on with this run, from its newest checkpoint and with its settings. `auto`: with the run
-    in --out, or the newest unfinished one of this preset, if there is one."""
+    """Run directory to resume, from its newest checkpoint and with its settings; `auto` resumes
+    the run in --out, or else the newest unfinished run of the preset, if there is one."""
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is to be done."""
+    """Settings and run directory of the run to start or resume."""
 
     config: Config
     out: Path | None
@@ -47,14 +47,14 @@ class TrainRequest:
 
 
 def read_arguments(argv: Sequence[str]) -> TrainRequest:
-    """Settings and run directory: a preset or a run, and what the flags change in it.
+    """Return the settings of a preset or of a run to resume, changed by the flags.
 
     Raises:
-        FileNotFoundError: there is no such run to resume.
-        ValueError: unknown preset, a value out of range, or one that a resumed run cannot change.
-        SystemExit: unknown flag, or help was asked for.
+        FileNotFoundError: No such run to resume.
+        ValueError: Unknown preset, value out of range, or one that a resumed run cannot change.
+        SystemExit: Unknown flag, or help requested.
     """
-    named, argv = _preset(argv)
+    named, argv = _split_preset(argv)
     preset = presets.get(named or "digits")
     arguments = _parse(argv, preset)
     if arguments.resume is None:
@@ -73,13 +73,13 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     return TrainRequest(config, path, resume=True)
 
 
-def _preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    """The preset's name, as the first argument or anywhere behind --preset, and the rest."""
-    for place, argument in enumerate(argv):
-        if argument == "--preset" and place + 1 < len(argv):
-            return argv[place + 1], [*argv[:place], *argv[place + 2 :]]
+def _split_preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """Return the preset's name, the first argument or that after --preset, and the others."""
+    for index, argument in enumerate(argv):
+        if argument == "--preset" and index + 1 < len(argv):
+            return argv[index + 1], [*argv[:index], *argv[index + 2 :]]
         if argument.startswith("--preset="):
-            return argument.removeprefix("--preset="), [*argv[:place], *argv[place + 1 :]]
+            return argument.removeprefix("--preset="), [*argv[:index], *argv[index + 1 :]]
     if argv and not argv[0].startswith("-"):
         return argv[0], argv[1:]
     return None, argv
@@ -90,8 +90,8 @@ def _parse(argv: Sequence[str], default: Config) -> Arguments:
         Arguments,
         argv,
         prog="python -m flowpp.train [PRESET]",
-        description="Train a Flow++ model and leave a run directory behind.\n\n"
-        f"PRESET is the first argument or follows --preset (digits if there is none):\n"
+        description="Train a Flow++ model and write a run directory.\n\n"
+        f"PRESET is the first argument or follows --preset (default: digits):\n"
         f"{presets.summary()}\n\nThe defaults below are those of {default.preset}.",
         default=Arguments(default.model, default.data, default.training),
     )
@@ -104,13 +104,13 @@ def _config(base: Config, arguments: Arguments) -> Config:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, then say what came out."""
+    """Run the command."""
     with user_errors():
         request = read_arguments(sys.argv[1:] if argv is None else list(argv))
     from flowpp.runtime import distributed
 
     with distributed.process_group() as group:
-        # Names hold the time of day, and one process may already have made what another looks for.
+        # Processes would read different times for the directory's name, and see its creation.
         _train(group.broadcast_object(request), group)
 
 
@@ -143,16 +143,16 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         result = train(config, out, prepared, resume=request.resume, group=group)
     except TrainingInterrupted as stop:
         if group.is_main:
-            print(f"{stop}; to go on:  python -m flowpp.train --resume {out}")
+            print(f"{stop}; to resume:  python -m flowpp.train --resume {out}")
         raise SystemExit(128 + stop.number) from None
     except OSError as error:
-        hint = f"; to go on afterwards:  python -m flowpp.train --resume {out}"
+        hint = f"; to resume:  python -m flowpp.train --resume {out}"
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (CheckpointError, NonFiniteError, ResumptionError) as error:
         raise SystemExit(f"error: {error}") from None
     if group.is_main:
         _report(result, prepared[0], out)
-        if note := _note_on_average(config.training, result.steps):
+        if note := _average_note(config.training, result.steps):
             print(note)
 
 
@@ -168,15 +168,15 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
     )
 
 
-def _note_on_average(settings: TrainingConfig, steps: int) -> str | None:
-    """What a beginner's short run shows: an average that still remembers the first weights."""
+def _average_note(settings: TrainingConfig, steps: int) -> str | None:
+    """Return a note if the averaged weights are still close to those before the first step."""
     share = settings.ema_decay**steps
-    if share < WORTH_A_NOTE:
+    if share < INITIAL_SHARE:
         return None
-    enough = math.ceil(math.log(WORTH_A_NOTE) / math.log(settings.ema_decay))
+    needed = math.ceil(math.log(INITIAL_SHARE) / math.log(settings.ema_decay))
     return (
         f"note      {share:.0%} of the averaged weights are still those before the first step: "
-        f"with training.ema_decay {settings.ema_decay} take at least {enough} steps, or lower it"
+        f"with training.ema_decay {settings.ema_decay} use at least {needed} steps, or lower it"
     )
 
 

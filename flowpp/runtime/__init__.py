@@ -1,1 +1,1 @@
-"""The process and its machine: devices, distribution, random state, signals, files, hashing."""
+"""Process and machine: devices, process groups, random state, signals, files, hashing."""

@@ -1,4 +1,4 @@
-"""Algorithms that give the same bits every time, on the same machine with the same software."""
+"""Deterministic algorithms: the same bits every time, on one machine with one installation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def deterministic_algorithms(*, enabled: bool) -> Iterator[None]:
-    """Inside the block torch uses deterministic algorithms alone; without `enabled`, no change.
+    """Restrict torch to deterministic algorithms inside the block.
 
-    An operation that has none raises an error. On the CPU this library is deterministic anyway;
-    on a GPU it costs time. cuBLAS reads its workspace's size when it is first used: where the
-    process has multiplied matrices on a GPU before, set $CUBLAS_WORKSPACE_CONFIG=:4096:8 yourself.
+    An operation without one raises an error. On the CPU this library is always deterministic; on a
+    GPU determinism costs time. cuBLAS reads its workspace size on first use: if the process has
+    already multiplied matrices on a GPU, set $CUBLAS_WORKSPACE_CONFIG=:4096:8 before starting it.
+
+    Args:
+        enabled: Whether to change anything.
     """
     if not enabled:
         yield

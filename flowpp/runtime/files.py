@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old one or the new one, never a part of either."""
+"""Atomic writes: a reader finds the old file or the new one, never a part of either."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write to; at the end it is flushed to disk and renamed to `path`.
+    """Yield a temporary path; after the block, flush it to disk and rename it to `path`.
 
-    If the block raises, the temporary file is removed and `path` stays as it was.
+    If the block raises, the temporary file is removed and `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.unlink(missing_ok=True)  # it might be a link to another place
+    temporary.unlink(missing_ok=True)  # it may be a link to another file
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -30,21 +30,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def make_writable_folder(path: Path) -> None:
-    """Make a folder, and those above it, before hours are spent on what is to lie there.
+    """Create a folder and its parents, and check that it is writable, before a long computation.
 
     Raises:
-        OSError: it cannot be made, or not be written to.
+        OSError: The folder cannot be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"the folder {path} cannot be made: {error}") from error
+        raise OSError(f"folder {path} cannot be created: {error}") from error
     if not os.access(path, os.W_OK):
-        raise PermissionError(f"the folder {path} cannot be written to")
+        raise PermissionError(f"folder {path} is not writable")
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename durable; only POSIX systems can, and need to."""
+    """Make a rename durable, which POSIX systems need."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -54,7 +54,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, in one piece."""
+    """Write `value` atomically as indented JSON."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A hash of named tensors: the same weights, the same hash, whatever file they lie in."""
+"""Hash of named tensors, independent of the file they are stored in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and values, in the order of the names."""
+    """Return the SHA-256 of names, dtypes, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        # As bytes: NumPy has no bfloat16.
+        # As bytes, because NumPy lacks bfloat16.
         digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

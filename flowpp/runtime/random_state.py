@@ -1,4 +1,4 @@
-"""The states of the process's random generators: torch's, NumPy's and Python's own."""
+"""States of the process's random number generators: torch's, NumPy's and Python's."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 def seed_all(seed: int, rank: int = 0) -> None:
-    """Seed torch, NumPy and Python; ranks differ in torch's, which draws the dropout."""
+    """Seed torch, NumPy and Python; torch's seed, used for dropout, differs between ranks."""
     torch.manual_seed(seed + rank)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 def seeded_generator(seed: int) -> torch.Generator:
-    """A generator of its own, for what must not disturb the process's."""
+    """Return a new CPU generator, independent of the process's random state."""
     return torch.Generator().manual_seed(seed)
 
 
 def torch_state(device: torch.device) -> dict[str, Tensor]:
-    """States that dropout is drawn from: the CPU's, and the device's where that is another."""
+    """Return torch's random states, used for dropout: that of the CPU, and that of a GPU."""
     states = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -32,14 +32,14 @@ def torch_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_torch_state(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Inverse of `torch_state`."""
+    """Restore what `torch_state` returned."""
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def host_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """NumPy's and Python's states: their words as tensors, the rest as plain values."""
+def python_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return NumPy's and Python's random states: words as tensors, the rest as plain values."""
     version, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     tensors = {
@@ -53,8 +53,8 @@ def host_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
-def set_host_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Inverse of `host_state`."""
+def set_python_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Restore what `python_state` returned."""
     version, gauss = values["python"]
     random.setstate((version, tuple(tensors["python"].tolist()), gauss))
     keys = tensors["numpy"].numpy().astype(np.uint32)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: finish the step, save, leave."""
+"""SIGTERM and SIGINT: finish the step, save, then exit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEATED_AFTER = 1.0
-"""Seconds: torchrun and the terminal may both deliver one and the same Ctrl-C."""
+"""Seconds after which a signal counts as a second one: torchrun and the terminal may both deliver
+the same Ctrl-C."""
 
 
-class TrainingInterrupted(Exception):  # not an error: no such name
-    """The run was asked to stop, and its state is on disk."""
+class TrainingInterrupted(Exception):  # not an error, hence the name
+    """Training stopped by a signal, with its state saved.
+
+    Args:
+        number: The signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -24,21 +29,24 @@ class TrainingInterrupted(Exception):  # not an error: no such name
 
 
 class DeferredSignals:
-    """Inside the block the first signal is noted; a second one stops at once.
+    """Defer the first SIGTERM or SIGINT inside the block; raise on the second.
 
-    Outside the main thread signals cannot be caught, and keep their usual effect.
+    Outside the main thread signals cannot be caught and keep their usual effect.
+
+    Attributes:
+        received: The deferred signal, if any.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._noted = 0.0
+        self._received_at = 0.0
         self._immediate = False
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> DeferredSignals:
-        """Take the signals."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -47,16 +55,16 @@ class DeferredSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give them back."""
+        """Restore the former handlers."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Inside the block there is nothing to save, so that a signal stops it where it is.
+        """Raise at once on a signal inside the block, where there is nothing to save.
 
         Raises:
-            TrainingInterrupted: a signal has come, or comes.
+            TrainingInterrupted: A signal was received before or is received inside the block.
         """
         if self.received is not None:
             raise TrainingInterrupted(self.received)
@@ -66,9 +74,11 @@ class DeferredSignals:
         finally:
             self._immediate = False
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        repeated = self.received is not None and time.monotonic() - self._noted > REPEATED_AFTER
-        if self._immediate or repeated:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        is_second = (
+            self.received is not None and time.monotonic() - self._received_at > REPEATED_AFTER
+        )
+        if self._immediate or is_second:
             raise TrainingInterrupted(number)
         if self.received is None:
-            self.received, self._noted = number, time.monotonic()
+            self.received, self._received_at = number, time.monotonic()

@@ -1,1 +1,1 @@
-"""Training: the loop, its state, optimizer, averages, batches, resumption and logging."""
+"""Training: the loop, its state, optimizer, weight averages, batches, resumption and logging."""

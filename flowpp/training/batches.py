@@ -1,4 +1,4 @@
-"""The order in which training images are seen, the place reached in it, and the noise they get."""
+"""A resumable shuffled sampler, and the noise for each batch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from flowpp.model import FlowPlusPlus
 
 
 class NoisyImages:
-    """Batches of images, with what the model's dequantizer is to make noise of.
+    """Training images, with noise for the model's dequantizer.
 
     Args:
-        images: integers of shape (N, C, H, W).
-        model: its device is where the batches go.
-        generator: draws the noise, on the CPU: it is the same on every device.
+        images: Integers of shape (N, C, H, W).
+        model: Model whose dequantizer defines the noise, and whose device the batches go to.
+        generator: Source of the noise, on the CPU so that it is the same for every device.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class NoisyImages:
         self.generator = generator
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.images)
 
     def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and fresh noise in float32, both of shape (len(indices), C, H, W)."""
+        """Return images and fresh noise in float32, both of shape (len(indices), C, H, W)."""
         device = next(self.model.parameters()).device
         x = self.images[indices].to(device, torch.float32)
         noise = self.model.dequantizer.draw_noise(
@@ -43,14 +43,14 @@ class NoisyImages:
 
 
 class ShuffledBatches:
-    """Indices of endless epochs, each in a fresh order without replacement.
+    """Endless batches of indices; each epoch is a new permutation.
 
-    What is left at an epoch's end and fills no batch is dropped; the next order mixes it in again.
+    Indices left over at the end of an epoch that do not fill a batch are dropped.
 
     Args:
-        count: number of images.
-        batch_size: number of indices at a time, at most `count`.
-        generator: draws the orders; it may be used for other things between batches.
+        count: Number of images.
+        batch_size: Number of indices per batch, at most `count`.
+        generator: Source of the permutations; it may be used for other draws between batches.
     """
 
     def __init__(self, count: int, batch_size: int, generator: torch.Generator) -> None:
@@ -62,11 +62,11 @@ class ShuffledBatches:
         self._drawn_from = generator.get_state()
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Itself: there is one place in the order."""
+        """Return itself."""
         return self
 
     def __next__(self) -> Tensor:
-        """The next batch of indices."""
+        """Return the next batch of indices."""
         if self._begin + self.batch_size > self.count:
             self._drawn_from = self.generator.get_state()
             self._order = torch.randperm(self.count, generator=self.generator)
@@ -76,18 +76,21 @@ class ShuffledBatches:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order. The order itself is drawn again: it may be a million numbers."""
+        """Return the position in the epoch, and the generator state its permutation came from.
+
+        The permutation itself is not saved: it may have a million entries.
+        """
         return {"begin": self._begin, "drawn_from": self._drawn_from.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Return to that place; the shared generator's own state is the caller's to restore.
+        """Restore the position; the caller restores the state of the shared generator.
 
         Raises:
-            ValueError: there is no such place.
+            ValueError: A negative position.
         """
         self._drawn_from, self._begin = state["drawn_from"].clone(), int(state["begin"])
         if self._begin < 0:
-            raise ValueError(f"a place in the order is at least 0, got {self._begin}")
+            raise ValueError(f"position in the epoch must be at least 0, got {self._begin}")
         if self._begin < self.count:
             generator = torch.Generator()
             generator.set_state(self._drawn_from)

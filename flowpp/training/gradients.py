@@ -1,4 +1,4 @@
-"""Gradients of one batch, computed in parts that fit in memory."""
+"""Gradients of one batch: accumulated over parts of it, and clipped."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from flowpp.training import non_finite
 
 
 def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
-    """Gradients of the mean over the batch, one part after another; the loss.
+    """Accumulate the gradients of the mean negative bound over the batch, part by part.
 
-    Nats per image: the scale that `max_grad_norm` refers to. With several processes the gradients
-    are averaged over them during the last part. NaN where a layer refuses weights that are not
-    finite.
+    With several processes the gradients are averaged over them during the last part.
 
     Args:
-        model: returns an `Elbo`, as `FlowPlusPlus` does; or its wrapper for several processes.
-        x: images of shape (N, C, H, W).
-        noise: of the same shape.
-        parts: of nearly equal size, at most N.
+        model: Model that returns an `Elbo`, as `FlowPlusPlus` does, or its wrapper for several
+            processes.
+        x: Images of shape (N, C, H, W).
+        noise: Noise of the same shape.
+        parts: Number of parts of nearly equal size, at most N.
+
+    Returns:
+        The loss in nats per image; NaN if a layer refused non-finite weights.
     """
     loss = 0.0
     pieces = list(zip(x.tensor_split(parts), noise.tensor_split(parts), strict=True))
@@ -34,7 +36,7 @@ def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
             try:
                 elbo = model(x_part, noise_part)
             except ValueError:
-                if non_finite.weight(model) is None:
+                if non_finite.non_finite_weight(model) is None:
                     raise
                 return math.nan
             part = -elbo.total.mean() * (len(x_part) / len(x))
@@ -45,7 +47,7 @@ def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
 
 @torch.no_grad()
 def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
-    """g <- g * max_norm / max(||g||, max_norm), the norm taken over all gradients together.
+    """g <- g * max_norm / max(||g||, max_norm), with the norm of all gradients together.
 
     Returns:
         The norm before clipping, a scalar tensor.

@@ -1,4 +1,4 @@
-"""Data-dependent initialization: every layer is scaled on the first batch, in the order of use."""
+"""Data-dependent initialization: each layer is scaled on the first batch, in order of use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from flowpp.conditioner import Conv2d
 
 @torch.no_grad()
 def initialize(module: nn.Module, *inputs: Any) -> Any:
-    """Run `module` forward once; each ActNorm and Conv2d is set from the input that reaches it.
+    """Run `module` forward once and initialize each ActNorm and Conv2d from its input.
 
-    A layer is set before it is applied, so that later layers already see normalized input. For a
-    model give integer images and noise; for a bijector, its input (and context).
+    A layer is initialized before it is applied, so that later layers receive normalized input.
 
     Dropout follows the module's mode: in training mode it is active, and later layers are
     initialized from its output. `flowpp.training.loop` initializes in training mode, as the

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from flowpp.config import Config
 from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
-from flowpp.evaluation import bound as evaluation
-from flowpp.evaluation import diagnostics, sampling
+from flowpp.evaluation.bound import evaluate_bound
+from flowpp.evaluation.diagnostics import diagnose
 from flowpp.evaluation.images import save_grid
+from flowpp.evaluation.sampling import sample
 from flowpp.model import FlowPlusPlus
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
@@ -54,28 +55,28 @@ def train(
     resume: bool = False,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Result:
-    """Train a model and leave a run directory behind.
+    """Train a model and write a run directory.
 
-    On the same machine, with as many threads and processes, a resumed run ends with the same bits
-    as one that was never disturbed.
+    On the same machine, with the same number of threads and processes, a resumed run ends with the
+    same bits as an uninterrupted one.
 
     Args:
-        config: all settings.
-        out_dir: the run directory: new or empty, or with `resume` that of the run to go on with.
-        prepared: what `prepare(config)` returned, if the caller has it already.
-        resume: go on from the newest checkpoint that is whole; from the start if there is none.
-            Of a run that is finished, with the same settings, the result is returned.
-        group: the processes that train together, for whom `config.training.batch_size` is what
-            they see in one step all together.
+        config: All settings.
+        out_dir: Run directory: new or empty, or with `resume` that of the run to resume.
+        prepared: Return value of `prepare(config)`, if the caller already has it.
+        resume: Continue from the newest valid checkpoint, or from the start if there is none. The
+            result of a run that has finished with the same settings is returned as it is.
+        group: Processes that train together; `config.training.batch_size` counts the images of
+            one step in all of them.
 
     Raises:
-        CheckpointError: no checkpoint is whole, or they belong to another model or other data.
-        TrainingInterrupted: a signal asked for it; the run has been saved.
-        NonFiniteError: loss or gradient were infinite or NaN for too many steps in a row.
-        OSError: something could not be written, and the checkpoints so far are as they were; or
-            another process trains in the directory.
-        ResumptionError: the run has done more steps than it is to have.
-        ValueError: the run directory is neither new nor a run.
+        CheckpointError: No valid checkpoint, or checkpoints of another model or other data.
+        NonFiniteError: Loss or gradient were infinite or NaN for too many steps in a row.
+        OSError: A file could not be written, and the earlier checkpoints are intact; or another
+            process is training in the directory.
+        ResumptionError: The run has already done more steps than `config` asks for.
+        TrainingInterrupted: A signal was received; the run has been saved.
+        ValueError: The run directory is neither new nor a run.
     """
     settings = config.training
     if settings.threads is not None:
@@ -105,18 +106,18 @@ def _train(
     resume: bool,
 ) -> Result:
     checkpoint, notes = resume_run(run, images, group, config) if resume else (None, [])
-    state, inputs = _first_state(config, images, model, group, checkpoint)
+    state, inputs = _initial_state(config, images, model, group, checkpoint)
     with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
-        loop = _Loop(config, run, images, state, inputs, group, signals, logger)
+        trainer = Trainer(config, run, images, state, inputs, group, signals, logger)
         if checkpoint is None:
-            loop.save_the_start()
-        logger.say(
+            trainer.save_start()
+        logger.message(
             f"{config.preset}: {len(images.train)} training images of shape {images.shape}, "
             f"{sum(p.numel() for p in model.parameters()):,} weights, {run.path}"
         )
         for note in notes:
-            logger.say(note)
-        loop.to_the_end()
+            logger.message(note)
+        trainer.run_steps()
         with signals.immediate():
             result = final_result(state, run, images, seed=config.training.seed, group=group)
         if group.is_main:
@@ -124,17 +125,17 @@ def _train(
     return result
 
 
-def _first_state(
+def _initial_state(
     config: Config,
     images: ImageSet,
     model: FlowPlusPlus,
     group: ProcessGroup,
     checkpoint: Checkpoint | None,
 ) -> tuple[TrainingState, NoisyImages]:
-    """An initialized model and all that trains it, or those of the checkpoint."""
-    settings, began = config.training, time.perf_counter()
-    # Two sources of randomness: torch's own for dropout, and a generator for batches and noise.
-    # The generator is the same in every process: each draws for all, and takes its rows.
+    """Return an initialized state, or that of the checkpoint, and the source of the batches."""
+    settings, start = config.training, time.perf_counter()
+    # Two sources of randomness: torch's global one for dropout, and a generator for batches and
+    # noise. The latter is the same in every process: each draws for all and takes its rows.
     random_state.seed_all(settings.seed, group.rank)
     generator = torch.Generator().manual_seed(settings.seed)
     inputs = NoisyImages(images.train, model, generator)
@@ -147,20 +148,20 @@ def _first_state(
     state = TrainingState(
         model,
         EMA(model, settings.ema_decay),
-        Adam(model.parameters(), settings.learning_rate),
+        Adam(model.named_parameters(), settings.learning_rate),
         ShuffledBatches(len(inputs), settings.batch_size, generator),
         x.device,
-        began=began,
+        start=start,
     )
     if checkpoint is not None:
         state.restore(checkpoint, group)
     return state, inputs
 
 
-class _Loop:
-    """Steps, and what is done between them.
+class Trainer:
+    """Training steps, with evaluation, logging and checkpoints between them.
 
-    All processes go through it side by side: where one waits for the others, all have agreed to.
+    All processes call each method together; collective operations are marked by `group`.
     """
 
     def __init__(
@@ -184,14 +185,14 @@ class _Loop:
             "levels": images.levels,
         }
         self.model: nn.Module = state.model
-        if group.size > 1:  # buffers are constants: there is nothing to send of them
+        if group.size > 1:  # buffers are constants, so they need not be broadcast
             self.model = DistributedDataParallel(state.model, broadcast_buffers=False)
         bounds = (r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
-        self.saved = time.monotonic()
+        self.saved_at = time.monotonic()
 
-    def save_the_start(self) -> None:
-        """A picture of what is to be learned, and a first checkpoint."""
+    def save_start(self) -> None:
+        """Write a grid of held-out images and the first checkpoint."""
         if self.group.is_main:
             save_grid(
                 self.run.path / "samples" / "held-out.png",
@@ -200,8 +201,8 @@ class _Loop:
             )
         self.save()
 
-    def to_the_end(self) -> None:
-        """The steps that are left. A checkpoint precedes each evaluation."""
+    def run_steps(self) -> None:
+        """Do the remaining steps; a checkpoint precedes each evaluation."""
         state, settings = self.state, self.settings
         self.throughput = Throughput(state.step)
         while state.step < settings.steps:
@@ -210,103 +211,85 @@ class _Loop:
             self.step()
         self.evaluate()
 
-    def evaluate(self) -> None:
-        """Held-out numbers; the checkpoint is kept if none was better."""
-        with self.throughput.paused():
-            with self.signals.immediate():  # the state is on disk
-                bound = self.held_out()
-            if bound < self.best and self.group.is_main:
-                self.run.keep_as_best(self.state.step)
-            self.best = min(self.best, bound)
-
-    def held_out(self) -> float:
-        """Bits per dimension with averaged weights; recorded, with all that belongs to it."""
-        settings, model, seed = self.settings, self.state.model, self.settings.seed
-        with self.state.ema.applied():
-            looked_at = self.images.test[: settings.evaluation_images]
-            terms = evaluation.evaluate_bound(model, looked_at, seeded_generator(seed), self.group)
-            if self.group.is_main:
-                diagnosis = diagnostics.diagnose(model, self.images.test, seeded_generator(seed))
-                drawn = self.samples()
-        model.train()
-        if self.group.is_main:
-            self.logger.held_out(self.state.step, terms, diagnosis, drawn, self.images.levels)
-        return terms["bits_per_dim"].mean
-
-    def samples(self) -> np.ndarray | None:
-        """None where the inverse fails, which is no reason to lose a run."""
-        count, seed = self.settings.sample_count, self.settings.seed
-        try:
-            generator = seeded_generator(seed)
-            return sampling.sample(self.state.model, self.images.shape, count, generator)
-        except (ValueError, RuntimeError) as error:
-            self.logger.say(f"no samples: {error}")
-            return None
-
     def step(self) -> None:
-        """One batch: learned from, or skipped; then what is due after it."""
+        """Do one training step, then log and save if due."""
         state, settings = self.state, self.settings
-        before = random_state.torch_state(state.device)
+        random_before = random_state.torch_state(state.device)
+
+        # Batch: the same in every process, which computes its own rows.
         x, noise = self.inputs.draw(next(state.batches))
-        own_loss, grad_norm = self.gradients(x, noise)
-        # Agreed upon: signals and clocks differ between processes.
+        rows = self.group.rows(len(x))
+
+        # Gradients, averaged over the processes and clipped.
+        state.optimizer.zero_grad()
+        own_loss = backward(self.model, x[rows], noise[rows], settings.accumulate)
+        grad_norm = math.nan
+        if math.isfinite(own_loss):
+            parameters = state.model.parameters()
+            grad_norm = clip_by_global_norm(parameters, settings.max_grad_norm).item()
+
+        # Signals and clocks differ between processes: agree on what to do.
         loss, stop, overdue = self.group.mean(
-            [own_loss, self.signals.received is not None, self.is_overdue()]
+            [own_loss, self.signals.received is not None, self._is_overdue()]
         )
+
+        # Update of the weights and their average.
         state.step += 1
         rate = learning_rate(state.step, settings)
         if math.isfinite(loss) and math.isfinite(grad_norm):
-            self.update(rate)
+            for parameter_group in state.optimizer.param_groups:
+                parameter_group["lr"] = rate
+            state.optimizer.step()
+            state.ema.update()
+            state.skipped_in_a_row = 0
             state.recent.append(loss / (x[0].numel() * math.log(2)))
         else:
-            what = f"step {state.step}: the loss is {loss} and the gradient's norm {grad_norm}"
-            self.skip(what, before, x, noise)
+            problem = (
+                f"step {state.step}: the loss is {loss} and the gradient's norm is {grad_norm}"
+            )
+            self.skip(problem, random_before, x, noise)
+
+        # Log, checkpoint, and the end after a signal.
         self.logger.advance()
         if state.step % settings.log_every == 0 or state.step == settings.steps:
             self.log(rate, grad_norm)
-        if overdue or stop or self.is_milestone():
+        if stop or overdue or self._is_milestone():
             self.save()
         if stop:
             raise TrainingInterrupted(self.signals.received or signal.SIGTERM)
 
-    def gradients(self, x: Tensor, noise: Tensor) -> tuple[float, float]:
-        """This process's loss, and the norm of all processes' gradients before they are cut."""
-        rows = self.group.rows(len(x))
-        self.state.optimizer.zero_grad()
-        loss = backward(self.model, x[rows], noise[rows], self.settings.accumulate)
-        if not math.isfinite(loss):
-            return loss, math.nan
-        norm = clip_by_global_norm(self.state.model.parameters(), self.settings.max_grad_norm)
-        return loss, norm.item()
+    def skip(
+        self, problem: str, random_before: dict[str, Tensor], x: Tensor, noise: Tensor
+    ) -> None:
+        """Skip the update, and keep the batch and the state before the step.
 
-    def update(self, rate: float) -> None:
-        """One step of the optimizer, and of the average."""
-        for parameters in self.state.optimizer.param_groups:
-            parameters["lr"] = rate
-        self.state.optimizer.step()
-        self.state.ema.update()
-        self.state.skipped_in_a_row = 0
-
-    def skip(self, what: str, before: dict[str, Tensor], x: Tensor, noise: Tensor) -> None:
-        """Leave the weights as they are, and keep what led to this; too often is an error."""
+        Raises:
+            NonFiniteError: Too many steps in a row were skipped.
+        """
         state = self.state
-        self.logger.say(f"{what}; skipped")
+        self.logger.message(f"{problem}; skipped")
         state.optimizer.zero_grad()
         state.skipped += 1
         state.skipped_in_a_row += 1
-        captured = _as_before(state.capture(self.facts, self.group), before, self.group)
+        captured = state.capture(self.facts, self.group)
+        before = {f"random/{name}": self.group.gather(t) for name, t in random_before.items()}
         folder = self.run.path / "non-finite"
         if self.group.is_main:
-            non_finite.keep(folder, captured, x, noise)
+            non_finite.save_batch(folder, captured, before, x, noise)
         if state.skipped_in_a_row >= self.settings.max_non_finite:
-            random_state.set_torch_state(before, state.device)  # the same dropout again
-            raise non_finite.error(what, state.skipped_in_a_row, state.model, x, noise, folder)
+            # The same dropout as in the step, to find the layer.
+            random_state.set_torch_state(random_before, state.device)
+            cause = non_finite.find_cause(state.model, x, noise)
+            raise non_finite.NonFiniteError(
+                f"{problem}, after {state.skipped_in_a_row} skipped steps in a row: {cause}; "
+                f"batches and states are in {folder}; try a lower training.learning_rate"
+            )
 
     def log(self, rate: float, grad_norm: float) -> None:
-        """One line about the steps since the last one."""
+        """Log the steps since the last log line."""
         state = self.state
         steps_per_second = self.throughput.steps_per_second(state.step)
-        self.logger.step(
+        self.logger.log_steps(
             {
                 "step": state.step,
                 "bits_per_dim": _mean(state.recent),
@@ -318,30 +301,56 @@ class _Loop:
         )
         state.recent = []
 
-    def is_milestone(self) -> bool:
-        """Whether the run is to be saved after this step, whatever the clock says."""
-        step, settings = self.state.step, self.settings
-        periods = (settings.evaluate_every, settings.checkpoint_every)
-        return step == settings.steps or any(p is not None and step % p == 0 for p in periods)
-
-    def is_overdue(self) -> bool:
-        """Whether the last checkpoint is too long ago."""
-        return time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
-
     def save(self) -> None:
         """Write a checkpoint."""
         captured = self.state.capture(self.facts, self.group)
         if self.group.is_main:
             self.run.save(captured)
-        self.saved = time.monotonic()
+        self.saved_at = time.monotonic()
 
+    def evaluate(self) -> None:
+        """Evaluate on held-out images, and keep the checkpoint if it is the best so far."""
+        with self.throughput.paused():
+            with self.signals.immediate():  # the state has been saved
+                bound = self._held_out_bound()
+            if bound < self.best and self.group.is_main:
+                self.run.keep_as_best(self.state.step)
+            self.best = min(self.best, bound)
 
-def _as_before(
-    checkpoint: Checkpoint, states: dict[str, Tensor], group: ProcessGroup
-) -> Checkpoint:
-    """The checkpoint with torch's random states as they were before the step."""
-    earlier = {f"random/{name}": group.gather(tensor) for name, tensor in states.items()}
-    return replace(checkpoint, state={**checkpoint.state, **earlier})
+    def _held_out_bound(self) -> float:
+        """Log the evaluation of the averaged weights; return its bits per dimension."""
+        settings, model, seed = self.settings, self.state.model, self.settings.seed
+        held_out = self.images.test
+        levels = self.images.levels
+        with self.state.ema.applied():
+            subset = held_out[: settings.evaluation_images]
+            terms = evaluate_bound(model, subset, seeded_generator(seed), self.group)
+            if self.group.is_main:
+                diagnosis = diagnose(model, held_out, seeded_generator(seed))
+                samples = self._samples()
+        model.train()
+        if self.group.is_main:
+            self.logger.log_evaluation(self.state.step, terms, diagnosis, samples, levels)
+        return terms["bits_per_dim"].mean
+
+    def _samples(self) -> np.ndarray | None:
+        """Return samples; None if the inverse fails, which should not end the run."""
+        count, generator = self.settings.sample_count, seeded_generator(self.settings.seed)
+        try:
+            return sample(self.state.model, self.images.shape, count, generator)
+        except (ValueError, RuntimeError) as error:
+            self.logger.message(f"no samples: {error}")
+            return None
+
+    def _is_milestone(self) -> bool:
+        """Return whether a checkpoint is due after this step, regardless of the time."""
+        step, settings = self.state.step, self.settings
+        periods = (settings.evaluate_every, settings.checkpoint_every)
+        return step == settings.steps or any(p is not None and step % p == 0 for p in periods)
+
+    def _is_overdue(self) -> bool:
+        """Return whether `checkpoint_minutes` have passed since the last checkpoint."""
+        return time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
 
 
 def _mean(values: list[float]) -> float:

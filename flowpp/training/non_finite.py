@@ -1,7 +1,8 @@
-"""A loss or gradient that is infinite or NaN: where it began, and what is kept of it."""
+"""Infinite or NaN losses and gradients: finding their cause, and keeping the batches."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,80 +14,80 @@ from torch import Tensor, nn
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint
 
-KEPT = 3
-"""So many skipped steps of a run are kept for inspection, the first ones: each is a checkpoint."""
+MAX_KEPT = 3
+"""Number of skipped steps kept per run, the first ones; each is as large as a checkpoint."""
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or its gradient was infinite or NaN, too many steps in a row."""
+    """Loss or gradient were infinite or NaN, for too many steps in a row."""
 
 
-def keep(folder: Path, checkpoint: Checkpoint, x: Tensor, noise: Tensor) -> Path | None:
-    """Write the batch of a skipped step, with the state before it; None if enough are kept.
+def save_batch(
+    folder: Path,
+    checkpoint: Checkpoint,
+    random_before: Mapping[str, Tensor],
+    x: Tensor,
+    noise: Tensor,
+) -> Path | None:
+    """Write the batch of a skipped step, with the state in which the step began.
 
     Args:
-        folder: where to; it is made if need be.
-        checkpoint: the state in which the step began.
-        x: its images.
-        noise: its noise.
+        folder: Folder to write to; it is created if needed.
+        checkpoint: State after the skipped step, which left the weights unchanged.
+        random_before: Random states before the step, by their names in the checkpoint.
+        x: Images of the batch.
+        noise: Noise of the batch.
+
+    Returns:
+        The file, or None if `MAX_KEPT` steps have been kept already.
     """
     folder.mkdir(exist_ok=True)
-    if len(list(folder.glob("step-*.safetensors"))) >= KEPT:
+    if len(list(folder.glob("step-*.safetensors"))) >= MAX_KEPT:
         return None
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
     batch = {"batch/x": x, "batch/noise": noise}
-    replace(checkpoint, state={**checkpoint.state, **batch}).save(path)
+    replace(checkpoint, state={**checkpoint.state, **random_before, **batch}).save(path)
     return path
 
 
-def error(
-    what: str, in_a_row: int, model: FlowPlusPlus, x: Tensor, noise: Tensor, folder: Path
-) -> NonFiniteError:
-    """Why the run stops, with the first layer that is to blame and what to do about it."""
-    return NonFiniteError(
-        f"{what}, as in {in_a_row} steps in a row: {culprit(model, x, noise)}; batches and states "
-        f"are kept in {folder}; try a lower training.learning_rate"
-    )
-
-
-def weight(model: nn.Module) -> str | None:
-    """The name of the first weight or constant that is not finite, if there is one."""
+def non_finite_weight(model: nn.Module) -> str | None:
+    """Return the name of the first non-finite parameter or buffer, or None."""
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not _finite(tensor):
+        if tensor.is_floating_point() and not _is_finite(tensor):
             return name
     return None
 
 
-def culprit(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
-    """The first layer that is not finite on this batch, in words.
+def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
+    """Describe the first weight or layer that is not finite on this batch.
 
-    Weights are looked at first, then the forward pass in the order of computation, then the
-    backward pass in its own. The gradients that this leaves behind are removed.
+    Weights are checked first, then the forward pass in the order of computation, then the
+    backward pass in its own order. The gradients are removed afterwards.
     """
-    name = weight(model)
+    name = non_finite_weight(model)
     if name is not None:
         return f"the weight {name} is not finite"
     found: dict[str, str] = {}
     with ExitStack() as hooks:
         for layer, module in model.named_modules():
-            hooks.callback(module.register_forward_hook(_watch(layer or "model", found)).remove)
+            hooks.callback(module.register_forward_hook(_hook(layer or "model", found)).remove)
         total = model.elbo(x, noise).total
         if "forward" in found:
             return found["forward"]
-        if not _finite(total):
-            return "all layers are finite, but their sum is not"
+        if not _is_finite(total):
+            return "the outputs of all layers are finite, but the bound is not"
         (-total.mean()).backward()
     for parameter, p in model.named_parameters():
-        if p.grad is not None and not _finite(p.grad):
+        if p.grad is not None and not _is_finite(p.grad):
             found.setdefault("backward", f"the gradient of {parameter} is not finite")
     model.zero_grad()
     return found.get("backward", "the step is finite when it is repeated")
 
 
-def _watch(name: str, found: dict[str, str]) -> Any:
-    """A forward hook that notes the first non-finite output, and the first gradient at one.
+def _hook(name: str, found: dict[str, str]) -> Any:
+    """Return a forward hook that records the first non-finite output and gradient.
 
-    Inner modules come before those that contain them, so that the name is the innermost.
+    The hooks of inner modules run first, so that the innermost module is named.
     """
 
     def hook(module: nn.Module, _inputs: Any, outputs: Any) -> None:
@@ -94,19 +95,19 @@ def _watch(name: str, found: dict[str, str]) -> Any:
         for output in outputs if isinstance(outputs, tuple) else (outputs,):
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 continue
-            if not _finite(output):
-                found.setdefault("forward", f"the output of {layer} is the first not finite")
+            if not _is_finite(output):
+                found.setdefault("forward", f"the first non-finite output is that of {layer}")
             if output.requires_grad:
-                output.register_hook(lambda gradient: note_gradient(layer, gradient))
+                output.register_hook(lambda gradient: check_gradient(layer, gradient))
 
-    def note_gradient(layer: str, gradient: Tensor) -> None:
-        if not _finite(gradient):
+    def check_gradient(layer: str, gradient: Tensor) -> None:
+        if not _is_finite(gradient):
             found.setdefault(
-                "backward", f"the gradient at the output of {layer} is the first not finite"
+                "backward", f"the first non-finite gradient is at the output of {layer}"
             )
 
     return hook
 
 
-def _finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())

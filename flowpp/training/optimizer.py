@@ -1,4 +1,4 @@
-"""Adam in TensorFlow's form."""
+"""Adam as in TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 LATE = 1e30
-"""A step so late that torch's kernel has nothing left to correct: the step size has it all."""
+"""Step number for torch's kernel, so large that its bias correction is 1: `lr` contains ours."""
 
 
 class Adam(torch.optim.Optimizer):
     """w <- w - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon).
 
     `m` and `v` are moving averages of the gradient and of its square. As in TensorFlow 1, epsilon
-    joins the *uncorrected* root of v, whereas `torch.optim.Adam` adds it after the correction:
-    in step t TensorFlow's epsilon weighs 1 / sqrt(1 - beta2^t) times as much, 32 times in step 1.
-    TensorFlow also keeps both betas, epsilon and the running powers beta^t in float32, whatever
-    the weights' dtype; so does this, and recorded float64 steps of the released code come out to
-    the last digits.
+    is added to the *uncorrected* root of v, whereas `torch.optim.Adam` adds it after the
+    correction: in step t TensorFlow's epsilon has 1 / sqrt(1 - beta2^t) times the weight, 32 times
+    in step 1.
+
+    Numerics: as in TensorFlow, both betas, epsilon and the running powers beta^t are rounded to
+    float32, whatever the weights' dtype. This reproduces recorded float64 steps of the released
+    code to the last digits.
 
     Args:
-        params: tensors or parameter groups, as for every torch optimizer.
-        lr: step size; a schedule writes a new one into `param_groups` before each step.
-        betas: decay rates (beta1, beta2) of the two averages, each in [0, 1).
-        epsilon: added to sqrt(v).
+        params: Tensors, named tensors or parameter groups, as for every torch optimizer.
+        lr: Step size; the training loop writes a new one into `param_groups` before each step.
+        betas: Decay rates (beta1, beta2) of the two averages, each in [0, 1).
+        epsilon: Term added to sqrt(v).
 
     Raises:
-        ValueError: a setting lies outside its range.
+        ValueError: A setting out of range.
     """
 
     def __init__(
@@ -43,18 +45,18 @@ class Adam(torch.optim.Optimizer):
         epsilon: float = 1e-8,
     ) -> None:
         if not lr >= 0:
-            raise ValueError(f"Adam needs a learning rate of at least 0, got {lr}")
+            raise ValueError(f"Adam learning rate must be at least 0, got {lr}")
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Adam needs both betas in [0, 1), got {betas}")
+            raise ValueError(f"Adam betas must lie in [0, 1), got {betas}")
         if not epsilon >= 0:
-            raise ValueError(f"Adam needs an epsilon of at least 0, got {epsilon}")
+            raise ValueError(f"Adam epsilon must be at least 0, got {epsilon}")
         betas = (_float32(betas[0]), _float32(betas[1]))
         defaults = {"lr": lr, "betas": betas, "epsilon": _float32(epsilon), "powers": (1.0, 1.0)}
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -70,10 +72,10 @@ class Adam(torch.optim.Optimizer):
                 if not self.state[p]:
                     self.state[p] |= {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
             late = {p.device: torch.tensor(LATE, device=p.device) for p in params}
-            # Torch's fused kernel: one pass through memory, where five operations took five.
+            # Torch's fused kernel passes through memory once.
             adam(
                 params,
-                [_laid_out_as(p, p.grad) for p in params if p.grad is not None],
+                [_with_strides_of(p, p.grad) for p in params if p.grad is not None],
                 [self.state[p]["m"] for p in params],
                 [self.state[p]["v"] for p in params],
                 [],
@@ -90,8 +92,8 @@ class Adam(torch.optim.Optimizer):
         return loss
 
 
-def _laid_out_as(p: Tensor, grad: Tensor) -> Tensor:
-    """The kernel walks through memory and looks at no strides: they must be the same."""
+def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:
+    """Return the gradient in the memory layout of `p`, which the fused kernel assumes."""
     return grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines in a pipe or a log file."""
+"""Progress bar and training throughput."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Shows the step and a few numbers beside it.
+    """Progress bar with metrics on a terminal; plain lines elsewhere.
 
     Args:
-        total: number of steps.
-        console: where to write; standard output by default.
-        done: steps that are done already.
+        total: Number of steps.
+        console: Output; standard output by default.
+        done: Number of steps done already.
     """
 
     def __init__(self, total: int, console: Console | None = None, *, done: int = 0) -> None:
@@ -27,17 +27,17 @@ class Progress:
         self._bar: Bar | None = None
         if self.console.is_terminal:
             self._bar = Bar(
-                BarColumn(bar_width=None),  # what the numbers leave
+                BarColumn(bar_width=None),  # the width left by the other columns
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}", markup=False),
+                TextColumn("{task.fields[metrics]}", markup=False),
                 TimeRemainingColumn(),
                 console=self.console,
                 expand=True,
             )
-            self._task = self._bar.add_task("training", total=total, completed=done, numbers="")
+            self._task = self._bar.add_task("training", total=total, completed=done, metrics="")
 
     def __enter__(self) -> Progress:
-        """Start to draw."""
+        """Start the bar."""
         if self._bar is not None:
             self._bar.start()
         return self
@@ -48,24 +48,24 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar and leave it on the screen."""
         if self._bar is not None:
             self._bar.stop()
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Advance by one step."""
         if self._bar is not None:
             self._bar.advance(self._task)
 
-    def show(self, step: int, numbers: str) -> None:
-        """Replace the numbers beside the bar, or print a line with them."""
+    def show(self, step: int, metrics: str) -> None:
+        """Show metrics beside the bar, or print a line with them."""
         if self._bar is not None:
-            self._bar.update(self._task, numbers=numbers)
+            self._bar.update(self._task, metrics=metrics)
         else:
-            self.say(f"step {step}/{self.total}  {numbers}")
+            self.message(f"step {step}/{self.total}  {metrics}")
 
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
+    def message(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -73,7 +73,7 @@ class Throughput:
     """Training steps per second, excluding evaluation time.
 
     Args:
-        step: number of steps done so far.
+        step: Number of steps done so far.
     """
 
     def __init__(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run ends with."""
+"""Final evaluation of a run, written to result.json."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from flowpp.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Result:
-    """result.json of a run; bits per dimension of the held-out images."""
+    """Contents of result.json; bounds and codes in bits per dimension of the held-out images."""
 
     bits_per_dim: float
-    """One-sample bound with averaged weights, over the whole test split."""
+    """One-sample bound of the averaged weights on all held-out images."""
     standard_error: float
+    """Standard error of `bits_per_dim` over the images."""
     uniform: float
+    """Code length of a uniform distribution."""
     histogram: float
+    """Code length of independent pixels."""
     steps: int
+    """Number of training steps."""
     seconds: float
-    """Initialization, training and evaluations; not loading data and building the model."""
+    """Time for initialization, training and evaluations, without loading and building."""
     samples: str
-    """The last sample grid."""
+    """File of the last sample grid."""
 
 
 def final_result(
     state: TrainingState, run: Run, images: ImageSet, *, seed: int, group: ProcessGroup
 ) -> Result:
-    """The bound over all held-out images, beside codes that need no model.
+    """Evaluate the averaged weights on all held-out images.
 
     Args:
-        state: after its last step.
-        run: where its samples lie.
-        images: what it was trained on, with the held-out ones.
-        seed: of the evaluation's noise.
-        group: the processes, which share the images among them.
+        state: State after the last step.
+        run: The run.
+        images: Data set.
+        seed: Seed of the evaluation's noise.
+        group: Processes among which the images are divided.
     """
     with state.ema.applied():
         bounds = importance.importance_bounds(state.model, images.test, 1, seed=seed, group=group)

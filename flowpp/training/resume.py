@@ -1,4 +1,4 @@
-"""Which run is taken up again, with which settings, and whether its checkpoint fits them."""
+"""Resume a run: find it, check its settings and data, load its newest valid checkpoint."""
 
 from __future__ import annotations
 
@@ -38,43 +38,42 @@ CHANGEABLE = frozenset(
         "training.deterministic",
     }
 )
-"""What a resumed run may set anew: how long and how fast it learns, how it is watched, where."""
-
-
-IN_THE_NUMBERS = (
+"""Settings that may change when a run is resumed."""
+AFFECTING_WEIGHTS = (
     "training.learning_rate",
     "training.max_grad_norm",
     "training.accumulate",
     "training.device",
     "training.deterministic",
 )
-"""Of these, what the weights depend on; of the steps, too, where the learning rate does."""
-NOT_THE_SAME = "it goes on, but not bit for bit"
+"""Changeable settings that affect the weights; the number of steps does where the schedule
+depends on it."""
+NOT_IDENTICAL = "the result will not be bit-identical to an uninterrupted run"
 
 
 class ResumptionError(ValueError):
-    """The run cannot go on as it is asked to."""
+    """A run that cannot be resumed with the given settings."""
 
 
 def find_run(resume: str, out: Path | None, preset: str) -> Path | None:
-    """The directory to go on in; None to begin anew.
+    """Return the directory of the run to resume; None to start a new one.
 
     Args:
-        resume: a run directory, or `auto`: the run in `out` if there is one, else the newest
-            unfinished run of this preset.
-        out: where the run is to lie, if that was said.
-        preset: name of the preset.
+        resume: Run directory, or `auto`: the run in `out` if there is one, else the newest
+            unfinished run of the preset.
+        out: Run directory, if given.
+        preset: Name of the preset.
 
     Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: the directory is no run; `out` names another one than `resume`.
+        FileNotFoundError: No such run.
+        ValueError: The directory is not a run, or `out` and `resume` differ.
     """
     if resume == "auto":
         if out is not None:
             return None if is_new_or_aborted(out) else Run.open(out).path
         return _newest_unfinished(preset)
     if out is not None and out.resolve() != Path(resume).resolve():
-        raise ValueError(f"out must be left out or be {resume}, the run to go on with, got {out}")
+        raise ValueError(f"out must be left out or be {resume}, the run to resume, got {out}")
     return Run.open(Path(resume)).path
 
 
@@ -88,13 +87,13 @@ def _newest_unfinished(preset: str) -> Path | None:
     return max(candidates, key=lambda path: (path / "config.json").stat().st_mtime, default=None)
 
 
-def check_settings(former: Config, wanted: Config) -> None:
-    """What describes the model, the data and the order of the images stays as it was.
+def check_settings(former: Config, requested: Config) -> None:
+    """Check that only changeable settings differ.
 
     Raises:
-        ValueError: a setting differs; the message names it.
+        ValueError: Another setting differs; the message names it.
     """
-    before, after = _flat(to_dict(former)), _flat(to_dict(wanted))
+    before, after = _flat(to_dict(former)), _flat(to_dict(requested))
     for name, value in after.items():
         if before.get(name) != value and name not in CHANGEABLE:
             raise ValueError(
@@ -104,10 +103,10 @@ def check_settings(former: Config, wanted: Config) -> None:
 
 
 def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
-    """The images must be those that the checkpoint was trained on.
+    """Check that the images are those that the checkpoint was trained on.
 
     Raises:
-        CheckpointError: they have another hash.
+        CheckpointError: Their hash differs.
     """
     recorded = str(checkpoint.facts.get("data_sha256"))
     if recorded != images.sha256:
@@ -118,10 +117,12 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
 
 
 def check_steps(run: Run, config: Config) -> None:
-    """A run can be made longer, not shorter than it is, be its newest checkpoint whole or not.
+    """Check that the run has not done more steps than requested.
+
+    The file name of the newest checkpoint counts, even if the checkpoint is damaged.
 
     Raises:
-        ResumptionError: more steps are done than the settings ask for.
+        ResumptionError: More steps have been done.
     """
     done = run.steps_done()
     if done > config.training.steps:
@@ -132,28 +133,29 @@ def check_steps(run: Run, config: Config) -> None:
 
 
 def differences(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
-    """Why the run will not have the bits of one that was never stopped, a line for each reason.
+    """Return a line for each reason why the result will differ from an uninterrupted run's.
 
     Args:
-        checkpoint: the one to go on from.
-        config: the settings to go on with.
+        checkpoint: Checkpoint to resume from.
+        config: Settings to resume with.
         now: "processes" and "threads" of this process.
     """
     notes = [
-        f"{value} {name} where there were {checkpoint.facts.get(name)}: {NOT_THE_SAME}"
+        f"{name} is {value} and was {checkpoint.facts.get(name)}: {NOT_IDENTICAL}"
         for name, value in now.items()
         if checkpoint.facts.get(name) != value
     ]
     before, after = _recorded_settings(checkpoint), _flat(to_dict(config))
-    for name in IN_THE_NUMBERS:
+    for name in AFFECTING_WEIGHTS:
         if name in before and before[name] != after[name]:
-            notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_THE_SAME}")
+            notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_IDENTICAL}")
+    # More steps alone change nothing unless the schedule refers to the run's length.
     steps = before.get("training.steps", config.training.steps)
     schedule = parse_schedule(config.training.schedule)
     if steps != config.training.steps and schedule.depends_on_length:
         notes.append(
             f"training.steps is {config.training.steps} and was {steps}, and the learning rate "
-            f"depends on it: {NOT_THE_SAME}"
+            f"depends on it: {NOT_IDENTICAL}"
         )
     return notes
 
@@ -161,14 +163,21 @@ def differences(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> 
 def finished_result(
     run: Run, images: ImageSet, config: Config, kind: Callable[..., T]
 ) -> T | None:
-    """result.json as a `kind`, if the run ended with these settings and images and is whole."""
+    """Return the result of a run that finished with these settings and images, or None.
+
+    Args:
+        run: The run.
+        images: Data set.
+        config: Settings.
+        kind: Class of the result, built from the values of result.json.
+    """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
         newest = Checkpoint.load(run.checkpoints()[-1])
         check_data(newest, images)
         steps, result = recorded["steps"], kind(**recorded)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return None  # not ended, or damaged: `resume_run` reports it
+        return None  # unfinished or damaged: `resume_run` raises an error if need be
     ended = newest.step == steps == config.training.steps
     return result if ended and to_dict(run.config()) == to_dict(config) else None
 
@@ -176,30 +185,35 @@ def finished_result(
 def resume_run(
     run: Run, images: ImageSet, group: ProcessGroup, config: Config
 ) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint to go on from, and what is to be said about it; the log is cut to fit.
+    """Prepare the run's directory for further steps.
+
+    Records after the checkpoint are removed from the metrics, and `config` becomes the run's.
+
+    Returns:
+        The newest valid checkpoint, if any, and lines for the user.
 
     Raises:
-        CheckpointError: none is whole, or the newest was trained on other images.
-        ResumptionError: more steps are done than `config` asks for.
+        CheckpointError: No checkpoint is valid, or the newest was trained on other images.
+        ResumptionError: More steps have been done than `config` asks for.
     """
     notes: list[str] = []
-    found = run.newest_valid_checkpoint(notes.append)
-    if found is None:
-        notes.append("there is no checkpoint yet: from the start")
+    checkpoint = run.newest_valid_checkpoint(notes.append)
+    if checkpoint is None:
+        notes.append("no checkpoint yet: starting from step 0")
     else:
-        check_data(found, images)
+        check_data(checkpoint, images)
         check_steps(run, config)
-        notes.append(f"resumed after step {found.step}")
+        notes.append(f"resumed after step {checkpoint.step}")
         now = {"processes": group.size, "threads": torch.get_num_threads()}
-        notes += differences(found, config, now)
-    group.barrier()  # until all have read what is removed or changed now
+        notes += differences(checkpoint, config, now)
+    group.barrier()  # all processes have read what changes now
     if group.is_main:
         run.sweep()
-        run.rewind(0 if found is None else found.step)
+        run.rewind(0 if checkpoint is None else checkpoint.step)
         write_json(run.path / "config.json", to_dict(config))
         (run.path / "result.json").unlink(missing_ok=True)
     group.barrier()
-    return found, notes
+    return checkpoint, notes
 
 
 def _recorded_settings(checkpoint: Checkpoint) -> dict[str, Any]:

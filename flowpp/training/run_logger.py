@@ -1,4 +1,4 @@
-"""What a run tells: to the terminal, to metrics.jsonl, to TensorBoard."""
+"""Log metrics to the terminal, metrics.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Record = dict[str, Any]
 
 
 class RunLogger:
-    """One run's log. With `silent` nothing is told: one process of several writes.
+    """Log of one run.
 
     Args:
-        run: where to.
-        steps: of the whole run.
-        done: steps that an earlier process has done.
-        silent: whether another process writes.
+        run: Run to write to.
+        steps: Number of steps of the whole run.
+        done: Number of steps done before this process started.
+        silent: Log nothing; for all processes but one.
     """
 
     def __init__(self, run: Run, steps: int, done: int, *, silent: bool) -> None:
@@ -34,7 +34,7 @@ class RunLogger:
         self.silent = silent
         if silent:
             return
-        # What an earlier process wrote after the checkpoint is hidden by TensorBoard.
+        # TensorBoard hides records of an earlier process after the checkpoint.
         purge = done + 1 if done else None
         self.board = SummaryWriter(run.path / "tensorboard", purge_step=purge)
         self.progress = Progress(steps, done=done)
@@ -51,23 +51,23 @@ class RunLogger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the bar as it stands, and write what TensorBoard holds back."""
+        """Stop the progress bar and flush TensorBoard's records."""
         if not self.silent:
             self.progress.__exit__(kind, error, trace)
             self.board.close()
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print a line."""
         if not self.silent:
-            self.progress.say(line)
+            self.progress.message(line)
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Advance the progress bar by one step."""
         if not self.silent:
             self.progress.advance()
 
-    def step(self, record: Record) -> None:
-        """Numbers of the training steps since the last line."""
+    def log_steps(self, record: Record) -> None:
+        """Log the training steps since the last call."""
         if self.silent:
             return
         self._write("train", record)
@@ -78,15 +78,23 @@ class RunLogger:
             + (f"  {record['skipped']} skipped" if record["skipped"] else ""),
         )
 
-    def held_out(
+    def log_evaluation(
         self,
         step: int,
         terms: dict[str, Estimate],
         diagnosis: Diagnosis,
-        drawn: np.ndarray | None,
+        samples: np.ndarray | None,
         levels: int,
     ) -> None:
-        """Numbers of an evaluation, and a picture of samples."""
+        """Log an evaluation and its samples.
+
+        Args:
+            step: Number of steps done.
+            terms: Bound in bits per dimension and its terms.
+            diagnosis: Round-trip errors and log-determinants.
+            samples: Samples, uint8 of shape (N, C, H, W), or None.
+            levels: Number of values of a channel.
+        """
         if self.silent:
             return
         bound = terms["bits_per_dim"]
@@ -104,13 +112,13 @@ class RunLogger:
         self._write("held_out", record, {"layer_log_det": diagnosis.layers})
         for name, value in diagnosis.layers.items():
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
-        if drawn is not None:
-            picture = images.grid(drawn, levels)
+        if samples is not None:
+            picture = images.grid(samples, levels)
             layout = "HW" if picture.ndim == 2 else "HWC"
             self.board.add_image("samples", picture, step, dataformats=layout)
-            images.save_grid(self.run.sample_path(step), drawn, levels)
+            images.save_grid(self.run.sample_path(step), samples, levels)
         self.board.flush()
-        self.say(
+        self.message(
             f"step {step}: held-out bits/dim {bound}  round trip within "
             f"{diagnosis.round_trip[0]:.1e} grey levels"
         )

@@ -1,4 +1,4 @@
-"""What a run needs before its first step: images and a fresh model."""
+"""Load the data and build the model, failing early on invalid settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
 def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
-    """Images and a fresh model; every mistake in the settings shows here.
+    """Load the images and build a model with fresh weights.
 
     Raises:
-        FileNotFoundError: a data file is missing.
-        TypeError, ValueError: the settings do not describe a model or a run.
+        FileNotFoundError: A data file is missing.
+        TypeError, ValueError: Settings that do not describe a model or a run.
     """
     settings = config.training
     images = data.load(config.data)

@@ -1,49 +1,62 @@
-"""The state of a run: all that the next step depends on, to and from a checkpoint."""
+"""Training state: everything that the next step depends on, to and from a checkpoint."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from flowpp.model import FlowPlusPlus
-from flowpp.runs.checkpoint import Checkpoint, CheckpointError, copy_into
+from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runtime import random_state
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
-from flowpp.training.optimizer import Adam
+from flowpp.training.optimizer_state import NamedState
 
-MOMENTS = ("m", "v")
 UNUSABLE = (
     KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError
 )  # fmt: skip
-"""What facts and tensors of other kinds than `capture` writes lead to."""
+"""Errors raised by a checkpoint whose facts or tensors are not those that `capture` writes."""
+
+
+class Stateful(Protocol):
+    """Component whose state a checkpoint contains.
+
+    Its state is a dictionary of tensors, dictionaries of tensors, and plain values.
+    """
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(eq=False)
 class TrainingState:
-    """What changes from step to step.
+    """Everything that changes from step to step.
 
     Args:
-        model: the model itself, not a wrapper of it.
-        ema: its average.
-        optimizer: its optimizer, with one group of parameters.
-        batches: the order of the images; its generator draws the noise, too.
-        device: where the model is.
-        step: how many steps are done.
-        skipped: how many of them were skipped, since something was not finite.
-        skipped_in_a_row: how many at the end of them.
-        recent: bits per dimension of the steps since the last line of the log.
-        seconds: time spent by earlier processes of this run.
+        model: The model itself, not its wrapper for several processes.
+        ema: Average of the model's weights.
+        optimizer: Optimizer with one group of named parameters.
+        batches: Order of the images; its generator also draws the noise.
+        device: Device of the model.
+        step: Number of steps done.
+        skipped: Number of steps skipped because loss or gradient were not finite.
+        skipped_in_a_row: Number of the latest steps that were skipped.
+        recent: Bits per dimension of the steps since the last log line.
+        seconds: Training time of earlier processes of this run.
+        start: Time at which this process began, by `time.perf_counter`.
     """
 
     model: FlowPlusPlus
     ema: EMA
-    optimizer: Adam
+    optimizer: Optimizer
     batches: ShuffledBatches
     device: torch.device
     step: int = 0
@@ -51,28 +64,26 @@ class TrainingState:
     skipped_in_a_row: int = 0
     recent: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
+    start: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
-        """Seconds of training, those before a resumption included."""
-        return self.seconds + time.perf_counter() - self.began
+        """Return the training time in seconds, including earlier processes of the run."""
+        return self.seconds + time.perf_counter() - self.start
 
-    def capture(self, facts: dict[str, Any], group: ProcessGroup) -> Checkpoint:
-        """Everything; a collective call, since every process has dropout of its own.
+    def capture(self, facts: Mapping[str, Any], group: ProcessGroup) -> Checkpoint:
+        """Return a checkpoint of the state.
+
+        All processes must call it: each has a random state of its own for dropout.
 
         Args:
-            facts: about the run; they travel in the checkpoint as they are.
-            group: the processes.
+            facts: Further plain values to keep in the checkpoint.
+            group: All processes.
         """
-        order = self.batches.state_dict()
-        host, host_values = random_state.host_state()
-        tensors = {f"random/{name}": tensor for name, tensor in host.items()}
-        for name, tensor in random_state.torch_state(self.device).items():
-            tensors[f"random/{name}"] = group.gather(tensor)
-        tensors["random/generator"] = self.batches.generator.get_state()
-        tensors["batches/drawn_from"] = order["drawn_from"]
-        for kind, moments in self._moments().items():
-            tensors |= {f"optimizer/{kind}/{name}": t for name, t in moments.items()}
+        tensors: dict[str, Tensor] = {}
+        values: dict[str, Any] = {}
+        for name, component in self._components().items():
+            _pack(name, component.state_dict(), tensors, values)
+        tensors |= self._random_tensors(group)
         return Checkpoint(
             self.step,
             self.model.state_dict(),
@@ -80,78 +91,96 @@ class TrainingState:
             tensors,
             {
                 **facts,
-                "batches_begin": order["begin"],
+                **values,
                 "processes": group.size,
                 "threads": torch.get_num_threads(),
-                "optimizer_powers": list(self.optimizer.param_groups[0]["powers"]),
                 "skipped": self.skipped,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "recent": list(self.recent),
                 "seconds": self.elapsed(),
-                "random": host_values,
+                "random": random_state.python_state()[1],
             },
         )
 
     def restore(self, checkpoint: Checkpoint, group: ProcessGroup) -> None:
-        """Return to the moment of `capture`.
+        """Restore the state that `capture` saved.
 
         Raises:
-            CheckpointError: a checkpoint of another model, or one that holds weights alone.
+            CheckpointError: A checkpoint of another model, or one without training state.
         """
         facts, tensors = checkpoint.facts, checkpoint.state
         try:
             checkpoint.restore(self.model, average=False)
-            copy_into(self.ema.average, checkpoint.ema)
-            self._set_moments(tensors)
-            self.optimizer.param_groups[0]["powers"] = _numbers(facts["optimizer_powers"])
-            self.batches.load_state_dict(
-                {"begin": facts["batches_begin"], "drawn_from": tensors["batches/drawn_from"]}
-            )
-            self.batches.generator.set_state(tensors["random/generator"])
-            host = {name: tensors[f"random/{name}"] for name in ("python", "numpy")}
-            random_state.set_host_state(host, facts["random"])
-            states = {
-                name: tensors[f"random/{name}"]
-                for name in ("torch", "cuda")
-                if f"random/{name}" in tensors
-            }
-            if group.size == len(states["torch"]):
-                # With more or fewer processes than before, dropout goes on from the seed instead.
-                own = {name: stacked[group.rank].clone() for name, stacked in states.items()}
-                random_state.set_torch_state(own, self.device)
+            self.ema.load_state_dict(checkpoint.ema)
+            for name, component in self._components().items():
+                component.load_state_dict(_unpack(name, tensors, facts))
+            self._restore_random(tensors, facts, group)
             self.step = checkpoint.step
             self.skipped = int(facts["skipped"])
             self.skipped_in_a_row = int(facts["skipped_in_a_row"])
-            self.recent = list(_numbers(facts["recent"]))
+            self.recent = [float(value) for value in facts["recent"]]
             self.seconds = float(facts["seconds"])
         except CheckpointError:
             raise
         except UNUSABLE as error:
             raise CheckpointError(
-                f"the checkpoint of step {checkpoint.step} holds no state to go on from: {error}"
+                f"the checkpoint of step {checkpoint.step} has no usable training state: {error}"
             ) from error
 
-    def _moments(self) -> dict[str, dict[str, Tensor]]:
-        """Adam's averages by parameter name; a parameter without a gradient so far has none."""
-        state = self.optimizer.state
-        return {
-            kind: {name: state[p][kind] for name, p in self._parameters() if kind in state[p]}
-            for kind in MOMENTS
+    def _components(self) -> dict[str, Stateful]:
+        return {"optimizer": NamedState(self.optimizer), "batches": self.batches}
+
+    def _random_tensors(self, group: ProcessGroup) -> dict[str, Tensor]:
+        states = dict(random_state.python_state()[0])
+        for name, tensor in random_state.torch_state(self.device).items():
+            states[name] = group.gather(tensor)
+        states["generator"] = self.batches.generator.get_state()
+        return {f"random/{name}": tensor for name, tensor in states.items()}
+
+    def _restore_random(
+        self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], group: ProcessGroup
+    ) -> None:
+        self.batches.generator.set_state(tensors["random/generator"])
+        python = {name: tensors[f"random/{name}"] for name in ("python", "numpy")}
+        random_state.set_python_state(python, facts["random"])
+        stacked = {
+            name: tensors[f"random/{name}"]
+            for name in ("torch", "cuda")
+            if f"random/{name}" in tensors
         }
-
-    def _set_moments(self, tensors: Any) -> None:
-        for name, p in self._parameters():
-            own = {k: tensors.get(f"optimizer/{k}/{name}") for k in MOMENTS}
-            if all(tensor is None for tensor in own.values()):
-                self.optimizer.state.pop(p, None)
-                continue
-            target = {k: torch.empty_like(p) for k in MOMENTS}
-            copy_into(target, {k: tensor for k, tensor in own.items() if tensor is not None})
-            self.optimizer.state[p] = target
-
-    def _parameters(self) -> list[tuple[str, Tensor]]:
-        return list(self.model.named_parameters())
+        # With another number of processes, dropout continues from the seed instead.
+        if group.size == len(stacked["torch"]):
+            own = {name: states[group.rank].clone() for name, states in stacked.items()}
+            random_state.set_torch_state(own, self.device)
 
 
-def _numbers(values: Any) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+def _pack(
+    name: str, state: Mapping[str, Any], tensors: dict[str, Tensor], values: dict[str, Any]
+) -> None:
+    """Add a component's state: tensors as name/key or name/key/inner, values as name_key."""
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            tensors[f"{name}/{key}"] = value
+        elif isinstance(value, Mapping):
+            tensors |= {f"{name}/{key}/{inner}": tensor for inner, tensor in value.items()}
+        else:
+            values[f"{name}_{key}"] = value
+
+
+def _unpack(
+    name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the state that `_pack` added under `name`."""
+    state: dict[str, Any] = {
+        key.removeprefix(f"{name}_"): value
+        for key, value in values.items()
+        if key.startswith(f"{name}_")
+    }
+    for path, tensor in tensors.items():
+        if path.startswith(f"{name}/"):
+            key, _, inner = path.removeprefix(f"{name}/").partition("/")
+            if inner:
+                state.setdefault(key, {})[inner] = tensor
+            else:
+                state[key] = tensor
+    return state

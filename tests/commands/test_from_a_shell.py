@@ -52,7 +52,7 @@ def test_a_signal_ends_a_process_in_order(tmp_path, number):
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number and errors == ""
     assert said.splitlines()[-1] == (
-        f"stopped by {number.name}; to go on:  python -m flowpp.train --resume {out}"
+        f"stopped by {number.name}; to resume:  python -m flowpp.train --resume {out}"
     )
     assert not list(out.rglob("*.part"))
     step = Run.open(out).checkpoint().step
@@ -108,6 +108,6 @@ def test_torchrun_trains_and_stops_in_order(tmp_path):
     wait_for_checkpoints(process, out, 2)
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate(timeout=120)
-    assert "stopped by SIGTERM; to go on:" in said, said + errors
+    assert "stopped by SIGTERM; to resume:" in said, said + errors
     assert said.count("training images of shape") == 1
     assert Checkpoint.load(Run(out).checkpoints()[-1]).facts["processes"] == 2

@@ -21,7 +21,7 @@ import torch
 from flowpp.config import Config
 from flowpp.runs import checkpoint
 from flowpp.runs.run import Run
-from flowpp.training import loop as training
+from flowpp.training.loop import train
 from flowpp.training.resume import find_run
 from tiny import TINY
 
@@ -36,7 +36,7 @@ CONFIG = dataclasses.replace(
 def attempt(out: Path, config: Config) -> None:
     """What `python -m flowpp.train --resume auto --out OUT` does."""
     resume = find_run("auto", out, config.preset) is not None
-    training.train(config, out, resume=resume)
+    train(config, out, resume=resume)
 
 
 def child(out: Path, tell: int, *, in_a_save: bool, number: int) -> None:

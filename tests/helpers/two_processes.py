@@ -11,7 +11,7 @@ import torch
 
 from flowpp.config import Config
 from flowpp.runtime import distributed
-from flowpp.training import loop as training
+from flowpp.training.loop import train
 from tiny import TINY
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with distributed.process_group() as group:
         for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
-            result = training.train(
+            result = train(
                 config(int(steps), dropout=float(dropout)),
                 Path(out),
                 resume=resume == "resume",

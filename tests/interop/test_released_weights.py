@@ -181,7 +181,7 @@ def test_without_arguments_it_says_what_is_needed(capsys):
         (["run", "--out", "b"], "got run and b"),
         (["a.safetensors", "--out", "b.npz"], "no checkpoint at a.safetensors"),
         (["none.npz", "--out", "b.safetensors"], "none.npz"),
-        (["none.npz", "--out", "/proc/x/b.safetensors"], "the folder /proc/x cannot be made"),
+        (["none.npz", "--out", "/proc/x/b.safetensors"], "folder /proc/x cannot be created"),
         (["none.npz", "--preset", "cifar", "--out", "b.safetensors"], "preset must be one of"),
     ],
 )

@@ -20,7 +20,7 @@ from flowpp.runs.restore import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.random_state import seeded_generator
-from flowpp.training import loop as training
+from flowpp.training.loop import train
 from flowpp.training.setup import prepare
 from two_processes import config
 
@@ -58,7 +58,7 @@ def numbers(path):
 def test_two_processes_have_the_losses_of_one(tmp_path):
     said = torchrun(tmp_path / "two", 6, 0.0, "new")
     assert said.count("step 6/6") == 1  # one of them speaks
-    result = training.train(config(6, dropout=0.0), tmp_path / "one")
+    result = train(config(6, dropout=0.0), tmp_path / "one")
     for two, one in zip(numbers(tmp_path / "two"), numbers(tmp_path / "one"), strict=True):
         np.testing.assert_allclose(two, one, rtol=TOLERANCE)
     assert f'"bits_per_dim": {result.bits_per_dim:.4f}'[:-1] in said
@@ -89,8 +89,8 @@ def test_two_processes_resume_bit_for_bit(tmp_path, started):
 
 
 def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):
-    training.train(config(4, dropout=0.0), tmp_path / "whole")
-    training.train(config(4, dropout=0.0, accumulate=3), tmp_path / "parts")
+    train(config(4, dropout=0.0), tmp_path / "whole")
+    train(config(4, dropout=0.0, accumulate=3), tmp_path / "parts")
     for parts, whole in zip(numbers(tmp_path / "parts"), numbers(tmp_path / "whole"), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=TOLERANCE)
 

@@ -32,5 +32,5 @@ def test_applied_lends_the_average_and_gives_the_weights_back():
 
 
 def test_decay_of_one_would_never_move():
-    with pytest.raises(ValueError, match=r"decay in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1.0"):
         EMA(torch.nn.Linear(1, 1), 1.0)

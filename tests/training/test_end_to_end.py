@@ -125,7 +125,7 @@ def test_grid_stretches_levels_and_magnifies():
 
 
 def test_grid_refuses_two_channels():
-    with pytest.raises(ValueError, match="needs 1 or 3 channels, got 2"):
+    with pytest.raises(ValueError, match="1 or 3 channels, got 2"):
         grid(np.zeros((1, 2, 8, 8), np.uint8), 17)
 
 
@@ -156,11 +156,11 @@ def test_command_line_trains(tmp_path, capsys):
         assert word in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
     kept = "note      99% of the averaged weights are still those before the first step"
-    assert f"{kept}: with training.ema_decay 0.995 take at least 598 steps" in text
+    assert f"{kept}: with training.ema_decay 0.995 use at least 598 steps" in text
 
 
 def test_an_average_without_a_past_is_not_spoken_of():
     for decay, steps in ((0.0, 1), (0.98, 149)):
         settings = TrainingConfig(ema_decay=decay)
-        assert train._note_on_average(settings, steps) is None
-    assert "95%" in train._note_on_average(TrainingConfig(ema_decay=0.95), 1)
+        assert train._average_note(settings, steps) is None
+    assert "95%" in train._average_note(TrainingConfig(ema_decay=0.95), 1)

@@ -22,13 +22,13 @@ def resident() -> int:
 def test_memory_is_flat_over_two_thousand_steps(tiny_config, tmp_path, monkeypatch):
     """Evaluations and checkpoints lie between the two moments."""
     seen = {}
-    write = RunLogger.step
+    write = RunLogger.log_steps
 
     def noting(self, record):
         write(self, record)
         seen[record["step"]] = resident()
 
-    monkeypatch.setattr(RunLogger, "step", noting)
+    monkeypatch.setattr(RunLogger, "log_steps", noting)
     settings = dataclasses.replace(
         tiny_config.training, steps=2000, evaluate_every=100, log_every=100
     )

@@ -11,14 +11,13 @@ from flowpp.bijectors import Chain, InvertibleConv
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
-from flowpp.training import loop as training
-from flowpp.training import non_finite
+from flowpp.training import loop, non_finite
 from flowpp.training.setup import prepare
 
 
 def spoiled(monkeypatch, steps):
     """In these steps a weight is NaN, and only then."""
-    compute, count = training.backward, 0
+    compute, count = loop.backward, 0
 
     def spoil(model, *arguments):
         nonlocal count
@@ -31,12 +30,12 @@ def spoiled(monkeypatch, steps):
         weight.data.copy_(kept)
         return loss
 
-    monkeypatch.setattr(training, "backward", spoil)
+    monkeypatch.setattr(loop, "backward", spoil)
 
 
 def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeypatch):
     spoiled(monkeypatch, {2, 5})
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.checkpoint().facts["skipped"] == 2
     assert run.metrics()[-2]["skipped"] == 2
@@ -51,27 +50,27 @@ def test_too_many_in_a_row_stop_the_run_with_a_name(config, tmp_path, monkeypatc
     def spoil(model, *_):
         next(model.flow.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(training, "initialize", spoil)
+    monkeypatch.setattr(loop, "initialize", spoil)
     few = dataclasses.replace(config.training, max_non_finite=4)
     with pytest.raises(non_finite.NonFiniteError) as stop:
-        training.train(dataclasses.replace(config, training=few), tmp_path / "run")
+        loop.train(dataclasses.replace(config, training=few), tmp_path / "run")
     assert "step 4: the loss is nan" in str(stop.value)
     assert "the weight flow.bijectors.2." in str(stop.value)
-    assert len(list((tmp_path / "run" / "non-finite").iterdir())) == non_finite.KEPT
+    assert len(list((tmp_path / "run" / "non-finite").iterdir())) == non_finite.MAX_KEPT
 
 
 def test_the_first_layer_that_is_not_finite_is_named(config):
     images, model = prepare(config)
     x = torch.from_numpy(images.train[:4]).float()
     noise = torch.randn(x.shape)
-    assert "finite when it is repeated" in non_finite.culprit(model, x, noise)
+    assert "finite when it is repeated" in non_finite.find_cause(model, x, noise)
     name, layer = next(
         (n, m) for n, m in model.named_modules() if n.startswith("flow") and n.endswith("proj_in")
     )
     layer.weight.data.fill_(3e38)
     layer.bias.data.fill_(3e38)
-    found = non_finite.culprit(model, x, noise)
-    assert f"the output of {name} (Conv2d) is the first not finite" in found
+    found = non_finite.find_cause(model, x, noise)
+    assert found == f"the first non-finite output is that of {name} (Conv2d)"
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -87,7 +86,7 @@ def test_a_gradient_that_is_not_finite_is_named(config):
         model.dequantizer.context_network.proj_in, Root()
     )
     x = torch.from_numpy(images.train[:4]).float()
-    found = non_finite.culprit(model, x, torch.randn(x.shape))
+    found = non_finite.find_cause(model, x, torch.randn(x.shape))
     assert "gradient" in found and "dequantizer.context_network.proj_in.0" in found
 
 
@@ -96,10 +95,10 @@ def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkey
         layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
         layer.weight.data.fill_(torch.nan)
 
-    monkeypatch.setattr(training, "initialize", spoil)
+    monkeypatch.setattr(loop, "initialize", spoil)
     few = dataclasses.replace(config.training, max_non_finite=2)
     with pytest.raises(non_finite.NonFiniteError, match=r"the weight .*\.weight is not finite"):
-        training.train(dataclasses.replace(config, training=few), tmp_path / "run")
+        loop.train(dataclasses.replace(config, training=few), tmp_path / "run")
 
 
 def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_path, monkeypatch):
@@ -108,7 +107,7 @@ def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(Chain, "inverse", fail)
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
     records = Run.open(tmp_path / "run").metrics()
     assert [r["round_trip_max"] for r in records if HELD_OUT in r] == [None] * 3
     one, other = (Run.open(path).checkpoint().weights for path in (tmp_path / "run", undisturbed))

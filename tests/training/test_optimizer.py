@@ -121,9 +121,9 @@ def test_state_survives_a_round_trip():
 @pytest.mark.parametrize(
     ("settings", "needed"),
     [
-        ({"lr": -1.0}, "learning rate of at least 0, got -1.0"),
-        ({"lr": 1.0, "betas": (0.9, 1.0)}, r"betas in \[0, 1\), got \(0.9, 1.0\)"),
-        ({"lr": 1.0, "epsilon": -1e-8}, "epsilon of at least 0, got -1e-08"),
+        ({"lr": -1.0}, "learning rate must be at least 0, got -1.0"),
+        ({"lr": 1.0, "betas": (0.9, 1.0)}, r"betas must lie in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"lr": 1.0, "epsilon": -1e-8}, "epsilon must be at least 0, got -1e-08"),
     ],
 )
 def test_adam_refuses(settings, needed):

@@ -18,7 +18,7 @@ def test_numbers_are_shown(terminal):
         for step in (1, 2):
             progress.advance()
             progress.show(step, "2.31 bits/dim")
-        progress.say("[done]")
+        progress.message("[done]")
     text = stream.getvalue()
     assert "2.31 bits/dim" in text and "[done]" in text
     assert ("\x1b[" in text) == terminal

@@ -20,8 +20,7 @@ from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
 from flowpp.runtime import random_state
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
-from flowpp.training import loop as training
-from flowpp.training import resume
+from flowpp.training import loop, resume
 from flowpp.training.setup import prepare
 
 STEPS = 7  # as in conftest.py
@@ -34,9 +33,7 @@ def copy(undisturbed, tmp_path):
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
     """A signal in the middle of that step."""
-    from flowpp.training import loop as training
-
-    compute, count = training.backward, 0
+    compute, count = loop.backward, 0
 
     def interrupted(*arguments):
         nonlocal count
@@ -45,7 +42,7 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
         return compute(*arguments)
 
-    monkeypatch.setattr(training, "backward", interrupted)
+    monkeypatch.setattr(loop, "backward", interrupted)
 
 
 def same_state(one, other):
@@ -77,11 +74,11 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         stop_after(patch, step, number)
         with pytest.raises(TrainingInterrupted) as stop:
-            training.train(config, out)
+            loop.train(config, out)
     assert stop.value.number == number
     assert Run.open(out).checkpoint().step == step
     random.random(), np.random.rand(), torch.rand(1)  # nothing of this process may matter
-    result = training.train(config, out, resume=True)
+    result = loop.train(config, out, resume=True)
     assert same_state(out, undisturbed)
     assert (
         result.bits_per_dim
@@ -90,14 +87,12 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
 
 
 def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_path, monkeypatch):
-    from flowpp.evaluation import bound as evaluation
-
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "evaluate_bound", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(loop, "evaluate_bound", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(TrainingInterrupted):
-            training.train(config, tmp_path / "run")
+            loop.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
-    training.train(config, tmp_path / "run", resume=True)
+    loop.train(config, tmp_path / "run", resume=True)
     assert same_state(tmp_path / "run", undisturbed)
 
 
@@ -115,7 +110,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(copy, undisturbed, config, h
     raw = bytearray(newest.read_bytes())
     raw[len(raw) // 2] ^= 1
     newest.write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[harm])
-    training.train(config, copy, resume=True)
+    loop.train(config, copy, resume=True)
     said = capsys.readouterr().out
     assert newest.name in said and "truncated or damaged" in said and "the one before" in said
     assert "resumed after step 6" in said
@@ -144,7 +139,7 @@ def test_every_flipped_bit_is_found(copy):
 
 def test_a_finished_run_is_left_as_it_is(copy, config):
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
-    result = training.train(config, copy, resume=True)
+    result = loop.train(config, copy, resume=True)
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
     assert dataclasses.asdict(result) == json.loads((copy / "result.json").read_text())
 
@@ -152,7 +147,7 @@ def test_a_finished_run_is_left_as_it_is(copy, config):
 def test_a_result_of_another_version_is_made_anew(copy, config):
     recorded = json.loads((copy / "result.json").read_text())
     (copy / "result.json").write_text(json.dumps({"steps": recorded["steps"]}))
-    result = training.train(config, copy, resume=True)
+    result = loop.train(config, copy, resume=True)
     assert result.bits_per_dim == recorded["bits_per_dim"]
 
 
@@ -160,13 +155,13 @@ def test_all_checkpoints_damaged(copy, config):
     for file in Run.open(copy).checkpoints():
         file.write_bytes(b"no")
     with pytest.raises(CheckpointError, match="all 3 checkpoints of .* are damaged"):
-        training.train(config, copy, resume=True)
+        loop.train(config, copy, resume=True)
 
 
 def test_without_a_checkpoint_it_begins_again(copy, undisturbed, config):
     shutil.rmtree(copy / "checkpoints")
     (copy / "checkpoints").mkdir()
-    training.train(config, copy, resume=True)
+    loop.train(config, copy, resume=True)
     assert same_state(copy, undisturbed)
 
 
@@ -175,7 +170,7 @@ def test_a_checkpoint_of_another_model(copy, config):
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
     before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
     with pytest.raises(CheckpointError, match="belongs to another model"):
-        training.train(other, copy, resume=True)
+        loop.train(other, copy, resume=True)
     assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
 
 
@@ -184,7 +179,7 @@ def test_a_checkpoint_of_other_data(copy, config):
     other = ImageSet("digits", images.train[1:], images.test, images.levels)
     before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
     with pytest.raises(CheckpointError, match="trained on other data"):
-        training.train(config, copy, (other, model), resume=True)
+        loop.train(config, copy, (other, model), resume=True)
     assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
 
 
@@ -194,8 +189,8 @@ def test_weights_alone_are_no_state(copy, config):
     facts = {"data_sha256": former.facts["data_sha256"]}
     Checkpoint(9, former.weights, former.ema, {}, facts).save(run.checkpoint_path(9))
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=9))
-    with pytest.raises(CheckpointError, match="step 9 holds no state to go on from"):
-        training.train(longer, copy, resume=True)
+    with pytest.raises(CheckpointError, match="step 9 has no usable training state"):
+        loop.train(longer, copy, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -217,21 +212,21 @@ def test_a_disk_that_cannot_be_written_to(config, undisturbed, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(OSError, match=f"could not be written .*{error.strerror}"):
-            training.train(config, tmp_path / "run")
+            loop.train(config, tmp_path / "run")
     left = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert left == ["step-00000000.safetensors"]
-    training.train(config, tmp_path / "run", resume=True)
+    loop.train(config, tmp_path / "run", resume=True)
     assert same_state(tmp_path / "run", undisturbed)
 
 
 def test_two_processes_do_not_train_in_one_directory(copy, config):
     with Run.open(copy).locked(), pytest.raises(BlockingIOError, match="another process"):
-        training.train(config, copy, resume=True)
+        loop.train(config, copy, resume=True)
 
 
 def test_longer_than_first_planned(copy, config):
     longer = dataclasses.replace(config.training, steps=STEPS + 2)
-    training.train(dataclasses.replace(config, training=longer), copy, resume=True)
+    loop.train(dataclasses.replace(config, training=longer), copy, resume=True)
     assert Run.open(copy).checkpoint().step == STEPS + 2
     assert Run.open(copy).config().training.steps == STEPS + 2
 
@@ -246,7 +241,7 @@ def test_a_run_cannot_become_shorter_than_it_is(copy, config, state):
     shorter = dataclasses.replace(config.training, steps=STEPS - 1)
     message = f"training.steps must be at least the {STEPS} steps .*, got {STEPS - 1}"
     with pytest.raises(resume.ResumptionError, match=message):
-        training.train(dataclasses.replace(config, training=shorter), copy, resume=True)
+        loop.train(dataclasses.replace(config, training=shorter), copy, resume=True)
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
     with pytest.raises(SystemExit, match=f"^error: {message}$"):
         train.main(["--resume", str(copy), "--training.steps", str(STEPS - 1)])
@@ -256,13 +251,13 @@ def test_random_states_of_all_generators_come_back():
     random_state.seed_all(3)
     np.random.standard_normal()  # leaves a second one behind
     random.gauss(0, 1)
-    tensors, values = random_state.host_state()
+    tensors, values = random_state.python_state()
     values = json.loads(json.dumps(values))
     own = random_state.torch_state(torch.device("cpu"))
     draw = lambda: (random.gauss(0, 1), np.random.standard_normal(), torch.rand(1).item())  # noqa: E731
     first = draw()
     draw()
-    random_state.set_host_state(tensors, values)
+    random_state.set_python_state(tensors, values)
     random_state.set_torch_state(own, torch.device("cpu"))
     assert draw() == first
 
@@ -316,4 +311,4 @@ def test_a_directory_killed_in_the_making_is_made_again(tmp_path, config):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / ".config.json.17.part").touch()
     assert resume.find_run("auto", tmp_path / "run", "tiny") is None
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")

@@ -1,0 +1,92 @@
+"""Optimizer state keyed by parameter name, rather than by parameter index."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from flowpp.runs.checkpoint import CheckpointError, check_shapes
+
+
+class NamedState:
+    """View of an optimizer's state by parameter name.
+
+    It converts to and from the optimizer's own `state_dict`, so that it fits every optimizer.
+
+    Args:
+        optimizer: Optimizer with one parameter group, built from named parameters.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the group's settings by name, and tensors as {key: {parameter name: tensor}}.
+
+        A parameter that has had no gradient yet has no tensors.
+        """
+        state = self.optimizer.state_dict()
+        (group,) = state["param_groups"]
+        names = dict(zip(group["params"], group["param_names"], strict=True))
+        tensors: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for index, entry in state["state"].items():
+            for key, tensor in entry.items():
+                tensors[key][names[index]] = tensor
+        return {**_settings(group), **tensors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; settings missing from `state` keep their values.
+
+        Raises:
+            CheckpointError: Tensors of another model.
+            KeyError: No settings at all.
+            TypeError, ValueError: Settings of another type.
+        """
+        (group,) = self.optimizer.state_dict()["param_groups"]
+        current = _settings(group)
+        settings = {key: _like(state[key], current[key]) for key in current if key in state}
+        if not settings:
+            raise KeyError(f"optimizer settings must be some of {', '.join(current)}")
+        entries = self._entries({k: v for k, v in state.items() if isinstance(v, Mapping)})
+        self.optimizer.load_state_dict({"state": entries, "param_groups": [group | settings]})
+
+    def _entries(
+        self, tensors: Mapping[str, Mapping[str, Tensor]]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Return copies of the tensors by parameter index, checked against the parameters."""
+        (group,) = self.optimizer.param_groups
+        parameters = dict(zip(group["param_names"], group["params"], strict=True))
+        indices = {name: index for index, name in enumerate(parameters)}
+        if len({frozenset(named) for named in tensors.values()}) > 1:
+            raise CheckpointError("optimizer state must have the same parameters for every key")
+        entries: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key, named in tensors.items():
+            # Scalars, such as a count of steps, differ in shape from the parameter.
+            shaped = {name: tensor for name, tensor in named.items() if tensor.dim()}
+            check_shapes({n: p for n, p in parameters.items() if n in shaped}, shaped)
+            for name, tensor in named.items():
+                p = parameters[name]
+                # Fused kernels assume the memory layout of the parameter.
+                copy = torch.empty_like(p) if tensor.shape == p.shape else torch.empty_like(tensor)
+                entries[indices[name]][key] = copy.copy_(tensor)
+        return dict(entries)
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
+
+
+def _like(value: Any, template: Any) -> Any:
+    """Convert a value read from JSON to the type of `template`.
+
+    Raises:
+        TypeError, ValueError: It cannot be converted.
+    """
+    if isinstance(template, (tuple, list)):
+        return type(template)(_like(v, t) for v, t in zip(value, template, strict=True))
+    return value if template is None else type(template)(value)
