@@ -1,4 +1,4 @@
-"""flowjax: bijections in JAX, mapped over examples by `vmap`."""
+"""Adapter of flowjax: bijections in JAX, mapped over examples by `vmap`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from conformance.adapters.spec_view import LibraryAdapter, Pair, SpecView, leave
 
 from ..adapter import Dtype, NotSupported
 
-FEW = 8
-"""Batches of up to so many examples go in as they are."""
+UNPADDED = 8
+"""Batches up to this size are not padded."""
 
 
 class FlowjaxAdapter(LibraryAdapter):
     """`Affine`, `Sigmoid`, `TriangularAffine`, `Householder`, `Permute`, `Invert`, `Chain`.
 
-    flowjax's coupling makes its own network, of vectors, and cannot be given another.
+    flowjax's coupling makes its own network of vectors and accepts no other.
     """
 
     library = "flowjax"
     absent = {
-        "coupling": "Coupling makes its own network, of vectors, and takes no other",
-        "channel_split": "has nothing to do here",
+        "coupling": "Coupling makes its own network of vectors and accepts no other",
+        "channel_split": "no map is needed",
     }
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if device != "cpu":
-            raise NotSupported(f"flowjax is tried on the cpu, not on {device}")
+            raise NotSupported(f"flowjax: device must be cpu, got {device}")
         self.dtype = dtype
 
     def build(self, spec: Any) -> Any:
-        built = Differentiable(self, spec)
+        built = DifferentiableMap(self, spec)
         built.functions({path: jnp.asarray(a) for path, a in leaves(spec).items()})
         return built
 
@@ -62,10 +62,10 @@ class FlowjaxAdapter(LibraryAdapter):
         return _elementwise(logit, jnp.asarray(fields.margin))
 
     def invertible_conv(self, fields: SpecView) -> Pair:
-        # Order and signs are fixed, and those of the specification; the triangles are traced.
-        known = [scipy.linalg.lu(weight) for weight in fields.spec.weight]
-        order = np.stack([permutation.argmax(-1) for permutation, _, _ in known])
-        signs = np.stack([np.sign(np.diag(upper)) for _, _, upper in known])
+        # Permutation and signs are constants from the specification; the triangles are traced.
+        decompositions = [scipy.linalg.lu(weight) for weight in fields.spec.weight]
+        order = np.stack([permutation.argmax(-1) for permutation, _, _ in decompositions])
+        signs = np.stack([np.sign(np.diag(upper)) for _, _, upper in decompositions])
         factors = [jax.scipy.linalg.lu(weight) for weight in fields.weight]
         lower, upper = (jnp.stack([factor[i] for factor in factors]) for i in (1, 2))
         size = abs(jnp.diagonal(upper, axis1=-2, axis2=-1))
@@ -90,7 +90,7 @@ class FlowjaxAdapter(LibraryAdapter):
         return self._permutation(fields)
 
     def _permutation(self, fields: SpecView) -> Pair:
-        """`Permute` of whole images in the specification's order, and a reshape around it."""
+        """Permute whole images in the specification's order, and reshape."""
         spec = fields.spec
 
         def forward(x: Any, context: Any) -> tuple[Any, Any]:
@@ -112,7 +112,7 @@ class FlowjaxAdapter(LibraryAdapter):
 
     @staticmethod
     def _linear(permutation: Any, lower: Any, upper: Any, size: Any, signs: Any) -> Pair:
-        """P L (U + S D) = P S (S L S) (S U + D): flowjax's triangles have positive diagonals."""
+        """Use P L (U + S D) = P S (S L S) (S U + D): flowjax's diagonals are positive."""
         groups, channels = size.shape
         bijections = []
         for g in range(groups):
@@ -146,7 +146,7 @@ class FlowjaxAdapter(LibraryAdapter):
 
 
 def _elementwise(make: Callable, *arrays: Any) -> Pair:
-    """A scalar bijection for every entry, its parameters broadcast to the images."""
+    """Apply a scalar bijection to every entry, with its parameters broadcast."""
 
     def side(method: str) -> Any:
         def apply(x: Any, context: Any) -> tuple[Any, Any]:
@@ -162,12 +162,12 @@ def _elementwise(make: Callable, *arrays: Any) -> Pair:
     return side("transform_and_log_det"), side("inverse_and_log_det")
 
 
-class Differentiable:
-    """The two functions on NumPy arrays, and their gradients by `jax.vjp`."""
+class DifferentiableMap:
+    """Map with NumPy arrays as inputs and outputs, and gradients by `jax.vjp`."""
 
     def __init__(self, adapter: FlowjaxAdapter, spec: Any) -> None:
         self._adapter, self._spec = adapter, spec
-        # Compiled once for each shape: mapping over entries one operation at a time is slow.
+        # Compiled, because mapping over entries one operation at a time is slow.
         self._compiled = [
             jax.jit(lambda arrays, x, side=side: self.functions(arrays)[side](x, None))
             for side in (0, 1)
@@ -190,7 +190,7 @@ class Differentiable:
 
     def _call(self, side: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = len(x)
-        if rows > FEW:  # few sizes, each compiled once: up to a power of 2, by repetition
+        if rows > UNPADDED:  # pad to a power of 2, so that few shapes are compiled
             x = np.resize(x, (1 << (rows - 1).bit_length(), *x.shape[1:]))
         with self._precision():
             output, log_det = self._compiled[side](self._arrays(), self._array(x))

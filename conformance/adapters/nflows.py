@@ -1,4 +1,4 @@
-"""nflows: its transforms, with their parameters replaced by the specification's."""
+"""Adapter of nflows: its transforms, with their parameters replaced by the specification's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..adapter import NotSupported
 from .torch_arrays import TorchLibraryAdapter, at_positions, in_groups
 
 LEAST_DIAGONAL = 1e-3
-"""nflows adds this to the softplus that a diagonal is."""
+"""Constant that nflows adds to the softplus of a diagonal."""
 
 
 class NflowsAdapter(TorchLibraryAdapter):
     """`PointwiseAffineTransform`, `ActNorm`, `NaiveLinear`, `OneByOneConvolution`, `Logit`, ...
 
-    Its coupling squashes scales into (0.001, 1.001); scale and shift are given to it by a
-    subclass, as its own additive coupling does, so that split, merge and log-det are judged.
+    nflows limits the scales of a coupling to (0.001, 1.001). A subclass sets scale and shift, as
+    nflows' own additive coupling does, so that split, merge and log-det are judged.
     """
 
     library = "nflows"
@@ -36,7 +36,7 @@ class NflowsAdapter(TorchLibraryAdapter):
 
     def act_norm(self, fields: SpecView) -> Pair:
         gain = fields.gain.clamp(min=1e-10)
-        if gain[0].numel() > 1:  # nflows' ActNorm is per channel
+        if gain[0].numel() > 1:  # nflows' ActNorm has one scale per channel
             return self._pair(nt.PointwiseAffineTransform(fields.bias, gain))
         norm = nt.ActNorm(len(gain))
         replace(norm, log_scale=gain.log().flatten(), shift=fields.bias.flatten())
@@ -61,7 +61,7 @@ class NflowsAdapter(TorchLibraryAdapter):
         return in_groups(pairs)
 
     def invertible_conv_lu(self, fields: SpecView) -> Pair:
-        """P (I + L) (U + S D) = P S (I + S L S) (S U + D): nflows has no negative diagonal."""
+        """Use P (I + L) (U + S D) = P S (I + S L S) (S U + D): nflows' diagonals are positive."""
         return in_groups(
             [
                 self._lu(*group)
@@ -87,7 +87,7 @@ class NflowsAdapter(TorchLibraryAdapter):
         return side("forward"), side("inverse")
 
     def squeeze(self, fields: SpecView) -> Pair:
-        """nflows has the channel as the slow index: a permutation of channels follows."""
+        """Permute the channels after nflows' squeeze, whose slow index is the channel."""
 
         def forward(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
             order = torch.arange(4 * x.shape[1]).reshape(-1, 4).T.flatten()
@@ -160,7 +160,7 @@ class NflowsAdapter(TorchLibraryAdapter):
 
 
 class _AtPositions(nn.Module):
-    """nflows' transforms of vectors, at every position of an image."""
+    """Transform of vectors, applied at every position of an image."""
 
     def __init__(self, transform: Any) -> None:
         super().__init__()
@@ -174,11 +174,14 @@ class _AtPositions(nn.Module):
 
 
 def replace(module: nn.Module, **tensors: Tensor) -> None:
-    """Put tensors, with their graph, in the place of a module's parameters."""
+    """Replace parameters of a module by tensors, keeping their graph."""
     for name, tensor in tensors.items():
         if name not in module._parameters:
             raise NotSupported(f"{type(module).__name__} has no parameter {name}")
         if module._parameters[name].shape != tensor.shape:  # type: ignore[union-attr]
-            raise ValueError(f"{name} has another shape in {type(module).__name__}")
+            raise ValueError(
+                f"{name} of {type(module).__name__} must have shape "
+                f"{tuple(module._parameters[name].shape)}, got {tuple(tensor.shape)}"  # type: ignore[union-attr]
+            )
         del module._parameters[name]
         setattr(module, name, tensor)

@@ -1,7 +1,7 @@
-"""normflows: its flows, with their parameters replaced by the specification's.
+"""Adapter of normflows: its flows, with their parameters replaced by the specification's.
 
-Its `forward` goes from noise to data; a map is judged in the direction in which its fields are
-those of the specification.
+In normflows, `forward` maps noise to data. A map is judged in the direction in which its
+parameters are those of the specification.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NormflowsAdapter(TorchLibraryAdapter):
 
     library = "normflows"
     absent = {
-        "checkerboard": "its checkerboard alternates from channel to channel as well",
+        "checkerboard": "its checkerboard also alternates from channel to channel",
     }
 
     def affine(self, fields: SpecView) -> Pair:
@@ -48,7 +48,7 @@ class NormflowsAdapter(TorchLibraryAdapter):
         return _pair(nf.transforms.Logit(alpha=0.0))
 
     def data_logit(self, fields: SpecView) -> Pair:
-        """Pixels to [0, 1] by a constant flow, then `Logit`, both against their direction."""
+        """Scale pixels to [0, 1] with a constant flow, then apply `Logit`, both inverted."""
         scale = nf.flows.AffineConstFlow((1, 1, 1), shift=False)
         log_levels = torch.full((1, 1, 1, 1), float(np.log(fields.levels)), dtype=self.dtype)
         _replace(scale, s=log_levels)
@@ -96,7 +96,7 @@ class NormflowsAdapter(TorchLibraryAdapter):
         return forward, inverse
 
     def squeeze(self, fields: SpecView) -> Pair:
-        """normflows has the channel as the slow index: a permutation of channels follows."""
+        """Permute the channels after normflows' squeeze, whose slow index is the channel."""
 
         def permute(channels: int) -> Any:
             flow = nf.flows.Permute(channels, mode="shuffle")
@@ -123,7 +123,7 @@ class NormflowsAdapter(TorchLibraryAdapter):
             def forward(network, a: Tensor) -> Tensor:  # noqa: N805
                 raw = self.raw(fields, a, None)
                 both = torch.stack([raw[..., 1], raw[..., 0].tanh()], dim=2)
-                return both.flatten(1, 2)  # shift and scale take turns
+                return both.flatten(1, 2)  # shift and scale alternate
 
         block = nf.flows.AffineCouplingBlock(Network(), scale_map="exp")
         forward, inverse = _pair(block)
@@ -152,13 +152,13 @@ def _pair(flow: Any) -> Pair:
 
 
 def _by_example(log_det: Any, x: Tensor) -> Tensor:
-    """normflows leaves a log-det that is the same for all to broadcasting."""
+    """Broadcast a log-det that normflows returns once for all examples."""
     shared = not isinstance(log_det, Tensor) or log_det.ndim == 0
     return per_example(log_det, x) if shared else log_det
 
 
 def _replace(flow: nn.Module, **tensors: Tensor) -> None:
-    """Put tensors, with their graph, in the place of a flow's parameters."""
+    """Replace parameters of a flow by tensors, keeping their graph."""
     for name, tensor in tensors.items():
         del flow._parameters[name]
         setattr(flow, name, tensor)

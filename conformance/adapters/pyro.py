@@ -1,4 +1,4 @@
-"""Pyro: its own transforms of images; what it takes over from torch is judged there."""
+"""Adapter of Pyro: its own transforms of images. Those of torch are in `torch_distributions`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PyroAdapter(TorchLibraryAdapter):
         transform = pt.GeneralizedChannelPermute(len(order), order).to(self.dtype)
         del transform._parameters["LU"]
         transform.LU = lower.tril(-1) + upper.triu()
-        # Its cache would answer the inverse with the input of the last call.
+        # With its cache, the inverse would return the input of the last call.
         transform._cache_size = 0
         return (
             lambda x, context: _summed(transform, x),
@@ -81,7 +81,7 @@ class PyroAdapter(TorchLibraryAdapter):
 
 
 def _summed(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and log-det; the log-det is summed over what the transform left of the event."""
+    """Return output and log-det, summed over the event dimensions that are left."""
     y = transform(x)
     log_det = transform.log_abs_det_jacobian(x, y)
     if log_det.ndim == 0 or len(log_det) != len(x):

@@ -1,4 +1,4 @@
-"""What adapters of torch libraries share: arrays to tensors and back, gradients by autograd."""
+"""Base of adapters of torch libraries: conversion of arrays, and gradients by autograd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 class TorchLibraryAdapter(LibraryAdapter):
-    """An adapter; a subclass names its library and has a method for each map."""
+    """Adapter of a torch library; a subclass adds a method for each map."""
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -33,25 +33,25 @@ class TorchLibraryAdapter(LibraryAdapter):
         self.dtype, self.device = DTYPES[dtype], device
 
     def build(self, spec: Any) -> Any:
-        """The library's object; with gradients, unless a network in it is the reference's."""
-        self.make(SpecView(spec, self.tensors(spec)))  # says at once what is not supported
-        return Built(self, spec) if has_network(spec) else Differentiable(self, spec)
+        """Build the library's map; it has gradients unless it contains a coupling's network."""
+        self.make(SpecView(spec, self.tensors(spec)))  # raises NotSupported
+        return NumpyMap(self, spec) if has_network(spec) else DifferentiableMap(self, spec)
 
     def tensors(self, spec: Any) -> dict[str, Tensor]:
-        """The specification's arrays as fresh leaves."""
+        """Return the specification's arrays as new leaves."""
         return {path: self.tensor(array) for path, array in leaves(spec).items()}
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, dtype=self.dtype, device=self.device)
 
     def raw(self, coupling: SpecView, a: Tensor, context: Tensor | None) -> Tensor:
-        """The network's parameters `(B, C/2, H, W, P)` of the half that conditions."""
+        """Compute the network's parameters `(B, C/2, H, W, P)` from the conditioning half."""
         given = None if context is None else _array(context)
         return self.tensor(parameters(coupling, _array(a), given))
 
 
-class Built:
-    """A library's two functions of tensors, as functions of arrays."""
+class NumpyMap:
+    """Map of a library, with NumPy arrays as inputs and outputs."""
 
     def __init__(self, adapter: TorchLibraryAdapter, spec: Any) -> None:
         self._adapter, self._spec = adapter, spec
@@ -64,7 +64,7 @@ class Built:
         return self._call(self._functions[1], y, context)
 
     def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
-        # Memory is shared where it can be, so that a library that writes to its input is seen.
+        # Memory is shared if possible, so that a law detects a library that modifies its input.
         shared = x if x.flags.writeable else x.copy()
         given = None if context is None else self._adapter.tensor(context)
         with torch.no_grad():
@@ -72,8 +72,8 @@ class Built:
         return output.detach().cpu().numpy(), log_det.detach().cpu().numpy()
 
 
-class Differentiable(Built):
-    """With the gradient of sum(grad_y * y) + sum(grad_log_det * log_det)."""
+class DifferentiableMap(NumpyMap):
+    """Map with the gradient of sum(grad_y * y) + sum(grad_log_det * log_det)."""
 
     def vjp(
         self, x: np.ndarray, context: Any, grad_y: np.ndarray, grad_log_det: np.ndarray
@@ -109,12 +109,12 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def per_example(log_det: Any, x: Tensor) -> Tensor:
-    """A log-det that a library leaves to broadcasting (a number, or `()`), as `(B,)`."""
+    """Broadcast a log-det, a number or of shape `()`, to `(B,)`."""
     return torch.as_tensor(log_det, dtype=x.dtype, device=x.device).expand(len(x))
 
 
 def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Function:
-    """A map of vectors `(N, C)` applied to the channels at every position of `(B, C, H, W)`."""
+    """Apply a map of vectors `(N, C)` to the channels at every position of `(B, C, H, W)`."""
 
     def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:
         batch, channels, height, width = x.shape
@@ -127,7 +127,7 @@ def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Functio
 
 
 def in_groups(pairs: list[Pair]) -> Pair:
-    """One map for each group of channels, side by side; log-dets add."""
+    """Apply one map to each group of channels; log-dets add."""
 
     def side(index: int) -> Function:
         def apply(x: Tensor, context: Any) -> tuple[Tensor, Tensor]:

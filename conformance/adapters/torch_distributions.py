@@ -1,4 +1,4 @@
-"""torch.distributions: its transforms, and a mixture's CDF as a transform."""
+"""Adapter of torch.distributions: its transforms, and the CDF of a mixture."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ IMAGE_DIMS = 3
 class TorchDistributionsAdapter(TorchLibraryAdapter):
     """`AffineTransform`, `SigmoidTransform`, and `CumulativeDistributionTransform`.
 
-    A mixture of logistics is put together as torch's documentation does it: a logistic is a
-    uniform, through the inverse of a sigmoid and an affine map; `MixtureSameFamily` mixes them.
+    A mixture of logistics is built as in torch's documentation: a logistic is a uniform after the
+    inverse sigmoid and an affine map, and `MixtureSameFamily` mixes the components.
     """
 
     library = "torch.distributions"
@@ -64,7 +64,7 @@ class TorchDistributionsAdapter(TorchLibraryAdapter):
         return forward, inverse
 
     def pair(self, transform: td.Transform) -> Pair:
-        """The two directions of a transform, as one of whole images."""
+        """Return both directions of a transform, applied to whole images."""
         whole: Any = transforms.IndependentTransform(
             transform, IMAGE_DIMS - transform.domain.event_dim
         )

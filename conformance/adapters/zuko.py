@@ -1,4 +1,4 @@
-"""zuko: its own transforms; elementwise ones that it takes over from torch are torch's."""
+"""Adapter of zuko: its own transforms, and torch's where zuko uses those."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .torch_arrays import at_positions, in_groups
 from .torch_distributions import TorchDistributionsAdapter
 
 SLOPE = 1e-300
-"""Softens log-scales beyond 690 only; zuko's own 1e-3 keeps them within 6.9."""
+"""Limits log-scales to 690; zuko's default of 1e-3 limits them to 6.9."""
 
 BOUND = 3e5
-"""Half the interval that is bisected, wide enough for every case; zuko's own is 10."""
+"""Half of the bisected interval, wide enough for every case; zuko's default is 10."""
 
 
 class ZukoAdapter(TorchDistributionsAdapter):
     """`MonotonicAffineTransform`, `LULinearTransform`, `CouplingTransform`, `MonotonicTransform`.
 
-    zuko has no mixture of logistics, but inverts and differentiates any monotonic function it is
-    given: `MonotonicTransform` of the logit of a mixture's CDF, in log-sum-exps. Its bound and
-    tolerance are set as wide and as fine as the dtype allows, not left at their defaults. Its
-    `GaussianizationTransform` is another map (an equal mixture of normals, by the probit).
+    zuko has no mixture of logistics, but `MonotonicTransform` inverts and differentiates any
+    monotonic function: here the logit of a mixture's CDF, in log-sum-exps. Its bound is set wide
+    enough for every case, and its tolerance to the dtype's eps. `GaussianizationTransform` is a
+    different map: an equal mixture of normals, followed by the probit.
     """
 
     library = "zuko"
-    absent = {"channel_split": "has nothing to do here"}
+    absent = {"channel_split": "no map is needed"}
 
     def affine(self, fields: SpecView) -> Pair:
         return self.pair(self._affine(fields.log_scale, fields.shift))
@@ -70,7 +70,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
         return at_positions(apply), at_positions(apply)
 
     def coupling(self, fields: SpecView) -> Pair:
-        """Of images laid out as vectors: the first half of the channels is the first half."""
+        """Flatten images to vectors, whose first half is the first half of the channels."""
 
         def side(direction: str) -> Any:
             def apply(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
         return forward, inverse
 
     def _member(self, fields: SpecView, r: Tensor) -> Any:
-        """The elementwise map for raw parameters `(B, D, P)`."""
+        """Return the elementwise map for raw parameters `(B, D, P)`."""
         affine = self._affine(torch.tanh(r[..., 0]), r[..., 1])
         if r.shape[-1] == 2:
             check_affine(fields, self.library)
@@ -116,7 +116,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
 
     @staticmethod
     def _affine(log_scale: Tensor, shift: Tensor) -> Any:
-        # zuko computes a / (1 + |a / log slope|): this is the a that comes out as log_scale.
+        # zuko computes a / (1 + |a / log slope|); this is the a whose result is log_scale.
         limit = abs(torch.log(torch.tensor(SLOPE, dtype=torch.float64)).item())
         return zt.MonotonicAffineTransform(
             shift, log_scale / (1 - abs(log_scale / limit)), slope=SLOPE
@@ -137,7 +137,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
 
     def _linear(self, order: Tensor, lower: Tensor, upper: Tensor) -> Pair:
         diagonal = torch.diagonal(upper)
-        # zuko's L holds the diagonal, ours the U: L (D + U) = (L D) (I + D^-1 U).
+        # In zuko L contains the diagonal, in the specification U: L (D + U) = (L D) (I + D^-1 U).
         matrix = lower * diagonal + (upper / diagonal[:, None]).triu(1)
         linear = zt.ComposedTransform(zt.LULinearTransform(matrix), zt.PermutationTransform(order))
         return at_positions(linear.call_and_ladj), at_positions(linear.inv.call_and_ladj)

@@ -1,4 +1,4 @@
-"""The ready adapters: what they build is what was specified; the rest says why it is not there."""
+"""Adapters of other libraries: correct maps, reasons for missing ones, and known defects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance.laws import LAWS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-HELD = {
+SUPPORTED = {
     "torch_distributions:TorchDistributionsAdapter": (
         "act_norm/channel",
         "affine/per_example",
@@ -79,7 +79,7 @@ UNSUPPORTED = (
 
 
 def adapter(name: str):
-    """The adapter class, where its library is installed."""
+    """Return the adapter class, if its library is installed."""
     module, _, kind = name.partition(":")
     if module != "torch_distributions":
         pytest.importorskip(module, reason=f"{module} is not installed: tox -e libraries")
@@ -87,8 +87,10 @@ def adapter(name: str):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("name", "case"), [(n, c) for n, cases in HELD.items() for c in cases])
-def test_what_is_built_is_what_was_specified(name, case, dtype):
+@pytest.mark.parametrize(
+    ("name", "case"), [(n, c) for n, cases in SUPPORTED.items() for c in cases]
+)
+def test_a_built_map_agrees_with_its_specification(name, case, dtype):
     kind, rng = adapter(name), np.random.default_rng(0)
     spec = CASES[case].build(rng)
     context = CASES[case].context
@@ -99,21 +101,21 @@ def test_what_is_built_is_what_was_specified(name, case, dtype):
         {"rtol": 1e-9, "atol": 1e-9} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-3}
     )
     for direction in ("forward", "inverse"):
-        wanted = getattr(spec, direction)(x, context)
+        expected = getattr(spec, direction)(x, context)
         got = getattr(built, direction)(x, context)
-        for mine, truth in zip(got, wanted, strict=True):
-            assert mine.dtype == dtype and mine.shape == truth.shape
-            np.testing.assert_allclose(mine, truth, **tolerance)
-        x = wanted[0].astype(dtype)
+        for computed, exact in zip(got, expected, strict=True):
+            assert computed.dtype == dtype and computed.shape == exact.shape
+            np.testing.assert_allclose(computed, exact, **tolerance)
+        x = expected[0].astype(dtype)
 
 
 @pytest.mark.parametrize(("name", "case", "law", "dtype"), FAILING)
-def test_what_the_suite_refuses(name, case, law, dtype):
+def test_known_defects_fail(name, case, law, dtype):
     assert Judge(adapter(name)).judge(CASES[case], LAWS[law], dtype).status == "fails"
 
 
 @pytest.mark.parametrize(("name", "case", "reason"), UNSUPPORTED)
-def test_what_a_library_has_not(name, case, reason):
+def test_missing_maps_are_not_supported(name, case, reason):
     kind = adapter(name)
     with pytest.raises(NotSupported, match=reason):
         kind().build(CASES[case].build(np.random.default_rng(0)))
@@ -126,8 +128,8 @@ def test_a_mixture_of_torch_has_no_inverse():
         built.inverse(np.zeros((1, 1, 1, 1)))
 
 
-def test_layers_are_not_asked_for():
-    with pytest.raises(NotSupported, match="bijectors only"):
+def test_a_model_is_not_supported():
+    with pytest.raises(NotSupported, match="must be a bijector"):
         adapter("torch_distributions:TorchDistributionsAdapter")().build(
             CASES["flow_plus_plus/uniform"].build(np.random.default_rng(0))
         )
@@ -135,14 +137,14 @@ def test_layers_are_not_asked_for():
 
 @pytest.mark.parametrize("case", ["act_norm/floor", "invertible_conv_lu/halves"])
 def test_gradients_reach_the_fields(case):
-    """Of zuko's, against those of the whole library's own twin."""
+    """The gradients of zuko's maps agree with those of flowpp's twin."""
     from conformance.adapters.flowpp import FlowppAdapter
 
     kind, rng = adapter("zuko:ZukoAdapter"), np.random.default_rng(0)
     spec, x = CASES[case].build(rng), CASES[case].typical(rng)
     arguments = (x, None, np.ones_like(spec.forward(x)[0]), np.ones(len(x)))
-    got, wanted = (k().build(spec).vjp(*arguments) for k in (kind, FlowppAdapter))
-    for path, gradient in wanted.items():
+    got, expected = (k().build(spec).vjp(*arguments) for k in (kind, FlowppAdapter))
+    for path, gradient in expected.items():
         if path == "signs":
             continue  # constants of +1 and -1
         np.testing.assert_allclose(got[path], gradient, atol=1e-9, err_msg=path)
