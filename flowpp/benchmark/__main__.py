@@ -15,48 +15,52 @@ from flowpp.config.settings import Memory, Precision
 
 @dataclass(frozen=True)
 class Arguments:
-    """What can be said on the command line."""
+    """Command-line arguments."""
 
     preset: str = "cifar10"
+    """Name of the preset whose model is measured, on random images of its kind."""
     batch_size: int = 2
+    """Number of images per batch."""
     what: str = "train,sample,evaluate,mixture"
-    """Tasks, separated by commas."""
+    """Tasks, separated by commas; `mixture` is the mixture's forward, backward and inverse."""
     json: Path | None = None
-    """Where the numbers are kept: a file, or a folder for one named by date and machine."""
+    """File for the report, or folder for a file named by date and machine."""
     repeats: int = 5
+    """Number of timed calls of each task and implementation."""
     warm_up: int = 1
+    """Number of untimed calls before them."""
     threads: int | None = None
-    """CPU threads; torch's own choice if None."""
+    """Number of CPU threads; None for torch's default."""
     elements: int = 200_000
-    """Scalars that the mixture alone is timed on."""
+    """Number of scalars in the mixture tasks."""
     components: int = 32
-    """Components of the mixture that is timed alone."""
+    """Number of mixture components in the mixture tasks."""
     memory: Memory = "normal"
-    """Of the library's model, as `training.memory`."""
+    """Setting `training.memory` of the library's model."""
     precision: Precision = "float32"
-    """Of the library's model, as `training.precision`."""
+    """Setting `training.precision` of the library's model."""
     peak_memory: bool = True
-    """Measure peak memory too: two more processes for each task."""
+    """Measure peak memory, in two more processes per task."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
+        """Validate counts and the report's folder."""
         for name in ("batch_size", "repeats", "elements", "components"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.json is not None and not self.json.parent.is_dir():
-            raise ValueError(f"json must lie in an existing folder, got {self.json}")
+            raise ValueError(f"json must be in an existing folder, got {self.json}")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print a table, and keep the numbers."""
+    """Measure the tasks, print a table, and write and return the report."""
     with user_errors():
         arguments = parse(
             Arguments,
             argv,
             prog="python -m flowpp.benchmark",
-            description="Time the library beside textbook versions of the same things.",
+            description="Compare time and memory of the library with a textbook implementation.",
         )
-        import torch  # after parsing: it takes seconds
+        import torch  # takes seconds, so only after parsing
 
         from flowpp.config import presets
         from flowpp.runtime.files import write_json
@@ -96,18 +100,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         report["results"].append(record)
         print(table.rows(record), flush=True)
     if arguments.json is not None:
-        write_json(_file(arguments.json, report), report)
+        write_json(_report_file(arguments.json, report), report)
     return report
 
 
-def _file(wanted: Path, report: dict[str, Any]) -> Path:
-    """The file itself, or one in the folder, whose name no earlier one has."""
-    if not wanted.is_dir():
-        return wanted
+def _report_file(path: Path, report: dict[str, Any]) -> Path:
+    """Return the path of a file itself, or for a folder that of a new file in it."""
+    if not path.is_dir():
+        return path
     machine = re.sub(r"[^A-Za-z0-9]+", "-", report["machine"]["processor"]).strip("-")
     stem = f"{report['date']}-{report['sizes']['preset']}-{machine}"
     names = (f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(file for name in names if not (file := wanted / name).exists())
+    return next(file for name in names if not (file := path / name).exists())
 
 
 if __name__ == "__main__":

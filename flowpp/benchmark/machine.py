@@ -1,4 +1,4 @@
-"""What the machine can do: its own matrix products per second and bytes per second."""
+"""Measured peak rates of this machine: arithmetic in matrix products, and memory bandwidth."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .timing import fastest
 
 MATRIX = 1024
 BANDWIDTH_BYTES = 1 << 28
-"""Far beyond any cache."""
+"""Far larger than any cache."""
 
 
 def describe(repeats: int = 15) -> dict[str, Any]:
-    """Names, threads and measured peaks, all with as many threads as torch is set to use."""
+    """Return versions, processor and measured peaks, with torch's current number of threads."""
     return {
         "processor": processor_name(),
         "system": platform.system(),
@@ -31,14 +31,14 @@ def describe(repeats: int = 15) -> dict[str, Any]:
 
 
 def matmul_flops_per_second(repeats: int) -> float:
-    """Of a float32 product of two 1024 x 1024 matrices: no direct convolution exceeds it."""
+    """Measure a float32 product of two 1024 x 1024 matrices, a bound for direct convolutions."""
     a, b = torch.randn(2, MATRIX, MATRIX).unbind()
     out = torch.empty_like(a)
     return 2 * MATRIX**3 / fastest(lambda: torch.mm(a, b, out=out), repeats)
 
 
 def bytes_per_second(repeats: int) -> float:
-    """Read and written together, by copying an array that no cache holds."""
+    """Measure bytes read plus bytes written in a copy of an array larger than any cache."""
     source = torch.zeros(BANDWIDTH_BYTES // 4)
     target = torch.zeros_like(source)
     return 2 * BANDWIDTH_BYTES / fastest(lambda: target.copy_(source), repeats)

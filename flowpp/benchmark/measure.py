@@ -1,4 +1,4 @@
-"""One task measured: seconds of both versions, and what they mean on this machine."""
+"""Measurement of one task: seconds of both versions, rates, and shares of the machine's peak."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def measure(
     repeats: int,
     with_memory: bool,
 ) -> dict[str, Any]:
-    """Plain values for the report: one entry for each version, and their ratio.
+    """Measure a task and return an entry of the report, with both versions and their ratio.
 
     Args:
-        task: one of `tasks.MODEL_TASKS` and `tasks.MIXTURE_TASKS`.
-        sizes: how large.
-        machine: what `machine.describe` measured.
-        warm_up: rounds that do not count.
-        repeats: rounds that do.
-        with_memory: measure peak resident memory too, in a fresh process for each version.
+        task: One of `tasks.MODEL_TASKS` and `tasks.MIXTURE_TASKS`.
+        sizes: Sizes of the timed problems.
+        machine: Result of `machine.describe`.
+        warm_up: Number of untimed rounds.
+        repeats: Number of timed rounds.
+        with_memory: Whether to measure peak resident memory, in a new process for each version.
     """
     seconds = interleaved(functions(task, sizes), warm_up=warm_up, repeats=repeats)
     record: dict[str, Any] = {"task": task}
@@ -35,9 +35,9 @@ def measure(
         record["flops"] = flops(task, sizes)
     else:
         record["bytes"] = bytes_moved(task, sizes)
-    for version, found in seconds.items():
-        record[version] = _rates(record, statistics.median(found), sizes, machine)
-        record[version]["all_seconds"] = found
+    for version, times in seconds.items():
+        record[version] = _rates(record, statistics.median(times), sizes, machine)
+        record[version]["all_seconds"] = times
         if with_memory:
             peak = memory.peak_in_fresh_process(task, version, sizes)
             record[version]["peak_resident_bytes"] = peak
@@ -46,21 +46,21 @@ def measure(
 
 
 def tasks_named(what: str) -> list[str]:
-    """Tasks of a comma-separated list; "mixture" stands for its three.
+    """Return the tasks of a comma-separated list; "mixture" is short for its three.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: An unknown name.
     """
-    found: list[str] = []
+    tasks: list[str] = []
     for word in what.split(","):
         if word == "mixture":
-            found += MIXTURE_TASKS
+            tasks += MIXTURE_TASKS
         elif word in MODEL_TASKS or word in MIXTURE_TASKS:
-            found.append(word)
+            tasks.append(word)
         else:
             known = ", ".join((*MODEL_TASKS, "mixture"))
-            raise ValueError(f"what must list some of {known}, got {word!r}")
-    return found
+            raise ValueError(f"what must be a list of {known}, got {word!r}")
+    return tasks
 
 
 def _rates(

@@ -1,9 +1,9 @@
-"""Peak resident memory of one task, in a process of its own.
+"""Peak resident memory of one task, measured in a new process.
 
     python -m flowpp.benchmark.memory '{"task": "train", "version": "library", ...}'
 
-A process's peak never falls, and what one task leaves in the allocator's hands the next one uses:
-only a fresh process tells what a task needs by itself. Interpreter and libraries are part of it.
+In one process the peak never falls, and a task reuses memory that the allocator keeps from the one
+before. The measured peak includes the interpreter and the libraries.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from .tasks import Sizes, functions
 
 CALLS = 2
-"""The second call meets optimizer state and gradients that the first one made."""
+"""In the second call the optimizer state and gradients of the first exist."""
 
 
 def peak_in_fresh_process(task: str, version: str, sizes: Sizes) -> int:
-    """Bytes.
+    """Return the peak of a process that runs the task, in bytes.
 
     Raises:
-        RuntimeError: the process failed; the message holds the end of what it printed.
+        RuntimeError: The process failed; the message contains the end of its error output.
     """
     request = {
         "task": task,
@@ -42,7 +42,7 @@ def peak_in_fresh_process(task: str, version: str, sizes: Sizes) -> int:
 
 
 def main(argument: str) -> None:
-    """Run what the JSON argument asks for, and print this process's peak in bytes."""
+    """Run the task of the JSON argument, and print this process's peak in bytes."""
     request = json.loads(argument)
     torch.set_num_threads(request["threads"])
     sizes = Sizes(**request["sizes"])
@@ -54,9 +54,9 @@ def main(argument: str) -> None:
 
 
 def peak_resident_bytes() -> int:
-    """Of this process's own memory so far."""
+    """Return the peak of this process so far."""
     try:
-        # Not getrusage: there Linux counts what the parent held when it started this process.
+        # Linux's getrusage includes memory of the parent from when it started this process.
         with open("/proc/self/status", encoding="ascii") as file:
             line = next(line for line in file if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])

@@ -1,4 +1,4 @@
-"""What is timed: pairs of functions that do the same, the library's and the textbook's."""
+"""The timed tasks, each as a function of the library and one of the textbook implementation."""
 
 from __future__ import annotations
 
@@ -27,50 +27,56 @@ VERSIONS = ("library", "textbook")
 MODEL_TASKS = ("train", "sample", "evaluate")
 MIXTURE_TASKS = ("mixture forward", "mixture backward", "mixture inverse")
 FOLDER_SIZE = 64
-"""Height and width of the images of a folder, if the preset leaves them open."""
+"""Height and width of the images of a folder, if the preset does not set them."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the timed problems are."""
+    """Sizes of the timed problems, and how the library's model is computed.
+
+    Args:
+        preset: Name of the model's preset.
+        batch_size: Number of images.
+        elements: Number of scalars in the mixture tasks.
+        components: Number of components in the mixture tasks.
+        memory: Setting `training.memory` of the library's model.
+        precision: Setting `training.precision` of the library's model.
+    """
 
     preset: str
     batch_size: int
     elements: int
-    """Scalars that the mixture alone is timed on."""
     components: int
     memory: Memory = "normal"
-    """Of the library's model; the textbook's knows of none."""
     precision: Precision = "float32"
-    """Likewise."""
 
 
 def functions(
     task: str, sizes: Sizes, versions: tuple[str, ...] = VERSIONS
 ) -> dict[str, Function]:
-    """The task in these versions, ready to be called again and again.
+    """Return functions that run the task, by version. They can be called any number of times.
 
     Raises:
-        ValueError: no such task or preset.
+        ValueError: An unknown task or preset.
     """
     if task in MIXTURE_TASKS:
         return {v: _mixture(task, v, sizes) for v in versions}
     if task not in MODEL_TASKS:
         known = ", ".join((*MODEL_TASKS, *MIXTURE_TASKS))
-        raise ValueError(f"a task is one of {known}, got {task!r}")
+        raise ValueError(f"a task must be one of {known}, got {task!r}")
     config = presets.get(sizes.preset)
     shape, _ = image_kind(config)
     library, x, noise = _initialized(config, sizes.batch_size)
     make = {"train": _train, "evaluate": _evaluate}
     set_compute(library, memory=sizes.memory, precision=sizes.precision)
-    found: dict[str, Function] = {}
+    made: dict[str, Function] = {}
     for version in versions:
         model = library if version == "library" else textbook.model(library)
         if task == "sample":
-            found[version] = _sample(model, (sizes.batch_size, *shape))
+            made[version] = _sample(model, (sizes.batch_size, *shape))
         else:
-            found[version] = make[task](model, version, config, x, noise)
-    return found
+            made[version] = make[task](model, version, config, x, noise)
+    return made
 
 
 def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
@@ -82,9 +88,9 @@ def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
 
 
 def flops(task: str, sizes: Sizes) -> int:
-    """Floating-point operations of one call: matrix products and convolutions.
+    """Count the floating-point operations of matrix products and convolutions in one call.
 
-    Counted on the textbook version, whose operations the counter knows one and all.
+    The textbook version is counted: it consists of operations that the counter supports.
     """
     function = functions(task, sizes, ("textbook",))["textbook"]
     with FlopCounterMode(display=False) as counter:
@@ -93,12 +99,11 @@ def flops(task: str, sizes: Sizes) -> int:
 
 
 def bytes_moved(task: str, sizes: Sizes) -> int:
-    """Bytes that a mixture task cannot help reading and writing, in float32.
+    """Return the smallest number of bytes that a mixture task reads and writes, in float32.
 
-    Forward: x and 3K parameters in, y and log dy/dx out. Backward (which is timed together with
-    forward) takes both gradients besides and returns those of x and of the parameters. Inverse: y
-    and parameters in, x out; that the parameters stay in a cache while an element iterates is the
-    implementation's business.
+    Forward: x and 3K parameters in, y and log dy/dx out. Backward, which is timed together with
+    forward: the same and both gradients in, the gradients of x and the parameters out. Inverse: y
+    and the parameters in, x out, as if the parameters stayed in a cache during the iterations.
     """
     parameters = 3 * sizes.components
     numbers = {
@@ -115,7 +120,7 @@ def _initialized(config: Config, batch_size: int) -> tuple[FlowPlusPlus, Tensor,
     model = build_model(config.model, shape, levels, generator)
     x = torch.randint(levels, (batch_size, *shape), generator=generator).float()
     noise = model.dequantizer.draw_noise(x.shape, dtype=x.dtype, generator=generator)
-    # A batch of one leaves nothing to normalize by: initialization looks at more than one image.
+    # Data-dependent initialization needs more than one image.
     initialize(model, x.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1))
     return model, x, noise
 
@@ -123,10 +128,9 @@ def _initialized(config: Config, batch_size: int) -> tuple[FlowPlusPlus, Tensor,
 def _train(
     model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
 ) -> Function:
-    """A whole step: bound, gradients, clipping, Adam, moving average."""
+    """Return a training step: bound, gradients, clipping, Adam, moving average."""
     model.train()
-    # So small a rate that the model stays what it was, however often it is called.
-    rate = 1e-12
+    rate = 1e-12  # small enough that the steps do not change the model
     params = list(model.parameters())
     if version == "library":
         optimizer: torch.optim.Optimizer = Adam(params, rate)

@@ -1,9 +1,8 @@
-"""The yardstick: the same model as a textbook has it, in eager PyTorch.
+"""The baseline: a textbook implementation of the same model in eager PyTorch.
 
-The mixture forms its CDF by logsumexp, exponentiates it and inverts a sigmoid; its inverse halves
-brackets, the whole tensor 45 times; attention writes its weights out; all else is one plain
-operation after the other. Weights are shared with the library's model, and where float32 allows
-it the answers agree.
+The mixture computes its CDF by logsumexp, exponentiates it and inverts a sigmoid. Its inverse
+bisects the whole tensor 45 times. Attention stores its weights. All else is a sequence of torch's
+operations. The weights are the library's, and the results agree where float32 permits.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from flowpp.model import FlowPlusPlus
 BISECTIONS = 45
 BRACKET_SCALES = 20
 PROBABILITY_FLOOR = 1e-6
-"""Without it the inverse sigmoid is infinite in float32, and there would be no step to time."""
+"""Clamp of probabilities: without it the inverse sigmoid is infinite in float32."""
 
 
 def logit_cdf(
     x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """y = logit F(x) and log dy/dx; parameters of shape x.shape + (K,)."""
+    """Compute y = logit F(x) and log dy/dx; parameters have shape x.shape + (K,)."""
     log_weights = functional.log_softmax(logits, -1)
     z = (x.unsqueeze(-1) - means) * torch.exp(-log_scales)
     log_below = log_weights + functional.logsigmoid(z)
@@ -50,7 +49,7 @@ def logit_cdf(
 
 @torch.no_grad()
 def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    """x with F(x) = sigmoid(y), by 45 halvings of a guessed bracket."""
+    """Find x with F(x) = sigmoid(y) by 45 bisections of a guessed bracket."""
     target = torch.log(torch.sigmoid(y).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
     log_weights = functional.log_softmax(logits, -1)
     reach = BRACKET_SCALES * torch.exp(log_scales).sum(-1)
@@ -65,7 +64,7 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
 
 
 class Mixture(Bijector):
-    """As `MixtureLogistic`, with the formulas above."""
+    """`MixtureLogistic` with the formulas above."""
 
     def __init__(self, *parameters: Tensor) -> None:
         super().__init__()
@@ -82,7 +81,7 @@ class Mixture(Bijector):
 
 
 class Family(MixtureLogisticFamily):
-    """As `MixtureLogisticFamily`, of textbook mixtures with the components last in memory."""
+    """`MixtureLogisticFamily` of textbook mixtures, whose components are contiguous in memory."""
 
     def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return self(parameters).forward(x)
@@ -100,7 +99,7 @@ class Family(MixtureLogisticFamily):
 
 
 class Attention(GatedAttention):
-    """As `GatedAttention`, softmax(q k^T / sqrt(d)) v written out."""
+    """`GatedAttention` with softmax(q k^T / sqrt(d)) v as plain products."""
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         batch, filters, height, width = x.shape
@@ -115,7 +114,7 @@ class Attention(GatedAttention):
 
 
 class Convolution(GatedConv):
-    """As `GatedConv`, one operation after the other."""
+    """`GatedConv` of torch's operations."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.conv_in(_concat_elu(x))
@@ -126,7 +125,7 @@ class Convolution(GatedConv):
 
 
 class Maxout(GatedMaxout):
-    """As `GatedMaxout`, with torch's dropout and the gate written out."""
+    """`GatedMaxout` with torch's dropout and sigmoid."""
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         projected = self.proj_in(x if position is None else x + position)
@@ -136,7 +135,7 @@ class Maxout(GatedMaxout):
 
 
 class Network(Conditioner):
-    """As `Conditioner`, with torch's activation before its last convolution."""
+    """`Conditioner` with torch's activation before its last convolution."""
 
     def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
         h = self.proj_in(x)
@@ -148,14 +147,14 @@ class Network(Conditioner):
 
 
 class Kernel(Conv2d):
-    """As `Conv2d`, torch's convolution of whatever size."""
+    """`Conv2d` by torch's convolution for all kernel sizes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.conv2d(x, self.kernel(), self.bias, padding=self.weight.shape[-1] // 2)
 
 
 class Norm(LayerNorm):
-    """As `LayerNorm`, with the channels brought to the end and back."""
+    """`LayerNorm` with the channels transposed to the end and back."""
 
     def forward(self, x: Tensor) -> Tensor:
         last = x.movedim(1, -1)
@@ -163,11 +162,11 @@ class Norm(LayerNorm):
 
 
 def model(library: FlowPlusPlus) -> FlowPlusPlus:
-    """A copy of the library's model with every part replaced by its textbook version."""
+    """Return a copy of the library's model with every part replaced by its textbook version."""
     twin = copy.deepcopy(library)
     set_compute(twin)
     for part in twin.modules():
-        if isinstance(part, Conditioner):  # it has many fields, and one method of it is another
+        if isinstance(part, Conditioner):  # many fields, but only one method differs
             part.__class__ = Network
     for parent, name, part in list(_parts(twin)):
         if isinstance(part, MixtureLogisticFamily):
@@ -183,7 +182,7 @@ def model(library: FlowPlusPlus) -> FlowPlusPlus:
         else:
             continue
         setattr(parent, name, new.train(part.training))
-    for parent, name, part in list(_parts(twin)):  # inside of what the first pass has made, too
+    for parent, name, part in list(_parts(twin)):  # also inside the parts made above
         if isinstance(part, Conv2d):
             gain = None if part.gain is None else part.gain.data
             setattr(parent, name, Kernel(part.weight.data, part.bias.data, gain, part.init_scale))

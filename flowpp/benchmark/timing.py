@@ -1,4 +1,4 @@
-"""Seconds of several functions that take turns."""
+"""Timing of functions that are called alternately."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Callable, Mapping
 def interleaved(
     functions: Mapping[str, Callable[[], object]], *, warm_up: int, repeats: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call: all functions once, then all of them again, and so on.
+    """Call all functions in turn, round by round, and return the seconds of each call.
 
-    Whatever slows the machine for a while then slows all of them alike.
+    So a temporary load of the machine slows all of them alike.
 
     Args:
-        functions: what to time, by name.
-        warm_up: rounds whose seconds are thrown away.
-        repeats: rounds that count.
+        functions: Functions to time, by name.
+        warm_up: Number of untimed rounds.
+        repeats: Number of timed rounds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for count in range(warm_up + repeats):
         for name, function in functions.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             function()
-            elapsed = time.perf_counter() - began
+            elapsed = time.perf_counter() - start
             if count >= warm_up:
                 seconds[name].append(elapsed)
     return seconds
 
 
 def fastest(function: Callable[[], object], repeats: int) -> float:
-    """Seconds of one function when least disturbed, after one call that does not count."""
-    return min(interleaved({"it": function}, warm_up=1, repeats=repeats)["it"])
+    """Return the smallest time of a function in seconds, after one untimed call."""
+    return min(interleaved({"": function}, warm_up=1, repeats=repeats)[""])
