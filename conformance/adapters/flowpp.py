@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from conformance.adapter import Dtype, NotSupported
 from conformance.numerics.specs import is_object
 from flowpp.training.initialization import initialize
+from reference.bijectors import MixtureLogistic
+from reference.conditioner import LayerNorm
 
 TORCH_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -74,6 +76,12 @@ class FlowppAdapter:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise NotSupported(f"no CUDA device for {device}")
         self.dtype, self.device = dtype, device
+
+    def prepare(self) -> None:
+        """Compile the kernels, which takes about a minute where the cache has none."""
+        x = np.zeros((1, 1, 1, 1), self.dtype)
+        self.build(MixtureLogistic(*np.zeros((3, *x.shape, 1)))).forward(x)
+        self.build(LayerNorm(np.ones(1), np.zeros(1)))(x)
 
     def build(self, spec: Any) -> Any:
         return NumpyModule(

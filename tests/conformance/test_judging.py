@@ -1,12 +1,14 @@
-"""Implementations that hang, crash and leave: a clear line each, and the run goes on."""
+"""Implementations that hang, crash or exit get a clear result, and the run continues."""
 
 from __future__ import annotations
 
+import os
 import textwrap
 import time
 
 import pytest
 
+from conformance.__main__ import main
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import BIJECTOR_CASES
 from conformance.judging.crash_log import CrashLog
@@ -19,23 +21,23 @@ from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import LAWS
 
 ADAPTERS = """
-    import ctypes, os, sys, time
+    import ctypes, os, subprocess, sys, time
     from conformance.adapter import ReferenceAdapter
 
-    class Spoiled:
-        def __init__(self, spec, spoil):
-            self.spec, self.spoil = spec, spoil
+    class Faulty:
+        def __init__(self, spec, fault):
+            self.spec, self.fault = spec, fault
         def forward(self, x, context=None):
             if type(self.spec).__name__ == "Affine":
-                self.spoil()
+                self.fault()
             return self.spec.forward(x, context)
         def inverse(self, y, context=None):
             return self.spec.inverse(y, context)
 
-    def adapter(spoil):
+    def adapter(fault):
         class Adapter(ReferenceAdapter):
             def build(self, spec):
-                return Spoiled(spec, spoil)
+                return Faulty(spec, fault)
         return Adapter
 
     def swallow():
@@ -45,12 +47,37 @@ ADAPTERS = """
             except BaseException:
                 pass
 
+    def hang_in_c():
+        mutex = ctypes.create_string_buffer(64)  # locked twice: a deadlock that no signal ends
+        for _ in range(2):
+            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+    def start_a_child():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+        with open(os.environ["CHILD"], "w") as file:
+            file.write(str(child.pid))
+        os.abort()
+
     Looping = adapter(lambda: [None for _ in iter(int, 1)])
     Swallowing = adapter(swallow)
+    HangingInC = adapter(hang_in_c)
     Crashing = adapter(lambda: ctypes.string_at(0))
     Leaving = adapter(lambda: os._exit(3))
     Exiting = adapter(lambda: sys.exit(3))
-    Printing = adapter(lambda: print("a line that no report should stumble over"))
+    Printing = adapter(lambda: os.write(1, b"printed by the adapter"))
+    Parent = adapter(start_a_child)
+
+    class Compiling(ReferenceAdapter):
+        compiled = False
+        def build(self, spec):
+            if not Compiling.compiled:
+                time.sleep(2.0)
+            Compiling.compiled = True
+            return spec
+
+    class Prepared(Compiling):
+        def prepare(self):
+            self.build(None)
 """
 
 
@@ -70,24 +97,68 @@ PLAN = list(plan(["affine/shared", "flip"], ["forward", "inverse"], ["float64"])
     [
         ("Looping", "no answer within 0.5 seconds"),
         ("Swallowing", "no answer within 1.5 seconds: the process had to be killed"),
+        ("HangingInC", "no answer within 1.5 seconds: the process had to be killed"),
         ("Crashing", "the process ended by SIGSEGV after"),
         ("Leaving", "the process ended with status 3 after"),
         ("Exiting", "SystemExit: 3"),
     ],
 )
-def test_a_lost_implementation_gets_a_clear_line_and_the_run_goes_on(adapters, name, message):
+def test_a_lost_implementation_gets_a_clear_result_and_the_run_continues(adapters, name, message):
     options = Options(f"some_adapters:{name}", timeout=0.5)
-    cells = list(judge_in_workers(options, PLAN))
-    assert [cell.case for cell in cells] == ["affine/shared"] * 2 + ["flip"] * 2
-    assert cells[0].status == "fails" and message in cells[0].message
+    results = list(judge_in_workers(options, PLAN))
+    assert [result.case for result in results] == ["affine/shared"] * 2 + ["flip"] * 2
+    assert results[0].status == "fails" and message in results[0].message
     if name != "Exiting":
-        assert cells[1].message == "not tried: it was lost under forward"
-    assert [cell.status for cell in cells[2:]] == ["holds", "holds"]
+        assert results[1].message == "not tried: it was lost under forward"
+    assert [result.status for result in results[2:]] == ["holds", "holds"]
 
 
-def test_what_it_prints_does_not_disturb(adapters):
-    cells = list(judge_in_workers(Options("some_adapters:Printing"), PLAN))
-    assert [cell.status for cell in cells] == ["holds"] * 4
+def test_prints_of_an_adapter_do_not_enter_the_report(adapters, capfd):
+    arguments = ["--adapter", "some_adapters:Printing", "--cases", "affine/shared", "--jobs", "1"]
+    assert main([*arguments, "--laws", "forward", "--dtype", "float64"]) == 0
+    shown = capfd.readouterr()
+    assert "1 holds" in shown.out and "printed by" not in shown.out
+    assert "printed by" in shown.err
+
+
+def test_children_of_a_lost_process_are_killed(adapters, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHILD", str(tmp_path / "pid"))
+    results = list(judge_in_workers(Options("some_adapters:Parent"), PLAN[:1]))
+    assert "the process ended by SIGABRT" in results[0].message
+    assert _ends(int((tmp_path / "pid").read_text()))
+
+
+def _ends(pid: int) -> bool:
+    """Return whether a process ends within 5 seconds; a zombie has ended."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(("name", "status"), [("Compiling", "fails"), ("Prepared", "holds")])
+@pytest.mark.parametrize("judge", [judge_in_process, judge_in_workers])
+def test_preparation_does_not_count_against_the_time_limit(adapters, name, status, judge):
+    import some_adapters
+
+    some_adapters.Compiling.compiled = False
+    options = Options(f"some_adapters:{name}", timeout=1.0, dtypes=["float64"])
+    assert [result.status for result in judge(options, PLAN[:1])] == [status]
+
+
+def test_a_preparation_that_does_not_end_is_limited(adapters, tmp_path, monkeypatch):
+    text = "import time\nfrom conformance.adapter import ReferenceAdapter\n"
+    text += "class Slow(ReferenceAdapter):\n    def prepare(self):\n        time.sleep(100)\n"
+    (tmp_path / "slow_adapter.py").write_text(text)
+    monkeypatch.setattr("conformance.judging.worker.START", 3.0)
+    results = list(judge_in_workers(Options("slow_adapter:Slow"), PLAN[:1]))
+    assert results[0].message == "no answer within 3 seconds: the process had to be killed"
 
 
 def test_a_worker_finds_what_this_process_finds():
@@ -103,36 +174,29 @@ def test_a_worker_finds_what_this_process_finds():
 
 @pytest.mark.parametrize("name", ["Printing", "Leaving"])
 def test_the_report_is_the_same_for_any_number_of_workers(adapters, name):
-    """Three lost cases and no answer included."""
+    """Also with three lost cases and no answer."""
     some = list(plan(["affine/*", "flip", "squeeze"], ["forward", "inverse", "contract"]))
     reports = [
         [
-            (
-                cell.case,
-                cell.law,
-                cell.dtype,
-                cell.status,
-                cell.ulps,
-                cell.message.split(" after")[0],
-            )
-            for cell in judge_in_workers(Options(f"some_adapters:{name}"), some, jobs)
+            (r.case, r.law, r.dtype, r.status, r.ulps, r.message.split(" after")[0])
+            for r in judge_in_workers(Options(f"some_adapters:{name}"), some, jobs)
         ]
         for jobs in (1, 3)
     ]
     assert reports[0] == reports[1]
 
 
-def test_workers_are_ended_with_the_run(adapters):
-    cells = judge_in_workers(
+def test_workers_are_killed_when_the_run_ends(adapters):
+    results = judge_in_workers(
         Options("some_adapters:Looping", timeout=30.0), PLAN[2:] + PLAN[:2], 2
     )
-    assert next(cells).status == "holds"
+    assert next(results).status == "holds"
     start = time.perf_counter()
-    cells.close()
+    results.close()
     assert time.perf_counter() - start < 5
 
 
-def test_an_adapter_that_is_not_there_is_refused_by_the_worker():
+def test_an_adapter_that_does_not_exist_is_refused_by_the_worker():
     with pytest.raises(ValueError, match="No module 'nowhere'"):
         list(judge_in_workers(Options("nowhere:Adapter"), PLAN))
 
@@ -141,15 +205,14 @@ def test_after_three_lost_cases_and_no_answer_the_others_are_not_tried():
     log, chosen = CrashLog(), list(plan(["affine/*"], ["forward"], ["float64"]))
     for case, law, dtype in chosen[:3]:
         assert log.not_tried((case, law, dtype)) is None
-        log.record(
-            Result(case.name, law.name, dtype, "fails", message="no answer within 1 seconds")
-        )
+        message = "no answer within 1 seconds"
+        log.record(Result(case.name, law.name, dtype, "fails", message=message))
     message = log.not_tried(chosen[3]).message
     assert message.startswith("not tried: the first 3 cases were all lost (affine/shared, ")
 
 
 @pytest.mark.parametrize("status", ["holds", "fails"])
-def test_whoever_has_answered_once_is_asked_to_the_end(status):
+def test_after_one_answer_all_cases_are_tried(status):
     log, chosen = CrashLog(), list(plan(["affine/*", "act_norm/*"], ["forward"], ["float64"]))
     case, law, dtype = chosen[0]
     log.record(Result(case.name, law.name, dtype, status, message="1e6 ulps"))
@@ -159,7 +222,7 @@ def test_whoever_has_answered_once_is_asked_to_the_end(status):
     assert log.not_tried(chosen[6]) is None
 
 
-def test_the_limit_reaches_through_an_except_of_everything_but_itself():
+def test_the_time_limit_passes_through_except_exception():
     start = time.perf_counter()
     with pytest.raises(TimeLimitExceeded), time_limit(0.2):
         while True:
@@ -170,16 +233,16 @@ def test_the_limit_reaches_through_an_except_of_everything_but_itself():
     assert time.perf_counter() - start < 2
 
 
-def test_no_limit_is_no_alarm():
+def test_no_alarm_is_left_after_the_block():
     with time_limit(None):
         time.sleep(0.01)
     with time_limit(0.05):
         pass
-    time.sleep(0.1)  # it must not ring after the block
+    time.sleep(0.1)
 
 
-def test_a_judge_in_this_process_ends_what_hangs_in_python():
-    class Built:
+def test_a_judge_in_this_process_interrupts_a_loop_in_python():
+    class Looping:
         def __init__(self, spec):
             self.inverse = spec.inverse
 
@@ -189,11 +252,11 @@ def test_a_judge_in_this_process_ends_what_hangs_in_python():
 
     class Adapter(ReferenceAdapter):
         def build(self, spec):
-            return Built(spec)
+            return Looping(spec)
 
     judge = Judge(Adapter, timeout=0.3)
     flip = BIJECTOR_CASES["flip"]
-    cell = judge.judge(flip, LAWS["forward"], "float64")
-    assert (cell.status, cell.message) == ("fails", "no answer within 0.3 seconds")
-    assert "endless loop" in cell.hint
+    result = judge.judge(flip, LAWS["forward"], "float64")
+    assert (result.status, result.message) == ("fails", "no answer within 0.3 seconds")
+    assert "endless loop" in result.hint
     assert judge.judge(flip, LAWS["inverse"], "float64").status == "holds"
