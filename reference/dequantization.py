@@ -1,106 +1,135 @@
-"""Dequantization: noise u in [0, 1) that turns integers into densities, and log q(u|x)."""
+"""Dequantization: noise u in [0, 1) that turns integer images into densities.
+
+Noise from q(u|x) is added to an integer image x; Jensen's inequality then bounds the probability
+of x by the density of x + u (Flow++ eqs. 5-8).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images, as_real, owner_name
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.checks import check_images, check_real, owner_name
 from reference.conditioner import Conditioner
 from reference.objective import log_normal
 
 
-def as_pixels(x: ArrayLike, levels: int, owner: object) -> np.ndarray:
-    """Images as float64, (B, C, H, W).
-
-    Raises:
-        ValueError: if a value is not an integer in 0 ... levels - 1 (NaN is none).
-    """
-    x = as_images(x, owner)
-    wrong = ~((x >= 0) & (x <= levels - 1) & (x == np.floor(x)))
-    if wrong.any():
-        raise ValueError(
-            f"{owner_name(owner)} needs integers within 0 ... {levels - 1}, got {x[wrong][0]}"
-        )
-    return x
-
-
-def as_noise(noise: ArrayLike, shape: tuple[int, ...], owner: object) -> np.ndarray:
-    """Noise as float64.
-
-    Raises:
-        ValueError: if it has not the shape of the images.
-    """
-    array = as_real(noise, owner, "its noise")
-    if array.shape != shape:
-        raise ValueError(f"{owner_name(owner)} needs noise of shape {shape}, got {array.shape}")
-    return array
-
-
-def check_levels(owner: object, levels: int) -> None:
-    """Raise ValueError on fewer than two levels."""
-    if not levels >= 2:
-        raise ValueError(f"{owner_name(owner)} needs at least 2 levels, got {levels}")
-
-
-@dataclass(frozen=True, eq=False)
-class UniformDequantizer:
-    """u ~ U[0, 1), so log q(u|x) = 0.
+class Dequantizer(ABC):
+    """Noise u for integer images, and log q(u|x).
 
     Attributes:
-        levels: number of pixel values.
+        levels: number of grey levels; images hold integers 0 ... levels - 1.
     """
 
     levels: int
 
     def __post_init__(self) -> None:
-        check_levels(self, self.levels)
+        if not self.levels >= 2:
+            raise ValueError(f"{owner_name(self)} needs at least 2 levels, got {self.levels}")
 
-    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Noise for images of this shape: uniform in [0, 1)."""
-        return rng.random(shape)
+    @abstractmethod
+    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Draw the noise that `sample` needs for images of this shape."""
 
-    def sample(self, x: ArrayLike, noise: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """(u, log q(u|x)) = (noise, 0).
+    @abstractmethod
+    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+        """Return u of x's shape and log q(u|x), (B,), from noise drawn by `draw_noise`."""
+
+    @abstractmethod
+    def log_prob(self, x: Array, u: Array) -> Array:
+        """Compute log q(u|x), (B,), for given u."""
+
+    def check_images(self, x: Any) -> Array:
+        """Require integer images within the levels, and return them as float64.
 
         Raises:
-            ValueError: if x are not images of `levels` levels, or the noise is not in [0, 1).
+            TypeError: x does not hold real numbers.
+            ValueError: the wrong number of axes, or a value that is not an integer within
+                0 ... levels - 1; the message shows the first one.
         """
-        x = as_pixels(x, self.levels, self)
-        u = as_noise(noise, x.shape, self)
-        wrong = ~((u >= 0.0) & (u < 1.0))
+        x = check_images(x, self)
+        wrong = ~((x >= 0) & (x <= self.levels - 1) & (x == np.floor(x)))
         if wrong.any():
-            raise ValueError(f"UniformDequantizer needs noise in [0, 1), got {u[wrong][0]}")
-        return u, np.zeros(len(x))
+            raise ValueError(
+                f"{owner_name(self)} needs integers within 0 ... {self.levels - 1}, "
+                f"got {x[wrong][0]}"
+            )
+        return x
 
-    def log_prob(self, x: ArrayLike, u: ArrayLike) -> np.ndarray:
-        """The density's log q(u|x): 0 for u in [0, 1), else -inf for that example."""
-        x = as_pixels(x, self.levels, self)
-        u = as_noise(u, x.shape, self)
-        inside = ((u >= 0.0) & (u < 1.0)).all(axis=(1, 2, 3))
-        log_q = np.where(inside, 0.0, -np.inf)
-        return np.where(np.isnan(u).any(axis=(1, 2, 3)), np.nan, log_q)
+    def check_noise(self, noise: Any, x: Array) -> Array:
+        """Require noise of the images' shape, and return it as float64.
 
-    def initialize(self, x: ArrayLike, noise: ArrayLike) -> tuple[UniformDequantizer, np.ndarray]:
-        """Nothing to fit: (self, u)."""
-        return self, self.sample(x, noise)[0]
+        Raises:
+            TypeError: the noise does not hold real numbers.
+            ValueError: the noise has another shape.
+        """
+        array = check_real(noise, self, "its noise")
+        if array.shape != x.shape:
+            raise ValueError(
+                f"{owner_name(self)} needs noise of shape {x.shape}, got {array.shape}"
+            )
+        return array
 
 
 @dataclass(frozen=True, eq=False)
-class VariationalDequantizer:
-    """u = flow(eps; context(x)), eps ~ N(0, I): section 3.1 of the paper.
+class UniformDequantizer(Dequantizer):
+    """u ~ Uniform[0, 1), log q(u|x) = 0.
 
-    log q(u|x) = log N(eps; 0, I) - log|det du/deps|.
+    Source: Flow++ section 3.1; Theis, van den Oord and Bethge 2016.
+    """
+
+    levels: int
+
+    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Draw uniform noise in [0, 1) for images of this shape."""
+        return rng.random(shape)
+
+    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+        """Return the noise itself, and zeros (B,).
+
+        Raises:
+            ValueError: x is not a batch of integer images, or the noise has another shape or a
+                value outside [0, 1).
+        """
+        x = self.check_images(x)
+        u = self.check_noise(noise, x)
+        inside = _in_unit_interval(u)
+        if not inside.all():
+            raise ValueError(f"{owner_name(self)} needs noise in [0, 1), got {u[~inside][0]}")
+        return u, np.zeros(len(x))
+
+    def log_prob(self, x: Array, u: Array) -> Array:
+        """Compute log q(u|x), (B,): 0 inside the unit cube, -inf outside, NaN where u has one."""
+        x = self.check_images(x)
+        u = self.check_noise(u, x)
+        log_q = np.where(_in_unit_interval(u).all(axis=(1, 2, 3)), 0.0, -np.inf)
+        return np.where(np.isnan(u).any(axis=(1, 2, 3)), np.nan, log_q)
+
+    def initialize(self, x: Array, noise: Array) -> tuple[UniformDequantizer, Array]:
+        """Return the dequantizer itself, which has nothing to fit, and u."""
+        return self, self.sample(x, noise)[0]
+
+
+def _in_unit_interval(u: Array) -> Array:
+    return (u >= 0.0) & (u < 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class VariationalDequantizer(Dequantizer):
+    """u = flow(eps; c(x)), eps ~ N(0, I), log q(u|x) = log N(eps) - log|det du/deps|.
 
     Attributes:
-        levels: number of pixel values.
-        split: lays out the image, scaled to [-1/2, 1/2), for the context network.
-        context_network: what the flow gets to see of the image.
-        flow: from eps to u, in (0, 1); its last bijector is a Sigmoid.
+        levels: number of grey levels.
+        split: puts halves of the image on channels before the context network.
+        context_network: split(x / levels - 1/2) to context features c(x).
+        flow: conditional bijector from noise to (0, 1); its last bijector is a Sigmoid.
+
+    Source: Flow++ eqs. 9-12.
     """
 
     levels: int
@@ -108,44 +137,39 @@ class VariationalDequantizer:
     context_network: Conditioner
     flow: Bijector
 
-    def __post_init__(self) -> None:
-        check_levels(self, self.levels)
-
-    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Noise for images of this shape: standard normal."""
+    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Draw standard normal noise for images of this shape."""
         return rng.standard_normal(shape)
 
-    def _network_input(self, x: np.ndarray) -> np.ndarray:
-        return self.split.forward(x / self.levels - 0.5)[0]
+    def context(self, x: Array) -> Array:
+        """Compute the context features c(x) of integer images."""
+        return self.context_network(self._centred(self.check_images(x)))
 
-    def context(self, x: ArrayLike) -> np.ndarray:
-        """What the flow sees of the images."""
-        return self.context_network(self._network_input(as_pixels(x, self.levels, self)))
-
-    def sample(self, x: ArrayLike, noise: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """(u, log q(u|x)).
+    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+        """Return u in (0, 1), shape of x, and log q(u|x), (B,), from standard normal noise.
 
         Raises:
-            ValueError: if x are not images of `levels` levels, or the noise has another shape.
+            ValueError: x is not a batch of integer images, or the noise has another shape.
         """
-        x = as_pixels(x, self.levels, self)
-        eps = as_noise(noise, x.shape, self)
-        u, log_det = self.flow.forward(eps, self.context(x))
-        return u, log_normal(eps) - log_det
+        x = self.check_images(x)
+        noise = self.check_noise(noise, x)
+        u, log_det = self.flow.forward(noise, self.context(x))
+        return u, log_normal(noise) - log_det
 
-    def log_prob(self, x: ArrayLike, u: ArrayLike) -> np.ndarray:
-        """The density's log q(u|x), by the inverse flow."""
-        x = as_pixels(x, self.levels, self)
-        u = as_noise(u, x.shape, self)
-        eps, log_det = self.flow.inverse(u, self.context(x))
-        return log_normal(eps) + log_det
+    def log_prob(self, x: Array, u: Array) -> Array:
+        """Compute log q(u|x), (B,), for given u in (0, 1)."""
+        x = self.check_images(x)
+        u = self.check_noise(u, x)
+        noise, log_det = self.flow.inverse(u, self.context(x))
+        return log_normal(noise) + log_det
 
-    def initialize(
-        self, x: ArrayLike, noise: ArrayLike
-    ) -> tuple[VariationalDequantizer, np.ndarray]:
-        """Fit the context network, then the flow: (fitted, its u)."""
-        x = as_pixels(x, self.levels, self)
-        eps = as_noise(noise, x.shape, self)
-        network, context = self.context_network.initialize(self._network_input(x))
-        flow, u = self.flow.initialize(eps, context)
+    def initialize(self, x: Array, noise: Array) -> tuple[VariationalDequantizer, Array]:
+        """Fit the context network, then the flow; return the fitted dequantizer and its u."""
+        x = self.check_images(x)
+        noise = self.check_noise(noise, x)
+        network, context = self.context_network.initialize(self._centred(x))
+        flow, u = self.flow.initialize(noise, context)
         return dataclasses.replace(self, context_network=network, flow=flow), u
+
+    def _centred(self, x: Array) -> Array:
+        return self.split.forward(x / self.levels - 0.5)[0]

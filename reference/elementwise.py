@@ -1,4 +1,4 @@
-"""Families of elementwise bijectors: from a conditioner's raw output to the map of a coupling."""
+"""Families of elementwise bijectors, indexed by the output of a coupling's network."""
 
 from __future__ import annotations
 
@@ -6,36 +6,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.bijectors import Affine, Chain, MixtureLogistic
+from reference.bijectors.affine import Affine
+from reference.bijectors.bijector import Array
+from reference.bijectors.chain import Chain
+from reference.bijectors.mixture_logistic import MixtureLogistic
 
 
 @dataclass(frozen=True)
 class AffineFamily:
-    """r = [s, t] -> Affine(tanh(s), t): the coupling of RealNVP, and of the paper's ablation."""
+    """y = x * exp(tanh(r_0)) + r_1, for parameters r of shape (B, C, H, W, 2).
+
+    Raises:
+        ValueError: parameters of another shape.
+
+    Source: Flow++ eqs. 13-16; the tanh is the released code's.
+    """
 
     @property
     def parameters_per_scalar(self) -> int:
         """P = 2."""
         return 2
 
-    def __call__(self, parameters: np.ndarray) -> Affine:
-        """The map of raw parameters of shape (B, C, H, W, 2)."""
+    def __call__(self, parameters: Array) -> Affine:
+        """Return the member of these parameters: an `Affine`."""
         check_parameters(self, parameters)
         return Affine(log_scale=np.tanh(parameters[..., 0]), shift=parameters[..., 1])
 
 
 @dataclass(frozen=True)
 class MixtureLogisticFamily:
-    """r = [s, t, logits, means, log_scales] -> Affine(tanh(s), t) after MixtureLogistic.
+    """y = logit F(x; logits, means, log_scales) * exp(tanh(r_0)) + r_1.
 
-    Section 3.2.1 of the paper: y = logit(MixLogCDF(x; logits, means, log_scales)) exp(a) + b.
+    Parameters r have shape (B, C, H, W, 2 + 3K): scale, shift, K logits, K means, K log-scales.
 
     Attributes:
         components: K.
-        log_scale_floor: lower bound of the log-scales, -7 in the released code; None for none.
+        log_scale_floor: lower bound of the log-scales; None for no bound.
 
     Raises:
-        ValueError: on fewer than one component.
+        ValueError: fewer than 1 component, or parameters of another shape.
+
+    Source: Flow++ eqs. 17-20; the floor of -7 is the released code's.
     """
 
     components: int
@@ -49,11 +60,11 @@ class MixtureLogisticFamily:
 
     @property
     def parameters_per_scalar(self) -> int:
-        """P = 2 + 3 K."""
+        """P = 2 + 3K."""
         return 2 + 3 * self.components
 
-    def __call__(self, parameters: np.ndarray) -> Chain:
-        """The map of raw parameters of shape (B, C, H, W, 2 + 3 K)."""
+    def __call__(self, parameters: Array) -> Chain:
+        """Return the member of these parameters: a `Chain` of `MixtureLogistic` and `Affine`."""
         check_parameters(self, parameters)
         scale, shift = parameters[..., 0], parameters[..., 1]
         logits, means, log_scales = np.split(parameters[..., 2:], 3, axis=-1)
@@ -67,7 +78,7 @@ class MixtureLogisticFamily:
         )
 
 
-def check_parameters(family: AffineFamily | MixtureLogisticFamily, parameters: np.ndarray) -> None:
+def check_parameters(family: AffineFamily | MixtureLogisticFamily, parameters: Array) -> None:
     """Raise ValueError unless the last axis has the family's number of parameters."""
     if parameters.ndim != 5 or parameters.shape[-1] != family.parameters_per_scalar:
         raise ValueError(

@@ -21,10 +21,15 @@ RESULTS = {
     "Elbo": "what a model returns, compared term by term in the cases of FlowPlusPlus",
     "Root": "a root finder's certificate; the finders differ, their roots are compared",
 }
-MODULES = ["conditioner", "dequantization", "elementwise", "model", "objective"] + [
-    f"bijectors.{path.stem}"
-    for path in sorted((ROOT / "reference" / "bijectors").glob("*.py"))
-    if path.stem not in ("__init__", "bijector", "checks", "fields", "log_dets")
+HELPERS = {
+    "__init__", "bijector", "checks", "fields", "log_dets", "activation", "dropout", "position"
+}  # fmt: skip
+"""Modules of the packages below that define no twin classes."""
+MODULES = ["dequantization", "elementwise", "model", "objective"] + [
+    f"{package}.{path.stem}"
+    for package in ("bijectors", "conditioner")
+    for path in sorted((ROOT / "reference" / package).glob("*.py"))
+    if path.stem not in HELPERS
 ]
 
 

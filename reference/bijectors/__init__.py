@@ -1,88 +1,47 @@
-"""Bijectors: invertible maps of images, with the logarithm of their Jacobian determinant.
+"""Bijectors, one class a file. The contract is in `reference.bijectors.bijector`.
 
-The contract, the same for every class here and for every composition of them::
-
-    forward(x, context=None) -> (y, log_det)    # data side -> noise side
-    inverse(y, context=None) -> (x, log_det)    # log_det of the inverse map
-
-- Arrays are (batch, channels, height, width); one array in, one array out.
-- `log_det` is log|det dy/dx| in nats, an array of shape (batch,): always.
-- Any real dtype comes in, integers included; float64 goes out.
-- A NaN in the input gives NaN in the output of that example, never a plausible number.
-- A split is a permutation that lays its two halves on the channel axis, first half first.
+Every bijector defined in a module of this folder is exported: a new one needs no entry here.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TypeVar
+from importlib import import_module
+from inspect import isclass
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike
+from reference.bijectors.bijector import Bijector
 
-B = TypeVar("B", bound="Bijector")
-
-
-class Bijector(ABC):
-    """An invertible map of (batch, channels, height, width) arrays; the contract is above."""
-
-    @abstractmethod
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Map data to noise: (y, log|det dy/dx| of shape (batch,))."""
-
-    @abstractmethod
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Map noise to data: (x, log|det dx/dy| of shape (batch,))."""
-
-    def initialize(
-        self: B, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[B, np.ndarray]:
-        """Data-dependent initialization: this bijector fitted to the batch `x`, and its output.
-
-        What has nothing to fit is returned as it is. Composite bijectors fit their parts in the
-        order of the forward pass, each on what the parts before it, already fitted, give out.
-        """
-        return self, self.forward(x, context)[0]
+if TYPE_CHECKING:  # type checkers and editors cannot follow the discovery below
+    from reference.bijectors.act_norm import ActNorm as ActNorm
+    from reference.bijectors.affine import Affine as Affine
+    from reference.bijectors.chain import Chain as Chain
+    from reference.bijectors.channel_split import ChannelSplit as ChannelSplit
+    from reference.bijectors.checkerboard import Checkerboard as Checkerboard
+    from reference.bijectors.column_stripes import ColumnStripes as ColumnStripes
+    from reference.bijectors.coupling import Coupling as Coupling
+    from reference.bijectors.data_logit import DataLogit as DataLogit
+    from reference.bijectors.factor_out import FactorOut as FactorOut
+    from reference.bijectors.flip import Flip as Flip
+    from reference.bijectors.inverse import Inverse as Inverse
+    from reference.bijectors.invertible_conv import InvertibleConv as InvertibleConv
+    from reference.bijectors.invertible_conv_lu import InvertibleConvLU as InvertibleConvLU
+    from reference.bijectors.mixture_logistic import MixtureLogistic as MixtureLogistic
+    from reference.bijectors.sigmoid import Sigmoid as Sigmoid
+    from reference.bijectors.squeeze import Squeeze as Squeeze
 
 
-# The base class comes first: the modules below import it from here.
-from reference.bijectors.act_norm import ActNorm  # noqa: E402
-from reference.bijectors.affine import Affine  # noqa: E402
-from reference.bijectors.chain import Chain  # noqa: E402
-from reference.bijectors.channel_split import ChannelSplit  # noqa: E402
-from reference.bijectors.checkerboard import Checkerboard  # noqa: E402
-from reference.bijectors.column_stripes import ColumnStripes  # noqa: E402
-from reference.bijectors.coupling import Coupling  # noqa: E402
-from reference.bijectors.data_logit import DataLogit  # noqa: E402
-from reference.bijectors.factor_out import FactorOut  # noqa: E402
-from reference.bijectors.flip import Flip  # noqa: E402
-from reference.bijectors.inverse import Inverse  # noqa: E402
-from reference.bijectors.invertible_conv import InvertibleConv  # noqa: E402
-from reference.bijectors.invertible_conv_lu import InvertibleConvLU  # noqa: E402
-from reference.bijectors.mixture_logistic import MixtureLogistic  # noqa: E402
-from reference.bijectors.sigmoid import Sigmoid  # noqa: E402
-from reference.bijectors.squeeze import Squeeze  # noqa: E402
+def _discover() -> dict[str, type[Bijector]]:
+    """Return the bijectors that the modules of this folder define, by name."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if isclass(value) and issubclass(value, Bijector) and value.__module__ == module.__name__
+    }
 
-__all__ = [
-    "ActNorm",
-    "Affine",
-    "Bijector",
-    "Chain",
-    "ChannelSplit",
-    "Checkerboard",
-    "ColumnStripes",
-    "Coupling",
-    "DataLogit",
-    "FactorOut",
-    "Flip",
-    "Inverse",
-    "InvertibleConv",
-    "InvertibleConvLU",
-    "MixtureLogistic",
-    "Sigmoid",
-    "Squeeze",
-]
+
+_bijectors = _discover()
+globals().update(_bijectors)
+__all__ = sorted(_bijectors)

@@ -1,4 +1,4 @@
-"""Activation normalization (Glow), per activation or per channel."""
+"""Activation normalization: a scale and shift, initialized from the first batch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images, set_array
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.fields import set_field
 
-MIN_GAIN = 1e-10
-VARIANCE_FLOOR = 1e-8
+GAIN_FLOOR = 1e-10
+VARIANCE_OFFSET = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,58 +23,49 @@ class ActNorm(Bijector):
         bias: the same shape.
 
     Raises:
-        ValueError: on shapes that do not belong together or not to the input.
+        ValueError: gain and bias of unequal shapes, or of shapes that do not fit the input.
+
+    Source: Kingma and Dhariwal 2018, section 3.1; Flow++ section 3.2.
     """
 
-    gain: np.ndarray
-    bias: np.ndarray
+    gain: Array
+    bias: Array
 
     def __post_init__(self) -> None:
-        gain, bias = set_array(self, "gain", ndim=3), set_array(self, "bias", ndim=3)
+        gain, bias = set_field(self, "gain", ndim=3), set_field(self, "bias", ndim=3)
         if gain.shape != bias.shape:
             raise ValueError(
                 f"ActNorm needs gain and bias of one shape, got {gain.shape} and {bias.shape}"
             )
 
-    def _checked(self, x: ArrayLike) -> np.ndarray:
-        x = as_images(x, self)
-        channels = x.shape[1]
-        if self.gain.shape not in (x.shape[1:], (channels, 1, 1)):
-            raise ValueError(
-                f"ActNorm needs a gain of shape {x.shape[1:]} or {(channels, 1, 1)} "
-                f"for an input {x.shape}, got {self.gain.shape}"
-            )
-        return x
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        return x * self._gain() + self.bias, self._log_det(x)
 
-    def _log_det(self, shape: tuple[int, ...]) -> np.ndarray:
-        log_gain = np.log(np.maximum(self.gain, MIN_GAIN))
-        return np.full(shape[0], np.broadcast_to(log_gain, shape[1:]).sum())
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        return (y - self.bias) / self._gain(), -self._log_det(y)
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scale and shift: (y, log_det)."""
-        x = self._checked(x)
-        return x * np.maximum(self.gain, MIN_GAIN) + self.bias, self._log_det(x.shape)
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[ActNorm, Array]:
+        """Normalize the batch: gain = 1 / sqrt(var + 1e-8), bias = -mean * gain.
 
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Undo it: (x, log_det)."""
-        y = self._checked(y)
-        return (y - self.bias) / np.maximum(self.gain, MIN_GAIN), -self._log_det(y.shape)
-
-    def initialize(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[ActNorm, np.ndarray]:
-        """Make the batch come out normal: gain = 1 / sqrt(var + 1e-8), bias = -mean * gain.
-
-        Mean and (biased) variance run over the axes the gain does not have: the batch alone where
-        there is one gain per activation; batch, height and width where there is one per channel.
+        Mean and (biased) variance are taken over the batch, and over height and width where they
+        share a gain.
         """
-        x = self._checked(x)
-        axes = (0,) + tuple(i for i in (2, 3) if self.gain.shape[i - 1] == 1)
-        gain = 1.0 / np.sqrt(x.var(axis=axes, keepdims=True) + VARIANCE_FLOOR)
+        axes = (0,) + tuple(axis for axis in (2, 3) if self.gain.shape[axis - 1] == 1)
+        gain = 1.0 / np.sqrt(x.var(axis=axes, keepdims=True) + VARIANCE_OFFSET)
         bias = -x.mean(axis=axes, keepdims=True) * gain
         fitted = dataclasses.replace(self, gain=gain[0], bias=bias[0])
         return fitted, fitted.forward(x)[0]
+
+    def check_fields(self, x: Array, owner: str) -> None:
+        per_activation, per_channel = x.shape[1:], (x.shape[1], 1, 1)
+        if self.gain.shape not in (per_activation, per_channel):
+            raise ValueError(
+                f"{owner} needs a gain of shape {per_activation} or {per_channel} "
+                f"for an input {x.shape}, got {self.gain.shape}"
+            )
+
+    def _gain(self) -> Array:
+        return np.maximum(self.gain, GAIN_FLOOR)
+
+    def _log_det(self, x: Array) -> Array:
+        return np.full(len(x), np.broadcast_to(np.log(self._gain()), x.shape[1:]).sum())

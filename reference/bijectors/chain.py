@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.log_dets import no_log_det
 
 
 @dataclass(frozen=True, eq=False)
 class Chain(Bijector):
-    """y = f_n(... f_2(f_1(x))); the log-dets add up.
+    """y = f_n(... f_2(f_1(x))); log-determinants add.
 
     Attributes:
-        bijectors: (f_1, ..., f_n), in the order in which the forward pass goes through them. The
-            same context is given to all.
+        bijectors: f_1, ..., f_n. Each receives the context.
 
     Raises:
-        TypeError: if an element is not a bijector.
+        TypeError: an element that is not a bijector.
     """
 
     bijectors: tuple[Bijector, ...]
@@ -32,35 +28,24 @@ class Chain(Bijector):
             if not isinstance(bijector, Bijector):
                 raise TypeError(f"Chain needs bijectors, got a {type(bijector).__name__}")
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """First to last: (y, sum of the log-dets)."""
-        y = as_images(x, self)
-        total = np.zeros(len(y))
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        total = no_log_det(x)
         for bijector in self.bijectors:
-            y, log_det = bijector.forward(y, context)
-            total = total + log_det
-        return y, total
-
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Last to first: (x, sum of the inverses' log-dets)."""
-        x = as_images(y, self)
-        total = np.zeros(len(x))
-        for bijector in reversed(self.bijectors):
-            x, log_det = bijector.inverse(x, context)
+            x, log_det = bijector.forward(x, context)
             total = total + log_det
         return x, total
 
-    def initialize(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[Chain, np.ndarray]:
-        """Fit one after the other, each on what the fitted ones before it give out."""
-        y = as_images(x, self)
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        total = no_log_det(y)
+        for bijector in reversed(self.bijectors):
+            y, log_det = bijector.inverse(y, context)
+            total = total + log_det
+        return y, total
+
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[Chain, Array]:
+        """Fit the bijectors in order, each to the output of the fitted ones before it."""
         fitted = []
         for bijector in self.bijectors:
-            bijector, y = bijector.initialize(y, context)
+            bijector, x = bijector.initialize(x, context)
             fitted.append(bijector)
-        return dataclasses.replace(self, bijectors=tuple(fitted)), y
+        return dataclasses.replace(self, bijectors=tuple(fitted)), x

@@ -1,23 +1,27 @@
-"""What every bijector asks of its inputs and of its fields, with errors that say who asked."""
+"""Checks of a bijector's input and fields; messages name the owner, what it needs and what came.
+
+`owner` is the object that checks its input, or its name.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+
+AXES = ("batch", "channels", "height", "width")
 
 
-def owner_name(owner: Any) -> str:
-    """The class name an error message starts with."""
-    return type(owner).__name__
+def owner_name(owner: object) -> str:
+    """Return the name that an error message begins with."""
+    return owner if isinstance(owner, str) else type(owner).__name__
 
 
-def as_real(value: ArrayLike, owner: Any, name: str) -> np.ndarray:
-    """`value` as a float64 array.
+def check_real(value: Any, owner: object, name: str) -> np.ndarray:
+    """Require an array of real numbers, called `name`, and return it as float64.
 
     Raises:
-        TypeError: if it does not hold real numbers.
+        TypeError: the array does not hold real numbers.
     """
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
@@ -25,56 +29,51 @@ def as_real(value: ArrayLike, owner: Any, name: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def as_images(x: ArrayLike, owner: Any) -> np.ndarray:
-    """`x` as a float64 array of shape (batch, channels, height, width).
+def check_images(x: Any, owner: object) -> np.ndarray:
+    """Require real numbers of shape (batch, channels, height, width), and return them as float64.
 
     Raises:
-        TypeError: if it does not hold real numbers.
-        ValueError: if it has not four axes.
+        TypeError: x does not hold real numbers.
+        ValueError: x does not have four axes.
     """
-    array = as_real(x, owner, "its input")
+    array = check_real(x, owner, "its input")
     if array.ndim != 4:
         raise ValueError(
-            f"{owner_name(owner)} needs an array (batch, channels, height, width), "
-            f"got shape {array.shape}"
+            f"{owner_name(owner)} needs shape (batch, channels, height, width), got {array.shape}"
         )
     return array
 
 
-def check_multiple(owner: Any, size: int, factor: int, what: str) -> None:
-    """Raise ValueError unless `size`, the number of `what`, is a multiple of `factor`."""
-    if size % factor:
-        kind = "an even number" if factor == 2 else f"a multiple of {factor} as the number"
-        raise ValueError(f"{owner_name(owner)} needs {kind} of {what}, got {size}")
+def check_divisible(x: np.ndarray, owner: object, axis: str, divisor: int) -> None:
+    """Raise ValueError unless `divisor` divides the size of the axis "channels", "height", ..."""
+    size = x.shape[AXES.index(axis)]
+    if size % divisor:
+        needed = "an even" if divisor == 2 else f"a multiple of {divisor} as"
+        subject = "number of channels" if axis == "channels" else axis
+        raise ValueError(f"{owner_name(owner)} needs {needed} {subject}, got {size}")
 
 
-def check_broadcasts(owner: Any, name: str, shape: tuple[int, ...], to: tuple[int, ...]) -> None:
-    """Raise ValueError unless an array of this shape can be broadcast to shape `to`."""
+def check_broadcastable(
+    field: np.ndarray, shape: tuple[int, ...], owner: object, name: str
+) -> None:
+    """Raise ValueError unless `field`, called `name`, broadcasts to `shape`."""
     try:
-        fits = np.broadcast_shapes(shape, to) == to
+        fits = np.broadcast_shapes(field.shape, shape) == shape
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"{owner_name(owner)} needs {name} broadcastable to {to}, got shape {shape}"
+            f"{owner_name(owner)} needs {name} broadcastable to {shape}, got {field.shape}"
         )
 
 
-def set_array(owner: Any, name: str, ndim: int | None = None) -> np.ndarray:
-    """Replace a frozen dataclass's field by a float64 array, read-only, and return it.
-
-    Raises:
-        TypeError: if it does not hold real numbers.
-        ValueError: if `ndim` is given and the field has another number of axes.
-    """
-    array = as_real(getattr(owner, name), owner, name)
-    if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{owner_name(owner)} needs {name} with {ndim} axes, got {array.shape}")
-    array.flags.writeable = False
-    object.__setattr__(owner, name, array)
-    return array
-
-
-def sum_per_example(values: np.ndarray) -> np.ndarray:
-    """Sum over everything but the first axis: (batch, ...) -> (batch,)."""
-    return values.sum(axis=tuple(range(1, values.ndim)))
+def check_components(owner: object, **fields: np.ndarray) -> None:
+    """Raise ValueError unless all fields have the same number of components on the last axis."""
+    counts = {field.shape[-1] if field.ndim else 0 for field in fields.values()}
+    if len(counts) != 1 or 0 in counts:
+        *first, last = fields
+        shapes = ", ".join(str(field.shape) for field in fields.values())
+        raise ValueError(
+            f"{owner_name(owner)} needs {', '.join(first)} and {last} with the same number of "
+            f"components on their last axis, got shapes {shapes}"
+        )

@@ -1,4 +1,4 @@
-"""Multi-scale factoring out: half of the channels go to the prior as they are."""
+"""Multi-scale architecture: half of the variables go to the prior unchanged."""
 
 from __future__ import annotations
 
@@ -6,58 +6,47 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images, check_multiple
+from reference.bijectors.bijector import Array, Bijector
 
 
 @dataclass(frozen=True, eq=False)
 class FactorOut(Bijector):
-    """(a, b) -> (f(a), b): the second half of the channels is finished, the first goes on.
+    """(a, b) -> (bijector(a), b): the last half of the channels goes to the prior unchanged.
 
     Attributes:
-        bijector: f; it must keep the shape of its input.
+        bijector: maps the first half, and must keep its shape.
 
     Raises:
-        ValueError: on an odd number of channels, or if f changes the shape.
+        ValueError: an odd number of channels, or a bijector that changes the shape.
+
+    Source: Dinh, Sohl-Dickstein and Bengio 2017, section 3.6. Flow++ itself keeps all variables.
     """
+
+    divisors = inverse_divisors = {"channels": 2}
 
     bijector: Bijector
 
-    def _halves(self, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        x = as_images(x, self)
-        check_multiple(self, x.shape[1], 2, "channels")
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         a, b = np.split(x, 2, axis=1)
-        return a, b
+        y, log_det = self.bijector.forward(a, context)
+        return _join(y, b), log_det
 
-    def _joined(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        if a.shape != b.shape:
-            raise ValueError(
-                f"FactorOut needs a bijector that keeps the shape {b.shape}, got {a.shape}"
-            )
-        return np.concatenate([a, b], axis=1)
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        a, b = np.split(y, 2, axis=1)
+        x, log_det = self.bijector.inverse(a, context)
+        return _join(x, b), log_det
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """((f(a), b), log_det of f)."""
-        a, b = self._halves(x)
-        a, log_det = self.bijector.forward(a, context)
-        return self._joined(a, b), log_det
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[FactorOut, Array]:
+        """Fit the bijector to the first half."""
+        a, b = np.split(x, 2, axis=1)
+        bijector, y = self.bijector.initialize(a, context)
+        return dataclasses.replace(self, bijector=bijector), _join(y, b)
 
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """((f^-1(a), b), log_det of f^-1)."""
-        a, b = self._halves(y)
-        a, log_det = self.bijector.inverse(a, context)
-        return self._joined(a, b), log_det
 
-    def initialize(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[FactorOut, np.ndarray]:
-        """Fit f to the first half."""
-        a, b = self._halves(x)
-        bijector, a = self.bijector.initialize(a, context)
-        return dataclasses.replace(self, bijector=bijector), self._joined(a, b)
+def _join(a: Array, b: Array) -> Array:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"FactorOut needs a bijector that keeps the shape {b.shape}, got {a.shape}"
+        )
+    return np.concatenate([a, b], axis=1)

@@ -1,34 +1,30 @@
-"""Exchange of the two halves, so that the next coupling changes the other one."""
+"""Exchange of the channel halves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images, check_multiple
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.log_dets import no_log_det
 
 
 @dataclass(frozen=True, eq=False)
 class Flip(Bijector):
-    """(a, b) -> (b, a), the halves of the channels; log_det = 0, its own inverse.
+    """(a, b) -> (b, a): swaps the channel halves, so that the next coupling maps the other half.
+
+    Its own inverse.
 
     Raises:
-        ValueError: on an odd number of channels.
+        ValueError: an odd number of channels.
     """
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(the halves exchanged, zeros)."""
-        x = as_images(x, self)
-        check_multiple(self, x.shape[1], 2, "channels")
-        return np.roll(x, x.shape[1] // 2, axis=1), np.zeros(len(x))
+    divisors = inverse_divisors = {"channels": 2}
 
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(the halves exchanged, zeros)."""
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        a, b = np.split(x, 2, axis=1)
+        return np.concatenate([b, a], axis=1), no_log_det(x)
+
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
         return self.forward(y)

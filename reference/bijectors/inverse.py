@@ -1,18 +1,22 @@
-"""A bijector the other way round."""
+"""Inverse of a bijector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from reference.bijectors import Bijector
+from reference.bijectors.bijector import Array, Bijector
 
 
 @dataclass(frozen=True, eq=False)
 class Inverse(Bijector):
-    """forward and inverse of `bijector` exchanged, as when a split is undone."""
+    """y = bijector^-1(x).
+
+    Attributes:
+        bijector: the bijector to invert.
+
+    Raises:
+        TypeError: anything but a bijector.
+    """
 
     bijector: Bijector
 
@@ -20,14 +24,8 @@ class Inverse(Bijector):
         if not isinstance(self.bijector, Bijector):
             raise TypeError(f"Inverse needs a bijector, got a {type(self.bijector).__name__}")
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The bijector's inverse."""
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         return self.bijector.inverse(x, context)
 
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The bijector's forward."""
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
         return self.bijector.forward(y, context)

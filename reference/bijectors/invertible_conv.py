@@ -1,37 +1,41 @@
-"""The invertible 1x1 convolution (Glow), with a plain matrix."""
+"""Invertible 1x1 convolution with a full matrix."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import as_images, owner_name, set_array
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.fields import set_field
 
 
 @dataclass(frozen=True, eq=False)
 class InvertibleConv(Bijector):
-    """y[g c + i] = sum_j weight[g, i, j] x[g c + j], at every position.
+    """y[g, i] = sum_j W[g, i, j] x[g, j] at every position, channels in G groups.
 
     Attributes:
-        weight: W, shape (G, c, c), for C = G c channels. G = 1 mixes all of them; G = 2 gives
-            each half of a coupling's input its own matrix, as the released code does.
-
-    log_det = H W sum_g log|det W_g|, from an LU factorization, never from the determinant itself.
+        weight: (G, c, c), for G * c channels. One group mixes all channels (Glow); two groups mix
+            each half of a split separately (Flow++'s released code).
 
     Raises:
-        ValueError: if a matrix is not square, not finite or singular to working precision, or if
-            the input has not G c channels.
+        ValueError: weights of another shape, another number of channels than G * c, or a matrix
+            that is not finite or is singular to working precision.
+
+    Numerics: log_det = H * W * sum_g log|det W_g|, from an LU factorization, never from the
+    determinant itself.
+
+    Source: Kingma and Dhariwal 2018, eq. 9.
     """
 
-    weight: np.ndarray
+    weight: Array
 
     def __post_init__(self) -> None:
-        weight = set_array(self, "weight", ndim=3)
+        weight = set_field(self, "weight", ndim=3)
         if weight.shape[1] != weight.shape[2]:
-            raise ValueError(f"InvertibleConv needs weight of shape (G, c, c), got {weight.shape}")
+            raise ValueError(
+                f"InvertibleConv needs a weight of shape (G, c, c), got {weight.shape}"
+            )
         if not np.isfinite(weight).all():
             raise ValueError(
                 "InvertibleConv needs a finite weight, got "
@@ -43,52 +47,47 @@ class InvertibleConv(Bijector):
                     f"InvertibleConv needs invertible matrices, got a singular one, group {group}"
                 )
 
-    def _log_det(self, shape: tuple[int, ...]) -> np.ndarray:
-        batch, _, height, width = shape
-        return np.full(batch, height * width * np.linalg.slogdet(self.weight).logabsdet.sum())
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        return mix_channels(x, self.weight), self._log_det(x)
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(W x, log_det)."""
-        groups = as_groups(x, self, *self.weight.shape[:2])
-        y = np.einsum("gij,bgjhw->bgihw", self.weight, groups)
-        shape = np.shape(x)
-        return y.reshape(shape), self._log_det(shape)
-
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(W^-1 y, log_det), by solving a linear system for each group."""
-        groups = as_groups(y, self, *self.weight.shape[:2])
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        groups = in_groups(y, len(self.weight))
         batch, count, size, height, width = groups.shape
         columns = groups.transpose(1, 2, 0, 3, 4).reshape(count, size, -1)
         x = np.linalg.solve(self.weight, columns).reshape(count, size, batch, height, width)
-        shape = np.shape(y)
-        return x.transpose(2, 0, 1, 3, 4).reshape(shape), -self._log_det(shape)
+        return x.transpose(2, 0, 1, 3, 4).reshape(y.shape), -self._log_det(y)
+
+    def check_fields(self, x: Array, owner: str) -> None:
+        check_channels(x, self.weight.shape[0] * self.weight.shape[1], owner)
+
+    def _log_det(self, x: Array) -> Array:
+        batch, _, height, width = x.shape
+        return np.full(batch, height * width * np.linalg.slogdet(self.weight).logabsdet.sum())
 
 
-def as_groups(x: ArrayLike, owner: Bijector, groups: int, size: int) -> np.ndarray:
-    """(B, G c, H, W) -> (B, G, c, H, W).
+def mix_channels(x: Array, weight: Array) -> Array:
+    """Multiply each group of channels by its matrix, (B, G*c, H, W) by (G, c, c)."""
+    y = np.einsum("gij,bgjhw->bgihw", weight, in_groups(x, len(weight)))
+    return y.reshape(x.shape)
 
-    Raises:
-        ValueError: if the input has not groups * size channels.
-    """
-    x = as_images(x, owner)
+
+def in_groups(x: Array, groups: int) -> Array:
+    """Split the channels into groups: (B, G*c, H, W) -> (B, G, c, H, W)."""
     batch, channels, height, width = x.shape
-    if channels != groups * size:
-        raise ValueError(
-            f"{owner_name(owner)} needs {groups * size} channels "
-            f"({groups} groups of {size}), got {channels}"
-        )
-    return x.reshape(batch, groups, size, height, width)
+    return x.reshape(batch, groups, channels // groups, height, width)
 
 
-def is_singular(matrix: np.ndarray) -> bool:
-    """Whether a matrix is singular to working precision, rows and columns of any scale apart.
+def check_channels(x: Array, channels: int, owner: str) -> None:
+    """Raise ValueError unless x has this number of channels."""
+    if x.shape[1] != channels:
+        raise ValueError(f"{owner} needs {channels} channels, got {x.shape[1]}")
 
-    Rows and columns are first brought to a largest entry of 1, so that diag(1e-20, 1), which is
-    perfectly invertible, is not mistaken for a singular matrix.
+
+def is_singular(matrix: Array) -> bool:
+    """Return whether a matrix is singular to working precision, whatever its scale.
+
+    Rows and columns are first scaled to a largest entry of 1, so that a badly scaled but
+    invertible matrix such as diag(1e-20, 1) is not taken for a singular one.
     """
     for axis in (1, 0):
         largest = np.abs(matrix).max(axis=axis, keepdims=True)

@@ -1,44 +1,45 @@
-"""The invertible 1x1 convolution in Glow's LU form: a log-det without a determinant."""
+"""Invertible 1x1 convolution parameterized by the factors P L U of its matrix."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from reference.bijectors import Bijector
-from reference.bijectors.checks import set_array
-from reference.bijectors.invertible_conv import as_groups
+from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.fields import set_field
+from reference.bijectors.invertible_conv import check_channels, in_groups, mix_channels
 
 
 @dataclass(frozen=True, eq=False)
 class InvertibleConvLU(Bijector):
-    """y = W_g x per group, W_g = P_g (I + tril(lower, -1)) (triu(upper, 1) + diag(signs e^d)).
+    """y = P (I + L) (U + diag(sign * exp(log_diagonal))) x at every position.
 
     Attributes:
-        permutation: integers, (G, c): (P v)[i] = v[permutation[i]].
-        lower: (G, c, c), only what is strictly below the diagonal is used.
-        upper: (G, c, c), only what is strictly above the diagonal is used.
-        log_diagonal: d, (G, c).
-        signs: +1 or -1, (G, c).
-
-    log_det = H W sum d.
+        permutation: integers (G, c), channels in G groups; (P v)[i] = v[permutation[i]].
+        lower: L, (G, c, c); only the part below the diagonal is used.
+        upper: U, (G, c, c); only the part above the diagonal is used.
+        log_diagonal: (G, c), logarithm of the diagonal's absolute values.
+        signs: (G, c), +1 or -1.
 
     Raises:
-        ValueError: on shapes that do not belong together, a row of `permutation` that is none,
-            signs other than +1 and -1, or an input with another number of channels.
+        ValueError: fields of inconsistent shapes, a row of `permutation` that is not a
+            permutation, signs other than +1 and -1, or another number of channels than G * c.
+
+    Numerics: never singular; log|det| = sum log_diagonal; the inverse is two triangular solves.
+
+    Source: Kingma and Dhariwal 2018, eqs. 10 and 11.
     """
 
-    permutation: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    log_diagonal: np.ndarray
-    signs: np.ndarray
+    permutation: Array
+    lower: Array
+    upper: Array
+    log_diagonal: Array
+    signs: Array
 
     def __post_init__(self) -> None:
-        permutation = set_array(self, "permutation", ndim=2)
+        permutation = set_field(self, "permutation", ndim=2)
         groups, size = permutation.shape
         if not (np.sort(permutation, axis=1) == np.arange(size)).all():
             raise ValueError(
@@ -53,53 +54,45 @@ class InvertibleConvLU(Bijector):
             "signs": (groups, size),
         }
         for name, shape in needed.items():
-            array = set_array(self, name)
+            array = set_field(self, name)
             if array.shape != shape:
                 raise ValueError(f"InvertibleConvLU needs {name} {shape}, got {array.shape}")
         if not (np.abs(self.signs) == 1.0).all():
             raise ValueError(f"InvertibleConvLU needs signs +1 or -1, got {self.signs.tolist()}")
 
     @property
-    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """(L, U) of every group, each (G, c, c)."""
-        eye = np.eye(self.lower.shape[-1])
-        diagonal = self.signs * np.exp(self.log_diagonal)
-        return eye + np.tril(self.lower, -1), np.triu(self.upper, 1) + diagonal[..., None] * eye
-
-    @property
-    def weight(self) -> np.ndarray:
-        """The matrices W_g, (G, c, c)."""
-        lower, upper = self._factors
+    def weight(self) -> Array:
+        """Matrices W_g = P_g (I + L_g) (U_g + diag), (G, c, c)."""
+        lower, upper = self._factors()
         return np.take_along_axis(lower @ upper, self.permutation[..., None], axis=1)
 
-    def _log_det(self, shape: tuple[int, ...]) -> np.ndarray:
-        batch, _, height, width = shape
-        return np.full(batch, height * width * self.log_diagonal.sum())
+    def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+        return mix_channels(x, self.weight), self._log_det(x)
 
-    def forward(
-        self, x: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(W x, log_det)."""
-        groups = as_groups(x, self, *self.permutation.shape)
-        y = np.einsum("gij,bgjhw->bgihw", self.weight, groups)
-        shape = np.shape(x)
-        return y.reshape(shape), self._log_det(shape)
-
-    def inverse(
-        self, y: ArrayLike, context: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Undo the permutation, then two triangular systems: (x, log_det)."""
-        groups = as_groups(y, self, *self.permutation.shape)
+    def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
+        groups = in_groups(y, len(self.permutation))
         batch, _, size, height, width = groups.shape
         x = np.empty_like(groups)
-        for g, (lower, upper) in enumerate(zip(*self._factors, strict=True)):
+        for g, (lower, upper) in enumerate(zip(*self._factors(), strict=True)):
             columns = groups[:, g].transpose(1, 0, 2, 3).reshape(size, -1)
             columns = columns[np.argsort(self.permutation[g])]
-            # check_finite=False: a NaN in the input is to reach the output, not to raise.
+            # check_finite=False: a NaN in the input must reach the output instead of raising.
             columns = solve_triangular(
                 lower, columns, lower=True, unit_diagonal=True, check_finite=False
             )
             columns = solve_triangular(upper, columns, check_finite=False)
             x[:, g] = columns.reshape(size, batch, height, width).transpose(1, 0, 2, 3)
-        shape = np.shape(y)
-        return x.reshape(shape), -self._log_det(shape)
+        return x.reshape(y.shape), -self._log_det(y)
+
+    def check_fields(self, x: Array, owner: str) -> None:
+        check_channels(x, self.permutation.size, owner)
+
+    def _factors(self) -> tuple[Array, Array]:
+        """Return the triangular factors of every group, each (G, c, c)."""
+        identity = np.eye(self.lower.shape[-1])
+        diagonal = (self.signs * np.exp(self.log_diagonal))[..., None] * identity
+        return np.tril(self.lower, -1) + identity, np.triu(self.upper, 1) + diagonal
+
+    def _log_det(self, x: Array) -> Array:
+        batch, _, height, width = x.shape
+        return np.full(batch, height * width * self.log_diagonal.sum())

@@ -7,8 +7,9 @@ import torch
 from mpmath import mp
 
 from flowpp.bijectors import Affine
-from flowpp.conditioner import Conv2d, GatedConv, GatedMaxout, gated_sum
+from flowpp.conditioner import Conv2d, GatedConv, GatedMaxout
 from flowpp.kernels.backend import use_backend
+from flowpp.kernels.layers import gated_sum
 from flowpp.kernels.mixture_logistic import logit_cdf
 from mpmath_truth import DIGITS, mixture_logistic
 

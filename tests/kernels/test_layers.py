@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import elu, glu
 
-from flowpp import conditioner
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedAttention, GatedConv, LayerNorm
+from flowpp.conditioner.layer_norm import LAYER_NORM_EPSILON
 from flowpp.kernels import layers
 from flowpp.kernels.attention import attention
 from flowpp.kernels.backend import backend_for, use_backend
@@ -60,7 +60,7 @@ def test_layer_norm(shape):
     (x,) = inputs_for(shape, (1,))
     gain, bias = torch.randn(2, shape[1]).unbind()
     inputs = [x, gain.requires_grad_(), bias.requires_grad_()]
-    compare(lambda *a: layers.layer_norm(*a, conditioner.LAYER_NORM_EPSILON), plain_norm, inputs)
+    compare(lambda *a: layers.layer_norm(*a, LAYER_NORM_EPSILON), plain_norm, inputs)
 
 
 def compare(mine, plain, inputs):

@@ -141,7 +141,7 @@ class TestEvery:
             np.testing.assert_array_equal(got, want)
 
     def test_other_inputs_are_refused(self, name):
-        with pytest.raises(ValueError, match=r"needs an array \(batch, .* got shape \(4, 2\)"):
+        with pytest.raises(ValueError, match=r"needs .*\(batch, .* got \(4, 2\)"):
             CASES[name].forward(np.zeros((4, 2)))
         with pytest.raises(TypeError, match="needs real numbers in its input, got complex128"):
             CASES[name].inverse(np.zeros(SHAPE, dtype=complex))
@@ -291,13 +291,13 @@ def test_splits_put_pixels_where_they_say():
         (ChannelSplit(), (1, 3, 2, 2), "ChannelSplit needs an even number of channels, got 3"),
         (FactorOut(Flip()), (1, 3, 2, 2), "FactorOut needs an even number of channels, got 3"),
         (FactorOut(Squeeze()), (1, 2, 2, 2), r"FactorOut .* keeps the shape \(1, 1, 2, 2\)"),
-        (Checkerboard(), (1, 3, 2, 5), "Checkerboard needs an even number of columns, got 5"),
-        (ColumnStripes(), (1, 3, 2, 5), "ColumnStripes needs an even number of columns, got 5"),
-        (Squeeze(), (1, 3, 3, 2), "Squeeze needs an even number of rows, got 3"),
-        (Squeeze(), (1, 3, 2, 3), "Squeeze needs an even number of columns, got 3"),
-        (Inverse(Squeeze()), (1, 6, 2, 2), "multiple of 4 as the number of channels, got 6"),
+        (Checkerboard(), (1, 3, 2, 5), "Checkerboard needs an even width, got 5"),
+        (ColumnStripes(), (1, 3, 2, 5), "ColumnStripes needs an even width, got 5"),
+        (Squeeze(), (1, 3, 3, 2), "Squeeze needs an even height, got 3"),
+        (Squeeze(), (1, 3, 2, 3), "Squeeze needs an even width, got 3"),
+        (Inverse(Squeeze()), (1, 6, 2, 2), "Squeeze inverse .* of 4 .* channels, got 6"),
         (CASES["invertible_conv_halves"], (1, 3, 2, 2), "InvertibleConv needs 4 channels"),
-        (LU, (1, 6, 2, 2), r"InvertibleConvLU needs 4 channels \(2 groups of 2\), got 6"),
+        (LU, (1, 6, 2, 2), r"InvertibleConvLU needs 4 channels, got 6"),
         (CASES["act_norm_activation"], (1, 4, 2, 3), r"ActNorm .* \(4, 2, 3\) or \(4, 1, 1\)"),
         (AFFINE, (2, 4, 3, 2), "Affine needs shift broadcastable to"),
     ],
@@ -308,7 +308,7 @@ def test_impossible_shapes_are_refused(bijector, shape, complaint):
 
 
 def test_a_conditioner_of_the_wrong_size_is_refused():
-    with pytest.raises(ValueError, match=r"conditioner's output \(2, 22, 2, 2\), got"):
+    with pytest.raises(ValueError, match=r"Coupling .* \(2, 22, 2, 2\) .*got \(2, 21"):
         Coupling(local_conditioner(21), MixtureLogisticFamily(3)).forward(images())
 
 

@@ -15,9 +15,9 @@ from reference.conditioner import (
     GatedMaxout,
     LayerNorm,
     concat_elu,
-    dropped,
     gate,
 )
+from reference.conditioner.dropout import dropout
 
 
 def conv(rng, inputs, outputs, size=1, *, weight_norm=False, init_scale=1.0):
@@ -99,8 +99,8 @@ def test_weight_norm(rng):
     [
         ({"weight": np.zeros((2, 2))}, "Conv2d needs weight with 4 axes"),
         ({"weight": np.zeros((2, 3, 2, 2))}, "odd size, got \\(2, 2\\)"),
-        ({"bias": np.zeros(3)}, r"Conv2d needs bias \(2,\), got \(3,\)"),
-        ({"gain": np.zeros((2, 1))}, r"Conv2d needs gain \(2,\), got \(2, 1\)"),
+        ({"bias": np.zeros(3)}, r"Conv2d needs bias .*\(2,\), got \(3,\)"),
+        ({"gain": np.zeros((2, 1))}, r"Conv2d needs gain .*\(2,\), got \(2, 1\)"),
     ],
 )
 def test_convolution_refuses(fields, complaint):
@@ -114,7 +114,7 @@ def test_wrong_inputs_are_refused(rng):
         with pytest.raises(ValueError, match=f"{type(layer).__name__} needs 4 channels, got 5"):
             layer(x)
     attention = GatedAttention(conv(rng, 5, 12), conv(rng, 4, 10), heads=2)
-    with pytest.raises(ValueError, match=r"GatedAttention needs a position \(5, 3, 5\)"):
+    with pytest.raises(ValueError, match=r"GatedAttention needs a position .*\(5, 3, 5\), got"):
         attention(x, np.zeros((5, 5, 3)))
     with pytest.raises(ValueError, match="GatedConv needs a context, got none"):
         gated_conv(rng, 5, context=2)(x)
@@ -184,7 +184,7 @@ def test_dropout_needs_a_generator_and_is_unbiased(rng):
     np.testing.assert_array_equal(*again)
     assert not np.allclose(again[0], still)
     # Dropping comes before the linear conv_out: that layer's output is right in the mean.
-    many = np.mean([dropped(x, 0.5, rng) for _ in range(4000)], axis=0)
+    many = np.mean([dropout(x, 0.5, rng) for _ in range(4000)], axis=0)
     np.testing.assert_allclose(many, x, atol=0.15)
 
 

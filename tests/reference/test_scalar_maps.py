@@ -178,7 +178,7 @@ def test_importance_weighted_bound_at_infinities():
 def test_importance_weighted_bound_of_one_is_the_elbo():
     log_weights = np.array([[-7000.123, 3.0]])
     np.testing.assert_array_equal(objective.importance_weighted_bound(log_weights), log_weights[0])
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(ValueError, match="at least 1 sample, got"):
         objective.importance_weighted_bound(np.zeros((0, 3)))
 
 

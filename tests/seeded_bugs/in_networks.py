@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from flowpp import conditioner
 from flowpp.bijectors import ActNorm
 from flowpp.conditioner import (
     Conditioner,
@@ -14,6 +13,9 @@ from flowpp.conditioner import (
     GatedConv,
     GatedMaxout,
     LayerNorm,
+    gated_conv,
+    gated_maxout,
+    layer_norm,
 )
 
 from .catalogue import bug, wrap
@@ -102,7 +104,7 @@ def position_embedding_in_the_residual(patch):
 def maxout_over_thirds(patch):
     def thirds(self, x, position=None):
         h = self.proj_in(x if position is None else x + position)
-        return conditioner.gated_sum(x, self.proj_out(h.unflatten(1, (3, -1)).amax(1)))
+        return gated_maxout.gated_sum(x, self.proj_out(h.unflatten(1, (3, -1)).amax(1)))
 
     assert callable(GatedMaxout.forward)
     patch.setattr(GatedMaxout, "forward", thirds)
@@ -113,12 +115,12 @@ def wrong_half_of_the_gate(patch):
     def swapped(original, x, gates):
         return original(x, torch.cat(gates.chunk(2, 1)[::-1], 1))
 
-    wrap(patch, conditioner, "gated_sum", swapped)
+    wrap(patch, gated_conv, "gated_sum", swapped)
 
 
 @bug("gated_conv/plain", "value")
 def concat_elu_in_the_other_order(patch):
-    wrap(patch, conditioner, "concat_elu", lambda original, x: original(-x))
+    wrap(patch, gated_conv, "concat_elu", lambda original, x: original(-x))
 
 
 @bug("gated_conv/plain", "value")
@@ -152,8 +154,8 @@ def layer_norm_with_unbiased_variance(patch):
 
 @bug("layer_norm", "value")
 def layer_norm_with_another_epsilon(patch):
-    assert conditioner.LAYER_NORM_EPSILON == 1e-5
-    patch.setattr(conditioner, "LAYER_NORM_EPSILON", 1e-6)
+    assert layer_norm.LAYER_NORM_EPSILON == 1e-5
+    patch.setattr(layer_norm, "LAYER_NORM_EPSILON", 1e-6)
 
 
 @bug("conv2d/plain", "value")

@@ -45,7 +45,7 @@ def parts(
         return x, found
     if isinstance(bijector, Coupling):
         a, b = np.split(x, 2, axis=1)
-        elementwise = bijector._elementwise(bijector.conditioner(a, context), b.shape)
+        elementwise = bijector.member(bijector.conditioner(a, context), b)
         b, found = parts(elementwise, b, context, f"{name}family ")
         return np.concatenate([a, b], axis=1), found
     if isinstance(bijector, FactorOut):
