@@ -1,4 +1,4 @@
-"""A trained model in a few lines of Python: `flowpp.load(RUN)`."""
+"""Python interface to a trained model: `flowpp.load(RUN)`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A model with its averaged weights; NumPy arrays in and out.
+    """A trained model with its averaged weights, on NumPy arrays.
 
     Images are integers 0 ... levels - 1 of shape (N, channels, height, width). Noise is drawn from
-    `seed`, image by image in the order given, so that equal calls give equal answers.
+    `seed`, image by image, so equal calls return equal results.
 
     Args:
-        model: in evaluation mode.
+        model: the model in evaluation mode.
         config: the settings it was trained with.
         image_shape: (channels, height, width).
-        step: training steps behind it.
+        step: number of training steps.
     """
 
     model: FlowPlusPlus
@@ -48,10 +48,10 @@ class TrainedModel:
 
     @torch.no_grad()
     def log_prob(self, images: Any, *, seed: int = 0) -> np.ndarray:
-        """One-sample lower bounds on log P(x), natural logarithm, one for each image: (N,).
+        """Return one-sample lower bounds on log P(x) in nats, one per image: (N,).
 
         Raises:
-            ValueError: wrong shape, or values that are not integers within the levels.
+            ValueError: wrong shape, or values that are not integers 0 ... levels - 1.
         """
         x, generator = self._images(images), seeded_generator(seed)
         parts = [
@@ -60,53 +60,56 @@ class TrainedModel:
         return torch.cat(parts).numpy() if parts else np.empty(0)
 
     def sample(self, n: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
-        """Images drawn from the model, uint8; z has standard deviation `temperature`.
+        """Draw n images, uint8 (n, C, H, W), from z of standard deviation `temperature`.
 
         Raises:
-            ValueError: fewer than one image, or a negative or infinite temperature.
+            ValueError: n is below 1, or the temperature is negative or not finite.
+            NonFiniteSampleError: a pixel is NaN or infinite.
         """
         if n < 1:
-            raise ValueError(f"sample needs at least 1 image, got {n}")
+            raise ValueError(f"n must be at least 1, got {n}")
         return sampling.sample(
             self.model, self.image_shape, n, seeded_generator(seed), temperature=temperature
         )
 
     @torch.no_grad()
     def encode(self, images: Any, *, seed: int = 0) -> np.ndarray:
-        """Latents z of dequantized images.
+        """Return the latents z of dequantized images: (N, *latent shape).
 
         Raises:
-            ValueError: wrong shape, or values that are not integers within the levels.
+            ValueError: wrong shape, or values that are not integers 0 ... levels - 1.
         """
         return torch.cat([z for _, z in self._encoded(images, seed)]).numpy()
 
     @torch.no_grad()
     def decode(self, z: Any) -> np.ndarray:
-        """Images of latents, uint8; of `encode`'s, the images that went in."""
+        """Return the images of latents, uint8 (N, C, H, W); the inverse of `encode`."""
         parts = torch.as_tensor(np.asarray(z)).to(self._like.dtype).split(BATCH)
         images = [self.model.decode_images(part.to(self._like.device)).cpu() for part in parts]
         return torch.cat(images).to(torch.uint8).numpy()
 
     @torch.no_grad()
     def round_trip(self, images: Any, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Image -> z -> image: what comes back, and how far each number moved.
+        """Encode and decode images; return the reconstructions and the error of each value.
 
-        The distance, in grey levels, is that of the dequantized image from the inverse of its z,
-        before anything is rounded.
+        The error, in grey levels, is the distance between the dequantized image and the inverse of
+        its z, before rounding.
         """
-        images_back, distances = [], []
+        reconstructions, errors = [], []
         for continuous, z in self._encoded(images, seed):
-            back, _ = self.model.flow.inverse(z.to(self._like.device))
-            distances.append((back.cpu() - continuous).abs())
-            clamped = back.floor().clamp(0, self.levels - 1)
-            images_back.append(clamped.to(torch.uint8).cpu())
-        return torch.cat(images_back).numpy(), torch.cat(distances).numpy()
+            inverse, _ = self.model.flow.inverse(z.to(self._like.device))
+            errors.append((inverse.cpu() - continuous).abs())
+            levels = inverse.floor().clamp(0, self.levels - 1)
+            reconstructions.append(levels.to(torch.uint8).cpu())
+        return torch.cat(reconstructions).numpy(), torch.cat(errors).numpy()
 
     @property
     def _like(self) -> Tensor:
+        """A tensor of the model's dtype and device."""
         return next(self.model.parameters())
 
     def _encoded(self, images: Any, seed: int) -> list[tuple[Tensor, Tensor]]:
+        """Return (dequantized images, z) of each batch, on the CPU."""
         generator, encoded = seeded_generator(seed), []
         for part in self._images(images).split(BATCH):
             noise = self.model.dequantizer.draw_noise(
@@ -122,7 +125,7 @@ class TrainedModel:
         x = torch.as_tensor(np.asarray(images))
         if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(
-                f"the model needs images of shape (N, {', '.join(map(str, self.image_shape))}), "
+                f"images must have shape (N, {', '.join(map(str, self.image_shape))}), "
                 f"got {tuple(x.shape)}"
             )
         return x

@@ -1,4 +1,4 @@
-"""Two codes that know nothing of shapes: what a model has to beat."""
+"""Baseline code lengths: uniform, and independent per-pixel histograms."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from flowpp.data import ImageSet
 
 
 def uniform_code(images: ImageSet) -> float:
-    """log2(levels): bits per dimension if every level is equally likely."""
+    """Return log2(levels): bits per dimension if all levels are equally likely."""
     return math.log2(images.levels)
 
 
 def histogram_code(images: ImageSet) -> float:
-    """mean of -log2 p_d(x_d) on the test images, p_d(v) = (n_d(v) + 1) / (N + levels).
+    """Return the mean of -log2 p_d(x_d) on the test images, p_d(v) = (n_d(v) + 1) / (N + levels).
 
-    A histogram for each pixel and channel d, n_d(v) counting value v among the N training images;
-    pixels are taken as independent. The added one keeps unseen values possible.
+    Pixels and channels d are independent, each with a histogram: n_d(v) is the count of value v
+    among the N training images. The added 1 gives unseen values a positive probability.
     """
     train = images.train.reshape(len(images.train), -1).astype(np.int64)
     test = images.test.reshape(len(images.test), -1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Bits per dimension of a model on images it was not trained on."""
+"""One-sample bound in bits per dimension, averaged over images."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Estimate:
 
     mean: float
     standard_error: float
-    """Of the mean over images, as if these were drawn anew; NaN for a single image."""
+    """Standard error of the mean if images were drawn anew; NaN for a single image."""
     count: int
 
     @classmethod
     def of(cls, values: Tensor) -> Estimate:
-        """Mean and standard error of one value per image."""
+        """Return the mean and standard error of one value per image."""
         spread = values.std().item() if len(values) > 1 else math.nan
         return cls(values.mean().item(), spread / math.sqrt(len(values)), len(values))
 
     def __str__(self) -> str:
-        """Both numbers, as in a table."""
+        """Format mean and standard error."""
         return f"{self.mean:.4f} +- {self.standard_error:.4f}"
 
 
@@ -43,11 +43,19 @@ def evaluate_bound(
     generator: torch.Generator,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, Estimate]:
-    """The one-sample bound in bits per dimension, and its terms in the same unit.
+    """Compute the one-sample bound in bits per dimension, and its terms in the same unit.
 
-    `bits_per_dim` = `log_q` - `log_det` - `log_prior`, as means. Every process draws all noise and
-    computes every so-many-th batch of images, so that the numbers do not depend on how many there
-    are.
+    The means satisfy `bits_per_dim` = `log_q` - `log_det` - `log_prior`. Batches are divided among
+    the processes but all draw all noise, so the result does not depend on their number.
+
+    Args:
+        model: the model, which is put into evaluation mode.
+        images: uint8 `(N, C, H, W)`.
+        generator: source of the dequantization noise.
+        group: processes that divide the batches; each returns all terms.
+
+    Returns:
+        `bits_per_dim`, `log_q`, `log_det` and `log_prior`.
     """
     model.eval()
     like = next(model.parameters())
@@ -61,7 +69,7 @@ def evaluate_bound(
             e = model.elbo(x, noise.to(like.device))
             rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior)).double().cpu()
             terms[:, begin : begin + BATCH] = rows.numpy()
-    # Of each column all processes but one hold zeros.
+    # Each column is computed by one process and zero in the others.
     nats = torch.from_numpy(group.gather_array(terms).sum(0))
     names = ("bits_per_dim", "log_q", "log_det", "log_prior")
     return {
@@ -71,7 +79,7 @@ def evaluate_bound(
 
 
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:
-    """log p(x+u) - log q(u|x) for one u per image: (B,), float64 on the CPU."""
+    """Return log p(x+u) - log q(u|x) for one u per image: `(B,)`, float64 on the CPU."""
     like = next(model.parameters())
     x = torch.from_numpy(images).to(like.device, like.dtype)
     noise = model.dequantizer.draw_noise(

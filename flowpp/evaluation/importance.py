@@ -1,4 +1,4 @@
-"""The importance-weighted bound, streamed: any number of samples in a set amount of memory."""
+"""Importance-weighted bound with any number of samples in constant memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowpp.objective import bits_per_dim
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 GROWTH = 4
-"""The bound is reported at 1, 4, 16, ... samples on the way."""
+"""The bound is also returned at the powers of this number of samples: 1, 4, 16, ..."""
 
 
 @torch.no_grad()
@@ -30,27 +30,27 @@ def importance_bounds(
     progress: Callable[[int], None] = lambda count: None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[int, Estimate]:
-    """Bits per dimension by log-mean-exp over samples, at 1, 4, 16, ... and `samples` samples.
+    """Compute bits per dimension by log-mean-exp over 1, 4, 16, ... and `samples` samples.
 
-    -log2( mean_s p(x + u_s) / q(u_s|x) ) / D falls towards -log2 P(x) / D as samples are added;
-    the smaller numbers of samples are the first draws of the larger ones.
+    -log2( mean_s p(x + u_s) / q(u_s|x) ) / D decreases towards -log2 P(x) / D with more samples.
+    A smaller number of samples uses the first draws of the larger ones.
 
     Args:
-        model: in evaluation mode or not; it is put there.
-        images: integer images `(N, C, H, W)`, uint8.
-        samples: number of draws for each image, at least 1.
-        seed: each draw of each image has a random stream of its own, made of this and their
-            numbers, so that neither `batch` nor the other images change it.
-        batch: rows evaluated at once; what memory allows.
-        progress: told after each batch how many rows it had.
-        group: processes among which the batches are dealt out; each returns the whole.
+        model: the model, which is put into evaluation mode.
+        images: uint8 `(N, C, H, W)`.
+        samples: number of draws per image, at least 1.
+        seed: seed of the noise. Each draw of each image has its own random stream, which depends
+            on neither `batch` nor the other images.
+        batch: number of rows evaluated at once.
+        progress: called after each batch with its number of rows.
+        group: processes that divide the batches; each returns all bounds.
 
     Returns:
-        Number of samples to the mean over images with its standard error. One running sum an image
-        is kept, in float64: the memory does not depend on `samples`.
+        Mean over images and its standard error by number of samples. Memory does not depend on
+        `samples`: one running float64 sum is kept per image.
 
     Raises:
-        ValueError: no sample, or no image.
+        ValueError: fewer than 1 sample or 1 image.
 
     Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
     """
@@ -77,27 +77,27 @@ def importance_bounds(
 
 
 def milestones(samples: int) -> list[int]:
-    """1, 4, 16, ... below `samples`, and `samples`."""
-    below = [GROWTH**i for i in range(samples.bit_length()) if GROWTH**i < samples]
-    return [*below, samples]
+    """Return 1, 4, 16, ... below `samples`, and `samples`."""
+    powers = [GROWTH**i for i in range(samples.bit_length()) if GROWTH**i < samples]
+    return [*powers, samples]
 
 
 def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes: float) -> int:
-    """How many rows fit into so much memory, at least 1.
+    """Return the number of rows that fit into `megabytes`, at least 1.
 
-    One image is sent through; without gradients a layer's input and output are alive at the same
-    time, with a few copies of them inside the layer. Six times the largest such pair is a row.
+    Without gradients, a layer's input and output are in memory together, with a few copies of them
+    inside the layer. A row is estimated as six times the largest input and output of one image.
 
     Args:
-        model: the model.
+        model: the model to measure.
         image_shape: (channels, height, width).
         megabytes: memory for activations.
 
     Raises:
-        ValueError: not a positive amount.
+        ValueError: `megabytes` is not positive.
     """
     if not megabytes > 0:
-        raise ValueError(f"memory needs a positive number of megabytes, got {megabytes}")
+        raise ValueError(f"memory must be a positive number of megabytes, got {megabytes}")
     largest = 0
 
     def measure(_module: nn.Module, inputs: object, output: object) -> None:
@@ -115,7 +115,7 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
 
 
 def _batches(images: int, draws: range, batch: int) -> Iterator[list[tuple[int, int]]]:
-    """Pairs (image, draw), image by image, at most `batch` at a time."""
+    """Yield pairs (image, draw), image by image, at most `batch` at a time."""
     pairs = ((index, draw) for index in range(images) for draw in draws)
     while chunk := list(itertools.islice(pairs, batch)):
         yield chunk
@@ -124,7 +124,7 @@ def _batches(images: int, draws: range, batch: int) -> Iterator[list[tuple[int, 
 def _log_weights(
     model: FlowPlusPlus, images: np.ndarray, pairs: list[tuple[int, int]], seed: int
 ) -> np.ndarray:
-    """log p(x + u) - log q(u|x) for each pair (image, draw), in float64."""
+    """Return log p(x + u) - log q(u|x) of each pair (image, draw), in float64."""
     like = next(model.parameters())
     x = torch.from_numpy(images[[index for index, _ in pairs]]).to(like.device)
     draws = [_noise(model, images.shape[1:], seed, *pair) for pair in pairs]
@@ -135,7 +135,7 @@ def _log_weights(
 def _noise(
     model: FlowPlusPlus, shape: tuple[int, ...], seed: int, index: int, draw: int
 ) -> Tensor:
-    """Noise of one draw, from a stream of its own: the same in whatever batch it is evaluated."""
+    """Return the noise of one draw, from its own random stream, the same in any batch."""
     mixed = np.random.SeedSequence((seed, index, draw)).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
     return model.dequantizer.draw_noise(shape, dtype=torch.float64, generator=generator)

@@ -1,8 +1,7 @@
-"""A receipt for a number: all that it depends on, as JSON."""
+"""Receipt of an evaluation: its results and everything they depend on, as JSON."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -14,6 +13,7 @@ from flowpp.data import ImageSet
 from flowpp.evaluation.bound import Estimate
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runtime.files import finite_or_null
 from flowpp.runtime.hashing import weights_hash
 
 
@@ -30,17 +30,17 @@ def receipt(
     memory: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Plain values.
+    """Return the receipt as plain values; NaN and infinity become null.
 
     Args:
         images: the data set.
-        count: the first so many held-out images were evaluated.
-        bounds: number of importance samples to bits per dimension.
-        checkpoint: whose averaged weights were used.
-        dtype: computed in.
-        device: computed on.
-        seed: of the noise.
-        batch: rows evaluated at once.
+        count: number of held-out images evaluated, from the first.
+        bounds: bits per dimension by number of importance samples.
+        checkpoint: the checkpoint whose averaged weights were used.
+        dtype: floating-point type of the computation.
+        device: device of the computation.
+        seed: seed of the noise.
+        batch: number of rows evaluated at once.
         memory: megabytes for activations, from which `batch` was chosen.
         seconds: wall time.
     """
@@ -48,7 +48,10 @@ def receipt(
         "date": datetime.now().isoformat(timespec="seconds"),
         "unit": "bits per dimension, an upper bound on -log2 P(x) / D",
         "importance_samples": max(bounds),
-        "bounds": [_bound(samples, estimate) for samples, estimate in bounds.items()],
+        "bounds": [
+            finite_or_null({"importance_samples": samples, **asdict(estimate)})
+            for samples, estimate in bounds.items()
+        ],
         "data": {
             "name": images.name,
             "sha256": images.sha256,
@@ -61,7 +64,7 @@ def receipt(
         "weights": {
             "step": checkpoint.step,
             "which": "moving average" if checkpoint.ema else "raw",
-            "sha256": weights_hash({**checkpoint.weights, **checkpoint.ema}),
+            "sha256": weights_hash(checkpoint.used(average=True)),
         },
         "dtype": str(dtype).removeprefix("torch."),
         "batch": batch,
@@ -69,9 +72,3 @@ def receipt(
         "seconds": round(seconds, 1),
         "environment": environment.describe(device, seed, images),
     }
-
-
-def _bound(samples: int, estimate: Estimate) -> dict[str, Any]:
-    """One line of the table; null for what is no number, as JSON has no NaN and no infinity."""
-    values = {"importance_samples": samples, **asdict(estimate)}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -14,7 +14,7 @@ BATCH = 64
 
 
 class NonFiniteSampleError(RuntimeError):
-    """A drawn image has pixels that are no numbers: the model, not the picture, is at fault."""
+    """Raised if a drawn image has NaN or infinite pixels, which uint8 would show as black."""
 
 
 @torch.no_grad()
@@ -26,19 +26,29 @@ def sample(
     *,
     temperature: float = 1.0,
 ) -> np.ndarray:
-    """x = floor(f^-1(T z)), z ~ N(0, I): uint8 images (count, C, H, W), clipped to the levels.
+    """Draw x = floor(f^-1(T z)), z ~ N(0, I), clipped to the levels.
 
-    The dequantizer plays no part in it. A temperature T below 1 keeps to likelier images.
+    The dequantizer is not involved.
+
+    Args:
+        model: the model, which is put into evaluation mode.
+        image_shape: (channels, height, width).
+        count: number of images.
+        generator: source of z.
+        temperature: T; below 1, images are more likely and less varied.
+
+    Returns:
+        uint8 `(count, C, H, W)`.
 
     Raises:
-        NonFiniteSampleError: pixels came out NaN; as uint8 they would look like black ones.
+        NonFiniteSampleError: a pixel is NaN or infinite.
         ValueError: the temperature is negative or not finite.
     """
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
     like = next(model.parameters())
     model.eval()
-    # The flow may end in another shape than the image's: ask it for the latent's.
+    # The latent shape may differ from the image's.
     blank = torch.zeros((1, *image_shape), device=like.device)
     noise = model.dequantizer.draw_noise(blank.shape, dtype=like.dtype, generator=generator)
     latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
@@ -51,10 +61,10 @@ def sample(
 
 
 def _as_uint8(images: Tensor) -> Tensor:
-    spoiled = ~torch.isfinite(images)
-    if spoiled.any():
+    non_finite = ~torch.isfinite(images)
+    if non_finite.any():
         raise NonFiniteSampleError(
-            f"samples need finite pixels, got {int(spoiled.sum())} that are not, in "
-            f"{int(spoiled.flatten(1).any(1).sum())} of {len(images)} images"
+            f"samples must have finite pixels, got {int(non_finite.sum())} that are not, in "
+            f"{int(non_finite.flatten(1).any(1).sum())} of {len(images)} images"
         )
     return images.to(torch.uint8).cpu()

@@ -1,7 +1,7 @@
-"""Checkpoints: weights, their average and the state of a run in one safetensors file.
+"""Checkpoints: weights, their moving average and a run's state in one safetensors file.
 
-safetensors holds names, numbers and a little text, so reading a checkpoint cannot run code. The
-text holds a hash of everything else in the file: a flipped bit is found before it is trained on.
+A safetensors file contains named tensors and a little text, so reading it cannot execute code. The
+text includes a hash of everything else, which detects damaged files.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from flowpp.runtime.hashing import weights_hash
 
 FORMAT = "flowpp-checkpoint-2"
 UNHASHED = "flowpp-checkpoint-1"
-"""Weights and their average alone, without a hash: read, but no run can go on from it."""
+"""Former format of weights and averages without a hash: can be read but not resumed from."""
 REAL = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 _WEIGHTS, _EMA, _STATE = "weights/", "ema/", "state/"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or belongs to another model, other data, or no run."""
+    """Raised if a checkpoint is damaged, or belongs to another model or other data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training run keeps: enough to evaluate the model, and to go on training it."""
+    """The state of a training run: enough to evaluate the model and to resume training."""
 
     step: int
     weights: Mapping[str, Tensor]
     """`model.state_dict()`, buffers included."""
     ema: Mapping[str, Tensor]
-    """Averages by parameter name; constants have none."""
+    """Moving averages by parameter name; buffers have none."""
     state: Mapping[str, Tensor] = field(default_factory=dict)
-    """Optimizer and random states, named by `flowpp.training.state`; empty in a model's export."""
+    """Optimizer and random states, named by `flowpp.training.state`; empty in exports."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values: counters, settings, hash of the data."""
+    """Plain values: counters, settings, and the hash of the data."""
 
     def save(self, path: Path) -> None:
-        """Write in one piece: a crash leaves the former file, or none.
+        """Write the file atomically.
 
         Raises:
-            OSError: the file could not be written; the former one is as it was.
+            OSError: the file could not be written; an existing one is unchanged.
         """
         tensors = {
             prefix + name: tensor
             for prefix, group in ((_WEIGHTS, self.weights), (_EMA, self.ema), (_STATE, self.state))
             for name, tensor in group.items()
         }
-        # Copies on the CPU: safetensors refuses tensors that share or only view memory.
+        # Copied, because safetensors refuses tensors that share memory.
         tensors = {
             name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()
         }
@@ -72,12 +72,12 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read what `save` wrote.
+        """Read and verify a file that `save` wrote.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             OSError: it cannot be read.
-            CheckpointError: the file is truncated, damaged, or no checkpoint of this library.
+            CheckpointError: it is truncated, damaged, or not a checkpoint of this library.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no checkpoint at {path}")
@@ -87,62 +87,61 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except OSError as error:
             raise OSError(f"checkpoint {path} cannot be read ({error})") from error
-        except Exception as error:  # a damaged file may raise other things than its own error
+        except Exception as error:  # damaged files raise more than SafetensorError
             raise CheckpointError(
                 f"checkpoint {path} is truncated or damaged ({error})"
             ) from error
         if metadata.get("format") not in (FORMAT, UNHASHED):
             raise CheckpointError(
-                f"{path} is no checkpoint: needed format {FORMAT!r}, "
+                f"{path} is not a checkpoint: format must be {FORMAT!r}, "
                 f"got {metadata.get('format')!r}"
             )
         if metadata["format"] == FORMAT and metadata.get("sha256") != _digest(tensors, metadata):
-            raise _damaged(path, "its hash is another")
+            raise _damaged(path, "its hash does not match")
         text = metadata.get("step", "")
         if not text.isdecimal():
             raise CheckpointError(
-                f"checkpoint {path} needs its step, a whole number, got {text!r}"
+                f"checkpoint {path} is damaged: step must be a whole number, got {text!r}"
             )
         try:
             step, facts = int(text), json.loads(metadata.get("facts", "{}"))
         except (ValueError, RecursionError) as error:
             raise _damaged(path, error) from error
         if not isinstance(facts, dict):
-            raise _damaged(path, "its facts are no table")
+            raise _damaged(path, f"its facts must be an object, got {type(facts).__name__}")
         return cls(
             step=step,
-            weights=_below(tensors, _WEIGHTS),
-            ema=_below(tensors, _EMA),
-            state=_below(tensors, _STATE),
+            weights=_with_prefix(tensors, _WEIGHTS),
+            ema=_with_prefix(tensors, _EMA),
+            state=_with_prefix(tensors, _STATE),
             facts=facts,
         )
 
     def restore(self, model: nn.Module, *, average: bool) -> None:
-        """Copy the weights into `model`; with `average`, the moving average where there is one.
+        """Copy the weights into `model`; with `average`, moving averages where there are any.
 
         Raises:
-            CheckpointError: names or shapes differ from the model's: it is another model's; or a
-                weight is infinite or NaN.
+            CheckpointError: names or shapes differ from the model's, or a weight is not finite.
         """
         source = self.used(average=average)
         for name, tensor in source.items():
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(
-                    f"the checkpoint of step {self.step} has a weight that is not finite: {name}"
+                    f"weights must be finite, got NaN or infinity in {name} at step {self.step}"
                 )
         copy_into(model.state_dict(), source)
 
     def used(self, *, average: bool) -> dict[str, Tensor]:
-        """The tensors that `restore` copies."""
+        """Return the tensors that `restore` copies."""
         return {**self.weights, **self.ema} if average else dict(self.weights)
 
 
 @torch.no_grad()
 def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
-    """Overwrite every tensor of `target` by the one of the same name.
+    """Overwrite each tensor of `target` with the tensor of the same name.
 
     Raises:
-        CheckpointError: names or shapes differ; nothing has been overwritten.
+        CheckpointError: names, shapes or dtypes differ; `target` is unchanged.
     """
     check_shapes(target, source)
     for name, tensor in source.items():
@@ -150,28 +149,28 @@ def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> Non
 
 
 def check_shapes(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
-    """Whether the tensors of `source` are those of `target`, by name, shape and kind.
+    """Require tensors of the same names, shapes and kinds of dtype.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: the tensors differ.
     """
     if source.keys() != target.keys():
         missing = sorted(target.keys() - source.keys())
         surplus = sorted(source.keys() - target.keys())
         raise CheckpointError(
-            f"checkpoint belongs to another model: it lacks {_some(missing)} "
-            f"and has {_some(surplus)} besides"
+            f"checkpoint belongs to another model: missing {_summary(missing)}, "
+            f"surplus {_summary(surplus)}"
         )
     for name, tensor in source.items():
         if tensor.shape != target[name].shape:
             raise CheckpointError(
-                f"checkpoint belongs to another model: {name} needs shape "
+                f"checkpoint belongs to another model: {name} must have shape "
                 f"{tuple(target[name].shape)}, got {tuple(tensor.shape)}"
             )
-        kinds = REAL if target[name].dtype in REAL else {target[name].dtype}
-        if tensor.dtype not in kinds:
+        accepted = REAL if target[name].dtype in REAL else {target[name].dtype}
+        if tensor.dtype not in accepted:
             raise CheckpointError(
-                f"checkpoint belongs to another model: {name} needs numbers of "
+                f"checkpoint belongs to another model: {name} must have dtype "
                 f"{target[name].dtype}, got {tensor.dtype}"
             )
 
@@ -185,9 +184,9 @@ def _damaged(path: Path, why: object) -> CheckpointError:
     return CheckpointError(f"checkpoint {path} is truncated or damaged ({why})")
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _some(names: list[str]) -> str:
-    return "nothing" if not names else f"{names[0]} ({len(names)} in all)"
+def _summary(names: list[str]) -> str:
+    return "none" if not names else f"{names[0]} ({len(names)} in all)"

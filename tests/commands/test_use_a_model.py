@@ -60,7 +60,7 @@ def test_mistakes(model, images):
         model.encode(np.full((1, 1, 8, 8), 17))
     with pytest.raises(ValueError, match="temperature must be finite and at least 0, got -1"):
         model.sample(1, temperature=-1)
-    with pytest.raises(ValueError, match="at least 1 image, got 0"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         model.sample(0)
 
 

@@ -244,5 +244,5 @@ def test_checkpoints_that_are_links(run, guard, target):
 
 def test_a_tensor_file_of_another_program(run, guard):
     save_file({"a": torch.zeros(3)}, run.checkpoint_path(4))
-    with guard.reading("step-00000004"), pytest.raises(CheckpointError, match="is no checkpoint"):
+    with guard.reading("step-00000004"), pytest.raises(CheckpointError, match="not a checkpoint"):
         use(run.checkpoint_path(4))

@@ -1,4 +1,4 @@
-"""Checkpoints come back as they went, or say why not."""
+"""Checkpoints: round trips, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowpp.training.ema import EMA
 
 
 class Small(nn.Module):
-    """Parameters and a constant, as models have them."""
+    """A model with parameters and a buffer."""
 
     def __init__(self, width: int = 3) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def test_round_trip(saved):
     assert torch.equal(plain.layer.weight, model.layer.weight)
     assert torch.equal(averaged.layer.weight, ema.average["layer.weight"])
     assert torch.equal(averaged.permutation, model.permutation)
-    assert os.listdir(path.parent) == [path.name]  # no temporary file is left
+    assert os.listdir(path.parent) == [path.name]  # the temporary file is gone
 
 
 def test_tensors_that_share_memory_are_saved(tmp_path):
@@ -65,7 +65,7 @@ def test_truncated_file_is_refused(saved, kept):
 
 def test_foreign_file_is_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="no checkpoint: needed format .* got None"):
+    with pytest.raises(ValueError, match="not a checkpoint: format must be .* got None"):
         Checkpoint.load(tmp_path / "other.safetensors")
 
 
@@ -73,7 +73,7 @@ def test_foreign_file_is_refused(tmp_path):
 def test_a_checkpoint_without_its_step_is_refused(tmp_path, step):
     path = tmp_path / "a.safetensors"
     save_file({"weights/a": torch.zeros(1)}, path, {"format": UNHASHED, **step})
-    with pytest.raises(ValueError, match="needs its step, a whole number, got"):
+    with pytest.raises(ValueError, match="step must be a whole number, got"):
         Checkpoint.load(path)
 
 
@@ -83,12 +83,12 @@ def test_missing_file_is_refused(tmp_path):
 
 
 def test_checkpoint_of_another_shape_is_refused(saved):
-    with pytest.raises(ValueError, match=r"layer.weight needs shape \(2, 5\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"layer.weight must have shape \(2, 5\), got \(2, 3\)"):
         Checkpoint.load(saved[0]).restore(Small(5), average=True)
 
 
 def test_checkpoint_of_another_model_is_refused(saved):
-    with pytest.raises(ValueError, match=r"lacks 0.bias \(2 in all\) and has layer.bias \(3"):
+    with pytest.raises(ValueError, match=r"missing 0.bias \(2 in all\), surplus layer.bias \(3"):
         Checkpoint.load(saved[0]).restore(nn.Sequential(nn.Linear(3, 2)), average=True)
 
 

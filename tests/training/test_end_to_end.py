@@ -110,7 +110,7 @@ def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypa
 
     monkeypatch.setattr(sampling, "sample", one_pixel_is_nan)
     with pytest.raises(
-        SystemExit, match="error: samples need finite pixels, got 1 that are not, in 1 of 1"
+        SystemExit, match="samples must have finite pixels, got 1 that are not, in 1 of 1"
     ):
         sample.main([str(tiny_run[0])])
 
