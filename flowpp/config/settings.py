@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Source = str
 else:
     Source = Literal[tuple(DATA_SETS)]
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 """Upper bound on `threads`; larger values are almost certainly typos."""
 MAX_SIZE = 1 << 14
 """Upper bound on `data.size`, in pixels."""
@@ -259,7 +259,7 @@ class TrainingConfig:
         )
         for name in (*at_least_one, "threads", "checkpoint_every"):
             at_least(f"training.{name}", getattr(self, name), 1)
-        at_most("training.threads", self.threads, MOST_THREADS)
+        at_most("training.threads", self.threads, MAX_THREADS)
         seed("training.seed", self.seed)
         for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
             if not 0 < getattr(self, name) < float("inf"):

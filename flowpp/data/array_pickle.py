@@ -101,9 +101,8 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == _ENCODE:
             return self.encode
         if (module, name) not in _STAND_INS:
-            raise UnsafePickleError(
-                f"pickle must import only NumPy array constructors, got {module}.{name}"
-            )
+            found = f"{module}.{name}"[:80]
+            raise UnsafePickleError(f"pickle must import only array constructors, got {found}")
         return _STAND_INS[module, name]
 
     def encode(self, text: Any, encoding: Any) -> bytes:
