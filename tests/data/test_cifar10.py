@@ -86,11 +86,11 @@ def batches():
 
 @pytest.fixture
 def folder(tmp_path, batches):
-    place = tmp_path / cifar10.FOLDER
-    place.mkdir()
+    inner = tmp_path / cifar10.FOLDER
+    inner.mkdir()
     for name, content in batches[1].items():
-        (place / name).write_bytes(content)
-    return place
+        (inner / name).write_bytes(content)
+    return inner
 
 
 def write_archive(path, contents):
@@ -203,7 +203,7 @@ def test_huge_file_is_not_read(folder, monkeypatch):
 
 
 class Touch:
-    """Pickles to a call of a harmful function."""
+    """Pickles as a call of open() for writing."""
 
     def __init__(self, path):
         self.path = str(path)

@@ -137,7 +137,7 @@ def test_a_truncated_archive_and_a_wrong_size_are_refused(tmp_path):
 
 def test_a_damaged_batch_is_refused(tmp_path):
     np.savez(tmp_path / "train_data_batch_1.npz", data=np.zeros((2, 3072), np.uint8))
-    (tmp_path / "val_data.npz").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "val_data.npz").write_bytes(b"PK\x03\x04 not an archive")
     with pytest.raises(ValueError, match="val_data.npz is damaged"):
         data.load(DataConfig(source="imagenet32", path=str(tmp_path), partial=True))
     np.savez(tmp_path / "val_data.npz", data=np.zeros((2, 12288), np.uint8))

@@ -43,8 +43,8 @@ sys.addaudithook(_hook)
 class Guard:
     """Watch code that reads untrusted files."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.refused: str | None = None
 
     @contextmanager
@@ -65,7 +65,7 @@ class Guard:
             assert len(str(error)) < 20_000
         finally:
             recorded, _recorded = _recorded, None
-        inside = str(self.place / "run") + os.sep
+        inside = str(self.folder / "run") + os.sep
         for event, arguments in recorded:
             paths = [str(a) for a in arguments if isinstance(a, str | os.PathLike)]
             outside = [p for p in paths if os.sep in p and not p.startswith(inside)]

@@ -182,7 +182,7 @@ HOSTILE_ZIPS = {
         {f"{n}.npy": shaped("(64,)") for n in ("train", "test", "data")},
         compression=zipfile.ZIP_LZMA,
     ),
-    "no archive": lambda: b"PK\x03\x04" + bytes(100),
+    "not an archive": lambda: b"PK\x03\x04" + bytes(100),
     "empty": lambda: zip_of({}),
 }
 
