@@ -16,7 +16,7 @@ In Python, an adapter builds the library's object for a specification:
     from reference.bijectors import Affine
 
     affine = ZukoAdapter("float32").build(Affine(log_scale=np.zeros(1), shift=np.ones(1)))
-    y, log_det = affine.forward(np.zeros((2, 1, 4, 4)))
+    y, log_det = affine.forward(np.zeros((2, 1, 4, 4), "float32"))
 
 An adapter only translates conventions (axes, direction, parametrization) and never corrects
 numbers. A map that a library lacks is reported as not supported, with the reason, and so is a flow

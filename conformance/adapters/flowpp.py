@@ -1,8 +1,8 @@
-"""flowpp, by the same door as a stranger's code; and the way between the two trees.
+"""Adapter of flowpp, and conversion between the objects of both trees.
 
-The twin of a reference class is the class of the same name in the module of the same path, with
-the same fields: `reference.bijectors.act_norm.ActNorm` and `flowpp.bijectors.act_norm.ActNorm`. So
-there is no registry: a bijector added to both trees is found.
+The twin of a reference class has the same name, the same fields and the same path of modules:
+`reference.bijectors.act_norm.ActNorm` and `flowpp.bijectors.act_norm.ActNorm`. There is no
+registry, so a bijector added to both trees is found.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ TORCH_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def from_reference(spec: Any, dtype: Dtype = "float64", device: str = "cpu") -> Any:
-    """The flowpp twin of a reference object or function, in evaluation mode.
+    """Convert a reference object or function to its flowpp twin, in evaluation mode.
 
     Args:
-        spec: a reference object; its real arrays become tensors of `dtype`, integer arrays stay
-            integers, tuples become tuples of twins, numbers and None stay as they are.
+        spec: Reference object. Real arrays become tensors of `dtype`, integer arrays integer
+            tensors, and tuples tuples of twins; numbers, strings and None are kept.
         dtype: "float64" or "float32".
-        device: where the tensors go.
+        device: Device of the tensors.
 
     Raises:
         NotSupported: flowpp has no twin of that name.
-        TypeError: a field of a kind that has no counterpart.
+        TypeError: A field has a type without a counterpart.
     """
     twin = _tensors(spec, TORCH_DTYPES[dtype], device)
     return twin.eval() if isinstance(twin, nn.Module) else twin
 
 
 def to_reference(module: Any) -> Any:
-    """The reference twin of a flowpp object, trained or not: its fields as float64 arrays.
+    """Convert a flowpp object to its reference twin, with its fields as float64 arrays.
 
     Raises:
-        TypeError: the reference has no class of that name, a field is missing, or its value is of
-            a kind that has no counterpart.
+        TypeError: The reference has no class of that name, a field is missing, or its value has a
+            type without a counterpart.
     """
     if isinstance(module, Tensor):
         array = module.detach().cpu()
@@ -70,7 +70,7 @@ def to_reference(module: Any) -> Any:
 
 
 class FlowppAdapter:
-    """flowpp as an implementation under test. See `conformance.adapter`."""
+    """Adapter of flowpp; see `conformance.adapter`."""
 
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -78,7 +78,7 @@ class FlowppAdapter:
         self.dtype, self.device = dtype, device
 
     def prepare(self) -> None:
-        """Compile the kernels, which takes about a minute where the cache has none."""
+        """Compile the kernels, which takes about a minute if they are not cached."""
         x = np.zeros((1, 1, 1, 1), self.dtype)
         self.build(MixtureLogistic(*np.zeros((3, *x.shape, 1)))).forward(x)
         self.build(LayerNorm(np.ones(1), np.zeros(1)))(x)
@@ -90,17 +90,17 @@ class FlowppAdapter:
 
 
 class NumpyModule:
-    """A flowpp object that speaks NumPy: any method of it, arrays in and arrays out."""
+    """Wrapper of a flowpp object whose methods take and return NumPy arrays."""
 
     def __init__(self, twin: Any, dtype: torch.dtype, device: str) -> None:
         self._twin, self._dtype, self._device = twin, dtype, device
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._twin, name)  # an AttributeError is the answer for "has it not"
-        return self._speaking_numpy(attribute) if callable(attribute) else _arrays(attribute)
+        attribute = getattr(self._twin, name)
+        return self._with_arrays(attribute) if callable(attribute) else _arrays(attribute)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._speaking_numpy(self._twin)(*args, **options)
+        return self._with_arrays(self._twin)(*args, **options)
 
     def vjp(
         self,
@@ -109,7 +109,7 @@ class NumpyModule:
         grad_y: np.ndarray,
         grad_log_det: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """Gradient of sum(grad_y * y) + sum(grad_log_det * log_det), by autograd."""
+        """Return the gradient of sum(grad_y * y) + sum(grad_log_det * log_det), by autograd."""
         return self._vjp("forward", x, context, grad_y, grad_log_det)
 
     def vjp_inverse(
@@ -119,14 +119,14 @@ class NumpyModule:
         grad_x: np.ndarray,
         grad_log_det: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """The same through the inverse; under "x" is the gradient of the inverse's input."""
+        """Return the gradient through the inverse; "x" is the gradient by the inverse's input."""
         return self._vjp("inverse", y, context, grad_x, grad_log_det)
 
     def initialize(self, *inputs: np.ndarray) -> tuple[NumpyModule, Any]:
-        """A copy fitted to a batch by data-dependent initialization, and its output there."""
-        fitted = copy.deepcopy(self._twin)
-        output = initialize(fitted, *(self._in(array) for array in inputs))
-        return NumpyModule(fitted, self._dtype, self._device), _arrays(output)
+        """Initialize a copy from a batch; return it and its output for the batch."""
+        initialized = copy.deepcopy(self._twin)
+        output = initialize(initialized, *(self._in(array) for array in inputs))
+        return NumpyModule(initialized, self._dtype, self._device), _arrays(output)
 
     def _vjp(
         self,
@@ -137,7 +137,7 @@ class NumpyModule:
         grad_log_det: np.ndarray,
     ) -> dict[str, np.ndarray]:
         tensors = _tensor_fields(self._twin)
-        kept = {path: tensor.requires_grad for path, tensor in tensors.items()}
+        required_grad = {path: tensor.requires_grad for path, tensor in tensors.items()}
         inputs = {"x": self._in(x)} | ({} if context is None else {"context": self._in(context)})
         try:
             for tensor in (*tensors.values(), *inputs.values()):
@@ -145,20 +145,20 @@ class NumpyModule:
             output, log_det = getattr(self._twin, direction)(inputs["x"], inputs.get("context"))
             loss = (output * self._in(grad_output)).sum()
             loss = loss + (log_det * self._in(grad_log_det)).sum()
-            wanted = inputs | tensors
-            found = dict.fromkeys(wanted)
+            leaves = inputs | tensors
+            by_path = dict.fromkeys(leaves)
             if loss.requires_grad:
-                gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-                found = dict(zip(wanted, gradients, strict=True))
+                gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+                by_path = dict(zip(leaves, gradients, strict=True))
         finally:
             for path, tensor in tensors.items():
-                tensor.requires_grad_(kept[path])
+                tensor.requires_grad_(required_grad[path])
         return {
-            path: _arrays(torch.zeros_like(wanted[path]) if gradient is None else gradient)
-            for path, gradient in found.items()
+            path: _arrays(torch.zeros_like(leaves[path]) if gradient is None else gradient)
+            for path, gradient in by_path.items()
         }
 
-    def _speaking_numpy(self, function: Any) -> Any:
+    def _with_arrays(self, function: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
             with torch.no_grad():
                 return _arrays(
@@ -174,9 +174,9 @@ class NumpyModule:
         if not isinstance(value, np.ndarray):
             return value
         real = np.issubdtype(value.dtype, np.floating)
-        # Memory is shared where it can be, so that code which writes to its input is seen to.
+        # Memory is shared if possible, so that a law detects code that modifies its input.
         if not value.flags.writeable:
-            value = value.copy()  # torch shares no read-only memory
+            value = value.copy()  # torch cannot share read-only memory
         tensor = torch.as_tensor(value, device=self._device)
         return tensor.to(self._dtype) if real else tensor
 
@@ -190,7 +190,7 @@ def _twin(kind: type | FunctionType, tree: str) -> Any:
 
 
 def _tensors(value: Any, dtype: torch.dtype, device: str) -> Any:
-    """Field by field from the reference to flowpp."""
+    """Convert a value of the reference to flowpp, field by field."""
     if isinstance(value, np.ndarray):
         real = np.issubdtype(value.dtype, np.floating)
         return torch.tensor(value, dtype=dtype if real else None, device=device)
@@ -210,7 +210,7 @@ def _tensors(value: Any, dtype: torch.dtype, device: str) -> Any:
 
 
 def _tensor_fields(twin: Any, path: str = "") -> dict[str, Tensor]:
-    """The real tensors of a flowpp object, under the reference's field paths."""
+    """Return the real tensors of a flowpp object, by the reference's field paths."""
     if isinstance(twin, Tensor):
         return {path: twin} if twin.is_floating_point() else {}
     if isinstance(twin, (tuple, list, nn.ModuleList)):
@@ -228,7 +228,7 @@ def _tensor_fields(twin: Any, path: str = "") -> dict[str, Tensor]:
 
 
 def _arrays(value: Any) -> Any:
-    """Tensors to arrays, in tuples and in fields of dataclasses."""
+    """Convert tensors to arrays, including those in tuples and in fields of dataclasses."""
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     if isinstance(value, (tuple, list)):

@@ -1,7 +1,7 @@
-"""flowpp's models, as the audit needs them: its only file that knows flowpp and torch.
+"""Trained models of flowpp for the audit: its only module that imports flowpp and torch.
 
-Arrays in and arrays out. A model's mixtures can be replaced by those of any adapter, so that what
-a formula costs is seen on real images, with the networks of a trained model around it.
+Inputs and outputs are NumPy arrays. The mixtures of a model can be replaced by those of any
+adapter, to measure the effect of a formula on real images with the networks of a trained model.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
 
 Build = Callable[..., Any]
-"""(logits, means, log_scales) -> an object with forward and inverse, in NumPy."""
+"""Function from logits, means and log-scales to an object with forward and inverse, in NumPy."""
 
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+HALF_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def environment() -> dict[str, Any]:
-    """What of torch a number depends on."""
+    """Return the facts of torch that results depend on."""
     cuda = torch.cuda.is_available()
     return {
         "torch": torch.__version__,
@@ -50,21 +50,21 @@ def environment() -> dict[str, Any]:
 
 
 def one_thread() -> None:
-    """Small arrays: more threads only wait for each other."""
+    """Use one thread: for small arrays, more are slower."""
     torch.set_num_threads(1)
 
 
 def newton(
     targets: np.ndarray, *parameters: np.ndarray, dtype: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """flowpp's roots of logit F(x) = target, and how often it evaluated F for each."""
+    """Return flowpp's roots of logit F(x) = target, and the evaluations of F for each."""
     arguments = (torch.from_numpy(a).to(TORCH_DTYPES[dtype]) for a in (targets, *parameters))
     found = solve_with_certificate(*arguments)
     return found.root.numpy(), found.evaluations.numpy()
 
 
 def train_small(folder: Path, steps: int, seed: int) -> Path:
-    """The preset `digits` with fewer filters and steps: a run directory, in some seconds."""
+    """Train the preset `digits` with fewer filters and steps; return the run directory."""
     preset = presets.get("digits")
     flow = replace(preset.model.flow, filters=16)
     dequantizer = replace(preset.model.dequantizer, filters=16)
@@ -84,11 +84,11 @@ class Model:
     """A trained model and held-out images of its data set.
 
     Attributes:
-        name: preset and step, for titles.
-        flowpp: the model with averaged weights, float64.
-        untrained: the same settings, initialized from data, float64.
-        images, noise: integer images, and noise for the dequantizer, `(N, C, H, W)`.
-        seed: of `noise` and of prior samples.
+        name: Preset and step.
+        flowpp: Model with averaged weights, float64.
+        untrained: Model with the same settings, initialized from data, float64.
+        images, noise: Integer images, and noise for the dequantizer, `(N, C, H, W)`.
+        seed: Seed of `noise` and of prior samples.
     """
 
     name: str
@@ -100,10 +100,11 @@ class Model:
 
     @classmethod
     def open(cls, path: Path, images: int, seed: int) -> Model:
-        """From a run directory.
+        """Open a run directory.
 
         Raises:
-            FileNotFoundError, ValueError: it is none, or is damaged; one line that says so.
+            FileNotFoundError: There is no run directory at `path`.
+            ValueError: The run is damaged.
         """
         opened = open_model(path)
         config, model = opened.config, opened.model.double()
@@ -124,7 +125,7 @@ class Model:
 
     @property
     def dims(self) -> int:
-        """Numbers in an image."""
+        """Number of values in an image."""
         return int(self.images[0].size)
 
     @torch.no_grad()
@@ -136,15 +137,15 @@ class Model:
         trained: bool = True,
         tf32: bool = False,
     ) -> np.ndarray:
-        """One-sample bound of each image, `(N,)`, in one dtype; half ones by autocast.
+        """Return the one-sample bound of each image, `(N,)`.
 
         Args:
-            dtype: float64, float32, or bfloat16 and float16, which autocast applies to networks.
-            build: replaces the mixtures; None for flowpp's own.
-            trained: or as initialized from data.
-            tf32: on the GPU, with TF32 products.
+            dtype: float64, float32, or bfloat16 or float16, which autocast applies to networks.
+            build: Replacement of the mixtures; None for flowpp's own.
+            trained: Whether to use the trained model, or else the initialized one.
+            tf32: Whether to compute on the GPU with TF32 products.
         """
-        half = HALVES.get(dtype)
+        half = HALF_DTYPES.get(dtype)
         device = "cuda" if tf32 else "cpu"
         chosen = self.flowpp if trained else self.untrained
         model = _with_mixtures(chosen, "float32" if half else dtype, build).to(device)
@@ -159,11 +160,11 @@ class Model:
 
     @torch.no_grad()
     def mixture_outputs(self, *, trained: bool = True) -> np.ndarray:
-        """|logit F(x)| of every scalar that passes a mixture on its way from an image, float64."""
+        """Return |logit F(x)| of every scalar transformed by a mixture, in float64."""
         seen: list[np.ndarray] = []
 
-        def build(*parameters: np.ndarray) -> _Watched:
-            return _Watched(parameters, seen)
+        def build(*parameters: np.ndarray) -> _RecordedMixture:
+            return _RecordedMixture(parameters, seen)
 
         self.bits_per_dim("float64", build, trained=trained)
         return np.concatenate(seen)
@@ -172,11 +173,11 @@ class Model:
     def trace(
         self, dtype: str, build: Build | None = None, *, trained: bool = True
     ) -> dict[str, Any]:
-        """Round trips: of the whole flow and of each layer at what really reaches it.
+        """Compute round trips of the whole flow, and of each layer on its actual inputs.
 
         Returns:
-            "data" and "prior", each with "total" and "layers": (name, errors) with errors an array
-            of |there and back - start|. Data starts from images, prior from N(0, 1).
+            "data" (starting from images) and "prior" (from N(0, 1)), each with "total" and
+            "layers": a list of (name, errors), where errors is an array of |round trip - start|.
         """
         model = _with_mixtures(self.flowpp if trained else self.untrained, dtype, build)
         layers = list(_layers(model.flow))
@@ -248,7 +249,7 @@ def _with_mixtures(model: FlowPlusPlus, dtype: str, build: Build | None) -> Flow
 
 
 class _Family(nn.Module):
-    """A mixture family whose members compute by someone else's arithmetic."""
+    """Mixture family whose members are computed by another implementation."""
 
     def __init__(self, family: MixtureLogisticFamily, build: Build) -> None:
         super().__init__()
@@ -264,11 +265,11 @@ class _Family(nn.Module):
     def _member(self, parameters: Tensor) -> Chain:
         mixture, affine = self.family(parameters).bijectors
         fields = (mixture.logits, mixture.means, mixture.log_scales)
-        return Chain([_Stranger(self.build(*(f.numpy() for f in fields))), affine])
+        return Chain([_NumpyMixture(self.build(*(f.numpy() for f in fields))), affine])
 
 
-class _Stranger(Bijector):
-    """A NumPy mixture as one of flowpp's bijectors."""
+class _NumpyMixture(Bijector):
+    """NumPy mixture as a bijector of flowpp."""
 
     def __init__(self, built: Any) -> None:
         super().__init__()
@@ -283,8 +284,8 @@ class _Stranger(Bijector):
         return torch.as_tensor(x).to(y), torch.as_tensor(log_det).to(y)
 
 
-class _Watched:
-    """flowpp's mixture, its outputs noted."""
+class _RecordedMixture:
+    """Mixture of flowpp that records its outputs."""
 
     def __init__(self, parameters: tuple[np.ndarray, ...], seen: list[np.ndarray]) -> None:
         self._mixture = MixtureLogistic(*(torch.from_numpy(p) for p in parameters))

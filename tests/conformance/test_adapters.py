@@ -25,8 +25,8 @@ def test_adapters_are_found_by_name():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("FlowppAdapter", "named module:Class, got 'FlowppAdapter'"),
-        ("conformance.adapter:", "named module:Class"),
+        ("FlowppAdapter", "module:Class, got 'FlowppAdapter'"),
+        ("conformance.adapter:", "module:Class"),
         ("no_such_module:Adapter", "No module 'no_such_module'"),
         ("conformance.adapter:Nobody", "has no class 'Nobody'"),
     ],
