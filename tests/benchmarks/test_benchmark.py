@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and its yardstick computes the same things."""
+"""The benchmark's measurements, and its baseline: the same results, without the kernels."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
 SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
 
 
-def test_functions_take_turns():
+def test_functions_are_timed_alternately():
     order = []
     seconds = timing.interleaved(
         {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warm_up=1, repeats=2
     )
     assert order == ["a", "b"] * 3
-    assert {name: len(found) for name, found in seconds.items()} == {"a": 2, "b": 2}
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
 
 
 def test_the_textbook_mixture_agrees_in_the_body():
     torch.manual_seed(0)
     x, parameters = torch.randn(50), torch.randn(3, 50, 4).unbind()
-    for got, wanted in zip(
+    for got, expected in zip(
         textbook.logit_cdf(x, *parameters), logit_cdf(x, *parameters), strict=True
     ):
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     got = textbook.inverse_logit_cdf(x, *parameters)
     torch.testing.assert_close(got, inverse_logit_cdf(x, *parameters), rtol=1e-3, atol=1e-3)
 
@@ -46,13 +46,13 @@ def test_the_textbook_model_agrees(task):
         torch.manual_seed(0)
         results[name] = function()
     assert isinstance(results["library"], torch.Tensor)
-    if task == "train":  # other masks: dropout draws its bits in another way
+    if task == "train":  # dropout draws other masks
         assert results["library"].isfinite() and results["textbook"].isfinite()
     elif task == "evaluate":
         torch.testing.assert_close(*results.values(), rtol=1e-3, atol=0.1)
     else:
         different = results["library"] != results["textbook"]
-        assert different.float().mean() < 0.05  # a value beside an integer may fall either way
+        assert different.float().mean() < 0.05  # values near an integer may round either way
 
 
 ALL_PARTS = {"_WinogradBackward", "_AttentionBackward", "_ConcatEluBackward", "_GatedSumBackward"}
@@ -68,7 +68,7 @@ ALL_PARTS = {"_WinogradBackward", "_AttentionBackward", "_ConcatEluBackward", "_
         ({"activate_last": True}, ALL_PARTS),
     ],
 )
-def test_the_yardstick_computes_with_nothing_of_the_librarys(changes, own_parts):
+def test_the_baseline_uses_no_kernels_of_the_library(changes, own_parts):
     torch.manual_seed(0)
     former = presets.get("cifar16").model
     flow, dequantizer = (replace(f, **changes) for f in (former.flow, former.dequantizer))
@@ -84,7 +84,7 @@ def test_the_yardstick_computes_with_nothing_of_the_librarys(changes, own_parts)
 
 
 def operations(result):
-    """Names of what autograd has recorded; those of Python functions begin with an underscore."""
+    """Return names of the recorded autograd nodes; Python functions begin with an underscore."""
     names, left, seen = set(), [result.grad_fn], set()
     while left:
         node = left.pop()
@@ -125,7 +125,7 @@ def test_a_report_is_complete(tmp_path, capsys, monkeypatch):
     assert "mixture inverse" in capsys.readouterr().out
 
 
-def test_a_folder_gets_a_dated_file_each_time(tmp_path, monkeypatch):
+def test_a_folder_gets_a_new_file_each_time(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "BANDWIDTH_BYTES", 1 << 16)
     monkeypatch.setattr(machine, "MATRIX", 64)
     for count in (1, 2):
@@ -138,16 +138,16 @@ def test_a_folder_gets_a_dated_file_each_time(tmp_path, monkeypatch):
         assert all(file.name.startswith(f"{report['date']}-digits-") for file in files)
 
 
-def test_peak_memory_comes_from_a_process_of_its_own():
+def test_peak_memory_is_that_of_another_process():
     from flowpp.benchmark.memory import peak_in_fresh_process
 
     before = peak_in_fresh_process("mixture forward", "library", SMALL)
-    held = torch.zeros(1 << 28)  # 1 GiB of this process is not its child's
+    held = torch.zeros(1 << 28)  # 1 GiB of this process, not of the measured one
     after = peak_in_fresh_process("mixture forward", "library", SMALL)
     assert held.numel() and 5e7 < before and after < before + 5e8
 
 
-def test_an_unknown_task_is_one_line(capsys):
+def test_an_unknown_task_is_an_error_of_one_line(capsys):
     with pytest.raises(SystemExit):
         main(["--what", "train,fly"])
     assert "got 'fly'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Bits per dimension of a trained model do not depend on what computes it."""
+"""Bits per dimension of a trained model do not depend on the backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowpp.training.optimizer import Adam
 
 STEPS = 40
 TOLERANCE = 1e-6
-"""Bits per dimension."""
+"""In bits per dimension."""
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def trained():
 def test_bits_per_dim_are_the_same_on_every_backend(trained, dtype):
     model, x, noise = trained
     model.to(dtype)
-    found = {}
+    result = {}
     for backend in ("torch", "cpu"):
         with use_backend(backend), torch.no_grad():
             total = model.elbo(x.to(dtype), noise.to(dtype)).total
-        found[backend] = bits_per_dim(total, x[0].numel()).mean().item()
-    assert found["torch"] < 2.9  # it has learned something: independent pixels need 2.4, none 4.1
-    assert abs(found["torch"] - found["cpu"]) < TOLERANCE
+        result[backend] = bits_per_dim(total, x[0].numel()).mean().item()
+    assert result["torch"] < 2.9  # trained: independent pixels take 2.4, uniform ones 4.1
+    assert abs(result["torch"] - result["cpu"]) < TOLERANCE

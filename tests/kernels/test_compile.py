@@ -1,4 +1,4 @@
-"""torch.compile over a coupling: the same numbers and gradients as without it."""
+"""A compiled coupling has the values and gradients of the original."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def results(function, coupling, x):
     return [y, log_det, *torch.autograd.grad(loss, [x, *coupling.parameters()])]
 
 
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )
-def test_a_compiled_coupling_is_the_coupling(backend):
+def test_a_compiled_coupling_equals_the_original(backend):
     torch.manual_seed(0)
     coupling = build_coupling(CONFIG, (2, 4, 4), None)
     x = torch.randn(2, 4, 4, 4)
-    wanted = results(coupling, coupling, x)
+    expected = results(coupling, coupling, x)
     torch._dynamo.reset()
     got = results(torch.compile(coupling, backend=backend), coupling, x)
-    for one, other in zip(got, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    for value, reference in zip(got, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""3x3 convolutions with fewer products: as exact as torch's, and the same bits each time."""
+"""Convolutions by the CPU kernels: as accurate as torch's, and deterministic."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.skipif(
 )
 SHAPES = [
     (2, 64, 32, 16, 8),
-    (1, 37, 50, 10, 14),  # channels and widths that no vector divides
+    (1, 37, 50, 10, 14),  # channels and widths that are no multiples of a vector
     (3, 33, 48, 8, 8),
-    (1, 32, 32, 32, 64),  # an image of as many tiles as are worked on at once
-    (5, 32, 40, 16, 32),  # images in groups, the last one smaller
-    (2, 250, 35, 8, 8),  # sums in two goes
+    (1, 32, 32, 32, 64),  # one image fills a pass over the data
+    (5, 32, 40, 16, 32),  # several images per pass, fewer in the last
+    (2, 250, 35, 8, 8),  # channels summed in two parts
 ]
 FACTOR = 3
-"""By which the error may exceed that of torch's convolution, both beside float64."""
+"""Largest ratio of the error to that of torch's convolution, both against float64."""
 
 
 def drawn(batch, channels, out, height, width):
@@ -44,47 +44,47 @@ def direct(x, weight, bias):
     return conv2d(x, weight, bias, padding=1)
 
 
-def assert_taken(y):
+def assert_winograd(y):
     assert "Winograd" in type(y.grad_fn).__name__
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_values_and_gradients_are_as_exact_as_torchs(shape, threads):
+def test_values_and_gradients_are_as_accurate_as_torchs(shape, threads):
     inputs = drawn(*shape)
     grad = torch.randn(shape[0], shape[2], *shape[3:])
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
         got = values(convolution.convolution, inputs, grad)
-        assert_taken(convolution.convolution(*inputs))
+        assert_winograd(convolution.convolution(*inputs))
     finally:
         torch.set_num_threads(before)
     plain = values(direct, inputs, grad)
     truth = values(direct, [t.detach().double().requires_grad_() for t in inputs], grad)
-    for mine, torchs, exact in zip(got, plain, truth, strict=True):
-        least = 2.0**-24 * exact.square().mean().sqrt()
-        errors = [(t - exact).square().mean().sqrt() for t in (mine, torchs)]
-        assert errors[0] <= FACTOR * torch.maximum(errors[1], least)
+    for ours, torchs, exact in zip(got, plain, truth, strict=True):
+        smallest = 2.0**-24 * exact.square().mean().sqrt()
+        errors = [(t - exact).square().mean().sqrt() for t in (ours, torchs)]
+        assert errors[0] <= FACTOR * torch.maximum(errors[1], smallest)
 
 
-def test_the_same_bits_for_any_number_of_threads_and_each_time():
+def test_bits_do_not_depend_on_threads_or_repetition():
     inputs = drawn(3, 48, 40, 8, 16)
     grad = torch.randn(3, 40, 8, 16)
-    found = []
+    results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 1, 2, 5):
             torch.set_num_threads(threads)
-            found.append(values(convolution.convolution, inputs, grad))
+            results.append(values(convolution.convolution, inputs, grad))
     finally:
         torch.set_num_threads(before)
-    for other in found[1:]:
-        for one, two in zip(found[0], other, strict=True):
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
             assert torch.equal(one, two)
 
 
-def test_tensors_that_are_not_dense():
+def test_strided_tensors():
     x, weight, bias = drawn(2, 32, 34, 8, 12)
     grad = torch.randn(2, 34, 12, 8).mT
     strided = [
@@ -97,27 +97,29 @@ def test_tensors_that_are_not_dense():
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2)])
-def test_gradients_of_some_inputs_alone(wanted):
+@pytest.mark.parametrize("differentiated", [(0,), (1,), (2,), (0, 2)])
+def test_gradients_of_some_inputs(differentiated):
     inputs = drawn(1, 32, 32, 8, 8)
     everything = values(direct, inputs, torch.ones(1, 32, 8, 8))[1:]
-    some = [t.detach().requires_grad_(i in wanted) for i, t in enumerate(inputs)]
+    some = [t.detach().requires_grad_(i in differentiated) for i, t in enumerate(inputs)]
     convolution.convolution(*some).sum().backward()
     for i, (tensor, expected) in enumerate(zip(some, everything, strict=True)):
-        if i in wanted:
+        if i in differentiated:
             torch.testing.assert_close(tensor.grad, expected, rtol=1e-4, atol=1e-4)
         else:
             assert tensor.grad is None
 
 
-def test_second_derivatives_are_torchs():
+def test_second_derivatives():
     inputs = drawn(1, 32, 32, 4, 16)
-    found = []
+    results = []
     for function in (convolution.convolution, direct):
         first = torch.autograd.grad(function(*inputs).square().sum(), inputs, create_graph=True)
-        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), inputs))
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
+        results.append(torch.autograd.grad(sum(g.square().sum() for g in first), inputs))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(
+            got, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item()
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,22 +134,22 @@ def test_second_derivatives_are_torchs():
         (torch.zeros(1, 32, 8, 8).double(), torch.zeros(32, 32, 3, 3).double()),
     ],
 )
-def test_others_are_torchs(x, weight):
+def test_other_shapes_and_dtypes_are_computed_by_torch(x, weight):
     bias = torch.zeros(32, dtype=x.dtype).requires_grad_()
     assert "Winograd" not in type(convolution.convolution(x, weight, bias).grad_fn).__name__
 
 
-def test_the_layer_takes_it_and_backends_agree():
+def test_a_layer_uses_the_kernel_and_backends_agree():
     torch.manual_seed(0)
     layer = Conv2d.create(64, 32, 3, weight_norm=True)
     x = torch.randn(2, 64, 8, 8)
     y = layer(x)
-    assert_taken(y)
+    assert_winograd(y)
     with use_backend("torch"):
         torch.testing.assert_close(y, layer(x), rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_not_finite_shows():
+def test_nan_reaches_its_neighbours_only():
     x, weight, bias = drawn(1, 32, 32, 8, 8)
     with torch.no_grad():
         x[0, 3, 4, 4] = torch.nan
@@ -156,7 +158,7 @@ def test_what_is_not_finite_shows():
     assert y[..., :2, :].isfinite().all()
 
 
-def test_under_torch_compile_and_autocast_it_is_torchs():
+def test_torch_computes_under_torch_compile_and_autocast():
     layer = Conv2d.create(32, 32, 3)
     x = torch.randn(1, 32, 8, 8)
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
@@ -166,7 +168,7 @@ def test_under_torch_compile_and_autocast_it_is_torchs():
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 64, 33, 8, 8), (0, 4, 4, 2, 2)])
-def test_one_by_one_is_a_matrix_product(shape):
+def test_pointwise_convolution(shape):
     batch, channels, out, *size = shape
     torch.manual_seed(0)
     x = torch.randn(batch, channels, *reversed(size)).mT.requires_grad_()
@@ -174,17 +176,17 @@ def test_one_by_one_is_a_matrix_product(shape):
     inputs = [x, weight.requires_grad_(), bias.requires_grad_()]
     grad = torch.randn(batch, out, *size)
     got = values(convolution.convolution, inputs, grad)
-    wanted = values(lambda *t: conv2d(*t), inputs, grad)
-    for mine, torchs in zip(got, wanted, strict=True):
-        torch.testing.assert_close(mine, torchs, rtol=1e-5, atol=1e-4)
+    expected = values(lambda *t: conv2d(*t), inputs, grad)
+    for ours, torchs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-4)
 
 
-def test_threads_are_torchs_own():
-    """Threads of our own would share the processors with torch's spinning ones."""
+def test_the_thread_pool_of_torch_is_found():
+    """Other threads would compete with torch's, which spin while they wait for work."""
     assert build.torch_pool() is not None or sys.platform != "linux"
 
 
-def test_a_second_derivative_finds_strided_arguments():
+def test_second_derivatives_by_strided_arguments():
     torch.manual_seed(0)
     x = torch.randn(2, 32, 8, 8).mT.requires_grad_()
     weight = (0.05 * torch.randn(32, 32, 3, 3)).mT.requires_grad_()
@@ -195,5 +197,5 @@ def test_a_second_derivative_finds_strided_arguments():
         first = torch.autograd.grad((y**3).sum(), (x, weight), create_graph=True)
         return torch.autograd.grad(sum((g**2).sum() for g in first), (x, weight))
 
-    for mine, torchs in zip(second(convolution.convolution), second(direct), strict=True):
-        assert (mine - torchs).norm() <= 1e-4 * torchs.norm()
+    for ours, torchs in zip(second(convolution.convolution), second(direct), strict=True):
+        assert (ours - torchs).norm() <= 1e-4 * torchs.norm()

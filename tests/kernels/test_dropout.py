@@ -1,4 +1,4 @@
-"""Dropout acts at the released places, with the same masks as the reference's."""
+"""Dropout is applied where the released code applies it, with the reference's masks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def network(attention) -> Conditioner:
     [lambda: GatedAttention.create(4, 2, dropout=0.3), lambda: GatedMaxout.create(4, dropout=0.3)],
     ids=["attention", "maxout"],
 )
-def test_same_masks_same_output(attention, monkeypatch):
+def test_output_with_the_references_masks(attention, monkeypatch):
     masks = np.random.default_rng(1)
 
     def drop(x, rate, training):
@@ -34,28 +34,28 @@ def test_same_masks_same_output(attention, monkeypatch):
     model = network(attention).train()
     twin = to_reference(model)
     x = torch.randn(3, 2, 3, 2, dtype=torch.float64)
-    wanted = twin(x.numpy(), rng=np.random.default_rng(1))
+    expected = twin(x.numpy(), rng=np.random.default_rng(1))
     monkeypatch.setattr(torch.nn.functional, "dropout", drop)
     got = model(x).detach().numpy()
-    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
-    assert np.abs(wanted - twin(x.numpy())).max() > 1e-3  # the masks do something
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    assert np.abs(expected - twin(x.numpy())).max() > 1e-3  # the masks have an effect
 
 
-def test_none_in_evaluation():
+def test_no_dropout_in_evaluation():
     model = network(lambda: GatedAttention.create(4, 2, dropout=0.3)).eval()
     x = torch.randn(3, 2, 3, 2, dtype=torch.float64)
     assert torch.equal(model(x), model(x))
 
 
-def test_initialization_drops_as_the_mode_says():
-    """In evaluation it is the reference's, which drops nothing; in training it is another."""
+def test_initialization_uses_dropout_in_training_mode_only():
+    """In evaluation mode the result is the reference's, which uses no dropout."""
     x = torch.randn(6, 2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     made = {}
     for mode in ("train", "eval"):
         model = getattr(network(lambda: GatedAttention.create(4, 2, dropout=0.3)), mode)()
-        wanted = to_reference(model).initialize(x.numpy())[0]
+        expected = to_reference(model).initialize(x.numpy())[0]
         initialize(model, x)
-        made[mode] = model.proj_out.weight.detach().numpy(), wanted.proj_out.weight
+        made[mode] = model.proj_out.weight.detach().numpy(), expected.proj_out.weight
     np.testing.assert_allclose(*made["eval"], rtol=1e-12, atol=1e-14)
     ours, undropped = made["train"]
     assert np.abs(ours / undropped - 1).max() > 1e-3

@@ -1,7 +1,7 @@
-"""What `solve_with_certificate` claims is checked by evaluating again, where it is hardest.
+"""Certificates of `solve_with_certificate`, verified by evaluation for hard mixtures.
 
-A root is proven if its residual is within an ulp of the target, or if no neighbouring number does
-better: the mixture then steps over the target between two floats.
+A root is proven if its residual is within an ulp of the target, or if neither neighbouring float
+has a smaller one: the mixture then steps over the target between two floats.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mixture(dtype, *, target=None, logit=1.0, mean=1.0, log_scales=None):
 
 
 def cancelling(dtype):
-    """Targets whose root is nearly 0, as the difference of a mean and of t e^s."""
+    """Mixtures whose root is nearly 0, the difference of a mean and t e^s."""
     target, scale = 3 * normal(0, POINTS), 3 * normal(3, POINTS, 1)
     mean = -target[:, None] * scale.to(dtype).double().exp()
     return [a.to(dtype) for a in (target, torch.zeros(POINTS, 1), mean, scale)]
@@ -54,13 +54,13 @@ HARD = {
         dtype, target=torch.exp(14 * uniform(5, 0, 1)[:, 0]) * torch.sign(normal(0, POINTS))
     ),
     "cancelling": cancelling,
-    "one_component_rules": lambda dtype: mixture(dtype, logit=5e3),
+    "one_dominant_component": lambda dtype: mixture(dtype, logit=5e3),
     "means_of_all_sizes": lambda dtype: mixture(dtype, mean=largest_mean(dtype)),
 }
 
 
 def proven(arguments, root, *, ulps=2.0):
-    """Whether each root is within `ulps` of its target, or better than both its neighbours."""
+    """Return whether each root is within `ulps` of its target, or better than its neighbours."""
     target, *parameters = arguments
     infinity = torch.full_like(root, torch.inf)
 
@@ -72,12 +72,12 @@ def proven(arguments, root, *, ulps=2.0):
         here <= distance(torch.nextafter(root, infinity))
     )
     allowed = ulps * torch.finfo(root.dtype).eps * target.abs().clamp(min=1)
-    # The kernels may sum components in another order in the forward: two roundings of slack.
+    # The inverse may sum components in another order than the forward pass does.
     return (here <= allowed) | best | (here <= distance_between_floats(root, parameters))
 
 
 def distance_between_floats(root, parameters):
-    """How far y moves from one float to the next: what no root can be expected to beat."""
+    """Return the change of y between neighbouring floats, which bounds attainable residuals."""
     infinity = torch.full_like(root, torch.inf)
     left, right = (logit_cdf(torch.nextafter(root, s * infinity), *parameters)[0] for s in (-1, 1))
     return right - left
@@ -95,8 +95,7 @@ def test_every_root_is_proven(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_certificate_speaks_of_the_root_it_returns(dtype):
-    """The residual is that of the returned root, not of another point that was tried."""
+def test_the_residual_is_that_of_the_returned_root(dtype):
     arguments = HARD["wide_and_narrow"](dtype)
     found = solve_with_certificate(*arguments)
     again = logit_cdf(found.root, *arguments[1:])[0] - arguments[0]
@@ -110,7 +109,7 @@ def test_the_certificate_speaks_of_the_root_it_returns(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_components_narrower_than_the_spacing_of_floats(dtype):
-    """e^-s overflows, and y jumps over every target at a mean: the residual is large and true."""
+    """e^-s overflows, and y jumps over the target at a mean: the residual is large but correct."""
     limit = 80.0 if dtype == torch.float32 else 700.0
     arguments = mixture(dtype, log_scales=uniform(3, -limit - 120, -limit))
     found = solve_with_certificate(*arguments)
@@ -119,13 +118,13 @@ def test_components_narrower_than_the_spacing_of_floats(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_roots_near_the_end_of_the_dtype_are_found_and_those_beyond_it_refused(dtype):
+def test_roots_near_the_largest_number_are_found_and_those_beyond_raise(dtype):
     limit = 80.0 if dtype == torch.float32 else 700.0
     target, *parameters = mixture(dtype, log_scales=uniform(3, limit, limit + 12))
     ends = torch.full_like(target, torch.finfo(dtype).max)
     low, high = (logit_cdf(s * ends, *parameters)[0] for s in (-1, 1))
     reached = (low < target) & (target < high)
-    assert 0.2 < reached.double().mean() < 0.9  # the test sees both kinds
+    assert 0.2 < reached.double().mean() < 0.9  # both kinds occur
 
     inside = [a[reached] for a in (target, *parameters)]
     assert proven(inside, solve_with_certificate(*inside).root).all()
@@ -137,7 +136,7 @@ def test_roots_near_the_end_of_the_dtype_are_found_and_those_beyond_it_refused(d
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_gradients_on_a_plateau_wider_than_any_density(dtype):
-    """Between two far components dx/dmu is 1/2 each, though every dy/dz underflows there."""
+    """Between two distant components each dx/dmu is 1/2, although every dy/dz underflows."""
     y = torch.zeros(1, dtype=dtype)
     logits, log_scales = (torch.zeros(1, 2, dtype=dtype) for _ in range(2))
     means = torch.tensor([[-1e5, 1e5]], dtype=dtype, requires_grad=True)
@@ -147,7 +146,7 @@ def test_gradients_on_a_plateau_wider_than_any_density(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_means_whose_sum_overflows(dtype):
-    """Each argument is finite, and so is the result: their sum need not be."""
+    """Arguments and result are finite, but the sum of the means is not."""
     means = torch.full((1, 32), torch.finfo(dtype).max / 8, dtype=dtype)
     logits, log_scales = torch.zeros_like(means), torch.zeros_like(means)
     y, log_derivative = logit_cdf(means[:, 0], logits, means, log_scales)

@@ -1,4 +1,4 @@
-"""Where a fast path could go wrong and a slow one does not: strides, underflow, extremes."""
+"""Edge cases of the fast paths: strides, underflow, extreme scales."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpmath_truth import DIGITS, mixture_logistic
 
 
 def test_gradients_of_parameters_in_any_order_of_axes(backend):
-    """An expanded tensor's gradient may have strides that the kernel cannot follow."""
+    """An expanded tensor's gradient may have strides that have no kernel layout."""
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(2, 2, 3, 1, dtype=torch.float64, generator=generator)
     x = torch.randn(2, 3, 4, dtype=torch.float64, generator=generator)
@@ -36,8 +36,8 @@ def test_gradients_of_parameters_in_any_order_of_axes(backend):
 
 @pytest.mark.parametrize("components", [2, 128])
 @pytest.mark.parametrize("logit", [-90.0, -104.0, -120.0])
-def test_a_weight_that_underflows_may_still_rule_the_density(backend, components, logit):
-    """exp(-104) is no float32, but times a rate of e^30 it stands beside a density of e^-69."""
+def test_a_weight_that_underflows_may_dominate_the_density(backend, components, logit):
+    """exp(-104) underflows in float32, but not times a rate of e^30, in a density of e^-69."""
     logits = torch.full((1, components), logit)
     logits[0, 0] = 0
     log_scales = torch.full((1, components), -30.0)
@@ -46,21 +46,21 @@ def test_a_weight_that_underflows_may_still_rule_the_density(backend, components
     means[0, 0] = 39 * torch.tensor(30.0).exp()
     y, got = logit_cdf(torch.zeros(1), logits, means, log_scales)
     with mp.workdps(DIGITS):
-        wanted = mixture_logistic(
+        expected = mixture_logistic(
             0.0, *(p[0].double().numpy() for p in (logits, means, log_scales))
         )
-        for value, truth, allowed in zip((y, got), wanted, (3, 16), strict=True):
+        for value, truth, allowed in zip((y, got), expected, (3, 16), strict=True):
             unit = torch.finfo(torch.float32).eps * max(1, abs(float(truth)))
             assert abs(value.item() - float(truth)) <= allowed * unit
 
 
-def test_no_components_are_refused(backend):
+def test_zero_components_raise(backend):
     for parameters in ([torch.tensor(0.0)] * 3, [torch.zeros(3, 0)] * 3):
         with pytest.raises(ValueError, match="needs at least 1 component"):
             logit_cdf(torch.zeros(3), *parameters)
 
 
-def test_blocks_whose_sizes_do_not_fit_together(backend):
+def test_blocks_of_mismatched_sizes(backend):
     with pytest.raises(RuntimeError, match="must match the size"):
         GatedMaxout(Conv2d.create(4, 9), Conv2d.create(3, 6))(torch.zeros(64, 4, 3, 3))
     few, many = torch.zeros(1, 4, 3, 3), torch.zeros(5, 2, 3, 3)
@@ -71,11 +71,11 @@ def test_blocks_whose_sizes_do_not_fit_together(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_affine_map_whose_scale_alone_is_out_of_range(dtype):
+def test_an_affine_map_whose_scale_overflows(dtype):
     extreme = 90.0 if dtype == torch.float32 else 720.0
     ones = torch.ones(1, 1, 1, 1, dtype=dtype)
     small = ones * torch.tensor(-extreme + 20, dtype=dtype).exp()
     grow, shrink = (Affine(s * extreme * ones, 3 * ones) for s in (1, -1))
-    wanted = torch.tensor(20.0, dtype=dtype).exp() + 3
-    torch.testing.assert_close(grow(small)[0].squeeze(), wanted, rtol=1e-4, atol=0)
+    expected = torch.tensor(20.0, dtype=dtype).exp() + 3
+    torch.testing.assert_close(grow(small)[0].squeeze(), expected, rtol=1e-4, atol=0)
     assert shrink.inverse(3 * ones)[0].item() == 0

@@ -1,4 +1,4 @@
-"""The compiled kernels: equal to torch's formulas in every layout, and proper torch operators."""
+"""The mixture's kernels equal torch's formulas in every layout and are valid torch operators."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def arguments(shape, components, dtype, *, layout="components last", far=False):
     x = draw(*shape) * (1e4 if far else 1)
     if layout == "components last":
         parameters = [draw(*shape, components) for _ in range(3)]
-    elif layout == "as a network puts them out":
+    elif layout == "output of a network":
         batch, channels, height, width = shape
         raw = draw(batch, channels * 3 * components, height, width)
         split = raw.reshape(batch, channels, 3 * components, height, width)
@@ -50,7 +50,7 @@ def arguments(shape, components, dtype, *, layout="components last", far=False):
     return x, *parameters
 
 
-LAYOUTS = ["components last", "as a network puts them out", "expanded", "axes reversed"]
+LAYOUTS = ["components last", "output of a network", "expanded", "axes reversed"]
 
 
 @needs_compiler
@@ -58,27 +58,27 @@ LAYOUTS = ["components last", "as a network puts them out", "expanded", "axes re
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 1, 1, 1), (3, 2, 8, 16), (0, 2, 4, 4)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_same_numbers_as_torch(dtype, shape, layout, far):
+def test_values_and_gradients_equal_torchs(dtype, shape, layout, far):
     given = arguments(shape, 5, dtype, layout=layout, far=far)
     weights = [torch.randn(shape, dtype=dtype) for _ in range(2)]
-    found = {}
+    results = {}
     for backend in ("torch", "cpu"):
         inputs = [t.detach().requires_grad_() for t in given]
         with use_backend(backend):
             y, slope = logit_cdf(*inputs)
             gradients = torch.autograd.grad((weights[0] * y + weights[1] * slope).sum(), inputs)
-        found[backend] = [y, slope, *gradients]
+        results[backend] = [y, slope, *gradients]
     eps = torch.finfo(dtype).eps
-    for wanted, got in zip(found["torch"], found["cpu"], strict=True):
-        assert got.shape == wanted.shape
-        # Where components compete in a tail, |z| rounds by eps |z|: as many u as |y| is large.
-        unit = eps * (1 + wanted.abs()) * (1 + (given[0].abs().max() if len(given[0]) else 0))
-        assert ((got - wanted).abs() <= 500 * unit).all()
+    for expected, got in zip(results["torch"], results["cpu"], strict=True):
+        assert got.shape == expected.shape
+        # Where components compete in a tail, |z| is rounded by eps |z|, which is about |y| u.
+        unit = eps * (1 + expected.abs()) * (1 + (given[0].abs().max() if len(given[0]) else 0))
+        assert ((got - expected).abs() <= 500 * unit).all()
 
 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_number_of_threads_changes_nothing(threads):
+def test_bits_do_not_depend_on_the_number_of_threads(threads):
     given = arguments((4, 6, 32, 16), 8, torch.float32)
     before = torch.get_num_threads()
     one = cpu.forward(*given)
@@ -91,7 +91,7 @@ def test_the_number_of_threads_changes_nothing(threads):
 
 
 @needs_compiler
-def test_they_are_proper_torch_operators():
+def test_kernels_are_valid_torch_operators():
     given = arguments((2, 3, 4, 4), 5, torch.float64)
     gradients = (torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2))
     torch.library.opcheck(mixture_forward, given)
@@ -100,7 +100,7 @@ def test_they_are_proper_torch_operators():
 
 
 @needs_compiler
-def test_second_derivatives_go_through_the_formulas():
+def test_second_derivatives():
     given = [t.requires_grad_() for t in arguments((1, 1, 2, 2), 3, torch.float64)]
     with use_backend("cpu"):
         for function in (logit_cdf, inverse_logit_cdf):
@@ -110,7 +110,7 @@ def test_second_derivatives_go_through_the_formulas():
 
 @needs_compiler
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
-def test_every_backend_obeys_the_laws(backend):
+def test_every_backend_satisfies_the_laws(backend):
     judge = Judge(FlowppAdapter)
     with use_backend(backend):
         cells = [
@@ -131,11 +131,11 @@ def test_bits_per_dim_are_the_same_on_every_backend():
     model = build_model(DIGITS.model, (1, 8, 8), 17).eval()
     x = torch.randint(17, (16, 1, 8, 8))
     noise = model.dequantizer.draw_noise(x.shape)
-    found = []
+    results = []
     for backend in ("torch", "cpu"):
         with use_backend(backend), torch.no_grad():
-            found.append(bits_per_dim(model.elbo(x, noise).total, 64).mean().item())
-    assert abs(found[0] - found[1]) < 1e-6
+            results.append(bits_per_dim(model.elbo(x, noise).total, 64).mean().item())
+    assert abs(results[0] - results[1]) < 1e-6
 
 
 def test_an_unknown_backend_is_refused_with_the_list(monkeypatch):
@@ -160,7 +160,7 @@ def test_a_backend_that_is_not_available_says_what_it_needs():
 def test_without_a_compiler_torch_computes(build_again, monkeypatch):
     build_again()
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    monkeypatch.setenv("FLOWPP_CACHE", "/proc/nowhere")  # no folder can be made there
+    monkeypatch.setenv("FLOWPP_CACHE", "/proc/nowhere")  # no folder can be created there
     for kernel in ("mixture_logistic", "layers", "attention", "convolution"):
         with use_backend("auto"):
             assert backend_for(torch.zeros(1), kernel=kernel) == "torch"
@@ -199,34 +199,36 @@ def test_the_cuda_source_compiles(architecture, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_cuda_kernels_compute_what_the_host_does(dtype):
+def test_cuda_kernels_equal_the_cpus(dtype):
     given = arguments((2, 3, 4, 5), 5, dtype)
     on_device = [t.cuda() for t in given]
     for name in ("forward", "inverse"):
         extra = (1.0, 100) if name == "inverse" else ()
-        wanted = getattr(cpu, name)(*given, *extra)[0]
+        expected = getattr(cpu, name)(*given, *extra)[0]
         got = getattr(cuda, name)(*on_device, *extra)[0].cpu()
-        assert ((got - wanted).abs() <= 100 * torch.finfo(dtype).eps * (1 + wanted.abs())).all()
+        assert (
+            (got - expected).abs() <= 100 * torch.finfo(dtype).eps * (1 + expected.abs())
+        ).all()
 
 
 @needs_compiler
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
-def test_half_precisions_stop_before_the_mixture(half, backend):
+def test_half_precisions_are_computed_in_float32(half, backend):
     x, *parameters = arguments((2, 3, 4, 4), 5, torch.float32)
     rounded = [p.to(half) for p in parameters]
     with use_backend(backend):
         y, slope = logit_cdf(x, *rounded)
-        wanted = logit_cdf(x, *(p.float() for p in rounded))
+        expected = logit_cdf(x, *(p.float() for p in rounded))
         assert inverse_logit_cdf(y, *rounded).dtype == torch.float32
     assert y.dtype == slope.dtype == torch.float32
-    assert torch.equal(y, wanted[0])
-    assert torch.equal(slope, wanted[1])
+    assert torch.equal(y, expected[0])
+    assert torch.equal(slope, expected[1])
 
 
 @needs_compiler
-def test_torch_compile_sees_the_operator_whole():
+def test_torch_compile_keeps_the_operator():
     given = arguments((2, 3, 4, 4), 5, torch.float32)
     compiled = torch.compile(mixture_forward, fullgraph=True, backend="eager")
-    for wanted, got in zip(mixture_forward(*given), compiled(*given), strict=True):
-        assert torch.equal(wanted, got)
+    for expected, got in zip(mixture_forward(*given), compiled(*given), strict=True):
+        assert torch.equal(expected, got)

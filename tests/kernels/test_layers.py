@@ -1,4 +1,4 @@
-"""The compiled parts of conditioners: equal to plain torch, twice differentiable, fair masks."""
+"""Compiled layers of conditioners: equal to torch's, twice differentiable, unbiased dropout."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def inputs_for(shape, multiples):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_values_and_gradients_are_those_of_plain_torch(name, shape, threads):
-    mine, plain, multiples = FUNCTIONS[name]
+def test_values_and_gradients_equal_torchs(name, shape, threads):
+    compiled, plain, multiples = FUNCTIONS[name]
     inputs = inputs_for(shape, multiples)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        compare(mine, plain, inputs)
+        compare(compiled, plain, inputs)
     finally:
         torch.set_num_threads(before)
 
@@ -63,48 +63,50 @@ def test_layer_norm(shape):
     compare(lambda *a: layers.layer_norm(*a, LAYER_NORM_EPSILON), plain_norm, inputs)
 
 
-def compare(mine, plain, inputs):
-    got = mine(*inputs)
+def compare(compiled, plain, inputs):
+    got = compiled(*inputs)
     with use_backend("torch"):
-        wanted = plain(*inputs)
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
-        weights = torch.randn(wanted.shape)
-        wanted = torch.autograd.grad((weights * wanted).sum(), inputs)
-    for one, other in zip(torch.autograd.grad((weights * got).sum(), inputs), wanted, strict=True):
+        expected = plain(*inputs)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        weights = torch.randn(expected.shape)
+        expected = torch.autograd.grad((weights * expected).sum(), inputs)
+    for one, other in zip(
+        torch.autograd.grad((weights * got).sum(), inputs), expected, strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_elu_is_within_two_ulps_everywhere():
     x = -torch.logspace(-30, 4, 100_000, dtype=torch.float64).float().reshape(1, 1, 1, -1)
     got = layers.concat_elu(x)[:, 0].double()
-    wanted = torch.expm1(x.double())[:, 0]
-    assert ((got - wanted).abs() <= 2 * 2.0**-23 * wanted.abs()).all()
+    expected = torch.expm1(x.double())[:, 0]
+    assert ((got - expected).abs() <= 2 * 2.0**-23 * expected.abs()).all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -0.0])
-def test_what_is_not_finite_stays_so(value):
+def test_special_values(value):
     x = torch.full((1, 2, 1, 3), value)
-    wanted = elu(torch.cat([x, -x], 1))
-    torch.testing.assert_close(layers.concat_elu(x), wanted, equal_nan=True)
+    expected = elu(torch.cat([x, -x], 1))
+    torch.testing.assert_close(layers.concat_elu(x), expected, equal_nan=True)
     gates = torch.full((1, 4, 1, 3), value)
     with use_backend("torch"):
-        wanted = layers.gated_sum(x, gates)
-    torch.testing.assert_close(layers.gated_sum(x, gates), wanted, equal_nan=True)
+        expected = layers.gated_sum(x, gates)
+    torch.testing.assert_close(layers.gated_sum(x, gates), expected, equal_nan=True)
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("dropout", 0.99), ("concat_elu_dropout", 0.99), ("dropout", 0.999999)]
+    ("name", "rate"), [("dropout", 0.99), ("concat_elu_dropout", 0.99), ("dropout", 0.999999)]
 )
-def test_a_high_rate_still_has_the_mean(name, most):
+def test_a_high_dropout_rate_keeps_the_mean(name, rate):
     torch.manual_seed(0)
     x = torch.ones(1, 1, 2000, 2000)
-    y = getattr(layers, name)(x, most, training=True)[:, :1]
-    spread = math.sqrt(most / (1 - most) / x.numel())
+    y = getattr(layers, name)(x, rate, training=True)[:, :1]
+    spread = math.sqrt(rate / (1 - rate) / x.numel())
     assert (y != 0).any() and abs(y.double().mean().item() - 1) < 5 * spread
 
 
 @pytest.mark.parametrize("function", [layers.dropout, layers.concat_elu_dropout])
-def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
+def test_dropout_has_its_rate_and_keeps_the_mean(function):
     torch.manual_seed(0)
     x = torch.ones(1, 1, 1000, 1000)
     y = function(x, 0.2, training=True)[:, :1]
@@ -113,17 +115,17 @@ def test_dropout_drops_the_stated_share_and_keeps_the_mean(function):
     assert abs((y == 0).double().mean().item() - p) < 4 * math.sqrt(p * (1 - p) / x.numel())
 
 
-def test_dropout_bits_are_uniform_and_independent_of_their_neighbours():
+def test_dropout_bits_are_uniform_and_uncorrelated():
     torch.manual_seed(0)
     bits = (layers.random_bits(1 << 20).int() & 0xFFFF).double() / 65535 - 0.5
     assert abs(bits.mean()) < 4 * math.sqrt(1 / 12 / len(bits))
-    for shift in (1, 2, 3, 4, 8):  # four of them come from one draw
+    for shift in (1, 2, 3, 4, 8):  # four numbers are parts of one draw
         correlation = (bits[shift:] * bits[:-shift]).mean() * 12
         assert abs(correlation) < 4 / math.sqrt(len(bits))
 
 
 @pytest.mark.parametrize("name", ["dropout", "concat_elu_dropout"])
-def test_the_backward_pass_has_the_forward_passes_mask(name):
+def test_the_backward_pass_uses_the_mask_of_the_forward_pass(name):
     x = torch.randn(2, 4, 5, 3).abs().add(0.1).requires_grad_()  # where elu is the identity
     y = getattr(layers, name)(x, 0.4, training=True)[:, :4]
     (grad,) = torch.autograd.grad(y.sum(), x)
@@ -140,24 +142,24 @@ def test_second_derivatives():
     )
     network = Conditioner(Conv2d.create(2, 4, 3), [block], Conv2d.create(4, 3, 3))
     x = torch.randn(2, 2, 3, 4).requires_grad_()
-    found = {}
+    results = {}
     for backend in ("torch", "cpu"):
         with (
             use_backend(backend),
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
         ):
             (first,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
-            found[backend] = torch.autograd.grad(
+            results[backend] = torch.autograd.grad(
                 first.square().sum(), [x, *network.parameters()], allow_unused=True
             )
-    for got, wanted in zip(found["cpu"], found["torch"], strict=True):
-        if wanted is None:
+    for got, expected in zip(results["cpu"], results["torch"], strict=True):
+        if expected is None:
             assert got is None
         else:
-            torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_second_derivative_beside_constants():
+def test_a_second_derivative_with_a_constant_argument():
     x, gates = torch.randn(1, 2, 3, 3).requires_grad_(), torch.randn(1, 4, 3, 3)
     (first,) = torch.autograd.grad(layers.gated_sum(x, gates).square().sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
@@ -174,26 +176,26 @@ def test_attention_of_heads_of_any_size(depth, heads, height, width):
     grad = torch.randn(2, heads * depth, height, width)
     y = attention(x, heads)
     exact = x.detach().double().requires_grad_()
-    wanted = attention(exact, heads)
-    torch.testing.assert_close(y.double(), wanted, rtol=1e-5, atol=1e-5)
+    expected = attention(exact, heads)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
     (got,) = torch.autograd.grad(y, x, grad)
-    (wanted,) = torch.autograd.grad(wanted, exact, grad.double())
-    torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=1e-5)
+    (expected,) = torch.autograd.grad(expected, exact, grad.double())
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_has_the_same_bits_for_any_number_of_threads():
     x = torch.randn(2, 3 * 48, 8, 8).requires_grad_()
-    found = []
+    results = []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             y = attention(x, 2)
-            found.append((y, *torch.autograd.grad(y.square().sum(), x)))
+            results.append((y, *torch.autograd.grad(y.square().sum(), x)))
     finally:
         torch.set_num_threads(before)
-    for other in found[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
 def test_attention_scores_far_apart_or_not_finite():

@@ -1,7 +1,7 @@
-"""The mixture's kernel against hundred-digit arithmetic, its gradients against differences.
+"""The mixture against hundred-digit arithmetic, its gradients against differences.
 
-Unit of error, u: eps max(1, |truth|). Inputs are rounded to the dtype first, so that what is
-measured is the arithmetic.
+Unit of error, u: eps max(1, |truth|). Inputs are rounded to the dtype first, so that only the
+arithmetic is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAGNITUDES = [0.0, 1e-3, 1.0, 5.0, 10.0, 30.0, 100.0, 1e3]
 
 
 def draw(components, points, dtype, seed, *, log_scales=(-12.0, 6.0), logit_size=1.0):
-    """Parameters `(points, components)`, and points of every magnitude on either scale."""
+    """Draw points of all magnitudes, in units of x or of a scale, and `(points, components)`."""
     rng = np.random.default_rng(seed)
     logits = logit_size * rng.standard_normal((points, components))
     means = 2 * rng.standard_normal((points, components))
@@ -42,26 +42,26 @@ def truth(x, logits, means, log_scales):
         )
 
 
-def errors(got, wanted, dtype):
-    """Each error in u, as floats."""
+def errors(got, expected, dtype):
+    """Return each error in units of u."""
     with mp.workdps(DIGITS):
         unit = torch.finfo(dtype).eps
         return np.array(
             [
                 float(abs(exact(g) - w) / (unit * max(1, abs(w))))
-                for g, w in zip(got, wanted, strict=True)
+                for g, w in zip(got, expected, strict=True)
             ]
         )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("components", [1, 4, 32])
-def test_value_and_log_derivative_reach_the_floor(components, dtype):
+def test_value_and_log_derivative_against_the_truth(components, dtype):
     arguments = draw(components, 150, dtype, seed=components)
     y, log_derivative = logit_cdf(*arguments)
-    wanted = [truth(*row) for row in zip(*arguments, strict=True)]
-    assert errors(y.tolist(), [w[0] for w in wanted], dtype).max() <= 3
-    assert errors(log_derivative.tolist(), [w[1] for w in wanted], dtype).max() <= 16
+    expected = [truth(*row) for row in zip(*arguments, strict=True)]
+    assert errors(y.tolist(), [w[0] for w in expected], dtype).max() <= 3
+    assert errors(log_derivative.tolist(), [w[1] for w in expected], dtype).max() <= 16
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -70,7 +70,7 @@ def test_extreme_arguments_stay_finite(components, dtype):
     rng = np.random.default_rng(components)
     shape = (2000, components)
     x = rng.choice([-1.0, 1.0], 2000) * 10.0 ** rng.uniform(-30, 30, 2000)
-    # The smallest scale is bounded so that y itself, at most |x| / scale, has room in the dtype.
+    # The smallest scale is bounded so that y, at most |x| / scale, does not overflow.
     logits, scales = rng.uniform(-1e4, 1e4, shape), rng.uniform(-30, 30, shape)
     scales = np.maximum(scales, np.log(np.abs(x))[:, None] - 80)
     means = rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 3, (2000, 1))
@@ -83,7 +83,7 @@ def test_extreme_arguments_stay_finite(components, dtype):
     assert torch.isfinite(log_derivative).all()
 
 
-def test_where_y_itself_overflows_it_is_the_infinity_of_its_sign():
+def test_y_that_overflows_is_the_infinity_of_its_sign():
     zero = torch.zeros(2, 1)
     y, log_derivative = logit_cdf(torch.tensor([-1e30, 1e30]), zero, zero, zero - 30)
     assert y.tolist() == [-torch.inf, torch.inf]
@@ -129,7 +129,7 @@ LIMITS = {torch.float32: 40, torch.float64: 65}
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("components", [1, 4, 32, 128])
-def test_every_target_is_met_within_the_allowed_evaluations(components, dtype):
+def test_every_target_needs_at_most_the_allowed_evaluations(components, dtype):
     rng = np.random.default_rng(components)
     _, logits, means, scales = draw(components, 3000, dtype, seed=components)
     target = rng.standard_normal(3000) * 10.0 ** rng.uniform(-1, 6, 3000)
@@ -137,8 +137,8 @@ def test_every_target_is_met_within_the_allowed_evaluations(components, dtype):
     result = solve_with_certificate(target, logits, means, scales)
     assert torch.isfinite(result.root).all()
     assert result.evaluations.max() <= LIMITS[dtype]
-    # Met within 2 u as evaluated, or as nearly as neighbouring numbers x permit. Where these are
-    # several u apart and y itself is good to 3 u, its rounding may pick the farther of the two.
+    # The residual is within 2 u, or as small as neighbouring floats x permit. Where these are
+    # several u apart, the error of y, up to 3 u, may decide between the two.
     unit = torch.finfo(dtype).eps * target.abs().clamp(min=1)
     missed = result.residual.abs() > 2 * unit
     far = result.residual.abs() > 3 * unit
@@ -151,14 +151,14 @@ def test_every_target_is_met_within_the_allowed_evaluations(components, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_roots_hold_in_truth(dtype):
+def test_roots_against_the_truth(dtype):
     _, logits, means, scales = draw(4, 100, dtype, seed=8, log_scales=(-2.0, 1.0))
     target = (10 * torch.randn(100, generator=torch.Generator().manual_seed(0))).to(dtype)
     result = solve_with_certificate(target, logits, means, scales)
     for goal, root, *row in zip(target, result.root, logits, means, scales, strict=True):
         y, slope = truth(root, *row)
         unit = torch.finfo(dtype).eps * max(1, abs(goal.item()))
-        # Evaluation and stopping rule are good for 3 u; half an ulp of x moves y by the rest.
+        # 3 u for evaluation and stopping rule, and the change of y over an ulp of x.
         ulp = abs(torch.nextafter(root, torch.tensor(torch.inf, dtype=dtype)) - root).item()
         assert abs(float(y - exact(goal))) <= 3 * unit + ulp * float(mp.exp(slope))
 
@@ -166,8 +166,8 @@ def test_roots_hold_in_truth(dtype):
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("components", [4, 16])
-def test_staircases_are_climbed_within_the_allowed_evaluations(components, dtype, backend):
-    """Steps of e^-30 at means of 1e-4 ... 1e12, plateaus between them: nothing to go by."""
+def test_staircases_need_at_most_the_allowed_evaluations(components, dtype, backend):
+    """Steps as narrow as e^-30 at means of 1e-4 ... 1e12, with plateaus between them."""
     rng = np.random.default_rng(components)
     size = (3000, components)
     arguments = (
@@ -182,8 +182,8 @@ def test_staircases_are_climbed_within_the_allowed_evaluations(components, dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_step_on_a_ramp_is_found_within_the_allowed_evaluations(dtype):
-    """On the ramp each halving helps a little, and Newton jumps to the far side for nothing."""
+def test_a_step_on_a_ramp_needs_at_most_the_allowed_evaluations(dtype):
+    """On the ramp each halving gains little, and Newton's steps overshoot the step."""
     rng = np.random.default_rng(3)
     ramp, step = rng.uniform(0, 25, 3000), rng.uniform(-30, -10, 3000)
     mean = -np.exp(ramp) * rng.uniform(0.01, 1, 3000)
@@ -203,7 +203,7 @@ def test_a_step_on_a_ramp_is_found_within_the_allowed_evaluations(dtype):
 
 
 @pytest.mark.parametrize("method", ["newton", "bisection"])
-def test_a_target_that_is_no_number_has_no_root_and_holds_nobody_up(method):
+def test_a_non_finite_target_gives_nan_and_delays_no_other(method):
     parameters = (torch.zeros(4, 2), torch.tensor([-1.0, 1.0]), torch.zeros(4, 2))
     target = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.5])
     found = solve_with_certificate(target, *parameters, method=method, tolerance=1e-3)
@@ -214,15 +214,15 @@ def test_a_target_that_is_no_number_has_no_root_and_holds_nobody_up(method):
 @pytest.mark.parametrize(
     ("dtype", "log_scale"), [(torch.float32, -110.0), (torch.float64, -760.0)]
 )
-def test_a_scale_below_all_numbers_has_its_root_at_the_mean(dtype, log_scale):
+def test_a_scale_that_underflows_has_its_root_at_the_mean(dtype, log_scale):
     parameters = [torch.tensor([[v]], dtype=dtype) for v in (0.0, 0.0, log_scale)]
     for target in (1.0, -2.0, 1e6):
         found = solve_with_certificate(torch.tensor([target], dtype=dtype), *parameters)
         assert found.root.abs() <= 1e7 * torch.finfo(dtype).tiny * torch.finfo(dtype).eps
 
 
-def test_the_inverses_gradients_on_a_plateau_are_infinite_or_zero_but_numbers():
-    """dx/dy overflows there; the third component's weight has no part in it."""
+def test_gradients_of_the_inverse_on_a_plateau_are_not_nan():
+    """dx/dy overflows there; the third component's weight is 0."""
     logits, means = torch.tensor([[0.0, 0.0, -1e4]]), torch.tensor([[-1e3, 1e3, 0.0]])
     y = torch.zeros(1, requires_grad=True)
     logits.requires_grad_()
@@ -237,7 +237,7 @@ def test_the_inverses_gradients_on_a_plateau_are_infinite_or_zero_but_numbers():
     assert torch.isfinite(torch.autograd.grad(first, y)[0]).all()
 
 
-def test_the_papers_bisection_stops_by_width_or_by_its_cap():
+def test_bisection_stops_by_width_or_by_its_cap():
     _, logits, means, scales = draw(4, 50, torch.float64, seed=1, log_scales=(-2.0, 1.0))
     target = torch.linspace(-5, 5, 50, dtype=torch.float64)
     newton = solve_with_certificate(target, logits, means, scales)
@@ -265,20 +265,20 @@ def test_ordinary_parameters_need_few_evaluations():
     assert result.evaluations.double().mean() <= 10
 
 
-def test_targets_that_are_not_finite_give_nan():
+def test_non_finite_targets_of_the_inverse_give_nan():
     _, logits, means, scales = draw(3, 3, torch.float64, seed=0)
     target = torch.tensor([torch.nan, torch.inf, 1.0], dtype=torch.float64)
     x = inverse_logit_cdf(target, logits, means, scales)
     assert torch.isnan(x).tolist() == [True, True, False]
 
 
-def test_a_cap_that_is_hit_is_an_error():
+def test_reaching_the_cap_raises():
     _, logits, means, scales = draw(4, 50, torch.float64, seed=1)
     target = torch.linspace(-5, 5, 50, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="needs more than 2 evaluations for"):
         solve_with_certificate(target, logits, means, scales, max_evaluations=2)
 
 
-def test_parameters_that_do_not_broadcast_are_refused():
+def test_parameters_that_do_not_broadcast_raise():
     with pytest.raises(ValueError, match=r"\(2,\) \+ \(K,\), got \(3, 4\)"):
         logit_cdf(torch.zeros(2), *[torch.zeros(3, 4)] * 3)
