@@ -14,7 +14,7 @@ from flowpp.config.schedule import parse_schedule
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.run import Run, is_new_or_aborted
+from flowpp.runs.run import FOLDERS, Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import write_json
 
@@ -209,6 +209,8 @@ def resume_run(
     group.barrier()  # all processes have read what changes now
     if group.is_main:
         run.sweep()
+        for folder in FOLDERS:  # copies of a run may lack empty folders
+            (run.path / folder).mkdir(exist_ok=True)
         run.rewind(0 if checkpoint is None else checkpoint.step)
         write_json(run.path / "config.json", to_dict(config))
         (run.path / "result.json").unlink(missing_ok=True)

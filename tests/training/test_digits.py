@@ -1,4 +1,4 @@
-"""The README's first command keeps its promise."""
+"""The README's first command reaches the bits per dimension that the README reports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+
+EXPECTED = 1.8945
+TOLERANCE = 0.02
+"""About 1 %: processors differ by 0.003 (1.8938 to 1.8972), and a regression of 2 % must fail."""
 
 
 @pytest.mark.slow
@@ -17,6 +21,6 @@ def test_digits_reach_their_bits_per_dim(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
-    # The README says 1.895 +- 0.016; another processor's rounding moves the third digit.
-    assert result["bits_per_dim"] <= 2.2 < result["histogram"] < result["uniform"]
+    assert result["bits_per_dim"] == pytest.approx(EXPECTED, abs=TOLERANCE)
+    assert result["bits_per_dim"] < result["histogram"] < result["uniform"]
     assert f"this model            {result['bits_per_dim']:.4f}" in done.stdout
