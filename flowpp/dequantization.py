@@ -1,7 +1,7 @@
-"""Noise that turns integer images into densities: uniform, and variational.
+"""Dequantization: noise u in [0, 1) that turns integer images into densities.
 
-An integer image x gets noise u in [0, 1) from q(u|x); Jensen's inequality then bounds the
-probability of x by the density of x + u (Flow++ eqs. 5-8).
+Noise from q(u|x) is added to an integer image x; Jensen's inequality then bounds the probability
+of x by the density of x + u (Flow++ eqs. 5-8).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .bijectors import Bijector
+from .bijectors.bijector import Bijector
+from .bijectors.checks import owner_name
 from .objective import log_normal
 
 
@@ -23,7 +24,7 @@ class Dequantizer(nn.Module):
     def __init__(self, levels: int) -> None:
         super().__init__()
         if levels < 2:
-            raise ValueError(f"{type(self).__name__} needs at least 2 levels, got {levels}")
+            raise ValueError(f"{owner_name(self)} needs at least 2 levels, got {levels}")
         self.levels = int(levels)
 
     def draw_noise(
@@ -34,54 +35,55 @@ class Dequantizer(nn.Module):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """What `sample` needs for images of this shape."""
+        """Draw the noise that `sample` needs for images of this shape."""
         raise NotImplementedError
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise u of x's shape and log q(u|x) `(B,)`, from what `draw_noise` drew."""
+        """Return u of x's shape and log q(u|x) `(B,)`, from noise drawn by `draw_noise`."""
         raise NotImplementedError
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
-        """log q(u|x) `(B,)` for given u."""
+        """Compute log q(u|x) `(B,)` for given u."""
         raise NotImplementedError
 
     def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """What `draw_noise` drew in one dtype, in another: still noise that `sample` takes."""
+        """Convert noise from `draw_noise` to another dtype, such that `sample` accepts it."""
         return noise.to(dtype)
 
     def check_images(self, x: Tensor) -> None:
-        """Refuse what is not a batch of integer images within the levels.
+        """Require integer images within the levels.
 
         Raises:
-            ValueError: wrong rank, a value outside 0 ... levels - 1, not whole, or NaN; the
-                message shows the first such value.
+            ValueError: the wrong number of axes, or a value that is not an integer within
+                0 ... levels - 1; the message shows the first one.
         """
-        who = type(self).__name__
         if x.ndim != 4:
             raise ValueError(
-                f"{who} needs shape (batch, channels, height, width), got {tuple(x.shape)}"
+                f"{owner_name(self)} needs shape (batch, channels, height, width), "
+                f"got {tuple(x.shape)}"
             )
-        fine = (x >= 0) & (x <= self.levels - 1)
+        valid = (x >= 0) & (x <= self.levels - 1)
         if x.is_floating_point():
-            fine &= x == x.round()
-        if not torch.compiler.is_exporting() and not fine.all():
+            valid &= x == x.round()
+        if not torch.compiler.is_exporting() and not valid.all():
             raise ValueError(
-                f"{who} needs integers within 0 ... {self.levels - 1}, got {x[~fine][0].item()}"
+                f"{owner_name(self)} needs integers within 0 ... {self.levels - 1}, "
+                f"got {x[~valid][0].item()}"
             )
 
     def check_noise(self, noise: Tensor, x: Tensor) -> None:
-        """Refuse noise that does not belong to these images; looks at no values.
+        """Require floating-point noise of the images' shape; its values are not checked.
 
         Raises:
-            TypeError: not floating-point.
-            ValueError: another shape than the images'.
+            TypeError: the noise is not floating-point.
+            ValueError: the noise has another shape.
         """
-        who = type(self).__name__
         if not noise.is_floating_point():
-            raise TypeError(f"{who} needs floating-point noise, got {noise.dtype}")
+            raise TypeError(f"{owner_name(self)} needs floating-point noise, got {noise.dtype}")
         if noise.shape != x.shape:
             raise ValueError(
-                f"{who} needs noise of shape {tuple(x.shape)}, got {tuple(noise.shape)}"
+                f"{owner_name(self)} needs noise of shape {tuple(x.shape)}, "
+                f"got {tuple(noise.shape)}"
             )
 
 
@@ -99,34 +101,36 @@ class UniformDequantizer(Dequantizer):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Uniform noise in [0, 1) for images of this shape."""
+        """Draw uniform noise in [0, 1) for images of this shape."""
         return torch.rand(shape, dtype=dtype, device=device, generator=generator)
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The noise itself, and zeros `(B,)`.
+        """Return the noise itself, and zeros `(B,)`.
 
         Raises:
-            ValueError: no integer images, or noise of another shape or outside [0, 1).
+            ValueError: x is not a batch of integer images, or the noise has another shape or a
+                value outside [0, 1).
         """
         self.check_images(x)
         self.check_noise(noise, x)
         inside = _in_unit_interval(noise)
         if not torch.compiler.is_exporting() and not inside.all():
             raise ValueError(
-                f"{type(self).__name__} needs noise in [0, 1), got {noise[~inside][0].item()}"
+                f"{owner_name(self)} needs noise in [0, 1), got {noise[~inside][0].item()}"
             )
         return noise, noise.new_zeros(noise.shape[0])
 
     def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """In a narrower dtype the last numbers below 1 would be rounded to it, so it ends there.
+        """Convert noise to another dtype without rounding it up to 1.
 
-        Up to 1 in 2^25 of float64's numbers would become 1 in float32.
+        In a narrower dtype the noise is at most the largest number below 1; rounding would turn up
+        to 1 in 2^25 of float64's draws into 1 in float32.
         """
         one = torch.ones((), dtype=dtype, device=noise.device)
         return torch.minimum(noise.to(dtype), torch.nextafter(one, one - 1))
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
-        """log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
+        """Compute log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
         self.check_images(x)
         self.check_noise(u, x)
         inside = _in_unit_interval(u).flatten(1).all(1)
@@ -143,9 +147,9 @@ class VariationalDequantizer(Dequantizer):
 
     Args:
         levels: number of grey levels.
-        split: lays halves of the image on channels before the context network sees them.
+        split: puts halves of the image on channels before the context network.
         context_network: `split(x / levels - 1/2)` to context features c(x).
-        flow: conditional bijector from noise to (0, 1), the context given to every coupling.
+        flow: conditional bijector from noise to (0, 1); every coupling receives the context.
 
     Source: Flow++ eqs. 9-12.
     """
@@ -166,19 +170,19 @@ class VariationalDequantizer(Dequantizer):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Standard normal noise for images of this shape."""
+        """Draw standard normal noise for images of this shape."""
         return torch.randn(shape, dtype=dtype, device=device, generator=generator)
 
     def context(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Context features c(x) of integer images, computed in `dtype`."""
+        """Compute the context features c(x) of integer images, in `dtype`."""
         centred, _ = self.split(x.to(dtype) / self.levels - 0.5)
         return self.context_network(centred)
 
     def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise.
+        """Return u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise.
 
         Raises:
-            ValueError: no integer images, or noise of another shape.
+            ValueError: x is not a batch of integer images, or the noise has another shape.
         """
         self.check_images(x)
         self.check_noise(noise, x)
@@ -186,7 +190,7 @@ class VariationalDequantizer(Dequantizer):
         return u, log_normal(noise) - log_det
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
-        """log q(u|x) `(B,)` for given u in (0, 1)."""
+        """Compute log q(u|x) `(B,)` for given u in (0, 1)."""
         self.check_images(x)
         self.check_noise(u, x)
         noise, log_det = self.flow.inverse(u, self.context(x, u.dtype))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .bijectors import Bijector, Chain, DataLogit
+from .bijectors.bijector import Bijector
+from .bijectors.chain import Chain
+from .bijectors.data_logit import DataLogit
 from .dequantization import Dequantizer
 from .objective import Elbo, log_normal
 
@@ -49,30 +51,30 @@ class FlowPlusPlus(nn.Module):
         return Elbo(log_q, log_det, log_normal(z))
 
     def forward(self, x: Tensor, noise: Tensor) -> Elbo:
-        """The same as `elbo`, so that hooks and data-parallel wrappers work."""
+        """Call `elbo`; hooks and data-parallel wrappers use this method."""
         return self.elbo(x, noise)
 
     def encode(self, x: Tensor, noise: Tensor) -> Tensor:
-        """z `(B, C', H', W')` of integer images x."""
+        """Map integer images x to z, `(B, C', H', W')`."""
         u, _ = self.dequantizer.sample(x, noise)
         z, _ = self.flow(x.to(u.dtype) + u)
         return z
 
     def decode(self, z: Tensor) -> Tensor:
-        """Real-valued images x + u of z, cut to [0, levels]; their integer part is the image.
+        """Map z to real-valued images x + u, clipped to [0, levels]; their floor is the image.
 
-        The flow reaches a little beyond [0, levels], where no image is.
+        The flow's range extends slightly beyond [0, levels], where there are no images.
         """
         x, _ = self.flow.inverse(z)
         return x.clamp(0, self.levels)
 
     def decode_images(self, z: Tensor) -> Tensor:
-        """Integer images of z: decoded and truncated to 0 ... levels - 1."""
+        """Map z to integer images: decode, and round down to 0 ... levels - 1."""
         return self.decode(z).floor().clamp(max=self.levels - 1)
 
 
 def _first(flow: nn.Module) -> nn.Module:
-    """The bijector that meets the image, inside however many chains."""
+    """Return the bijector that the image enters first, inside any nested chains."""
     while isinstance(flow, Chain) and len(flow.bijectors):
         flow = flow.bijectors[0]
     return flow

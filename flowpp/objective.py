@@ -1,4 +1,4 @@
-"""What is maximized and reported: log p(z), the ELBO, the importance-weighted bound, bits/dim."""
+"""Training objective and reported bounds, in nats per example; bits per dimension."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def log_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) in nats, summed over everything but the batch: `(B, ...) -> (B,)`."""
+    """Compute log N(z; 0, I), summed over all axes but the batch: `(B, ...) -> (B,)`."""
     flat = z.flatten(1)
     return -0.5 * flat.square().sum(1) - 0.5 * math.log(2 * math.pi) * flat.shape[1]
 
 
 @dataclass(frozen=True)
 class Elbo:
-    """The terms of the bound on log P(x), each `(B,)`, in nats.
+    """Terms of the one-sample bound on log P(x), each `(B,)`, in nats.
 
     Args:
         log_q: log q(u|x).
@@ -38,7 +38,10 @@ class Elbo:
 
 
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """log mean_n exp(log_weights), `(n, B) -> (B,)`, in nats; rises with n towards log P(x).
+    """Compute log mean_n exp(log_weights) over the first axis: `(n, B) -> (B,)`, in nats.
+
+    With the `Elbo.total` of n independent noises as log-weights it is a bound on log P(x) that
+    tightens as n grows; for n = 1 it is the ELBO.
 
     Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
     """
@@ -51,9 +54,9 @@ def importance_weighted_bound(log_weights: Tensor) -> Tensor:
 
 
 def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
-    """-log_prob / (dims * ln 2): nats of an image to bits for each of its `dims` = C*H*W numbers.
+    """Convert log P(x) in nats to bits per dimension: -log_prob / (dims ln 2), dims = C*H*W.
 
-    The images are integers, so no term for the number of levels enters, whatever it is.
+    Images are integers, so the number of levels does not enter.
     """
     if dims < 1:
         raise ValueError(f"bits_per_dim needs at least 1 dimension, got {dims}")

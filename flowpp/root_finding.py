@@ -1,4 +1,4 @@
-"""Roots of many increasing scalar functions at once."""
+"""Roots of increasing functions, element by element, with a certificate."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Function = Callable[..., tuple[Tensor, Tensor]]
 State = dict[str, Tensor]
 
 MOST_EVALUATIONS = {torch.float32: 40, torch.float64: 65}
-"""What an element takes at most, as long as its bracket has no more places than halvings allow."""
+"""Bound on the evaluations of an element whose bracket can be halved to the end within it."""
 MAX_EVALUATIONS = 200
-"""Three to five times as many: only a broken function reaches it."""
+"""Default cap, three to five times MOST_EVALUATIONS: only an invalid function reaches it."""
 
 
 @dataclass(frozen=True)
 class Root:
-    """Roots and the certificate that they are roots.
+    """Roots of f(x) = target with their certificate.
 
     Args:
-        root: `(N,)`.
+        root: `(N,)`, roots x; NaN where the target or the bracket is NaN.
         residual: `(N,)`, f(root) - target.
-        width: `(N,)`, distance of the last bracket's ends; the function was evaluated at the
-            root, and at both ends if the residual is larger than what was asked for.
-        evaluations: `(N,)`, how often the function was evaluated.
+        width: `(N,)`, width of the last bracket; the function was evaluated at the root, and at
+            both ends if the residual is larger than `ulps` allows.
+        evaluations: `(N,)`, number of function evaluations for each element.
     """
 
     root: Tensor
@@ -43,17 +43,17 @@ def find_root(
     lower: Tensor,
     upper: Tensor,
     start: Tensor,
-    finest: Tensor | None = None,
+    resolution: Tensor | None = None,
     *,
     ulps: float = 1.0,
     max_evaluations: int = MAX_EVALUATIONS,
 ) -> Root:
-    """x with f(x; parameters) = target, by Newton's method safeguarded with bisection.
+    """Find x with f(x; parameters) = target by Newton's method safeguarded with bisection.
 
-    An element is finished when |f(x) - target| <= ulps * eps * max(1, |target|), or when no
-    floating-point number lies between its bracket's ends and the function, evaluated at both,
-    straddles the target: the better end is then the root. Finished elements are dropped, so that
-    a batch does not wait for its slowest member.
+    A root is found when |f(x) - target| <= ulps * eps * max(1, |target|), or when two adjacent
+    floating-point numbers straddle the target: no x is better then, and the one with the smaller
+    residual is returned. Finished elements are dropped, so that a batch does not wait for its
+    slowest element.
 
     Args:
         function: `(x, *parameters) -> (f(x), log f'(x))`, increasing in x, elementwise.
@@ -61,15 +61,15 @@ def find_root(
         target: `(N,)`. Elements that are not finite give NaN.
         lower: `(N,)`, not above the root; NaN gives NaN.
         upper: `(N,)`, not below the root; NaN gives NaN.
-        start: `(N,)`, the first guess.
-        finest: `(N,)`, at least 0: near zero numbers less than this apart are told apart last,
-            since the function hardly does. It saves evaluations where floating-point numbers lie
-            most densely.
+        start: `(N,)`, first guess.
+        resolution: `(N,)`, at least 0: spacing below which bracket ends near zero are refined
+            last. It saves evaluations where floating-point numbers are denser than the function
+            can resolve.
         ulps: size of an acceptable residual, in units of eps * max(1, |target|).
-        max_evaluations: cap for each element.
+        max_evaluations: maximum number of evaluations for each element.
 
     Raises:
-        RuntimeError: the cap was reached before every element was finished, or a bracket does not
+        RuntimeError: the maximum was reached before every root was found, or a bracket does not
             hold a root.
     """
     start = torch.minimum(torch.maximum(start, lower), upper)
@@ -77,43 +77,44 @@ def find_root(
     result = Root(root, root.clone(), root.clone(), torch.zeros_like(target, dtype=torch.int64))
 
     known = torch.isfinite(target) & ~torch.isnan(lower) & ~torch.isnan(upper)
-    place = torch.nonzero(known).squeeze(-1)
-    unknown = torch.full_like(target[place], torch.nan)
+    index = torch.nonzero(known).squeeze(-1)
+    unknown = torch.full_like(target[index], torch.nan)
     state: State = {
-        "place": place,
-        "goal": target[place],
-        "x": start[place],
-        "lower": lower[place],
-        "upper": upper[place],
-        "below": unknown,  # residuals at the bracket's ends, once the function was evaluated there
+        "index": index,
+        "target": target[index],
+        "x": start[index],
+        "lower": lower[index],
+        "upper": upper[index],
+        "below": unknown,  # residuals at the bracket's ends, NaN until evaluated there
         "above": unknown.clone(),
-        "residual": unknown.clone(),  # and at the last x
-        "last_step": torch.full_like(target[place], torch.inf),
-        "nudge": torch.ones_like(target[place]),
-        "halved": torch.zeros_like(place, dtype=torch.bool),
-        "finest": torch.zeros_like(unknown) if finest is None else finest[place],
+        "residual": unknown.clone(),  # residual at the last x
+        "last_step": torch.full_like(target[index], torch.inf),
+        "nudge": torch.ones_like(target[index]),
+        "halved": torch.zeros_like(index, dtype=torch.bool),
+        "resolution": torch.zeros_like(unknown) if resolution is None else resolution[index],
     }
-    parameters = tuple(p[place] for p in parameters)
+    parameters = tuple(p[index] for p in parameters)
     for count in range(1, max_evaluations + 1):
-        if not state["place"].numel():
+        if not state["index"].numel():
             return result
         finished, failed = _advance(state, function, parameters, ulps, count)
         if failed.any():
             raise _no_root(state["residual"][failed], target.numel())
         if finished.any():
             _record(result, {name: t[finished] for name, t in state.items()}, count, ulps)
-            going = torch.nonzero(~finished).squeeze(-1)
-            state = {name: t[going] for name, t in state.items()}
-            parameters = tuple(p[going] for p in parameters)
-    if not state["place"].numel():
+            unfinished = torch.nonzero(~finished).squeeze(-1)
+            state = {name: t[unfinished] for name, t in state.items()}
+            parameters = tuple(p[unfinished] for p in parameters)
+    if not state["index"].numel():
         return result
     raise _unfinished(max_evaluations, state["residual"], target.numel())
 
 
 def check_finished(result: Root, max_evaluations: int) -> None:
-    """Raise what `find_root` raises, for roots found elsewhere.
+    """Raise the errors of `find_root` for roots that a kernel found.
 
-    Those count one above the cap where it was reached, and -1 where the bracket holds no root.
+    A kernel sets `evaluations` to one above the maximum where that was reached, and to -1 where
+    the bracket holds no root.
 
     Raises:
         RuntimeError: an element used more than `max_evaluations`, or has no root.
@@ -154,10 +155,10 @@ def bisection(
     tolerance: float = 1e-12,
     max_iterations: int = 200,
 ) -> Root:
-    """The paper's plain bisection: all elements together, until the last one has a narrow bracket.
+    """Find roots by the paper's plain bisection: halve all brackets until the last is narrow.
 
-    It is here to be compared with, and audited: it neither drops finished elements nor adapts its
-    tolerance to the dtype, and a root outside the bracket becomes the bracket's end.
+    For comparison and for the audit: it neither drops finished elements nor adapts its tolerance
+    to the dtype, and returns the bracket's end for a root outside the bracket.
 
     Args:
         function: `(x, *parameters) -> (f(x), log f'(x))`, increasing in x, elementwise.
@@ -165,8 +166,8 @@ def bisection(
         target: `(N,)`.
         lower: `(N,)`.
         upper: `(N,)`.
-        tolerance: it stops when the widest bracket is at most this wide.
-        max_iterations: or after so many halvings, whatever the width.
+        tolerance: bracket width at which an element counts as finished, in units of x.
+        max_iterations: maximum number of halvings.
 
     Source: Flow++ section 3.2.1.
     """
@@ -185,119 +186,123 @@ def bisection(
 def _advance(
     state: State, function: Function, parameters: tuple[Tensor, ...], ulps: float, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate at x, tighten the bracket, choose the next x: (finished, without a root)."""
-    x, goal = state["x"], state["goal"]
+    """Evaluate at x, tighten the bracket, choose the next x; return (finished, has no root)."""
+    x, target = state["x"], state["target"]
     value, log_slope = function(x, *parameters)
-    r = state["residual"] = value - goal
+    r = state["residual"] = value - target
     lower = state["lower"] = torch.where(r <= 0, x, state["lower"])
     upper = state["upper"] = torch.where(r >= 0, x, state["upper"])
     below = state["below"] = torch.where(r <= 0, r, state["below"])
     above = state["above"] = torch.where(r >= 0, r, state["above"])
 
-    # The first halving is by length, since most roots are of the bracket's own order; all others
-    # are by count of floats, since a root may be of any.
-    places = _Places(state["finest"])
-    middle = torch.where(state["halved"], places.middle(lower, upper), lower / 2 + upper / 2)
+    # The first halving is by length, as most roots have the bracket's order of magnitude; later
+    # ones are by number of floats, as a root may have any.
+    ordinals = _Ordinals(state["resolution"])
+    middle = torch.where(state["halved"], ordinals.middle(lower, upper), lower / 2 + upper / 2)
     eps, tiny = torch.finfo(x.dtype).eps, torch.finfo(x.dtype).tiny
     step = -r * torch.exp(-log_slope)
-    # Newton comes from one side, and at the end only rounding keeps it from the root. Steps of a
-    # few ulps, doubled each time, then carry it across, so that the bracket closes around it.
+    # Newton approaches from one side, and near the end rounding makes its steps too short to reach
+    # the root. Steps of a few ulps, doubled each time, cross it, so that the bracket closes.
     smallest = state["nudge"] * (eps * x.abs() + tiny)
     short = step.abs() <= smallest
     step = torch.where(short, -torch.sign(r) * smallest, step)
     state["nudge"] = torch.where(short, 2 * state["nudge"], state["nudge"])
     newton = x + step
-    # If Newton gains nothing there must be evaluations left to halve to the end: besides its own,
-    # one by length, and one at an end that was only claimed.
+    # Enough evaluations must remain to finish by halving: besides Newton's own, one for the
+    # halving by length, and one for a bracket end where the function was not evaluated yet.
     needed = 1 + (~state["halved"]).long() + (torch.isnan(below) | torch.isnan(above)).long()
-    affordable = count + places.halvings(lower, upper) + needed <= MOST_EVALUATIONS[x.dtype]
-    # Newton only while it stays inside and its step shrinks by half: on a staircase it would
-    # otherwise jump to and fro for ever.
+    affordable = count + ordinals.halvings(lower, upper) + needed <= MOST_EVALUATIONS[x.dtype]
+    # Newton only while it stays inside and its step halves: on a staircase-like function it could
+    # otherwise oscillate forever.
     inside = (newton > lower) & (newton < upper)
     trusted = inside & affordable & (short | (step.abs() <= state["last_step"] / 2))
     state["last_step"] = step.abs().nan_to_num(torch.inf, posinf=torch.inf)
     state["halved"] = state["halved"] | ~trusted
 
-    # An end that was only claimed proves nothing: evaluate there before the bracket is closed.
+    # The bracket is proven only if the function was evaluated at both ends.
     closed = (middle <= lower) | (middle >= upper)
     lower_open, upper_open = closed & torch.isnan(below), closed & torch.isnan(above)
     failed = (lower_open & (x == lower)) | (upper_open & (x == upper))
     state["x"] = torch.where(trusted, newton, middle)
     state["x"] = torch.where(lower_open, lower, torch.where(upper_open, upper, state["x"]))
 
-    accepted = r.abs() <= _allowed(goal, ulps)
+    accepted = r.abs() <= _tolerance(target, ulps)
     finished = accepted | (closed & ~lower_open & ~upper_open) | torch.isnan(r)
-    # What `_record` takes: an accepted x, or a value that is not a number, as it is.
-    state["taken"] = torch.where(torch.isnan(r), r, x)
+    # The root that `_record` takes if the residual is accepted or NaN.
+    state["accepted_root"] = torch.where(torch.isnan(r), r, x)
     return finished, failed & ~finished
 
 
-def _allowed(goal: Tensor, ulps: float) -> Tensor:
-    return ulps * torch.finfo(goal.dtype).eps * goal.abs().clamp(min=1)
+def _tolerance(target: Tensor, ulps: float) -> Tensor:
+    return ulps * torch.finfo(target.dtype).eps * target.abs().clamp(min=1)
 
 
 def _record(result: Root, done: State, count: int, ulps: float) -> None:
-    place, r = done["place"], done["residual"]
+    index, r = done["index"], done["residual"]
     better_end = done["below"].abs() <= done["above"].abs()
     root = torch.where(better_end, done["lower"], done["upper"])
     residual = torch.where(better_end, done["below"], done["above"])
-    as_it_is = ~(r.abs() > _allowed(done["goal"], ulps))  # NaN too: it must not pass for a root
-    result.root[place] = torch.where(as_it_is, done["taken"], root)
-    result.residual[place] = torch.where(as_it_is, r, residual)
-    result.width[place] = done["upper"] - done["lower"]
-    result.evaluations[place] = count
+    # Negated, so that NaN is included: a bracket end must not replace it.
+    accepted = ~(r.abs() > _tolerance(done["target"], ulps))
+    result.root[index] = torch.where(accepted, done["accepted_root"], root)
+    result.residual[index] = torch.where(accepted, r, residual)
+    result.width[index] = done["upper"] - done["lower"]
+    result.evaluations[index] = count
 
 
-class _Places:
-    """Numbers in order, as few of them as the function tells apart.
+class _Ordinals:
+    """Ordinal numbers of floating-point values, coarser near zero.
 
-    Steps of `finest` near zero, where floating-point numbers lie more densely, and every one of
-    them from finest / eps on. Halving a bracket by places reaches any scale in as many steps as
-    the dtype has bits; halving by length needs one for each factor of two between the bracket and
-    the root.
+    Near zero, where floating-point numbers are densest, ordinals count steps of `resolution`; from
+    resolution / eps on they count every floating-point number. Halving a bracket by ordinals takes
+    at most as many steps as the dtype has bits, for a root of any magnitude; halving by length
+    takes one step for each factor of two between the bracket and the root.
     """
 
-    def __init__(self, finest: Tensor) -> None:
-        info = torch.finfo(finest.dtype)
-        self.integer = {torch.float32: torch.int32, torch.float64: torch.int64}[finest.dtype]
-        self.dense = round(1 / info.eps)
-        self.finest = finest
-        self.first = self._bits(finest / info.eps)
+    def __init__(self, resolution: Tensor) -> None:
+        info = torch.finfo(resolution.dtype)
+        self.integer = {torch.float32: torch.int32, torch.float64: torch.int64}[resolution.dtype]
+        self.steps = round(1 / info.eps)
+        self.resolution = resolution
+        self.first = self._bits(resolution / info.eps)
 
     def _bits(self, x: Tensor) -> Tensor:
-        return _ordinal(x.view(self.integer))
+        return _ordered(x.view(self.integer))
 
     def of(self, x: Tensor) -> Tensor:
-        """Place of the number x, of the size of its dtype."""
+        """Return the ordinal of x, as an integer of the size of x's dtype."""
         n = self._bits(x.abs())
-        near = (x.abs() / self.finest).nan_to_num().clamp(max=self.dense).to(self.integer)
-        place = torch.where(n < self.first, near, n - self.first + self.dense)
-        return torch.where(x < 0, -place, place)
+        near = (x.abs() / self.resolution).nan_to_num().clamp(max=self.steps).to(self.integer)
+        ordinal = torch.where(n < self.first, near, n - self.first + self.steps)
+        return torch.where(x < 0, -ordinal, ordinal)
 
-    def at(self, place: Tensor) -> Tensor:
-        """The number there."""
-        size = place.abs()
-        far = _ordinal((size - self.dense + self.first).clamp(min=0)).view(self.finest.dtype)
-        x = torch.where(size < self.dense, size.to(self.finest.dtype) * self.finest, far)
-        return torch.where(place < 0, -x, x)
+    def at(self, ordinal: Tensor) -> Tensor:
+        """Return the number with this ordinal."""
+        size = ordinal.abs()
+        bits = _ordered((size - self.steps + self.first).clamp(min=0))
+        far = bits.view(self.resolution.dtype)
+        near = size.to(self.resolution.dtype) * self.resolution
+        x = torch.where(size < self.steps, near, far)
+        return torch.where(ordinal < 0, -x, x)
 
     def halvings(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """How often a bracket has to be halved until nothing lies between its ends."""
+        """Return the number of halvings until no ordinal lies between the bracket's ends."""
         gap = self.of(upper).double() - self.of(lower).double()
-        # Rounded to 53 bits: rather one too many.
+        # float64 may round the gap down; the factor makes this an upper bound.
         return torch.log2(gap.clamp(min=1) * (1 + 4 * torch.finfo(gap.dtype).eps)).ceil()
 
     def middle(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """With as many places below as above; between the last two, with as many numbers."""
-        x = self.at(_halfway(self.of(lower), self.of(upper)))
-        numbers = _ordinal(_halfway(self._bits(lower), self._bits(upper))).view(x.dtype)
-        return torch.where((x > lower) & (x < upper), x, numbers)
+        """Halve by ordinals; between two adjacent ordinals, by floating-point numbers."""
+        x = self.at(_midpoint(self.of(lower), self.of(upper)))
+        number = _ordered(_midpoint(self._bits(lower), self._bits(upper))).view(x.dtype)
+        return torch.where((x > lower) & (x < upper), x, number)
 
 
-def _halfway(low: Tensor, high: Tensor) -> Tensor:
+def _midpoint(low: Tensor, high: Tensor) -> Tensor:
+    """Return floor((low + high) / 2) without overflow."""
     return (low >> 1) + (high >> 1) + (low & high & 1)
 
 
-def _ordinal(bits: Tensor) -> Tensor:
-    """Bit patterns of floats to integers in the floats' order, and back: it is its own inverse."""
+def _ordered(bits: Tensor) -> Tensor:
+    """Map bit patterns of floats to integers in the floats' order, and back: an involution."""
     return torch.where(bits < 0, torch.iinfo(bits.dtype).min - bits, bits)

@@ -58,13 +58,13 @@ def build_model(
     levels: int,
     generator: torch.Generator | None = None,
 ) -> FlowPlusPlus:
-    """A model with fresh random weights.
+    """Build a model with fresh random weights.
 
     Args:
-        config: the settings.
+        config: model settings.
         image_shape: (channels, height, width) of the images.
         levels: number of grey levels.
-        generator: its seed is used for the weights; None for torch's global generator.
+        generator: generator whose seed is used for the weights; None for torch's global generator.
 
     Raises:
         ValueError: a layout that does not fit the image, or settings out of range.
@@ -104,10 +104,10 @@ def set_compute(
 def build_dequantizer(
     config: ModelConfig, image_shape: Shape, levels: int
 ) -> VariationalDequantizer:
-    """The variational dequantizer: a context network, and a conditional flow onto (0, 1).
+    """Build the variational dequantizer: a context network and a conditional flow onto (0, 1).
 
     Raises:
-        ValueError: a layout of more than one kind of split.
+        ValueError: a layout with more than one kind of split.
     """
     split = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
@@ -122,10 +122,10 @@ def build_dequantizer(
 
 
 def build_chain(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:
-    """The bijectors that a layout describes, for images of this shape.
+    """Build the bijectors of a layout, for images of this shape.
 
     Args:
-        config: the settings; `config.layout` is walked from left to right.
+        config: flow settings; `config.layout` is read from left to right.
         shape: (channels, height, width).
         context: number of context channels, None without context.
     """
@@ -156,14 +156,14 @@ def _build_factor_out(
     if channels % 2:
         raise ValueError(f"factor needs an even number of channels, got {channels}")
     inner = _build_stages(config, rest, (channels // 2, height, width), context)
-    # A nested factor-out has undone its own squeezes; those before it are undone here.
+    # A nested factor-out undoes its own squeezes; those before it are undone here.
     words = [stage.word for stage in rest]
     own = words[: words.index("factor")] if "factor" in words else words
     return FactorOut(Chain([*inner, *(Inverse(Squeeze()) for _ in range(own.count("squeeze")))]))
 
 
 def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:
-    """Normalization, 1x1 convolution (if any), coupling, flip, on halves laid on channels."""
+    """Build normalization, 1x1 convolution (if any), coupling and flip, for channel halves."""
     channels, height, width = shape
     if config.act_norm == "activation":
         steps: list[Bijector] = [ActNorm.create(channels, height, width)]
@@ -179,7 +179,7 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
 
 
 def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coupling:
-    """A coupling whose halves have this shape."""
+    """Build a coupling whose halves have this shape."""
     if config.coupling == "affine":
         family: Family = AffineFamily()
     else:
@@ -205,7 +205,7 @@ def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coup
 def build_context_network(
     config: ContextConfig, shape: Shape, *, weight_norm: bool, heads: int, dropout: float
 ) -> Conditioner:
-    """Features of the image for the dequantizer's couplings."""
+    """Build the network that computes the context of the dequantizer's couplings."""
     channels, height, width = shape
     filters = config.filters
     blocks = [
@@ -255,7 +255,7 @@ def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor 
 
 
 def _after(split: Bijector, shape: Shape) -> Shape:
-    """Shape of one image after a permutation; the permutation itself refuses what does not fit."""
+    """Return the shape of one image after a split; the split itself checks that the image fits."""
     y, _ = split(torch.empty(1, *shape, device="meta"))
     channels, height, width = y.shape[1:]
     return channels, height, width
