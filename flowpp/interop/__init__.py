@@ -1,11 +1,11 @@
-"""Flow++ among other libraries: as transforms and distributions of `torch.distributions`.
+"""Flow++ as transforms and distributions of `torch.distributions`.
 
-Pyro and zuko build on torch's own classes, so these serve there as well:
+Pyro and zuko build on the same classes, so these work there as well:
 
     BijectorTransform        a bijector as a `Transform` of images
-    ConditionalBijector      one that waits for its context (zuko's lazy transforms, Pyro's
-                             conditional ones)
-    FlowPlusPlusDistribution a whole model as a `Distribution` of integer images
+    ConditionalBijector      a bijector conditioned on a context (a lazy transform in zuko, a
+                             conditional transform in Pyro)
+    FlowPlusPlusDistribution a model as a `Distribution` of integer images
 """
 
 from .conditional import ConditionalBijector

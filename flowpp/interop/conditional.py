@@ -1,4 +1,4 @@
-"""A bijector that waits for its context."""
+"""Conditional bijectors: modules that map a context to a transform."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from .transform import BijectorTransform
 
 
 class ConditionalBijector(nn.Module):
-    """c -> BijectorTransform(bijector, c): a module whose call gives a transform.
+    """c -> BijectorTransform(bijector, c): a module that returns a transform for a context.
 
-    That is what zuko calls a lazy transform, and it stands in a `zuko.lazy.Flow` or
-    `zuko.flows.Flow` as one. Pyro asks for its own base class; register this one there:
+    zuko calls this a lazy transform and accepts it in `zuko.lazy.Flow` and `zuko.flows.Flow`. Pyro
+    requires its own base class; register this one there:
     `pyro.distributions.conditional.ConditionalTransform.register(ConditionalBijector)`.
 
     Args:
         bijector: any of `flowpp.bijectors`.
-        cache_size: of the transforms, 0 or 1.
+        cache_size: cache size of the transforms, 0 or 1.
     """
 
     def __init__(self, bijector: Bijector, *, cache_size: int = 0) -> None:
@@ -26,9 +26,9 @@ class ConditionalBijector(nn.Module):
         self.cache_size = cache_size
 
     def forward(self, context: Tensor | None = None) -> BijectorTransform:
-        """The transform for a context `(*batch, F, H', W')`, or for none."""
+        """Return the transform for a context `(*batch, F, H', W')`, or without one."""
         return BijectorTransform(self.bijector, context, cache_size=self.cache_size)
 
     def condition(self, context: Tensor) -> BijectorTransform:
-        """The same, by the name that Pyro calls."""
+        """Return the transform for a context; the name that Pyro calls."""
         return self(context)

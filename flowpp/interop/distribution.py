@@ -1,4 +1,4 @@
-"""A whole model as a distribution of integer images."""
+"""A model as a distribution of integer images."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from .transform import EVENT_DIM, BijectorTransform
 
 
 class FlowPlusPlusDistribution(Distribution):
-    """P(x) of integer images x, an event being one image `(C, H, W)`.
+    """P(x) of integer images x; an event is one image `(C, H, W)`.
 
-    `log_prob` is a lower bound of log P(x), in expectation over the dequantizer's noise: the ELBO,
-    or with several importance samples the tighter bound of Burda et al. It is random unless the
-    noise is given, and differentiable in the model's parameters.
+    `log_prob` is in expectation a lower bound on log P(x): the ELBO, or with several importance
+    samples the tighter bound of Burda et al. It is random unless noise is given, and
+    differentiable in the model's parameters.
 
-    Integers have no reparametrized samples, so `has_rsample` is False. `rsample` is there all the
-    same, and gives the real-valued images behind the integers.
+    Integers cannot be reparametrized, so `has_rsample` is False. `rsample` returns the real-valued
+    images before rounding.
 
     Args:
-        model: dequantizer and flow. Its mode is left as it is: call `model.eval()` where dropout
-            is not wanted.
+        model: dequantizer and flow. Its mode is not changed: call `model.eval()` to switch dropout
+            off.
         image_shape: `(C, H, W)`.
-        importance_samples: draws of noise for each image in `log_prob`.
-        batch_shape: of independent copies, as `expand` makes them.
+        importance_samples: number of noise draws per image in `log_prob`.
+        batch_shape: batch shape of independent copies, as in `expand`.
 
     Raises:
         TypeError: the model is not a `FlowPlusPlus`.
-        ValueError: a shape that the flow does not fit, or fewer than 1 importance sample.
+        ValueError: a shape that the flow does not accept, or fewer than 1 importance sample.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -76,18 +76,18 @@ class FlowPlusPlusDistribution(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Integers 0 ... levels - 1."""
+        """Constraint to the integers 0 ... levels - 1."""
         return constraints.independent(
             constraints.integer_interval(0, self.model.levels - 1), EVENT_DIM
         )
 
     def log_prob(self, value: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Bound on log P(x), in nats, `(*batch)`.
+        """Return a bound on log P(x) in nats: `(*batch)`.
 
         Args:
             value: images `(*batch, C, H, W)`, integers of any dtype.
-            noise: as the model's `dequantizer.draw_noise` draws it: of the shape of `value` for
-                one sample, `(n, *value.shape)` for n importance samples. Fresh if None.
+            noise: noise from the model's `dequantizer.draw_noise`, of `value`'s shape for one
+                sample or `(n, *value.shape)` for n importance samples; drawn if None.
 
         Raises:
             ValueError: images or noise of another shape; values outside the support.
@@ -113,20 +113,20 @@ class FlowPlusPlusDistribution(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Integer images `(*sample_shape, *batch_shape, C, H, W)`, int64."""
+        """Draw integer images `(*sample_shape, *batch_shape, C, H, W)`, int64."""
         images = self._decoded(Size(sample_shape)).floor()
         return images.clamp(max=self.model.levels - 1).long()
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Real-valued images in [0, levels]: `sample` is their floor.
+        """Draw real-valued images in [0, levels], of which `sample` is the floor.
 
-        Differentiable in the flow's parameters (not where an image is cut off at the ends). They
-        lie outside the support, and have no `log_prob` here; see `dequantized` for their density.
+        They are differentiable in the flow's parameters, except where clipped to the range. They
+        are outside the support and have no `log_prob` here; see `dequantized` for their density.
         """
         return self._decoded(Size(sample_shape))
 
     def dequantized(self) -> TransformedDistribution:
-        """The exact density of real-valued images x + u, before any cut; reparametrized."""
+        """Return the exact, reparametrized distribution of real-valued images x + u, unclipped."""
         like = self._like()
         zero = torch.zeros(self.latent_shape, dtype=like.dtype, device=like.device)
         prior = Independent(Normal(zero, torch.ones_like(zero)), EVENT_DIM)
@@ -136,7 +136,7 @@ class FlowPlusPlusDistribution(Distribution):
     def expand(
         self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Any = None
     ) -> FlowPlusPlusDistribution:
-        """Independent copies: the model is shared."""
+        """Return independent copies that share the model."""
         new = self._get_checked_instance(FlowPlusPlusDistribution, _instance)
         new.model, new.importance_samples = self.model, self.importance_samples
         new.latent_shape = self.latent_shape

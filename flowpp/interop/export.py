@@ -1,17 +1,16 @@
-"""`torch.export` of a model's way from images to z.
+"""`torch.export` of a model's encoder, from images to z.
 
-The program holds torch's own operations and no Python: it can be saved by `torch.export.save`,
-and run, or compiled ahead of time, where this library is not installed.
+The program contains only torch operations: it can be saved by `torch.export.save`, and run or
+compiled ahead of time where this library is not installed.
 
-What cannot be exported:
+Not exported:
 
-- `decode`: a mixture's inverse is searched for until every element is proven, and how long that
-  takes is seen in the numbers alone; a program of fixed length could not keep the promise to
-  return a proven root or an error. Decoding needs this library.
-- the refusal of images that are not integers within the levels, and of weights that are not
-  finite: a program cannot raise for what values are. Check them beforehand.
-- dropout and the compiled kernels: the program is that of evaluation mode in torch's operations,
-  whose numbers differ from the kernels' by a few units in the last place.
+- `decode`: the mixture's inverse iterates until every root is proven, for a number of steps that
+  depends on the values. A fixed program could not guarantee a proven root or an error.
+- Checks of values, such as integers within the levels or finite weights: an exported program
+  cannot raise errors that depend on values. Check them beforehand.
+- Dropout and the compiled kernels: the program uses evaluation mode and torch's operations, whose
+  results differ from the kernels' by a few units in the last place.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Encode(nn.Module):
     The one-sample bound is log N(z; 0, I) + log-determinant - log q(u|x).
 
     Args:
-        model: a model in evaluation mode.
+        model: the model in evaluation mode.
     """
 
     def __init__(self, model: FlowPlusPlus) -> None:
@@ -39,7 +38,7 @@ class Encode(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images `(B, C, H, W)` of the weights' dtype, and noise that `draw_noise` drew."""
+        """Encode images `(B, C, H, W)` of the weights' dtype, with noise from `draw_noise`."""
         u, log_q = self.model.dequantizer.sample(x, noise)
         z, log_det = self.model.flow(x + u)
         return z, log_det, log_q
@@ -48,20 +47,20 @@ class Encode(nn.Module):
 def export_encode(
     model: FlowPlusPlus, image_shape: Shape, *, batch: int | None = None
 ) -> ExportedProgram:
-    """The program of `Encode`.
+    """Export `Encode`.
 
     Args:
-        model: it is put into evaluation mode.
+        model: the model, which is put into evaluation mode.
         image_shape: (channels, height, width).
-        batch: number of images at a time; any number from 1 if None.
+        batch: batch size of the program; None for any size from 1.
 
     Raises:
-        ValueError: a batch below one.
+        ValueError: `batch` is below 1.
     """
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     like = next(model.parameters())
-    # Sizes 0 and 1 would be taken for constants.
+    # torch.export treats sizes 0 and 1 as constants.
     x = torch.zeros((batch or 2, *image_shape), dtype=like.dtype, device=like.device)
     sizes = None if batch is not None else ({0: Dim("batch")}, {0: Dim("batch")})
     with use_backend("torch"), torch.no_grad():

@@ -1,10 +1,9 @@
-"""The released TensorFlow code's variables, and where each of them lives in a model here.
+"""Variables of the released TensorFlow code as views of a model's parameters.
 
-Every variable is a view of one of the model's parameters, transposed into the released layout:
-images and kernels are channels-last there, a pointwise matrix multiplies row vectors from the
-right, and a normalization's two halves are separate variables. Reading weights is copying into
-the views, writing them is copying out of them, and the views of the gradients are the released
-gradients.
+Each variable is a view of one parameter, transposed into the released layout: images and kernels
+are channels-last, a pointwise matrix multiplies row vectors from the right, and the two halves of
+a normalization are separate variables. Loading copies into the views, saving copies from them, and
+views of the gradients are the released code's gradients.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ SCOPE = re.compile(r"(Norm|Pointwise|\w*Coupling)(?:_(\d+))?$")
 def released_views(
     model: FlowPlusPlus, select: Select = lambda p: p.detach()
 ) -> dict[str, Tensor]:
-    """Views of the model's parameters under the released code's variable names, in its order.
+    """Return views of the model's parameters by the released code's variable names, in its order.
 
     Args:
-        model: a topology of the released code.
-        select: what to take of each parameter: its values, or `lambda p: p.grad`.
+        model: a model of a topology of the released code.
+        select: function of a parameter that returns its values or, say, its gradient.
 
     Returns:
-        Name to tensor in the released layout. A position embedding that the released code owns
-        without using it (couplings without attention) is a tensor of zeros of its own.
+        Tensors in the released layout by name. Position embeddings that the released code creates
+        but does not use, in couplings without attention, are zeros.
 
     Raises:
-        ValueError: the model has a part that the released code knows nothing of.
+        ValueError: the model has a part that the released code does not have.
     """
     return dict(_Names(model, select).walk())
 
@@ -53,27 +52,29 @@ def load_released(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> N
 
     Args:
         model: a model of the matching topology, any dtype.
-        variables: name to array, in the released names and layouts. The scopes' numbers need only
-            be in order: `Norm_4` may be the first.
+        variables: arrays by name, in the released names and layouts. Only the order of the
+            scopes' numbers matters: the first may be `Norm_4`.
 
     Raises:
-        ValueError: variables missing, surplus or misshapen; nothing has been copied then.
+        ValueError: variables are missing, surplus or misshapen; the model is then unchanged.
     """
     views = released_views(model)
     renamed = rename_scopes(variables, views)
     missing = sorted(set(views) - set(renamed))
     surplus = sorted(set(renamed) - set(views))
     misshapen = [
-        f"{name}: needed {tuple(views[name].shape)}, got {np.shape(renamed[name])}"
+        f"{name}: must have shape {tuple(views[name].shape)}, got {np.shape(renamed[name])}"
         for name in views
         if name in renamed and tuple(views[name].shape) != np.shape(renamed[name])
     ]
     problems = {"missing": missing, "surplus": surplus, "misshapen": misshapen}
     if any(problems.values()):
-        told = "; ".join(f"{kind} {_shorten(names)}" for kind, names in problems.items() if names)
+        details = "; ".join(
+            f"{kind} {_shorten(names)}" for kind, names in problems.items() if names
+        )
         raise ValueError(
-            f"The model needs {len(views)} variables of the released code, "
-            f"got {len(renamed)}: {told}"
+            f"the model needs {len(views)} variables of the released code, "
+            f"got {len(renamed)}: {details}"
         )
     with torch.no_grad():
         for name, view in views.items():
@@ -81,7 +82,7 @@ def load_released(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> N
 
 
 def save_released(model: FlowPlusPlus) -> dict[str, np.ndarray]:
-    """The model's weights as the released code's variables; inverse of `load_released`."""
+    """Return the model's weights as the released code's variables; inverse of `load_released`."""
     return {
         name: np.ascontiguousarray(view.cpu().numpy())
         for name, view in released_views(model).items()
@@ -89,18 +90,18 @@ def save_released(model: FlowPlusPlus) -> dict[str, np.ndarray]:
 
 
 def rename_scopes(
-    variables: Mapping[str, np.ndarray], wanted: Iterable[str]
+    variables: Mapping[str, np.ndarray], targets: Iterable[str]
 ) -> dict[str, np.ndarray]:
-    """Give the i-th scope of each kind its canonical name: the names that `wanted` uses.
+    """Rename the i-th scope of each kind to the i-th scope of that kind in `targets`.
 
-    Couplings of the dequantizer (which see a context) and of the main flow are two kinds.
+    Couplings of the dequantizer, which have a context, and of the main flow are different kinds.
     """
-    mapping = dict(zip(_ordered_scopes(variables), _ordered_scopes(wanted), strict=False))
+    mapping = dict(zip(_ordered_scopes(variables), _ordered_scopes(targets), strict=False))
     return {_with_scope(name, mapping): array for name, array in variables.items()}
 
 
 def ordered_couplings(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Coupling scopes of the dequantizer and of the main flow, each in order of use."""
+    """Return the coupling scopes of the dequantizer and of the main flow, in order of use."""
     scopes: dict[str, bool] = {}
     for name in names:
         scope, _, rest = name.partition("/")
@@ -118,7 +119,7 @@ def _ordered_scopes(names: Iterable[str]) -> list[str]:
         sorted((h for h in heads if (m := SCOPE.fullmatch(h)) and m[1] == kind), key=_number)
         for kind in ("Norm", "Pointwise")
     ]
-    # Kinds are padded apart with placeholders, so that one kind's surplus does not shift the next.
+    # Kinds are padded to equal lengths, so that a surplus in one does not shift the next.
     longest = len(heads)
     kinds = [*plain, *ordered_couplings(names)]
     return [s for kind in kinds for s in kind + [""] * (longest * 4 - len(kind))]
@@ -140,7 +141,7 @@ def _shorten(names: list[str], most: int = 5) -> str:
 
 
 class _Names:
-    """One walk over a model; counts the scopes as TensorFlow does, in order of first use."""
+    """Traversal of a model that numbers the scopes as TensorFlow does, in order of first use."""
 
     def __init__(self, model: FlowPlusPlus, select: Select) -> None:
         self.model = model
@@ -149,7 +150,7 @@ class _Names:
         self.half: tuple[int, int, int] = (0, 0, 0)
         couplings = [m for m in model.flow.modules() if isinstance(m, Coupling)]
         if not couplings:
-            raise ValueError("The released code has a coupling in every model, got a flow without")
+            raise ValueError("released_views needs a model with couplings, got a flow without")
         first: Any = couplings[0].conditioner
         self.imagenet = first.activate_last
 
@@ -174,7 +175,7 @@ class _Names:
             elif isinstance(bijector, Coupling):
                 yield from self._coupling(bijector)
             elif isinstance(bijector, Bijector) and list(bijector.parameters(recurse=False)):
-                raise ValueError(f"The released code has no {type(bijector).__name__}")
+                raise ValueError(f"the released code has no {type(bijector).__name__}")
 
     def _norm(self, scope: str, norm: ActNorm) -> Named:
         self.half = (norm.gain.shape[0] // 2, norm.gain.shape[1], norm.gain.shape[2])
@@ -186,8 +187,8 @@ class _Names:
     def _pointwise(self, scope: str, convolution: InvertibleConv) -> Named:
         if len(convolution.weight) != 2:
             raise ValueError(
-                "The released code has a 1x1 convolution for each half, "
-                f"got {len(convolution.weight)} groups"
+                "the released code needs 2 groups in a 1x1 convolution, one per half, "
+                f"got {len(convolution.weight)}"
             )
         for i, matrix in enumerate(self.select(convolution.weight)):
             yield f"{scope}/W{i}", matrix.T

@@ -1,4 +1,4 @@
-"""What a bijector's inputs and outputs are: their shapes, and the interval they lie in."""
+"""Shapes and intervals of a bijector's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PERMUTATIONS = (ChannelSplit, Checkerboard, ColumnStripes, Flip, Squeeze)
 
 
 def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> Shape:
-    """Shape `(C', H', W')` of one image after the bijector, or after its inverse.
+    """Return the shape `(C', H', W')` of one image after the bijector, or after its inverse.
 
-    Permutations are asked, with no memory; compositions are followed; every other bijector keeps
-    the shape.
+    Permutations are applied to an image on the meta device; all other bijectors that are not
+    compositions keep the shape.
 
     Raises:
-        ValueError: a shape that a permutation in it does not divide; the permutation says which.
+        ValueError: the shape is not divisible as a permutation requires.
     """
     if isinstance(bijector, Chain):
         parts = list(bijector.bijectors)
@@ -49,10 +49,10 @@ def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> 
 
 
 def interval_of(bijector: Bijector, *, inverse: bool = False) -> Interval | None:
-    """The interval of every output of the bijector (its inverse); None for all reals.
+    """Return the interval of all outputs of the bijector or its inverse; None for all reals.
 
-    It is the bijector's whole range: that of a `DataLogit`'s inverse is a little wider than
-    [0, levels]. After an interval, what is not a permutation counts as reaching all reals.
+    The interval is the bijector's full range: that of a `DataLogit`'s inverse is slightly wider
+    than [0, levels]. The last bijector that is not a permutation determines it.
     """
     if isinstance(bijector, Chain):
         parts = list(bijector.bijectors)
@@ -65,12 +65,12 @@ def interval_of(bijector: Bijector, *, inverse: bool = False) -> Interval | None
     if isinstance(bijector, Sigmoid) and not inverse:
         return 0.0, 1.0
     if isinstance(bijector, DataLogit) and inverse:
-        beyond = bijector.margin * bijector.levels / (1 - 2 * bijector.margin)
-        return -beyond, bijector.levels + beyond
+        margin = bijector.margin * bijector.levels / (1 - 2 * bijector.margin)
+        return -margin, bijector.levels + margin
     return None
 
 
 def images_within(interval: Interval | None) -> constraints.Constraint:
-    """The constraint on images `(C, H, W)` whose every entry lies in the interval."""
+    """Return the constraint that all entries of images `(C, H, W)` lie in the interval."""
     entry = constraints.real if interval is None else constraints.interval(*interval)
     return constraints.independent(entry, 3)

@@ -17,28 +17,27 @@ EVENT_DIM = 3
 
 
 class BijectorTransform(Transform):
-    """t(x) = bijector(x, context), an event being one image `(C, H, W)`.
+    """t(x) = bijector(x, context); an event is one image `(C, H, W)`.
 
-    Any number of batch axes may stand before an event, none included. Value and log-determinant
-    come from one pass (`call_and_ladj`); with `cache_size=1` the latest pass is kept, so that
-    `log_abs_det_jacobian` and the inverse of what was just computed cost nothing (use it once for
-    each optimizer step: a pass that is kept knows nothing of changed parameters).
+    Events may have any number of batch axes. `call_and_ladj` computes value and log-determinant in
+    one pass. With `cache_size=1` the latest pass is cached, so that `log_abs_det_jacobian` and the
+    inverse of its result cost nothing. The cache does not notice changed parameters: use a new
+    transform for each optimizer step.
 
-    The direction is the bijector's, data to noise, as zuko has it. torch's and Pyro's
-    `TransformedDistribution` goes from noise to data: give it `transform.inv`.
+    The direction is the bijector's, data to noise, as in zuko. The `TransformedDistribution` of
+    torch and Pyro goes from noise to data and needs `transform.inv`.
 
     Args:
         bijector: any of `flowpp.bijectors`. Its parameters are trained through the transform;
-            register `transform.bijector` where a module is asked for (`pyro.module`).
-        context: `(*batch, F, H', W')`, broadcast over the batch axes of x; None for none.
+            register `transform.bijector` where a module is required (`pyro.module`).
+        context: `(*batch, F, H', W')`, broadcast over the batch axes of x, or None.
         cache_size: 0 or 1.
-        domain: constraint on the inputs, of `event_dim` 3, where the bijector's own does not say
-            enough.
-        codomain: likewise on the outputs.
+        domain: constraint on the inputs, of `event_dim` 3, if tighter than the bijector's own.
+        codomain: constraint on the outputs, likewise.
 
     Raises:
-        TypeError: `bijector` is none.
-        ValueError: a constraint on other events than images.
+        TypeError: `bijector` is not a `Bijector`.
+        ValueError: `context` has fewer than 3 axes, or a constraint is not of `event_dim` 3.
     """
 
     bijective = True
@@ -70,17 +69,17 @@ class BijectorTransform(Transform):
                 raise ValueError(
                     f"BijectorTransform needs a {name} of event_dim 3, got {space.event_dim}"
                 )
-        self._ladj: Tensor | None = None  # of the pass that the base class keeps
+        self._ladj: Tensor | None = None  # of the pass that the base class caches
 
     @property
     def inv(self) -> Transform:
-        """From noise to data; `t.inv.inv is t`."""
+        """The transform from noise to data; `t.inv.inv is t`."""
         if self._inv is None:
             self._inv = _InverseBijectorTransform(self)
         return self._inv
 
     def with_cache(self, cache_size: int = 1) -> BijectorTransform:
-        """The same transform with another size of cache; the bijector is shared."""
+        """Return the same transform with another cache size; the bijector is shared."""
         if cache_size == self._cache_size:
             return self
         return BijectorTransform(
@@ -92,28 +91,28 @@ class BijectorTransform(Transform):
         )
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """y `(*batch, C', H', W')` and log|det dy/dx| `(*batch)`, in one pass."""
+        """Return y `(*batch, C', H', W')` and log|det dy/dx| `(*batch)`, in one pass."""
         if self._cache_size and x is self._cached_x_y[0] and self._ladj is not None:
             return self._cached_x_y[1], self._ladj
         y, ladj = self._apply(x, inverse=False)
-        self._keep(x, y, ladj)
+        self._cache(x, y, ladj)
         return y, ladj
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """log|det dy/dx| `(*batch)`: what the cache has of x and y, or else another pass."""
+        """Return log|det dy/dx| `(*batch)`, from the cache if x and y are in it."""
         if self._cache_size and self._ladj is not None:
-            kept_x, kept_y = self._cached_x_y
-            if x is kept_x and y is kept_y:
+            cached_x, cached_y = self._cached_x_y
+            if x is cached_x and y is cached_y:
                 return self._ladj
         return self._apply(x, inverse=False)[1]
 
     def forward_shape(self, shape: Any) -> Size:
-        """`(*batch, C, H, W)` to `(*batch, C', H', W')`."""
-        return self._moved(shape, inverse=False)
+        """Map a shape `(*batch, C, H, W)` to `(*batch, C', H', W')`."""
+        return self._shape_after(shape, inverse=False)
 
     def inverse_shape(self, shape: Any) -> Size:
-        """`(*batch, C', H', W')` to `(*batch, C, H, W)`."""
-        return self._moved(shape, inverse=True)
+        """Map a shape `(*batch, C', H', W')` to `(*batch, C, H, W)`."""
+        return self._shape_after(shape, inverse=True)
 
     def __repr__(self) -> str:
         return f"BijectorTransform({type(self.bijector).__name__})"
@@ -128,20 +127,20 @@ class BijectorTransform(Transform):
         return x
 
     def _inverse_and_ladj(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """x and log|det dx/dy|, in one pass."""
+        """Return x and log|det dx/dy|, in one pass."""
         if self._cache_size and y is self._cached_x_y[1] and self._ladj is not None:
             return self._cached_x_y[0], -self._ladj
         x, ladj = self._apply(y, inverse=True)
-        self._keep(x, y, -ladj)
+        self._cache(x, y, -ladj)
         return x, ladj
 
-    def _keep(self, x: Tensor, y: Tensor, ladj: Tensor) -> None:
+    def _cache(self, x: Tensor, y: Tensor, ladj: Tensor) -> None:
         if self._cache_size:
-            kept: Any = (x, y)
-            self._cached_x_y, self._ladj = kept, ladj
+            pair: Any = (x, y)
+            self._cached_x_y, self._ladj = pair, ladj
 
     def _apply(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        """One pass over all batch axes at once."""
+        """Apply the bijector or its inverse to all events in one pass."""
         if x.ndim < EVENT_DIM:
             raise ValueError(
                 "BijectorTransform needs images (..., channels, height, width), "
@@ -158,29 +157,29 @@ class BijectorTransform(Transform):
                     f"{tuple(batch)}, got {tuple(context.shape[:-EVENT_DIM])}"
                 ) from None
             context = _flat(context, batch)
-        side = self.bijector.inverse if inverse else self.bijector
-        y, ladj = side(_flat(x, batch), context)
+        function = self.bijector.inverse if inverse else self.bijector
+        y, ladj = function(_flat(x, batch), context)
         return y.reshape(*batch, *y.shape[1:]), ladj.reshape(batch)
 
-    def _moved(self, shape: Any, *, inverse: bool) -> Size:
+    def _shape_after(self, shape: Any, *, inverse: bool) -> Size:
         if len(shape) < EVENT_DIM:
             raise ValueError(
                 "BijectorTransform needs a shape (..., channels, height, width), "
                 f"got {tuple(shape)}"
             )
         channels, height, width = shape[-EVENT_DIM:]
-        moved = output_shape(self.bijector, (channels, height, width), inverse=inverse)
-        return Size((*shape[:-EVENT_DIM], *moved))
+        event = output_shape(self.bijector, (channels, height, width), inverse=inverse)
+        return Size((*shape[:-EVENT_DIM], *event))
 
 
 class _InverseBijectorTransform(_InverseTransform):
-    """The inverse, which finds value and log-determinant in one pass as well."""
+    """The inverse, which also computes value and log-determinant in one pass."""
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._inv._inverse_and_ladj(x)  # type: ignore[union-attr]
 
 
 def _flat(x: Tensor, batch: Size | tuple[int, ...]) -> Tensor:
-    """`(..., C, H, W)` as `(B, C, H, W)`, B the number of events in all."""
+    """Flatten `(..., C, H, W)` to `(B, C, H, W)`, with B the total number of events."""
     event = x.shape[-EVENT_DIM:]
     return x.expand(*batch, *event).reshape(math.prod(batch), *event)

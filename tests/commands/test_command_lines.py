@@ -1,4 +1,4 @@
-"""Mistakes on the command line: one clear message, status 2, no traceback."""
+"""Invalid command lines: one clear message, status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowpp.runs.checkpoint import Checkpoint
 
 
 def refused(capsys, main, *arguments):
-    """What a command line says on its way out."""
+    """Run a command that must exit with status 2, and return its output on one line."""
     with pytest.raises(SystemExit) as stop:
         main([str(a) for a in arguments])
     assert stop.value.code == 2
@@ -51,7 +51,7 @@ def test_value_out_of_range(capsys):
     assert "training.steps must be at least 1, got 0" in message
 
 
-def test_model_that_does_not_fit(capsys, tmp_path):
+def test_invalid_model(capsys, tmp_path):
     message = refused(
         capsys, train.main, "--model.flow.layout", "columns 1, squeese", "--out", tmp_path / "r"
     )
@@ -84,7 +84,7 @@ def test_missing_data(capsys, tmp_path):
     assert "nowhere does not exist" in message
 
 
-def test_images_that_no_memory_holds(capsys, tmp_path, monkeypatch):
+def test_images_too_large_for_memory(capsys, tmp_path, monkeypatch):
     def exhausted(*_):
         raise MemoryError("Unable to allocate 8.19 TiB for an array")
 
@@ -104,7 +104,7 @@ def test_run_directory_in_use(capsys, tmp_path):
     assert "run directory must be new or empty" in message
 
 
-def test_run_directory_that_cannot_be_made(capsys, tmp_path):
+def test_run_directory_that_cannot_be_created(capsys, tmp_path):
     (tmp_path / "file").touch()
     for out in ("/proc/x", tmp_path / "file" / "run"):
         message = refused_in_one_line(capsys, train.main, "--training.steps", "1", "--out", out)
@@ -151,7 +151,7 @@ def test_counts_below_one(capsys, tiny_run):
     assert "must end in .png" in refused(capsys, sample.main, run, "--out", "x.jpg")
 
 
-def test_a_picture_that_cannot_be_written(capsys, tiny_run):
+def test_unwritable_image(capsys, tiny_run):
     message = refused_in_one_line(
         capsys, sample.main, tiny_run[0], "--count", "1", "--out", "/proc/x.png"
     )
@@ -172,7 +172,7 @@ def test_help_names_the_presets(capsys):
 
 
 def test_from_a_shell():
-    """The one test in a process of its own: `python -m` finds it, and its status is 2."""
+    """Run the command in its own process, to check the module path and exit status."""
     done = subprocess.run(
         [sys.executable, "-m", "flowpp.train", "didgits"], capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The command line: what it refuses before it computes, and a receipt that can be trusted."""
+"""The evaluate command: errors before the computation, and a complete receipt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flowpp.runtime.hashing import weights_hash
         (["--out", "."], "out must be a file, got the folder ."),
     ],
 )
-def test_mistakes_show_before_anything_is_computed(copy, flags, message, capsys, monkeypatch):
+def test_errors_come_before_the_computation(copy, flags, message, capsys, monkeypatch):
     monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(copy), *flags])
@@ -39,7 +39,7 @@ def test_mistakes_show_before_anything_is_computed(copy, flags, message, capsys,
     assert message in " ".join(printed.split())
 
 
-def test_a_folder_that_is_a_file_shows_before_anything_is_computed(copy, capsys, monkeypatch):
+def test_a_file_as_output_folder_is_refused_before_the_computation(copy, capsys, monkeypatch):
     monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(copy), "--out", str(copy / "config.json" / "receipt.json")])
@@ -47,14 +47,14 @@ def test_a_folder_that_is_a_file_shows_before_anything_is_computed(copy, capsys,
     assert "config.json" in capsys.readouterr().err
 
 
-def test_the_receipt_lies_in_the_run_and_is_strict_json(copy, capsys):
-    """The standard error of a single image is no number, and JSON has none such."""
+def test_the_receipt_is_in_the_run_and_is_strict_json(copy, capsys):
+    """The standard error of a single image is NaN, which JSON does not have."""
     evaluate.main([str(copy), "--images", "1", "--importance-samples", "5", "--memory", "16"])
     (file,) = (copy / "evaluations").glob("*.json")
     assert str(file) in capsys.readouterr().out
 
     def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is no JSON")
+        raise AssertionError(f"{word} is not JSON")
 
     written = json.loads(file.read_text(), parse_constant=refuse)
     assert written["importance_samples"] == 5
@@ -85,7 +85,7 @@ def test_the_hash_is_of_the_weights_that_were_evaluated(copy, tmp_path, monkeypa
     assert written["sha256"] == weights_hash(used)
 
 
-def test_every_weight_and_its_place_enter_the_hash():
+def test_the_hash_depends_on_every_weight_and_its_name():
     ones, twos = torch.ones(2), torch.full((2,), 2.0)
     hashes = {
         weights_hash(tensors)
@@ -98,7 +98,7 @@ def test_every_weight_and_its_place_enter_the_hash():
     assert weights_hash({"a": ones, "b": twos}) == weights_hash({"b": twos, "a": ones})
 
 
-def test_no_more_rows_at_once_than_the_batch(trained, monkeypatch):
+def test_batches_have_at_most_the_requested_rows(trained, monkeypatch):
     opened = open_model(trained)
     images, model = load_images(opened.config), opened.model
     rows = []
@@ -113,8 +113,8 @@ def test_no_more_rows_at_once_than_the_batch(trained, monkeypatch):
     assert max(rows) == 7 and sum(rows) == 3 * 20
 
 
-def test_nothing_grows_with_the_number_of_samples(trained, monkeypatch):
-    """One running sum an image: the largest array kept is as long as the images are many."""
+def test_memory_does_not_grow_with_the_number_of_samples(trained, monkeypatch):
+    """Only one running sum is kept per image."""
     import tracemalloc
 
     opened = open_model(trained)
@@ -133,10 +133,10 @@ def test_nothing_grows_with_the_number_of_samples(trained, monkeypatch):
 
     peak(16)  # imports and caches
     few, many = peak(64), peak(16_384)
-    assert many < few + 16_384  # bytes; one number for each sample and image would be a million
+    assert many < few + 16_384  # bytes; a float64 for each sample and image would be a million
 
 
-def test_the_bar_is_drawn_on_a_terminal_alone(trained, tmp_path, capsys, monkeypatch):
+def test_the_progress_bar_is_drawn_on_terminals_only(trained, tmp_path, capsys, monkeypatch):
     import sys
 
     flags = [str(trained), "--images", "2", "--out", str(tmp_path / "receipt.json")]
@@ -147,7 +147,7 @@ def test_the_bar_is_drawn_on_a_terminal_alone(trained, tmp_path, capsys, monkeyp
     assert "evaluations" in capsys.readouterr().err
 
 
-def test_a_mean_says_its_error():
+def test_estimates_have_a_standard_error():
     values = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     from flowpp.evaluation.bound import Estimate
 
@@ -158,8 +158,8 @@ def test_a_mean_says_its_error():
     assert str(estimate) == "2.5000 +- 0.6455"
 
 
-def harm_newest(run):
-    """A second checkpoint, newer and cut short."""
+def add_damaged_checkpoint(run):
+    """Add a newer, truncated checkpoint; return its path and the step of the valid one."""
     whole = run.checkpoint()
     Checkpoint(whole.step + 1, whole.weights, whole.ema, {}, whole.facts).save(
         run.checkpoint_path(whole.step + 1)
@@ -169,15 +169,15 @@ def harm_newest(run):
     return newest, whole.step
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_said(copy, tmp_path, capsys):
-    newest, step = harm_newest(Run.open(copy))
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(copy, tmp_path, capsys):
+    newest, step = add_damaged_checkpoint(Run.open(copy))
     evaluate.main([str(copy), "--images", "2", "--out", str(tmp_path / "receipt.json")])
-    said = capsys.readouterr().out
-    assert newest.name in said and "going back to the one before" in said
+    printed = capsys.readouterr().out
+    assert newest.name in printed and "going back to the one before" in printed
     assert json.loads((tmp_path / "receipt.json").read_text())["weights"]["step"] == step
 
 
-def test_no_checkpoint_that_is_whole(copy, capsys):
+def test_all_checkpoints_damaged(copy, capsys):
     for file in Run.open(copy).checkpoints():
         file.write_bytes(b"no")
     with pytest.raises(SystemExit):
@@ -185,8 +185,8 @@ def test_no_checkpoint_that_is_whole(copy, capsys):
     assert "are damaged" in capsys.readouterr().err
 
 
-def test_processes_share_an_evaluation(copy, tmp_path):
-    """Each draw has a stream of its own: as many processes as one likes, the same number."""
+def test_two_processes_give_the_same_result(copy, tmp_path):
+    """Each draw has its own random stream, so the result does not depend on the processes."""
     flags = ["--images", "6", "--importance-samples", "5", "--memory", "1"]
     evaluate.main([str(copy), *flags, "--out", str(tmp_path / "one.json")])
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",

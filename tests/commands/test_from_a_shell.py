@@ -1,4 +1,4 @@
-"""Whole processes: what a scheduler, a full disk and torchrun do to a run."""
+"""Training in its own process: signals, a full disk, and torchrun."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def wait_for_checkpoints(process, out, count):
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_a_signal_ends_a_process_in_order(tmp_path, number):
+def test_a_signal_stops_a_process_cleanly(tmp_path, number):
     out = tmp_path / "run"
     process = start("digits", "--training.steps", 100_000, "--out", out)
     wait_for_checkpoints(process, out, 2)
     process.send_signal(number)
-    said, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number and errors == ""
-    assert said.splitlines()[-1] == (
+    assert output.splitlines()[-1] == (
         f"stopped by {number.name}; to resume:  python -m flowpp.train --resume {out}"
     )
     assert not list(out.rglob("*.part"))
@@ -65,8 +65,8 @@ def test_a_signal_ends_a_process_in_order(tmp_path, number):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_in_one_line(tmp_path):
-    """Files may not grow beyond a limit, which a checkpoint with Adam's averages passes."""
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
+    """Limit the file size to less than a checkpoint with Adam's moments."""
     import torch
 
     out = tmp_path / "run"
@@ -91,7 +91,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_told_in_one_line(tmp_path):
+def test_a_read_only_folder_is_reported_in_one_line(tmp_path):
     tmp_path.chmod(0o500)
     process = start("digits", "--training.steps", 1, "--out", tmp_path / "run")
     _, errors = process.communicate(timeout=120)
@@ -100,14 +100,14 @@ def test_a_read_only_folder_is_told_in_one_line(tmp_path):
     assert "Traceback" not in errors
 
 
-def test_torchrun_trains_and_stops_in_order(tmp_path):
+def test_torchrun_trains_and_stops_cleanly(tmp_path):
     out = tmp_path / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
                 "--standalone", "-m", "flowpp.train"]  # fmt: skip
     process = start("digits", "--training.steps", 100_000, "--out", out, launcher=launcher)
     wait_for_checkpoints(process, out, 2)
     process.send_signal(signal.SIGTERM)
-    said, errors = process.communicate(timeout=120)
-    assert "stopped by SIGTERM; to resume:" in said, said + errors
-    assert said.count("training images of shape") == 1
+    output, errors = process.communicate(timeout=120)
+    assert "stopped by SIGTERM; to resume:" in output, output + errors
+    assert output.count("training images of shape") == 1
     assert Checkpoint.load(Run(out).checkpoints()[-1]).facts["processes"] == 2

@@ -1,4 +1,4 @@
-"""What can be done with a run: five lines of Python, and the command lines."""
+"""The Python interface of a trained model, and the commands that use one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_log_prob_is_the_bound_in_nats(model, images):
     assert 2 < -nats.mean() / (64 * math.log(2)) < 6
 
 
-def test_decode_undoes_encode(model, images):
+def test_decode_inverts_encode(model, images):
     z = model.encode(images)
     assert z.shape[0] == 70 and z[0].size == 64
     assert np.array_equal(model.decode(z), images)
@@ -53,7 +53,7 @@ def test_samples_depend_on_seed_and_temperature(model):
     assert (cold == cold[0]).all()
 
 
-def test_mistakes(model, images):
+def test_invalid_arguments(model, images):
     with pytest.raises(ValueError, match=r"shape \(N, 1, 8, 8\), got \(70, 8, 8\)"):
         model.log_prob(images[:, 0])
     with pytest.raises(ValueError, match="integers within 0 ... 16, got 17"):
@@ -64,7 +64,7 @@ def test_mistakes(model, images):
         model.sample(0)
 
 
-def test_one_file_is_enough(tiny_run, tmp_path, images):
+def test_load_a_single_checkpoint_file(tiny_run, tmp_path, images):
     file = shutil.copy(Run.open(tiny_run[0]).checkpoints()[-1], tmp_path / "model.safetensors")
     alone = flowpp.load(file)
     assert alone.step == 3
@@ -75,14 +75,14 @@ def test_one_file_is_enough(tiny_run, tmp_path, images):
         flowpp.load(tmp_path / "bare.safetensors")
 
 
-def test_the_best_checkpoint_can_be_asked_for(tiny_run):
+def test_load_the_best_checkpoint(tiny_run):
     run = Run.open(tiny_run[0])
     held_out = {r["step"]: r["held_out_bits_per_dim"] for r in run.metrics() if len(r) > 6}
     held_out = {step: value for step, value in held_out.items() if value is not None}
     assert flowpp.load(run.path, which="best").step == min(held_out, key=held_out.get)
 
 
-def test_sample_writes_numbers_too(tiny_run, tmp_path, model):
+def test_sample_writes_arrays(tiny_run, tmp_path, model):
     out = tmp_path / "grid.png"
     sample.main([str(tiny_run[0]), "--count", "3", "--temperature", "0.5", "--out", str(out)])
     with np.load(tmp_path / "grid.npz", allow_pickle=False) as written:
@@ -93,9 +93,9 @@ def test_sample_writes_numbers_too(tiny_run, tmp_path, model):
 def test_reconstruct(tiny_run, tmp_path, capsys):
     out = tmp_path / "r.png"
     reconstruct.main([str(tiny_run[0]), "--count", "6", "--out", str(out)])
-    said = capsys.readouterr().out
-    assert "6 held-out images, float32" in said
-    assert "0 of 384 pixel values changed" in said
+    printed = capsys.readouterr().out
+    assert "6 held-out images, float32" in printed
+    assert "0 of 384 pixel values changed" in printed
     with np.load(tmp_path / "r.npz", allow_pickle=False) as written:
         assert np.array_equal(written["images"], written["reconstructed"])
     with Image.open(out) as picture:
@@ -103,7 +103,7 @@ def test_reconstruct(tiny_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("way", ["great-circle", "straight"])
-def test_interpolate_begins_and_ends_with_the_images(tiny_run, tmp_path, images, way):
+def test_interpolations_start_and_end_at_the_images(tiny_run, tmp_path, images, way):
     out = tmp_path / "i.png"
     interpolate.main(
         [str(tiny_run[0]), "--pairs", "3", "--steps", "5", "--way", way, "--out", str(out)]
@@ -115,20 +115,20 @@ def test_interpolate_begins_and_ends_with_the_images(tiny_run, tmp_path, images,
 
 
 @pytest.mark.parametrize("main", [reconstruct.main, interpolate.main])
-def test_images_that_were_moved_are_found(tiny_run, tmp_path, monkeypatch, main):
-    load, asked = data.load, []
+def test_moved_images_are_found(tiny_run, tmp_path, monkeypatch, main):
+    load, paths = data.load, []
 
     def loaded(settings):
-        asked.append(settings.path)
+        paths.append(settings.path)
         return load(dataclasses.replace(settings, path=None))
 
     monkeypatch.setattr(data, "load", loaded)
     out = tmp_path / "moved.png"
     main([str(tiny_run[0]), "--data.path", "elsewhere", "--out", str(out)])
-    assert asked == ["elsewhere"] and out.is_file()
+    assert paths == ["elsewhere"] and out.is_file()
 
 
-def test_the_great_circle_keeps_the_length():
+def test_great_circles_keep_the_length():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 3, 4))
     b *= np.linalg.norm(a) / np.linalg.norm(b)
@@ -149,18 +149,18 @@ def test_the_great_circle_keeps_the_length():
         (plot.main, ["--out", "/no/such/folder"], "out must be an existing folder"),
     ],
 )
-def test_mistakes_on_the_command_line(tiny_run, main, flags, message, capsys):
+def test_invalid_flags(tiny_run, main, flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main([str(tiny_run[0]), *flags])
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert stop.value.code == 2
-    assert message in " ".join((said.out + said.err).replace("│", " ").split())
+    assert message in " ".join((captured.out + captured.err).replace("│", " ").split())
 
 
 def test_plot_draws_several_runs(tiny_run, tmp_path, capsys):
     other = shutil.copytree(tiny_run[0], tmp_path / "other")
     with open(other / "metrics.jsonl", "a") as file:
-        file.write('{"step": 4, "bits_p')  # still being written
+        file.write('{"step": 4, "bits_p')  # incomplete, as during training
     plot.main([str(tiny_run[0]), str(other), "--out", str(tmp_path)])
     for name in ("curves.png", "samples.png"):
         assert str(tmp_path / name) in capsys.readouterr().out or (tmp_path / name).is_file()
@@ -168,7 +168,7 @@ def test_plot_draws_several_runs(tiny_run, tmp_path, capsys):
             assert min(picture.size) > 300
 
 
-def test_plot_refuses_a_run_without_a_log(tiny_run, tmp_path, capsys):
+def test_plot_refuses_a_run_without_metrics(tiny_run, tmp_path, capsys):
     empty = shutil.copytree(tiny_run[0], tmp_path / "empty")
     (empty / "metrics.jsonl").write_text("")
     with pytest.raises(SystemExit):
@@ -180,8 +180,8 @@ def test_plot_refuses_a_run_without_a_log(tiny_run, tmp_path, capsys):
     assert "line 1 is damaged" in capsys.readouterr().err
 
 
-def test_what_an_evaluation_leaves(tiny_run):
-    """The terms add up, and the layers to their term."""
+def test_metrics_of_an_evaluation(tiny_run):
+    """The terms of the bound add up."""
     lines = (tiny_run[0] / "metrics.jsonl").read_text().splitlines()
     record = json.loads(lines[2])
     parts = [record[f"held_out_{n}"] for n in ("log_q", "log_det", "log_prior")]
@@ -209,7 +209,7 @@ def test_log_dets_of_layers_add_up_to_the_flow(tiny_run, images):
 
 
 def test_a_model_in_one_file(tiny_run, tmp_path, images):
-    """The averaged weights and their settings: smaller than a checkpoint, and enough."""
+    """One file of averaged weights and settings gives the same results as the run."""
     out = tmp_path / "elsewhere" / "model.safetensors"
     convert.main([str(tiny_run[0]), "--out", str(out)])
     alone, run = flowpp.load(out), flowpp.load(tiny_run[0])

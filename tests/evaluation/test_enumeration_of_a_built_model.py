@@ -1,4 +1,4 @@
-"""A model as `build_model` makes it, on images so small that all can be listed.
+"""Bounds of a model from `build_model`, on images small enough to enumerate.
 
 The noise depends on the image here, which a dequantizer put together by hand need not show.
 """
@@ -43,7 +43,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def exact(model):
-    """log2 P(x) of every image; from 40 to 60 nodes the quadrature moves by 1e-5 at most."""
+    """log2 P(x) of every image; from 40 to 60 nodes the quadrature changes by 3e-5 at most."""
     coarse, fine = (_log2_probabilities(model, nodes) for nodes in (40, 60))
     np.testing.assert_allclose(coarse, fine, atol=3e-5)
     return fine
@@ -51,7 +51,7 @@ def exact(model):
 
 @torch.no_grad()
 def _log2_probabilities(model, nodes: int) -> np.ndarray:
-    """The density of x + u over the unit square, by Gauss-Legendre quadrature."""
+    """Integrate the density of x + u over the unit square by Gauss-Legendre quadrature."""
     points, weights = np.polynomial.legendre.leggauss(nodes)
     points, weights = (points + 1) / 2, weights / 2
     u = np.stack(np.meshgrid(points, points, indexing="ij"), -1).reshape(-1, *SHAPE)
@@ -89,37 +89,37 @@ def test_probabilities_sum_to_at_most_one(exact):
     assert 0.5 < np.exp2(exact).sum() <= 1 + 1e-5
 
 
-def test_a_weight_is_the_probability_on_average(exact, expectations):
-    """E[w] = P(x), which fixes every term of the weight."""
+def test_the_mean_weight_is_the_probability(exact, expectations):
+    """E[w] = P(x) depends on every term of the weight."""
     np.testing.assert_allclose(expectations[0], exact, atol=2e-4)
 
 
-def test_one_sample_is_below_the_probability_on_average(exact, expectations):
+def test_the_one_sample_bound_is_below_the_probability(exact, expectations):
     assert (expectations[1] < exact - 0.1).all()
 
 
-def test_the_bounds_fall_towards_the_probability(model, exact, expectations):
+def test_the_bounds_decrease_towards_the_probability(model, exact, expectations):
     bounds = [
         importance_bounds(model, np.repeat(image[None], COPIES, axis=0), 64, seed=i, batch=2400)
         for i, image in enumerate(IMAGES)
     ]
     for bound, log2_w in zip(bounds, expectations[1], strict=True):
         assert abs(bound[1].mean + log2_w / 2) < 4 * bound[1].standard_error
-    gaps = {}  # bits per dimension, of two, on average over the images
+    gaps = {}  # bits per dimension (there are two dimensions), averaged over the images
     for samples in (1, 4, 16, 64):
         found = np.mean([bound[samples].mean for bound in bounds])
         error = math.hypot(*(bound[samples].standard_error for bound in bounds)) / len(bounds)
         gaps[samples] = found + exact.mean() / 2
-        assert gaps[samples] > 4 * error  # an upper bound on the bits still
+        assert gaps[samples] > 4 * error  # still an upper bound on the bits
     assert gaps[1] > gaps[4] > gaps[16] > gaps[64]
     assert gaps[64] < gaps[1] / 3
 
 
-def test_the_other_images_of_a_batch_change_nothing(model):
-    """Every image has its own context, whatever stands beside it in a chunk."""
-    wanted = importance_bounds(model, IMAGES, 6, seed=3, batch=1)
+def test_the_other_images_of_a_batch_do_not_matter(model):
+    """Each image has its own context in any batch."""
+    expected = importance_bounds(model, IMAGES, 6, seed=3, batch=1)
     for batch in (4, 5, 1000):
         found = importance_bounds(model, IMAGES, 6, seed=3, batch=batch)
-        assert found.keys() == wanted.keys()
-        for samples in wanted:
-            assert found[samples].mean == pytest.approx(wanted[samples].mean, abs=1e-12)
+        assert found.keys() == expected.keys()
+        for samples in expected:
+            assert found[samples].mean == pytest.approx(expected[samples].mean, abs=1e-12)

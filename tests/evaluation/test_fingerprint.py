@@ -1,4 +1,4 @@
-"""What every layer makes of its input on this device, beside float64 and beside the reference."""
+"""Fingerprints: each layer's output on a device, compared with float64 and the reference."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def images(trained):
 
 def test_every_layer_is_close_in_float32(copy, capsys):
     evaluate.main([str(copy), "--fingerprint"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     found = report(copy)
     assert found["judge"] == "flowpp, float64, CPU" and found["images"] == 8
     assert found["dtype"] == "float32" and found["device"] == "cpu" and found["step"] == 2
@@ -48,8 +48,8 @@ def test_every_layer_is_close_in_float32(copy, capsys):
     for row in found["layers"]:
         assert row["log_det"] < 1e-4 and row["output"] < 1e-4
     assert 0 < found["bits_per_dim"]["largest_difference"] < 1e-4
-    assert max(names, key=len) in said or names[0] in said
-    assert f"python -m conformance.fingerprint {copy}" in said
+    assert max(names, key=len) in printed or names[0] in printed
+    assert f"python -m conformance.fingerprint {copy}" in printed
     assert not (copy / "evaluations").exists()
 
 
@@ -57,9 +57,9 @@ def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
     evaluate.main([str(copy), "--fingerprint", "--dtype", "float64", "--images", "3"])
     assert all(row["log_det"] == 0 for row in report(copy)["layers"])
     assert by_reference.main([str(copy)]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     out = recorded(copy).with_name(f"{recorded(copy).stem}-reference.json")
-    assert str(out) in said
+    assert str(out) in printed
     found = json.loads(out.read_text())
     assert found["judge"] == "reference, NumPy float64" and found["images"] == 3
     assert [r["layer"] for r in found["layers"]] == [r["layer"] for r in report(copy)["layers"]]
@@ -68,7 +68,7 @@ def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
     assert found["bits_per_dim"]["largest_difference"] < 1e-12
 
 
-def test_both_judges_see_the_same_in_float32(model, images):
+def test_both_comparisons_agree_in_float32(model, images):
     found = fingerprint.record(model, images, 0, {})
     reference = flowpp_run.Reference(model)
     one = fingerprint.compare(found, Float64(_copy(model)))
@@ -78,8 +78,8 @@ def test_both_judges_see_the_same_in_float32(model, images):
         assert a["output"] == pytest.approx(b["output"], rel=1e-3, abs=1e-12)
 
 
-def test_a_layer_that_is_wrong_is_the_one_that_is_named(model, images, monkeypatch):
-    """It alone: the layers after it are judged at what reached them."""
+def test_only_the_wrong_layer_is_reported(model, images, monkeypatch):
+    """The layers after it are compared at their own recorded inputs."""
     names = fingerprint.named_layers(model)
     name = next(n for n, layer in names.items() if isinstance(layer, Coupling))
     spoiled = _copy(model)
@@ -91,17 +91,17 @@ def test_a_layer_that_is_wrong_is_the_one_that_is_named(model, images, monkeypat
 
     monkeypatch.setattr(Coupling, "forward", wrong)
     found = fingerprint.record(spoiled, images, 0, {"device": "cpu", "device_name": None})
-    judged = fingerprint.compare(found, Float64(_copy(model)))
-    bad = [row["layer"] for row in judged["layers"] if row["log_det"] > 1e-3]
+    report = fingerprint.compare(found, Float64(_copy(model)))
+    bad = [row["layer"] for row in report["layers"] if row["log_det"] > 1e-3]
     assert bad == [name]
-    assert judged["bits_per_dim"]["largest_difference"] == pytest.approx(
+    assert report["bits_per_dim"]["largest_difference"] == pytest.approx(
         0.5 / (64 * np.log(2)), rel=1e-3
     )
-    first = fingerprint.table({**judged, "dtype": "float32"}).splitlines()[2]
+    first = fingerprint.table({**report, "dtype": "float32"}).splitlines()[2]
     assert name in first
 
 
-def test_a_recording_comes_back_as_it_was(model, images, tmp_path):
+def test_recordings_survive_saving_and_loading(model, images, tmp_path):
     found = fingerprint.record(model, images, 3, {"step": 2})
     found.save(tmp_path / "a.npz")
     again = Fingerprint.load(tmp_path / "a.npz")
@@ -114,7 +114,7 @@ def test_a_recording_comes_back_as_it_was(model, images, tmp_path):
         Fingerprint.load(tmp_path / "a.npz")
 
 
-def test_what_cannot_be_judged(copy, capsys):
+def test_missing_fingerprints_and_weights(copy, capsys):
     assert by_reference.main([str(copy)]) == 2
     assert "has no fingerprint" in capsys.readouterr().err
     evaluate.main([str(copy), "--fingerprint", "--images", "1"])

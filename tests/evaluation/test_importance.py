@@ -1,4 +1,4 @@
-"""The importance-weighted bound: streamed, nested, and right against exact enumeration."""
+"""The importance-weighted bound: streamed, nested, and compared with exact enumeration."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEVELS = 3
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small model trained for some steps on the digits."""
+    """A small model trained for 40 steps on the digits."""
     out = tmp_path_factory.mktemp("runs") / "digits"
     small = ["filters=8", "blocks=1", "components=2"]
     flags = [f"--model.{flow}.{s}" for flow in ("flow", "dequantizer") for s in small]
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
 
 
 def tiny_flow() -> list:
-    """Two couplings over the two pixels of a 1x2 image."""
+    """Return two couplings over the two pixels of a 1x2 image."""
     steps = []
     for _ in range(2):
         network = Conditioner(
@@ -58,7 +58,7 @@ def tiny_flow() -> list:
 
 @pytest.fixture(scope="module", params=["uniform", "variational"])
 def tiny_model(request):
-    """A model of 1x2 images with three levels, its weights far from any special point."""
+    """A model of 1x2 images with three levels and random weights."""
     torch.manual_seed(1)
     flow = Chain([DataLogit(LEVELS), *tiny_flow()])
     dequantizer = UniformDequantizer(LEVELS)
@@ -77,7 +77,7 @@ def tiny_model(request):
 
 @torch.no_grad()
 def exact_probability(model, image: np.ndarray, points: int = 40) -> float:
-    """P(x): the density of x + u over the unit square, by Gauss-Legendre quadrature."""
+    """Integrate the density of x + u over the unit square by Gauss-Legendre quadrature."""
     nodes, weights = np.polynomial.legendre.leggauss(points)
     nodes, weights = (nodes + 1) / 2, weights / 2
     grid = np.array(list(itertools.product(nodes, nodes))).reshape(-1, 1, 1, 2)
@@ -103,7 +103,7 @@ def test_the_bound_approaches_the_exact_probability_from_below(tiny_model):
         one, many = bounds[1], bounds[64]
         assert one.mean >= exact - 4 * one.standard_error
         assert many.mean >= exact - 4 * many.standard_error
-        # Its bias falls as the variance of one weight over the number of samples.
+        # The bias is proportional to the variance of a weight over the number of samples.
         assert many.mean - exact <= max((one.mean - exact) / 4, 4 * many.standard_error)
 
 
@@ -112,7 +112,7 @@ def test_probabilities_of_all_images_sum_to_at_most_one(tiny_model):
     assert 0.2 < total <= 1 + 1e-6
 
 
-def test_the_batch_changes_nothing(tiny_model):
+def test_the_batch_size_does_not_matter(tiny_model):
     images = all_images()[:5]
     wanted = importance_bounds(tiny_model, images, 10, seed=3, batch=1000)
     for batch in (1, 3, 7):
@@ -122,8 +122,8 @@ def test_the_batch_changes_nothing(tiny_model):
             assert found[mark].mean == pytest.approx(wanted[mark].mean, abs=1e-13)
 
 
-def test_it_is_the_direct_formula(tiny_model):
-    """Streaming against log-mean-exp of all weights at once, on the same draws."""
+def test_streaming_agrees_with_the_direct_formula(tiny_model):
+    """Compare with log-mean-exp of all weights at once, on the same draws."""
     from flowpp.evaluation import importance
 
     images, samples = all_images()[:4], 12
@@ -143,7 +143,7 @@ def test_more_samples_tighten_the_bound_on_real_images(run):
     bounds = importance_bounds(model, images.test[:12], 1024, batch=1024)
     assert list(bounds) == [1, 4, 16, 64, 256, 1024]
     means = [bound.mean for bound in bounds.values()]
-    slack = bounds[1024].standard_error / 10  # images are the same: only the draws differ
+    slack = bounds[1024].standard_error / 10  # the images are the same, only the draws differ
     assert all(later <= earlier + slack for earlier, later in itertools.pairwise(means))
     assert bounds[1024].mean < bounds[64].mean < bounds[1].mean
 
@@ -154,7 +154,7 @@ def test_milestones():
     assert milestones(64) == [1, 4, 16, 64]
 
 
-def test_the_batch_follows_the_memory(run):
+def test_the_batch_size_depends_on_the_memory(run):
     opened = open_model(run)
     images, model = load_images(opened.config), opened.model
     small, large = (batch_for(model, images.shape, mb) for mb in (4, 64))
@@ -165,7 +165,7 @@ def test_the_batch_follows_the_memory(run):
         batch_for(model, images.shape, 0)
 
 
-def test_the_receipt_says_what_the_number_depends_on(run, tmp_path, capsys):
+def test_the_receipt_records_what_the_result_depends_on(run, tmp_path, capsys):
     out = tmp_path / "receipt.json"
     evaluate.main(
         [str(run), "--importance-samples", "4", "--images", "3", "--seed", "2", "--out", str(out)]
@@ -206,7 +206,7 @@ def test_precisions_agree(run, tmp_path):
         (["--memory", "-1"], "memory must be a positive number of megabytes, got -1"),
     ],
 )
-def test_mistakes_are_told_in_one_line(run, flags, message, capsys):
+def test_invalid_arguments(run, flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(run), *flags])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""Checkpoints, settings and run directories, spoiled: a clear error or a sound answer."""
+"""Damaged or hostile checkpoints, settings and run directories: an error, or a valid result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IMAGE_SET = ImageSet("digits", *(IMAGES.astype(np.uint8),) * 2, levels=17)
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def valid(tmp_path_factory):
     torch.manual_seed(0)
     model = build_model(CONFIG.model, (1, 8, 8), 17)
     averages = {name: p.detach() for name, p in model.named_parameters()}
@@ -52,33 +52,33 @@ def sound(tmp_path_factory):
 
 
 @pytest.fixture
-def run(sound, tmp_path):
-    return Run(shutil.copytree(sound.path, tmp_path / "run"))
+def run(valid, tmp_path):
+    return Run(shutil.copytree(valid.path, tmp_path / "run"))
 
 
 def use(path):
     return flowpp.load(path).log_prob(IMAGES)
 
 
-def test_the_sound_run_is_read(run, guard):
+def test_a_valid_run_is_read(run, guard):
     with guard.reading():
         assert np.isfinite(use(run.path)).all() and len(run.metrics()) == 2
     assert guard.refused is None
 
 
 @pytest.mark.parametrize("seed", range(36))
-def test_checkpoints_with_harmed_bytes(run, sound, guard, seed):
+def test_checkpoints_with_damaged_bytes(run, valid, guard, seed):
     file = run.checkpoint_path(3)
     file.write_bytes(corrupt_bytes(file.read_bytes(), seed))
-    before = use(sound.path)
+    before = use(valid.path)
     with guard.reading(file.name):
-        assert use(run.path) == before  # white space of the header is all that no hash covers
+        assert use(run.path) == before  # the hash covers all but white space in the header
     assert guard.refused is not None or seed % 6 in (1, 2, 3)
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_checkpoints_of_other_facts(run, guard, seed):
-    """Their hash is right: who writes a file can write that, too."""
+def test_checkpoints_with_invalid_facts(run, guard, seed):
+    """Their hash is valid, as an attacker can compute it too."""
     whole, file = run.checkpoint(), run.path / "alone.safetensors"
     facts = corrupt_values(FACTS, seed)
     Checkpoint(whole.step, whole.weights, whole.ema, {}, facts).save(file)
@@ -100,7 +100,7 @@ def test_checkpoints_of_other_facts(run, guard, seed):
     ],
 )
 @pytest.mark.parametrize("which", ["weights", "ema"])
-def test_checkpoints_of_other_numbers(run, guard, harm, which):
+def test_checkpoints_with_invalid_weights(run, guard, harm, which):
     whole, file = run.checkpoint(), run.checkpoint_path(4)
     groups = {"weights": dict(whole.weights), "ema": dict(whole.ema)}
     draw = random.Random(0)
@@ -155,7 +155,7 @@ def test_checkpoints_with_hostile_headers(run, guard, raw):
 
 
 @pytest.mark.parametrize("seed", range(48))
-def test_settings_of_other_kinds(run, guard, seed):
+def test_invalid_settings(run, guard, seed):
     (run.path / "config.json").write_bytes(corrupt_json(to_dict(CONFIG), seed))
     with guard.reading("config.json", str(run.path)):
         use(run.path)
@@ -167,7 +167,7 @@ def test_settings_of_other_kinds(run, guard, seed):
     "field",
     ["flow.filters", "flow.blocks", "flow.components", "flow.layout", "context.blocks"],
 )
-def test_settings_of_a_model_that_fills_the_memory(run, guard, field):
+def test_settings_of_a_model_too_large_for_memory(run, guard, field):
     values = to_dict(CONFIG)
     part, name = field.split(".")
     values["model"][part][name] = "columns 100000000" if name == "layout" else 10**8
@@ -177,7 +177,7 @@ def test_settings_of_a_model_that_fills_the_memory(run, guard, field):
     assert guard.refused is not None and "another model" in guard.refused
 
 
-def test_settings_too_long_to_be_some(run, guard):
+def test_oversized_settings(run, guard):
     (run.path / "config.json").write_text(" " * (2 << 20) + "{}")
     with guard.reading("config.json"):
         run.config()
@@ -185,7 +185,7 @@ def test_settings_too_long_to_be_some(run, guard):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_logs_and_environments(run, guard, seed):
+def test_invalid_metrics_and_environments(run, guard, seed):
     record = {"step": 2, "bits_per_dim": 4.0, "held_out_bits_per_dim": 4.5}
     (run.path / "metrics.jsonl").write_bytes(corrupt_json(record, seed) + b"\n" + b'{"step": 3}\n')
     with guard.reading("metrics.jsonl"):
@@ -199,7 +199,7 @@ def test_logs_and_environments(run, guard, seed):
 
 
 @pytest.mark.parametrize("folder", ["checkpoints", "samples", "tensorboard", "evaluations"])
-def test_folders_that_lead_elsewhere(run, guard, folder, tmp_path):
+def test_folders_that_are_links(run, guard, folder, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     if (run.path / folder).exists():
@@ -211,7 +211,7 @@ def test_folders_that_lead_elsewhere(run, guard, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", ".lock"])
-def test_files_that_lead_elsewhere(run, guard, name, tmp_path):
+def test_files_that_are_links(run, guard, name, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("precious")
     (run.path / name).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from conformance.cases import CASES
 
 @pytest.fixture(autouse=True)
 def one_thread_and_seed():
-    """Small calls: more threads only wait for each other. What is drawn is drawn again."""
+    """Use one thread, which is fastest for small arrays, and a fixed seed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -19,7 +19,7 @@ def one_thread_and_seed():
 
 
 def flowpp_case(name: str, dtype: str = "float64"):
-    """A case's bijector or model as flowpp's, with fixed random parameters."""
+    """Build a case's bijector or model in flowpp, with fixed random parameters."""
     return from_reference(CASES[name].build(np.random.default_rng(0)), dtype)
 
 
@@ -31,17 +31,17 @@ def coupling():
 
 @pytest.fixture
 def flow():
-    """Flow++ in small: (1, 4, 4) pixels in [0, 256] to (4, 2, 2)."""
+    """A small Flow++ flow from (1, 4, 4) pixels in [0, 256] to (4, 2, 2)."""
     return flowpp_case("flow/main")
 
 
 @pytest.fixture
 def model():
-    """A whole model of (1, 4, 4) images of 32 levels, with variational dequantization."""
+    """A model of (1, 4, 4) images of 32 levels, with variational dequantization."""
     return flowpp_case("flow_plus_plus/variational")
 
 
 @pytest.fixture
 def uniform_model():
-    """The same shape of images in float32, with uniform dequantization."""
+    """A float32 model of (1, 4, 4) images, with uniform dequantization."""
     return flowpp_case("flow_plus_plus/uniform", "float32")

@@ -50,7 +50,7 @@ def test_bound_with_several_draws_is_the_importance_weighted_one(model, distribu
     )
 
 
-def test_fresh_noise_is_drawn_anew(model, images):
+def test_noise_is_drawn_anew(model, images):
     one = FlowPlusPlusDistribution(model, SHAPE)
     assert not torch.equal(one.log_prob(images), one.log_prob(images))
     many = FlowPlusPlusDistribution(model, SHAPE, importance_samples=20)
@@ -108,12 +108,12 @@ def test_expanded_copies(distribution, images):
     assert many.dequantized().batch_shape == (2, 3)
 
 
-def test_a_uniform_dequantizer_serves_as_well(uniform_model):
+def test_uniform_dequantization(uniform_model):
     uniform = FlowPlusPlusDistribution(uniform_model, SHAPE)
     assert uniform.log_prob(uniform.sample((2,))).dtype == torch.float32
 
 
-def test_it_shows_what_it_is(distribution):
+def test_repr(distribution):
     assert "image_shape=(1, 4, 4), importance_samples=1" in repr(distribution)
 
 
@@ -158,6 +158,6 @@ def test_it_shows_what_it_is(distribution):
         ),
     ],
 )
-def test_mistakes_are_named(model, make, error, message):
+def test_invalid_arguments(model, make, error, message):
     with pytest.raises(error, match=message):
         make(model)

@@ -1,4 +1,4 @@
-"""The exported way from images to z: the same numbers, without this library."""
+"""The exported encoder: same results, without this library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHER = ModelConfig(
 )
 SHAPE = (1, 4, 4)
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the exporter's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of torch.export itself
 
 
 def drawn(model, count, seed=1):
@@ -45,7 +45,7 @@ def built(config):
 
 
 @pytest.mark.parametrize("config", [CONFIG, OTHER], ids=["variational", "uniform"])
-def test_the_program_gives_the_models_numbers(config):
+def test_the_program_agrees_with_the_model(config):
     model = built(config)
     program = export_encode(model, SHAPE).module()
     for count in (3, 5):
@@ -59,7 +59,7 @@ def test_the_program_gives_the_models_numbers(config):
     torch.testing.assert_close(program(*inputs)[1], elbo.log_det, rtol=1e-4, atol=1e-4)
 
 
-def test_the_program_runs_where_this_library_is_not(tmp_path):
+def test_the_program_runs_without_this_library(tmp_path):
     model = built(CONFIG)
     inputs = drawn(model, 2)
     program = export_encode(model, SHAPE, batch=2)

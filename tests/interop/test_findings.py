@@ -1,4 +1,4 @@
-"""docs/findings.md is true: every reproducer in it runs, and its assertions hold."""
+"""Reproducers in docs/findings.md run, and their assertions hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_finding_has_a_reproducer():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("title", REPRODUCERS)
-def test_a_finding_is_there_to_be_seen(title):
+def test_a_finding_can_be_reproduced(title):
     code = REPRODUCERS[title]
     for library in LIBRARIES:
         if re.search(rf"\b(import|from) {library}\b", code):

@@ -25,7 +25,7 @@ def standard_normal(*shape, dtype=torch.float64):
 
 
 def test_a_flow_as_the_prior_of_a_model_trains():
-    """The density of observed images, maximized by stochastic variational inference."""
+    """Maximize the density of observed images by stochastic variational inference."""
     bijector = Chain((ActNorm.create(2), InvertibleConv.create(2))).double()
     images = 2.0 + 0.1 * torch.randn(20, 2, 2, 2, dtype=torch.float64)
 
@@ -46,7 +46,7 @@ def test_a_flow_as_the_prior_of_a_model_trains():
     assert trace.nodes["x"]["fn"].batch_shape == (20,)
 
 
-def test_among_pyro_transforms_with_their_caches(coupling):
+def test_composed_with_pyro_transforms_and_caches(coupling):
     context = torch.randn(4, 2, 3, dtype=torch.float64)
     channels = dist.transforms.GeneralizedChannelPermute(4).double()
     mine = BijectorTransform(coupling, context, cache_size=1)
@@ -74,7 +74,7 @@ def test_conditioned_on_a_context(coupling):
 
 
 def test_a_flow_as_a_guide(coupling):
-    """Samples with gradients: the guide is a flow, the target a shifted normal."""
+    """Fit a flow as the guide of a shifted normal, by reparametrized samples."""
     context = torch.zeros(4, 2, 3, dtype=torch.float64)
     target = standard_normal(4, 2, 3)
 
@@ -93,10 +93,10 @@ def test_a_flow_as_a_guide(coupling):
 
 
 class PyroFlowPlusPlus(FlowPlusPlusDistribution, dist.torch_distribution.TorchDistributionMixin):
-    """What `pyro.sample` asks for besides: Pyro's own mixin."""
+    """A distribution with the mixin that `pyro.sample` requires."""
 
 
-def test_a_whole_model_as_a_pyro_distribution(model):
+def test_a_model_as_a_pyro_distribution(model):
     images = PyroFlowPlusPlus(model, (1, 4, 4)).sample((8,))
 
     def program(observed=None):

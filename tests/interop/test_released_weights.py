@@ -1,4 +1,4 @@
-"""Released variables into a model and back, and `python -m flowpp.convert`."""
+"""Loading and saving released variables, and `python -m flowpp.convert`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def variables():
     return convert.read_variables(CASE)
 
 
-def test_round_trip_keeps_every_number(variables):
+def test_round_trip_is_exact(variables):
     model = small_model()
     load_released(model, variables)
     back = save_released(model)
@@ -89,7 +89,7 @@ def test_released_counts_hold_with_the_unused_positions(preset):
     assert sum(view.numel() for view in views.values()) == wanted
 
 
-def test_numbers_of_scopes_need_only_be_in_order(variables):
+def test_only_the_order_of_scope_numbers_matters(variables):
     shifted = {}
     for name, array in variables.items():
         scope, slash, rest = name.partition("/")
@@ -110,11 +110,11 @@ def test_numbers_of_scopes_need_only_be_in_order(variables):
         (lambda v: v.update(extra=np.zeros(1)), "surplus extra"),
         (
             lambda v: v.update({"Norm/norm0/g": np.zeros((4, 4, 3))}),
-            r"misshapen Norm/norm0/g: needed \(8, 4, 3\), got \(4, 4, 3\)",
+            r"misshapen Norm/norm0/g: must have shape \(8, 4, 3\), got \(4, 4, 3\)",
         ),
     ],
 )
-def test_variables_that_do_not_belong_are_named_and_nothing_is_copied(variables, change, message):
+def test_wrong_variables_are_refused_and_nothing_is_copied(variables, change, message):
     model = small_model()
     before = {name: p.clone() for name, p in model.named_parameters()}
     change(variables)
@@ -166,12 +166,12 @@ def test_one_array_under_an_npz_name_is_refused(tmp_path):
         convert.read_variables(tmp_path / "one.npz")
 
 
-def test_without_arguments_it_says_what_is_needed(capsys):
+def test_required_arguments(capsys):
     with pytest.raises(SystemExit) as stop:
         convert.main([])
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert "SOURCE" in told.upper() and "--out" in told and "required" in told.lower()
+    printed = capsys.readouterr().err
+    assert "SOURCE" in printed.upper() and "--out" in printed and "required" in printed.lower()
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,10 @@ def test_without_arguments_it_says_what_is_needed(capsys):
         (["none.npz", "--preset", "cifar", "--out", "b.safetensors"], "preset must be one of"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments, message, capsys):
+def test_invalid_arguments_give_a_one_line_error(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         convert.main(arguments)
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1

@@ -93,7 +93,7 @@ def test_density_of_a_transformed_distribution(flow):
         distribution.log_prob(x + 1000)
 
 
-def test_in_compositions_with_torch_transforms(flow):
+def test_composed_with_torch_transforms(flow):
     composed = transforms.ComposeTransform(
         [
             transforms.IndependentTransform(transforms.AffineTransform(0.0, 256.0), 3),
@@ -107,7 +107,7 @@ def test_in_compositions_with_torch_transforms(flow):
     torch.testing.assert_close(log_det, want + 16 * np.log(256.0))
 
 
-def test_autograd_sees_the_same_determinant(coupling):
+def test_autograd_gives_the_same_determinant(coupling):
     context = torch.randn(4, 2, 3, dtype=torch.float64)
     transform = BijectorTransform(coupling, context)
     x = torch.randn(4, 2, 3, dtype=torch.float64)
@@ -155,7 +155,7 @@ def test_a_cache_saves_the_second_pass():
     assert bijector.passes == 2
 
 
-def test_without_a_cache_nothing_is_kept():
+def test_without_a_cache_every_call_is_a_pass():
     bijector = Counting()
     transform = BijectorTransform(bijector)
     x = torch.randn(2, 1, 2, 2)
@@ -196,13 +196,13 @@ def test_domain_and_codomain(bijector, domain, codomain):
             assert (entry.lower_bound, entry.upper_bound) == pytest.approx(wanted)
 
 
-def test_domain_and_codomain_can_be_given():
+def test_given_domain_and_codomain():
     positive = constraints.independent(constraints.positive, 3)
     transform = BijectorTransform(Chain(()), domain=positive, codomain=positive)
     assert transform.codomain is positive and transform.with_cache().domain is positive
 
 
-def test_conditional_bijectors_make_transforms(coupling):
+def test_conditional_bijectors_return_transforms(coupling):
     lazy = ConditionalBijector(coupling)
     context = torch.randn(4, 2, 3, dtype=torch.float64)
     assert lazy(context).context is context
@@ -235,6 +235,6 @@ def test_conditional_bijectors_make_transforms(coupling):
         ),
     ],
 )
-def test_mistakes_are_named(make, error, message):
+def test_invalid_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -32,7 +32,7 @@ def test_density_and_samples_of_a_normalizing_flow(flow):
     torch.testing.assert_close(distribution.log_prob(drawn), log_prob)
 
 
-def test_a_zuko_base_is_made_one_of_images(coupling):
+def test_a_zuko_base_reshaped_to_images(coupling):
     context = torch.randn(4, 2, 3, dtype=torch.float64)
     base = zuko.distributions.BoxUniform(*(torch.full((4, 2, 3), b).double() for b in (-5, 5)))
     distribution = zuko.distributions.NormalizingFlow(BijectorTransform(coupling, context), base)
@@ -43,7 +43,7 @@ def test_a_zuko_base_is_made_one_of_images(coupling):
     )
 
 
-def test_among_zuko_transforms(coupling):
+def test_composed_with_zuko_transforms(coupling):
     context = torch.randn(4, 2, 3, dtype=torch.float64)
     scale, shift = torch.randn(2, 4, 2, 3, dtype=torch.float64)
     composed = zuko.transforms.ComposedTransform(
@@ -61,7 +61,7 @@ def test_among_zuko_transforms(coupling):
 
 
 def test_a_lazy_flow_with_a_context_trains(coupling):
-    """Half of zuko's parts, half of flowpp's; its parameters are all found, and the loss falls."""
+    """All parameters of a flow of zuko's and flowpp's parts are found, and the loss decreases."""
     lazy = zuko.lazy.Flow(
         [
             ConditionalBijector(Chain((ActNorm.create(4), InvertibleConv.create(4)))),

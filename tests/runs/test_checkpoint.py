@@ -70,7 +70,7 @@ def test_foreign_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("step", [{}, {"step": "last"}, {"step": "-1"}])
-def test_a_checkpoint_without_its_step_is_refused(tmp_path, step):
+def test_a_checkpoint_without_a_step_is_refused(tmp_path, step):
     path = tmp_path / "a.safetensors"
     save_file({"weights/a": torch.zeros(1)}, path, {"format": UNHASHED, **step})
     with pytest.raises(ValueError, match="step must be a whole number, got"):
