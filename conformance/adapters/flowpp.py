@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import importlib
 from types import FunctionType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from conformance.adapter import Dtype, NotSupported
 from conformance.numerics.specs import is_object
+from flowpp.kernels.backend import Kernel, backend_for
 from flowpp.training.initialization import initialize
 from reference.bijectors import MixtureLogistic
-from reference.conditioner import LayerNorm
 
 TORCH_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -80,8 +80,10 @@ class FlowppAdapter:
     def prepare(self) -> None:
         """Compile the kernels, which takes about a minute if they are not cached."""
         x = np.zeros((1, 1, 1, 1), self.dtype)
+        # CUDA kernels are compiled when they are launched, CPU kernels when they are chosen.
         self.build(MixtureLogistic(*np.zeros((3, *x.shape, 1)))).forward(x)
-        self.build(LayerNorm(np.ones(1), np.zeros(1)))(x)
+        for kernel in get_args(Kernel):
+            backend_for(torch.as_tensor(x, device=self.device), kernel=kernel)
 
     def build(self, spec: Any) -> Any:
         return NumpyModule(
