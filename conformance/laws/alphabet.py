@@ -1,16 +1,16 @@
-"""A dequantized model is a distribution over images: on a tiny alphabet, by counting.
+"""The law that a dequantized model is a distribution over images, checked by enumeration.
 
-P(x) = E over the noise of exp(bound), and E[bound] <= log P(x). Images of two pixels and three
-levels are nine; the expectations are sums over a grid of noise.
+P(x) = E over the noise of exp(bound), and E[bound] <= log P(x). There are nine images of two
+pixels and three levels; the expectations are sums over a grid of noise.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import Violation
 from conformance.numerics.compare import Comparison, compare
@@ -18,24 +18,24 @@ from reference.dequantization import UniformDequantizer
 from reference.model import FlowPlusPlus
 
 NODES = 16
-REACH = 7.0
-"""Of normal noise: 5e-12 of it is left out."""
+RADIUS = 7.0
+"""Range of normal noise: 5e-12 of its mass is outside."""
 
 
-def discrete_normalization(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
-    """Summed over all images, exp(bound) is at most 1, and the probabilities are the true ones."""
+def discrete_normalization(trial: LayerTrial) -> Findings:
+    """Sum of exp(bound) over all images at most 1, and P(x) = the reference's for each image."""
     shape = trial.arguments["x"].shape[1:]
     levels = range(trial.spec.levels)
-    pictures = np.array(list(itertools.product(levels, repeat=int(np.prod(shape)))))
-    pictures = pictures.reshape(-1, *shape).astype(np.uint8)
+    images = np.array(list(itertools.product(levels, repeat=int(np.prod(shape)))))
+    images = images.reshape(-1, *shape).astype(np.uint8)
     noise, weights = _noise(trial.spec, shape)
 
-    x, u = np.repeat(pictures, len(noise), axis=0), np.tile(noise, (len(pictures), 1, 1, 1))
-    # What is tried is rounded to the dtype; the truth is computed for the same numbers.
+    x, u = np.repeat(images, len(noise), axis=0), np.tile(noise, (len(images), 1, 1, 1))
+    # The reference is given the same noise, rounded to the dtype.
     u = u.astype(trial.dtype).astype(np.float64)
     got, want = (
-        np.asarray(bounds, np.float64).reshape(len(pictures), len(noise))
-        for bounds in (trial.run({"x": x, "noise": u})["total"], _want(trial, x, u))
+        np.asarray(bounds, np.float64).reshape(len(images), len(noise))
+        for bounds in (trial.run({"x": x, "noise": u})["total"], _reference_bound(trial, x, u))
     )
     if not np.isfinite(got).all():
         raise Violation(f"the bound is not finite for {x[~np.isfinite(got).ravel()][0].ravel()}")
@@ -48,22 +48,22 @@ def discrete_normalization(trial: LayerTrial) -> Iterator[tuple[str, Comparison]
         Comparison(excess / unit, (), 1.0 + excess, 1.0, unit),
     )
     above = np.maximum(0.0, bound - np.log(probability))
-    yield "mean bound, which log P(x) is never below", compare(bound, bound - above, trial.dtype)
+    yield "mean bound, at most log P(x)", compare(bound, bound - above, trial.dtype)
     yield "P(x) of each image", compare(probability, np.exp(want) @ weights, trial.dtype)
 
 
-def _want(trial: LayerTrial, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+def _reference_bound(trial: LayerTrial, x: np.ndarray, u: np.ndarray) -> np.ndarray:
     return trial.case.run(trial.spec, x=x, noise=u)["total"]
 
 
 def _noise(model: FlowPlusPlus, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """((n, C, H, W), (n,)): a grid of noise and its weights, which add up to 1."""
+    """Return a grid of noise `(n, C, H, W)` and its weights `(n,)`, which add up to 1."""
     count = int(np.prod(shape))
     if isinstance(model.dequantizer, UniformDequantizer):
         node, weight = np.polynomial.legendre.leggauss(NODES)
         node, weight = 0.5 * (node + 1.0), 0.5 * weight
     else:
-        node = np.linspace(-REACH, REACH, 2 * NODES + 1)
+        node = np.linspace(-RADIUS, RADIUS, 2 * NODES + 1)
         weight = np.exp(-0.5 * node * node)
         weight = weight / weight.sum()
     nodes = np.stack([a.ravel() for a in np.meshgrid(*[node] * count, indexing="ij")], axis=1)

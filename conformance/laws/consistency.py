@@ -1,49 +1,51 @@
-"""The same question has the same answer: however it lies in memory, and however often asked."""
+"""The laws that results do not depend on memory layout or on earlier calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
-from conformance.numerics.compare import Comparison, compare
+from conformance.numerics.compare import compare
 
 
-def layout(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """Memory layout does not matter: Fortran order, channels last, strided, read-only."""
-    for direction, at, want, units in _sides(trial):
+def layout(trial: Trial) -> Findings:
+    """The same results for Fortran-order, channels-last, strided, read-only, unaligned memory."""
+    for direction, at, want, units in _directions(trial):
         x, context = np.array(at, trial.dtype), trial.cast(trial.context)
         for name, view in VIEWS.items():
-            got = trial.answer(direction, view(x), None if context is None else view(context))
-            yield from _compared(trial, f"{direction}, {name}", got, want, units)
+            got = trial.call(direction, view(x), None if context is None else view(context))
+            yield from _compare(trial, f"{direction}, {name}", got, want, units)
 
 
-def determinism(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """Asked again, asked after something else, and built anew: the same answer."""
-    for direction, at, want, units in _sides(trial):
+def determinism(trial: Trial) -> Findings:
+    """The same results when called again, after another call, and when built again."""
+    for direction, at, want, units in _directions(trial):
         x, context = np.array(at, trial.dtype), trial.cast(trial.context)
-        first = trial.answer(direction, x, context)
-        kept = [part.copy() for part in first]
-        yield from _compared(trial, f"{direction}, again", kept, want, units)
-        trial.answer(direction, np.array(x[::-1]), _reversed(context))
-        for name, part, copy in zip(("result", "log_det"), first, kept, strict=True):
+        first = trial.call(direction, x, context)
+        copies = [part.copy() for part in first]
+        yield from _compare(trial, f"{direction}, again", copies, want, units)
+        trial.call(direction, np.array(x[::-1]), _reversed(context))
+        for name, part, copy in zip(("result", "log_det"), first, copies, strict=True):
             if not np.array_equal(part, copy, equal_nan=True):
                 raise Violation(f"the {name} of {direction} is overwritten by the next call")
-        after = trial.answer(direction, x, context)
-        yield from _compared(trial, f"{direction}, after another", after, want, units)
-    anew = trial.built_anew()
-    got = anew.forward(trial.cast(trial.x), trial.cast(trial.context))
-    yield from _compared(
+        after = trial.call(direction, x, context)
+        yield from _compare(trial, f"{direction}, after another", after, want, units)
+    again = trial.build_again()
+    got = again.forward(trial.cast(trial.x), trial.cast(trial.context))
+    yield from _compare(
         trial,
-        "forward, built anew",
+        "forward, built again",
         [np.asarray(part) for part in got],
         trial.got_forward,
         (None, None),
     )
 
 
-def _sides(trial: Trial) -> list:
+def _directions(trial: Trial) -> list:
+    """Return (direction, input, results, units) of each direction."""
     return [
         ("forward", trial.x, trial.got_forward, (None, None)),
         (
@@ -55,9 +57,9 @@ def _sides(trial: Trial) -> list:
     ]
 
 
-def _compared(trial: Trial, label: str, got, want, units) -> Iterator[tuple[str, Comparison]]:
-    for name, mine, theirs, unit in zip(("", " log_det"), got, want, units, strict=True):
-        yield label + name, compare(mine, theirs, trial.dtype, unit=unit)
+def _compare(trial: Trial, label: str, got, want, units) -> Findings:
+    for name, part, expected, unit in zip(("", " log_det"), got, want, units, strict=True):
+        yield label + name, compare(part, expected, trial.dtype, unit=unit)
 
 
 def _reversed(array: np.ndarray | None) -> np.ndarray | None:
@@ -81,7 +83,7 @@ def _read_only(x: np.ndarray) -> np.ndarray:
 
 
 def _unaligned(x: np.ndarray) -> np.ndarray:
-    """Starting one number into its memory: where vector loads do not like to begin."""
+    """Return a copy that starts one element into its memory, unaligned for vector loads."""
     memory = np.empty(x.size + 1, x.dtype)
     memory[1:] = x.ravel()
     return memory[1:].reshape(x.shape)

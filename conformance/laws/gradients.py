@@ -1,75 +1,85 @@
-"""Gradients against finite differences of the reference.
+"""The laws that gradients equal finite differences of the reference.
 
-The loss is `sum(w * output) + sum(v * log_det)` with random w and v, so the gradient of the
-log-det, which training needs and which a shortcut through the inverse loses first, counts as much
-as that of the output. For x every entry is compared; for array fields, derivatives along random
-directions, which every entry enters.
+The loss is `sum(w * output) + sum(v * log_det)` with random w and v, so that the gradient of the
+log-det counts as much as that of the output: training needs it, and incomplete implementations of
+the inverse's gradient lack it. For x every entry is compared; for array fields, derivatives along
+random directions, to which every entry contributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
-from conformance.numerics.compare import Comparison, Unresolved, compare
+from conformance.numerics.compare import Unresolved, compare
 from conformance.numerics.jacobian import derivative, inverse_or_inf
 from conformance.numerics.specs import float_arrays, map_arrays, round_to
 
 RESOLVED = 1e-8
+"""Largest uncertainty of the differences, relative to the summed terms, in float64."""
 ROUNDINGS = 8
-"""Differences need not know more of a gradient than so many roundings of the dtype."""
+"""The same in roundings of the dtype, for coarser dtypes."""
 ENTRIES = "differences do not resolve this entry of the gradient for the input"
 DIRECTIONS = "differences do not resolve the gradient along this direction of the fields"
 INFINITE = "the weights of the fields' gradient overflow where the map is flat"
-CONSTANT = "the fields are constants, which the reference allows no other value"
-MOST_DIRECTIONS = 4
-"""Objects with more fields than that have them moved together, in `FEW` groups."""
-FEW = 2
-SMALL = 2.0**-17
+CONSTANT = "the fields are constants, for which the reference accepts no other value"
+MAX_DIRECTIONS = 4
+"""The fields of an object with more than these are changed together, in `GROUPS` groups."""
+GROUPS = 2
+SMALL_STEP = 2.0**-17
 
 
 @dataclass(frozen=True)
 class ExpectedGradient:
     """The true gradient, in terms of the reference's forward map at a point x.
 
-    It is `sign * (w^T dy + v dlog_det)` for any change of the map at x. `doubt_of_w` is what
-    finite differences leave open about w. `by_input` is the gradient for the input itself, with
-    its size (of the terms it is summed from) and doubt.
+    For any change of the map at x it is `sign * (w^T dy + v dlog_det)`.
+
+    Attributes:
+        x: The point.
+        w: Weights of y, `(B, D)`.
+        v: Weights of log_det, `(B,)`.
+        sign: 1 for forward, -1 for inverse.
+        for_input: Gradient for the input.
+        size: Sum of the absolute terms of `for_input`.
+        uncertainty: Uncertainty of `for_input` from the finite differences.
+        uncertainty_of_w: Uncertainty of w from the finite differences.
     """
 
     x: np.ndarray
     w: np.ndarray
     v: np.ndarray
     sign: float
-    by_input: np.ndarray
+    for_input: np.ndarray
     size: np.ndarray
-    doubt: np.ndarray
-    doubt_of_w: np.ndarray
+    uncertainty: np.ndarray
+    uncertainty_of_w: np.ndarray
 
 
-def gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
+def gradients(trial: Trial) -> Findings:
     """Gradients of forward, for x, context and every array field."""
     vjp = trial.optional("vjp")
     w, v = _weights(trial, trial.want_forward[0])
     got = vjp(trial.cast(trial.x), trial.cast(trial.context), trial.cast(w), trial.cast(v))
-    flat, at = w.reshape(len(w), -1), trial.at_x
-    wanted = ExpectedGradient(
+    flat, at = w.reshape(len(w), -1), trial.reference_jacobian_at_x
+    expected = ExpectedGradient(
         x=trial.x,
         w=flat,
         v=v,
         sign=1.0,
-        by_input=times(flat, at.matrix) + v[:, None] * at.log_det_gradient,
-        size=times(abs(flat), abs(at.matrix)) + abs(v[:, None] * at.log_det_gradient),
-        doubt=times(abs(flat), at.error) + abs(v)[:, None] * at.log_det_gradient_error,
-        doubt_of_w=np.zeros_like(flat),
+        for_input=vector_matrix(flat, at.matrix) + v[:, None] * at.log_det_gradient,
+        size=vector_matrix(abs(flat), abs(at.matrix)) + abs(v[:, None] * at.log_det_gradient),
+        uncertainty=vector_matrix(abs(flat), at.error)
+        + abs(v)[:, None] * at.log_det_gradient_error,
+        uncertainty_of_w=np.zeros_like(flat),
     )
-    yield from against(trial, got, wanted)
+    yield from compare_gradient(trial, got, expected)
 
 
-def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
+def inverse_gradients(trial: Trial) -> Findings:
     """Gradients of inverse, for y, context and every array field.
 
     With y = f(x; t) fixed, dx = -A df and the inverse's log_det is -l(x; t), so the gradient is
@@ -79,40 +89,40 @@ def inverse_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolv
     vjp = trial.optional("vjp_inverse")
     w, v = _weights(trial, trial.want_inverse[0])
     got = vjp(trial.cast(trial.y), trial.cast(trial.context), trial.cast(w), trial.cast(v))
-    at = trial.at_inverse
+    at = trial.reference_jacobian_at_inverse
     inverse = inverse_or_inf(at.matrix)
     along_x = w.reshape(len(w), -1) - v[:, None] * at.log_det_gradient
     along_x_size = abs(w.reshape(len(w), -1)) + abs(v[:, None] * at.log_det_gradient)
     with np.errstate(invalid="ignore", over="ignore"):  # flat places, which are left out below
-        r = times(along_x, inverse)
-        size = times(along_x_size, abs(inverse))
-        doubt = times(times(size, at.error), abs(inverse))
-        doubt += times(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
-    wanted = ExpectedGradient(
+        r = vector_matrix(along_x, inverse)
+        size = vector_matrix(along_x_size, abs(inverse))
+        doubt = vector_matrix(vector_matrix(size, at.error), abs(inverse))
+        doubt += vector_matrix(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
+    expected = ExpectedGradient(
         x=trial.want_inverse[0],
         w=r,
         v=v,
         sign=-1.0,
-        by_input=r,
+        for_input=r,
         size=size,
-        doubt=doubt,
-        doubt_of_w=doubt,
+        uncertainty=doubt,
+        uncertainty_of_w=doubt,
     )
-    yield from against(trial, got, wanted)
+    yield from compare_gradient(trial, got, expected)
 
 
-def against(
+def compare_gradient(
     trial: Trial,
     got: dict[str, np.ndarray],
-    wanted: ExpectedGradient,
+    expected: ExpectedGradient,
     *,
-    directions: int = MOST_DIRECTIONS,
-) -> Iterator[tuple[str, Comparison | Unresolved]]:
-    """Compare the gradient for the input entry by entry, those for fields along directions."""
+    directions: int = MAX_DIRECTIONS,
+) -> Findings:
+    """Compare the gradient for the input by entry, and those for fields along directions."""
     for name, gradient in got.items():
         if not np.isfinite(gradient).all():
             raise Violation(f"the gradient for {name} is not finite")
-    resolved = wanted.doubt <= resolution(trial) * np.maximum(1.0, wanted.size)
+    resolved = expected.uncertainty <= resolution(trial) * np.maximum(1.0, expected.size)
     if not resolved.all():
         yield "x", Unresolved(int((~resolved).sum()), ENTRIES)
     if resolved.any():
@@ -120,9 +130,9 @@ def against(
             "x",
             compare(
                 got["x"].reshape(resolved.shape)[resolved],
-                wanted.by_input[resolved],
+                expected.for_input[resolved],
                 trial.dtype,
-                unit=trial.eps * np.maximum(1.0, wanted.size[resolved]),
+                unit=trial.eps * np.maximum(1.0, expected.size[resolved]),
             ),
         )
     arrays = float_arrays(trial.spec)
@@ -133,23 +143,23 @@ def against(
         raise Violation(f"no gradient for {', '.join(missing)}")
     rng = trial.rng("directions")
     groups = _groups(list(arrays), directions, rng)
-    if not (np.isfinite(wanted.w).all() and np.isfinite(wanted.doubt_of_w).all()):
+    if not (np.isfinite(expected.w).all() and np.isfinite(expected.uncertainty_of_w).all()):
         yield "fields", Unresolved(len(groups), INFINITE)
         return
     for paths in groups:
         steps = {path: rng.standard_normal(arrays[path].shape) for path in paths}
         norm = np.sqrt(sum((step**2).sum() for step in steps.values()))
         steps = {path: step / norm for path, step in steps.items()}
-        yield from _along(trial, got, wanted, steps)
+        yield from _along(trial, got, expected, steps)
 
 
 def _along(
     trial: Trial,
     got: dict[str, np.ndarray],
-    wanted: ExpectedGradient,
+    expected: ExpectedGradient,
     steps: dict[str, np.ndarray],
-) -> Iterator[tuple[str, Comparison | Unresolved]]:
-    """The derivative along one direction of some fields together."""
+) -> Findings:
+    """Compare the derivative along one direction of some fields together."""
 
     def terms(t: float, w: np.ndarray) -> np.ndarray:
         spec = map_arrays(trial.spec, lambda path, a: a + t * steps[path] if path in steps else a)
@@ -157,23 +167,26 @@ def _along(
         if context is not None and "context" in steps:
             context = context + t * steps["context"]
         with np.errstate(all="ignore"):
-            y, log_det = spec.forward(wanted.x, context)
-        return wanted.sign * np.append(w * y.reshape(len(y), -1), wanted.v * log_det)
+            y, log_det = spec.forward(expected.x, context)
+        return expected.sign * np.append(w * y.reshape(len(y), -1), expected.v * log_det)
 
     try:
-        size = abs(terms(1e-3, wanted.w)).sum()
-    except ValueError:  # the reference refuses any other value
+        size = abs(terms(1e-3, expected.w)).sum()
+    except ValueError:  # the reference accepts no other value
         yield ", ".join(steps), Unresolved(1, CONSTANT)
         return
     noise = float(np.finfo(np.float64).eps * size)
-    want, doubt = derivative(lambda t: float(terms(t, wanted.w).sum()), noise=noise)
-    # Components of very different widths: what is narrower than the ladder's steps, and small,
-    # goes unnoticed until a step is taken that is smaller still.
-    rise = terms(SMALL, wanted.w).sum() - terms(-SMALL, wanted.w).sum()
-    doubt = max(doubt, abs(float(rise) / (2 * SMALL) - want) - 8 * noise / SMALL)
-    if wanted.doubt_of_w.any():
-        moved = abs(terms(1e-3, wanted.doubt_of_w) - terms(-1e-3, wanted.doubt_of_w)) / 2e-3
-        doubt += float(moved.sum())
+    want, doubt = derivative(lambda t: float(terms(t, expected.w).sum()), noise=noise)
+    # Extrapolation misses a small component that is narrower than its steps; a step that is
+    # smaller still does not.
+    rise = terms(SMALL_STEP, expected.w).sum() - terms(-SMALL_STEP, expected.w).sum()
+    doubt = max(doubt, abs(float(rise) / (2 * SMALL_STEP) - want) - 8 * noise / SMALL_STEP)
+    if expected.uncertainty_of_w.any():
+        change = (
+            abs(terms(1e-3, expected.uncertainty_of_w) - terms(-1e-3, expected.uncertainty_of_w))
+            / 2e-3
+        )
+        doubt += float(change.sum())
     products = np.concatenate([np.ravel(got[path] * step) for path, step in steps.items()])
     unit = max(1.0, float(abs(products).sum()))
     label = ", ".join(list(steps)[:3])
@@ -192,7 +205,7 @@ def _along(
 
 
 def resolution(trial: Trial) -> float:
-    """How exactly differences have to know a gradient, in parts of the terms it is summed from."""
+    """Return the largest uncertainty of a gradient, relative to its terms, for a comparison."""
     return max(RESOLVED, ROUNDINGS * trial.eps)
 
 
@@ -202,8 +215,8 @@ def _weights(trial: Trial, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return round_to(w, trial.dtype), round_to(v, trial.dtype)
 
 
-def times(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Vector times matrix, for each example."""
+def vector_matrix(vector: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return vector times matrix, for each example."""
     return np.einsum("bi,bij->bj", vector, matrix)
 
 
@@ -211,5 +224,5 @@ def _groups(paths: list[str], most: int, rng: np.random.Generator) -> list[list[
     if len(paths) <= most:
         return [[path] for path in paths]
     shuffled = [paths[i] for i in rng.permutation(len(paths))]
-    count = min(FEW, most)
+    count = min(GROUPS, most)
     return [shuffled[i::count] for i in range(count)]

@@ -1,4 +1,4 @@
-"""A layer case at one dtype and one set of inputs: what the laws of equal value share."""
+"""A layer case at one dtype and one set of inputs: the values that laws share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LayerTrial:
 
     @cached_property
     def arguments(self) -> Arrays:
-        """The inputs by name; real ones rounded to the dtype."""
+        """The inputs by name, real ones rounded to the dtype."""
         draw = getattr(self.case, self.inputs)
         drawn = draw(generator(self.seed, self.case.name, self.inputs))
         return {name: round_to(array, self.dtype) for name, array in drawn.items()}
@@ -58,15 +58,15 @@ class LayerTrial:
         return self.run(self.arguments)
 
     def run(self, arguments: Arrays) -> Arrays:
-        """The implementation's results for other inputs."""
-        return self.run_as_is({name: self.cast(array) for name, array in arguments.items()})
+        """Return the implementation's results for copies of other inputs, in its dtype."""
+        return self.run_uncopied({name: self.cast(array) for name, array in arguments.items()})
 
-    def run_as_is(self, arguments: Arrays) -> Arrays:
-        """The same without a copy of the inputs."""
+    def run_uncopied(self, arguments: Arrays) -> Arrays:
+        """Return the implementation's results for these inputs, passed uncopied."""
         results = self.case.run(self.built, **arguments)
         return {name: np.asarray(array) for name, array in results.items()}
 
     def cast(self, array: np.ndarray) -> np.ndarray:
-        """A copy of an input in the dtype under test; integers stay integers."""
+        """Return a copy of an input in the dtype under test; integers stay integers."""
         real = np.issubdtype(array.dtype, np.floating)
         return np.array(array, self.dtype if real else array.dtype)

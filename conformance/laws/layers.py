@@ -1,17 +1,16 @@
-"""Laws of what is no bijector: networks, dequantizers, models, functions of the objective."""
+"""Laws of networks, dequantizers, models and functions of the objective."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import LeftOut, Violation
-from conformance.numerics.compare import Comparison, compare
+from conformance.numerics.compare import compare
 
 
-def value(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
+def value(trial: LayerTrial) -> Findings:
     """Every result = the reference's."""
     if set(trial.got) != set(trial.want):
         raise Violation(f"results {sorted(trial.got)}, not {sorted(trial.want)}")
@@ -19,11 +18,11 @@ def value(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
         yield name, compare(trial.got[name], want, trial.dtype)
 
 
-def layer_batch(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
-    """Each example alone gives the same as in the batch."""
+def layer_batch(trial: LayerTrial) -> Findings:
+    """The same results for each example alone as in the batch."""
     axes = trial.case.batched
     if not axes:
-        raise LeftOut("the examples of a batch belong together here")
+        raise LeftOut("the result depends on the whole batch")
     first, axis = next(iter(axes.items()))
     for b in range(trial.arguments[first].shape[axis]):
         alone = {
@@ -34,11 +33,11 @@ def layer_batch(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
             yield f"{name}, alone", compare(result, trial.got[name][b : b + 1], trial.dtype)
 
 
-def layer_contract(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
-    """Shapes and dtype are kept, inputs are not written to, nothing is random."""
+def layer_contract(trial: LayerTrial) -> Findings:
+    """Shapes and dtype as expected, inputs not written to, the same results when called again."""
     arguments = {name: trial.cast(array) for name, array in trial.arguments.items()}
     before = {name: array.copy() for name, array in arguments.items()}
-    results = {name: np.array(a) for name, a in trial.run_as_is(arguments).items()}
+    results = {name: np.array(a) for name, a in trial.run_uncopied(arguments).items()}
     for name, result in results.items():
         if result.shape != trial.want[name].shape:
             raise Violation(f"{name} has shape {result.shape}, not {trial.want[name].shape}")
@@ -47,5 +46,5 @@ def layer_contract(trial: LayerTrial) -> Iterator[tuple[str, Comparison]]:
     for name, array in arguments.items():
         if not np.array_equal(array, before[name]):
             raise Violation(f"argument {name} has been written to")
-    for name, again in trial.run_as_is(arguments).items():
+    for name, again in trial.run_uncopied(arguments).items():
         yield f"{name} again", compare(again, results[name], trial.dtype)

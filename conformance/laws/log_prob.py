@@ -1,37 +1,35 @@
-"""The gradient that training follows."""
+"""The law of the gradient of log p(x), which training follows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial
-from conformance.numerics.compare import Comparison, Unresolved
 from conformance.numerics.specs import round_to
 
-from .gradients import ExpectedGradient, against, times
+from .gradients import ExpectedGradient, compare_gradient, vector_matrix
 
 
-def log_prob_gradients(trial: Trial) -> Iterator[tuple[str, Comparison | Unresolved]]:
+def log_prob_gradients(trial: Trial) -> Findings:
     """Gradients of log p(x) = log N(y) + log_det, for x and all array fields together."""
     vjp = trial.optional("vjp")
     w = round_to(-trial.want_forward[0], trial.dtype)
-    flat, at = w.reshape(len(w), -1), trial.at_x
+    flat, at = w.reshape(len(w), -1), trial.reference_jacobian_at_x
     got = vjp(
         trial.cast(trial.x),
         trial.cast(trial.context),
         trial.cast(w),
         np.ones(len(w), trial.dtype),
     )
-    wanted = ExpectedGradient(
+    expected = ExpectedGradient(
         x=trial.x,
         w=flat,
         v=np.ones(len(w)),
         sign=1.0,
-        by_input=times(flat, at.matrix) + at.log_det_gradient,
-        size=times(abs(flat), abs(at.matrix)) + abs(at.log_det_gradient),
-        doubt=times(abs(flat), at.error) + at.log_det_gradient_error,
-        doubt_of_w=np.zeros_like(flat),
+        for_input=vector_matrix(flat, at.matrix) + at.log_det_gradient,
+        size=vector_matrix(abs(flat), abs(at.matrix)) + abs(at.log_det_gradient),
+        uncertainty=vector_matrix(abs(flat), at.error) + at.log_det_gradient_error,
+        uncertainty_of_w=np.zeros_like(flat),
     )
-    yield from against(trial, got, wanted, directions=1)
+    yield from compare_gradient(trial, got, expected, directions=1)

@@ -1,34 +1,35 @@
-"""Densities integrate to 1, and samples are distributed as the density claims.
+"""The laws that densities integrate to 1, and that samples follow the density.
 
-Both only ask the implementation about itself: no value of the reference is compared with.
+Both compare the implementation with itself, not with the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison
 from conformance.numerics.quadrature import Density, Grid, integrate, noise_to_cover
 from conformance.numerics.specs import round_to
 
-Side = Callable[[Trial, str, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Implementation = Callable[[Trial, str, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """The implementation, or the reference: (trial, direction, points) -> (array, log_det)."""
 
 RESOLVED = 1e-8
-"""Doubt of the quadrature beyond this widens the unit, until so much error is allowed as doubt."""
+"""Largest uncertainty of the quadrature that does not widen the unit."""
 SAMPLES = 4000
-FALSE_ALARMS = 1e-6
-"""Of one comparison of samples with a density, for a correct implementation and a random seed."""
+FALSE_ALARM_RATE = 1e-6
+"""Probability that a correct implementation fails one comparison, over random seeds."""
 
 
-def normalization(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """The density that the map carries integrates to 1, by quadrature in 1-D and 2-D."""
+def normalization(trial: Trial) -> Findings:
+    """Integral of the density = 1, by quadrature in 1-D and 2-D."""
     for density in trial.case.densities:
         grid = _grid(trial, density)
-        unit = max(trial.eps * max(1.0, grid.doubt / RESOLVED), _rounding(trial, density))
+        unit = max(trial.eps * max(1.0, grid.uncertainty / RESOLVED), _rounding(trial, density))
         error = abs(grid.integral - 1.0) / unit
         if not np.isfinite(grid.integral):
             error = np.inf
@@ -38,12 +39,12 @@ def normalization(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         )
 
 
-def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """Samples follow the claimed density: Kolmogorov-Smirnov, in critical distances.
+def sampling(trial: Trial) -> Findings:
+    """Samples follow the density: Kolmogorov-Smirnov distance over its critical value.
 
-    The critical distance sqrt(-ln(a / 2) / 2n) has a chance of a = 1e-6 to be exceeded.
+    The critical value sqrt(-ln(a / 2) / 2n) is exceeded with probability a = 1e-6.
     """
-    critical = float(np.sqrt(-np.log(FALSE_ALARMS / 2.0) / (2.0 * SAMPLES)))
+    critical = float(np.sqrt(-np.log(FALSE_ALARM_RATE / 2.0) / (2.0 * SAMPLES)))
     for density in trial.case.densities:
         grid = _grid(trial, density)
         noise = trial.rng("noise").standard_normal((SAMPLES, trial.x[0].size))
@@ -56,7 +57,7 @@ def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
                 u, cdf = grid.marginal(axis)
             except FloatingPointError as error:
                 raise Violation(str(error)) from error
-            placed = np.sort(density.stretched(samples[:, axis]))
+            placed = np.sort(density.to_line(samples[:, axis]))
             claimed = np.interp(placed, u, cdf, left=0.0, right=cdf[-1])
             steps = np.arange(SAMPLES + 1) / SAMPLES
             distance = np.maximum(np.abs(claimed - steps[:-1]), np.abs(claimed - steps[1:]))
@@ -76,7 +77,11 @@ def sampling(trial: Trial) -> Iterator[tuple[str, Comparison]]:
 
 
 def _within(samples: np.ndarray, density: Density, eps: float) -> np.ndarray:
-    """Samples that rounding put beyond an end of the range, at that end."""
+    """Return the samples, moving those that rounding put beyond an end of the range to it.
+
+    Raises:
+        Violation: Samples lie further outside.
+    """
     low, high = density.low, density.high
     if np.isinf(low):
         return samples
@@ -96,33 +101,38 @@ def _grid(trial: Trial, density: Density) -> Grid:
         except FloatingPointError as error:
             raise Violation(str(error)) from error
 
-    return trial.kept(("grid", density), compute)
+    return trial.cached(("grid", density), compute)
 
 
-def _integrated(trial: Trial, density: Density, side: Side) -> Grid:
+def _integrated(trial: Trial, density: Density, implementation: Implementation) -> Grid:
     noise = noise_to_cover(trial.x[0].size)
     reached, _ = _reference(trial, density.opposite, noise)
     return integrate(
-        density, lambda x: _log_density(trial, density, x, side), reached.reshape(len(noise), -1)
+        density,
+        lambda x: _log_density(trial, density, x, implementation),
+        reached.reshape(len(noise), -1),
     )
 
 
 def _rounding(trial: Trial, density: Density) -> float:
-    """What rounding the grid's points to float32 does to the true integral.
+    """Return the change of the true integral when the grid's points are rounded to float32.
 
-    Towards an end of an interval such as 1, where little is left between the numbers, it is much.
+    It is large near an end of an interval such as 1, where floats are far apart compared with the
+    distance to the end.
     """
     if trial.dtype == np.float64 or np.isinf(density.low):
         return 0.0
     return abs(_integrated(trial, density, _reference).integral - 1.0)
 
 
-def _log_density(trial: Trial, density: Density, x: np.ndarray, side: Side) -> np.ndarray:
-    if np.isfinite(density.low):  # rounded, a point may lie on the end
+def _log_density(
+    trial: Trial, density: Density, x: np.ndarray, implementation: Implementation
+) -> np.ndarray:
+    if np.isfinite(density.low):  # rounding may put a point on the end
         ends = np.array([density.low, density.high], trial.dtype)
         inner = np.nextafter(ends, ends[::-1])
         x = np.clip(round_to(x, trial.dtype), *inner.astype(np.float64))
-    z, log_det = side(trial, density.direction, x)
+    z, log_det = implementation(trial, density.direction, x)
     z = z.reshape(len(x), -1).astype(np.float64)
     log_normal = -0.5 * (z * z + np.log(2.0 * np.pi)).sum(axis=1)
     return np.where(np.isinf(z).any(axis=1), -np.inf, log_normal + log_det)
@@ -144,5 +154,5 @@ def _shape(trial: Trial, direction: str) -> tuple[int, ...]:
 
 
 def _context(trial: Trial, count: int) -> np.ndarray | None:
-    """That of the first example, for all."""
+    """Return the context of the first example, for all points."""
     return None if trial.context is None else np.repeat(trial.context[:1], count, axis=0)

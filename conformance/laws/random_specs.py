@@ -1,8 +1,7 @@
-"""Any shape, any parameters, any input: searched by Hypothesis, and shrunk where it fails."""
+"""The law that several laws hold for specifications and inputs drawn by Hypothesis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +15,13 @@ from ..adapter import Adapter, NotSupported
 from ..cases.case import Case, Tolerance
 from ..cases.random import Drawn, RandomCase
 from .contract import contract
+from .law import Findings
 from .round_trips import round_trip_y
 from .values import forward, inverse, inverse_log_det, log_det
 
 EXAMPLES = 10
-"""For each draw that is asked for."""
-HELD_AGAINST: dict[Any, float] = {
+"""Number of examples for each requested draw."""
+CHECKS: dict[Any, float] = {
     contract: 0.0,
     forward: 16.0,
     log_det: 48.0,
@@ -29,10 +29,11 @@ HELD_AGAINST: dict[Any, float] = {
     inverse_log_det: 16.0,
     round_trip_y: 32.0,
 }
+"""The laws that each example is checked by, with their tolerances in ulps."""
 
 
 class Counterexample(Violation):
-    """What a search has found, smallest first; `drawn` is the specification and its input."""
+    """Raised with the smallest counterexample; `drawn` is its specification and input."""
 
     def __init__(self, message: str, drawn: Drawn) -> None:
         super().__init__(message)
@@ -41,7 +42,13 @@ class Counterexample(Violation):
 
 @dataclass
 class RandomTrial:
-    """A random case, adapter, dtype and seed: what `random_specs` needs."""
+    """A random case, adapter, dtype and seed.
+
+    Attributes:
+        worst: Worst error so far, as a fraction of the tolerance.
+        compared: Number of values compared so far.
+        unsupported: Reasons for examples that the implementation does not support.
+    """
 
     case: RandomCase
     adapter: type[Adapter]
@@ -50,11 +57,11 @@ class RandomTrial:
     device: str
     examples: int
     worst: float = 0.0
-    judged: int = 0
+    compared: int = 0
     unsupported: list[str] = field(default_factory=list)
 
-    def objection(self, drawn: Drawn) -> str | None:
-        """What is wrong with the implementation of a specification, if anything is."""
+    def error(self, drawn: Drawn) -> str | None:
+        """Return the error of the implementation of a specification; None if it has none."""
         case = Case(
             self.case.name,
             lambda rng: drawn.spec,
@@ -63,39 +70,38 @@ class RandomTrial:
             tolerances=self.case.tolerances,
         )
         trial = Trial(case, self.adapter, self.dtype.name, "typical", self.seed, self.device)
-        for law, default in HELD_AGAINST.items():
+        for law, default in CHECKS.items():
             stated = self.case.tolerances.get(law.__name__)
-            most = stated.ulps if isinstance(stated, Tolerance) else default
+            allowed = stated.ulps if isinstance(stated, Tolerance) else default
             try:
                 for label, comparison in law(trial):
-                    self.judged += comparison.count
-                    if comparison.ulps > most:
-                        return f"{law.__name__}, {label}: {comparison} (allowed {most:g})"
-                    self.worst = max(self.worst, comparison.ulps / max(1.0, most))
+                    self.compared += comparison.count
+                    if comparison.ulps > allowed:
+                        return f"{law.__name__}, {label}: {comparison} (allowed {allowed:g})"
+                    self.worst = max(self.worst, comparison.ulps / max(1.0, allowed))
             except NotSupported as reason:
                 self.unsupported.append(str(reason))
                 return None
             except Violation as broken:
                 return f"{law.__name__}: {broken}"
-            except Exception as error:  # an implementation may raise anything at all
+            except Exception as error:  # an implementation may raise anything
                 return f"{law.__name__}: {type(error).__name__}: {error}"
         return None
 
 
-def random_specs(trial: RandomTrial) -> Iterator[tuple[str, Comparison | Unresolved]]:
-    """Specifications and inputs that Hypothesis draws; in parts of what each law allows."""
-    examples = EXAMPLES * trial.examples
+def random_specs(trial: RandomTrial) -> Findings:
+    """No counterexample among drawn specifications; errors as fractions of each tolerance."""
     found = smallest_counterexample(
-        trial.case.make, trial.objection, examples=examples, seed=trial.seed
+        trial.case.make, trial.error, examples=EXAMPLES * trial.examples, seed=trial.seed
     )
     if found is not None:
-        drawn, objection = found
-        raise Counterexample(f"smallest counterexample found: {objection}", drawn)
-    if trial.unsupported and not trial.judged:
+        drawn, error = found
+        raise Counterexample(f"smallest counterexample found: {error}", drawn)
+    if trial.unsupported and not trial.compared:
         raise NotSupported(trial.unsupported[-1])
     if trial.unsupported:
         yield "examples", Unresolved(len(trial.unsupported), trial.unsupported[-1])
     yield (
-        "of all examples",
-        Comparison(trial.worst, (), trial.worst, 0.0, 1.0, count=trial.judged),
+        "all examples",
+        Comparison(trial.worst, (), trial.worst, 0.0, 1.0, count=trial.compared),
     )

@@ -1,33 +1,33 @@
-"""What is a map of scalars rises, everywhere, and from one end of its range to the other.
+"""The laws that a map of scalars is increasing, and reaches both ends of its range.
 
-A case says which scalars its outputs are maps of, one by one (all of an elementwise map; the
-second half of a coupling's), and the ends of their domain and range. No reference is asked.
+A case states which of its outputs depend on one scalar each (all of an elementwise map; the second
+half of a coupling's), and the ends of domain and range. The reference is not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, unit_of
 from conformance.numerics.specs import round_to
 
 FAR = 1e30
-"""As far out as an unbounded domain is tried."""
+"""Largest |x| tried on an unbounded domain."""
 TARGETS = (100.0, 300.0, 1000.0)
-"""Of an unbounded range, either sign. Far beyond what a density computed in floats can show."""
+"""|y| tried on an unbounded range: far beyond the largest logit of a CDF rounded to floats."""
 NEAR = (1e-2, 1e-4)
-"""Of a bounded range, so near to its ends, in parts of its width."""
+"""Distances from the ends tried on a bounded range, as fractions of its width."""
 REACHED = 0.01
+"""Tolerance of a target, relative to its size or its distance from the end."""
 
 
-def monotone(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """Of two x the larger has the larger y, for each scalar by itself."""
+def monotone(trial: Trial) -> Findings:
+    """The larger of two x has the larger y, for each scalar."""
     scalars = trial.case.scalars
     x = round_to(_points(scalars.low, scalars.high), trial.dtype)
-    y, log_det = _moved_together(trial, "forward", x)
+    y, log_det = _map_all(trial, "forward", x)
     if np.isnan(y).any():
         raise Violation(f"forward is NaN at {x[np.isnan(y).any(axis=1)][0]:g}")
     fall = np.maximum(y[:-1] - y[1:], 0.0)
@@ -47,8 +47,8 @@ def monotone(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     )
 
 
-def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """The range reaches both its ends: forward gets there, inverse comes back from there."""
+def onto(trial: Trial) -> Findings:
+    """forward reaches both ends of the range, and inverse returns from there."""
     scalars = trial.case.scalars
     (low, high), (start, end) = scalars.range, (scalars.low, scalars.high)
     if np.isinf(start):
@@ -57,16 +57,16 @@ def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
         x = start + (end - start) * np.array([1e-7, 1.0 - 1e-7])
     targets, distances = _targets(low, high)
     x, targets = round_to(x, trial.dtype), round_to(targets, trial.dtype)
-    y, _ = _moved_together(trial, "forward", x)
+    y, _ = _map_all(trial, "forward", x)
     if not (y[0] <= targets.min()).all() or not (y[1] >= targets.max()).all():
         raise Violation(
             f"forward reaches from {y[0].max():.6g} (x = {x[0]:g}) to {y[1].min():.6g} "
             f"(x = {x[1]:g}) only; the range is ({low:g}, {high:g})"
         )
-    x, _ = _moved_together(trial, "inverse", targets)
+    x, _ = _map_all(trial, "inverse", targets)
     if not np.isfinite(x).all():
         raise Violation(f"inverse is not finite at {targets[~np.isfinite(x).all(axis=1)][0]:g}")
-    back = _each(trial, "forward", x)
+    back = _map_each(trial, "forward", x)
     unit = REACHED * distances[:, None] * np.ones_like(back)
     error = np.abs(back - targets[:, None]) / unit
     k, scalar = np.unravel_index(int(np.nan_to_num(error, nan=np.inf).argmax()), error.shape)
@@ -84,7 +84,7 @@ def onto(trial: Trial) -> Iterator[tuple[str, Comparison]]:
 
 
 def _targets(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """(y, how far from 0, or from the near end of a bounded range)."""
+    """Return target y, and their distances from 0 or from the near end of a bounded range."""
     if np.isinf(low):
         sizes = np.array(TARGETS)
         return np.concatenate([-sizes[::-1], sizes]), np.concatenate([sizes[::-1], sizes])
@@ -93,7 +93,7 @@ def _targets(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(low: float, high: float) -> np.ndarray:
-    """Rising numbers, dense in the middle and out to the ends."""
+    """Return increasing numbers, dense in the middle and towards the ends."""
     if np.isinf(low):
         sizes = 10.0 ** np.linspace(-3.0, 6.0, 40)
         return np.unique(np.concatenate([-sizes, sizes, np.linspace(-12.0, 12.0, 61)]))
@@ -102,10 +102,8 @@ def _points(low: float, high: float) -> np.ndarray:
     return low + (high - low) * parts
 
 
-def _moved_together(
-    trial: Trial, direction: str, values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each value given to all of the case's scalars: ((n, scalars), log_det)."""
+def _map_all(trial: Trial, direction: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map each value as the input of all scalars; return results `(n, scalars)` and log_det."""
     first = trial.case.scalars.first_channel
     base = _base(trial, direction, len(values))
     base[:, first:] = values[:, None, None, None]
@@ -113,8 +111,8 @@ def _moved_together(
     return _scalars(result, first), log_det
 
 
-def _each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
-    """(n, scalars) values to (n, scalars) values."""
+def _map_each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
+    """Map values `(n, scalars)`, one for each scalar; return results `(n, scalars)`."""
     first = trial.case.scalars.first_channel
     base = _base(trial, direction, len(values))
     base[:, first:] = values.reshape(base[:, first:].shape)
@@ -122,7 +120,7 @@ def _each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
 
 
 def _base(trial: Trial, direction: str, count: int) -> np.ndarray:
-    # The halves that a coupling conditions on are the same on both sides of it.
+    # A coupling does not change the half that it conditions on.
     at = trial.x if direction == "forward" else trial.want_forward[0]
     return np.repeat(at[:1], count, axis=0)
 

@@ -1,4 +1,4 @@
-"""A search for a counterexample by Hypothesis, shrunk, and within a bounded time."""
+"""Search for the smallest counterexample, by Hypothesis."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from conformance.cases.source import HypothesisSource, Source
 from conformance.laws.trial import LeftOut
 from conformance.numerics.specs import float_arrays
 
-SHRINKING = 200
-"""Examples that may be tried after the first counterexample, to make it smaller."""
+MAX_SHRINKING = 200
+"""Maximum number of examples tried after the first counterexample, to shrink it."""
 
 
-class Refuted(Exception):
-    """Carries what a search has found."""
+class _Counterexample(Exception):
+    """Raised for an example that fails, so that Hypothesis shrinks it."""
 
 
 def smallest_counterexample(
     make: Callable[[Source], Any],
-    judge: Callable[[Any], str | None],
+    check: Callable[[Any], str | None],
     *,
     examples: int,
     seed: int,
 ) -> tuple[Any, str] | None:
-    """The simplest drawn thing that `judge` objects to, and what it says; None if there is none.
+    """Return the simplest example that fails a check, and the error; None if none fails.
 
     Args:
-        make: draws from a source.
-        judge: None, or what is wrong. It must not depend on anything but what was drawn.
-        examples: how many are tried.
-        seed: of the search.
+        make: Function that draws an example from a source.
+        check: Function of an example that returns None or an error message. It must depend on the
+            example only.
+        examples: Number of examples tried.
+        seed: Seed of the search.
 
     Raises:
         LeftOut: Hypothesis is not installed.
@@ -44,23 +45,23 @@ def smallest_counterexample(
     from hypothesis import HealthCheck, Phase, strategies
 
     found: list[tuple[Any, str]] = []
-    objections: dict[bytes, str] = {}
-    tried_since = 0
+    errors: dict[bytes, str] = {}
+    shrunk = 0
 
     def property_(data: Any) -> None:
-        nonlocal tried_since
+        nonlocal shrunk
         drawn = make(HypothesisSource(data))
         key = _fingerprint(drawn)
-        objection = objections.get(key)
-        if objection is None:
-            tried_since += bool(found)
-            if tried_since > SHRINKING:
-                return  # enough: only what is known to be wrong still is
-            objection = judge(drawn)
-        if objection is not None:
-            objections[key] = objection
-            found.append((drawn, objection))
-            raise Refuted(objection)
+        error = errors.get(key)
+        if error is None:
+            shrunk += bool(found)
+            if shrunk > MAX_SHRINKING:
+                return  # from here on, only examples known to fail do
+            error = check(drawn)
+        if error is not None:
+            errors[key] = error
+            found.append((drawn, error))
+            raise _Counterexample(error)
 
     test = hypothesis.given(strategies.data())(property_)
     test = hypothesis.settings(
@@ -76,26 +77,30 @@ def smallest_counterexample(
     )(test)
     try:
         hypothesis.seed(seed)(test)()
-    except Refuted:
-        return found[-1]  # the simplest is tried once more in the end
+    except _Counterexample:
+        return found[-1]  # Hypothesis runs the simplest example last
     except hypothesis.errors.Flaky:
-        return found[-1][0], f"not always: {found[-1][1]}"
+        return found[-1][0], f"not on every call: {found[-1][1]}"
     return None
 
 
 def _fingerprint(drawn: Any) -> bytes:
-    parts = [repr(_shape_of(drawn.spec)).encode(), repr(drawn.x.shape).encode(), drawn.x.tobytes()]
+    parts = [
+        repr(_structure(drawn.spec)).encode(),
+        repr(drawn.x.shape).encode(),
+        drawn.x.tobytes(),
+    ]
     for path, array in float_arrays(drawn.spec).items():
         parts += [path.encode(), repr(array.shape).encode(), array.tobytes()]
     return b"|".join(parts)
 
 
-def _shape_of(value: Any) -> Any:
-    """Classes, numbers and integer arrays of a specification."""
+def _structure(value: Any) -> Any:
+    """Return the classes, numbers and integer arrays of a specification."""
     if isinstance(value, np.ndarray):
         return None if np.issubdtype(value.dtype, np.floating) else value.tolist()
     if isinstance(value, (tuple, list)):
-        return [_shape_of(item) for item in value]
+        return [_structure(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
-        return [type(value).__name__, *(_shape_of(getattr(value, f)) for f in vars(value))]
+        return [type(value).__name__, *(_structure(getattr(value, f)) for f in vars(value))]
     return repr(value)

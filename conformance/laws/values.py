@@ -1,25 +1,24 @@
-"""Both directions and both log-dets equal the reference's."""
+"""The laws that results equal the reference's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from conformance.laws.law import Findings
 from conformance.laws.trial import Trial
-from conformance.numerics.compare import Comparison, compare
+from conformance.numerics.compare import compare
 
 
-def forward(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+def forward(trial: Trial) -> Findings:
     """y = the reference's y."""
     yield "y", compare(trial.got_forward[0], trial.want_forward[0], trial.dtype)
 
 
-def log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
+def log_det(trial: Trial) -> Findings:
     """log|det dy/dx| = the reference's."""
     yield "log_det", compare(trial.got_forward[1], trial.want_forward[1], trial.dtype)
 
 
-def inverse(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """x found from y = the reference's x, in units that know the conditioning."""
+def inverse(trial: Trial) -> Findings:
+    """x of a given y = the reference's x, in units that account for the conditioning."""
     yield (
         "x",
         compare(
@@ -28,8 +27,8 @@ def inverse(trial: Trial) -> Iterator[tuple[str, Comparison]]:
     )
 
 
-def inverse_log_det(trial: Trial) -> Iterator[tuple[str, Comparison]]:
-    """log|det dx/dy| = the reference's, in units that know the conditioning."""
+def inverse_log_det(trial: Trial) -> Findings:
+    """log|det dx/dy| = the reference's, in units that account for the conditioning."""
     yield (
         "log_det",
         compare(

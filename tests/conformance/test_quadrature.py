@@ -19,7 +19,7 @@ def test_a_normal_density_integrates_to_one(dimensions, scale):
         lambda x: normal(x / scale) - dimensions * np.log(scale),
         scale * noise_to_cover(dimensions),
     )
-    assert abs(grid.integral - 1) < 1e-10 and grid.doubt < 1e-9
+    assert abs(grid.integral - 1) < 1e-10 and grid.uncertainty < 1e-9
 
 
 def test_an_interval_is_stretched():
@@ -34,10 +34,10 @@ def test_an_interval_is_stretched():
 def test_stretching_and_its_slope(low):
     density = Density("inverse", low, -low)
     u = np.linspace(-8, 8, 33)
-    x, log_slope = density.unstretched(u)
-    np.testing.assert_allclose(density.stretched(x), u, rtol=1e-9, atol=1e-12)
+    x, log_slope = density.from_line(u)
+    np.testing.assert_allclose(density.to_line(x), u, rtol=1e-9, atol=1e-12)
     step = 1e-6
-    slope = (density.unstretched(u + step)[0] - density.unstretched(u - step)[0]) / (2 * step)
+    slope = (density.from_line(u + step)[0] - density.from_line(u - step)[0]) / (2 * step)
     np.testing.assert_allclose(np.exp(log_slope), slope, rtol=1e-4)
 
 
@@ -57,7 +57,7 @@ def test_a_density_with_a_corner_is_integrated_less_well_and_leaves_doubt():
 
     grid = integrate(Density(), laplace, 3 * noise_to_cover(1))
     assert grid.integral == pytest.approx(1, abs=1e-4)
-    assert grid.doubt > 1e-8
+    assert grid.uncertainty > 1e-8
 
 
 def test_a_density_that_is_no_number_is_refused():

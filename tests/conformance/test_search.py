@@ -94,7 +94,7 @@ def test_without_hypothesis_the_law_is_left_out(monkeypatch):
 
 
 def test_shrinking_ends_in_time(monkeypatch):
-    monkeypatch.setattr(search, "SHRINKING", 5)
+    monkeypatch.setattr(search, "MAX_SHRINKING", 5)
     tried = []
 
     def judge(drawn):
