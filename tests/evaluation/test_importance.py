@@ -114,12 +114,12 @@ def test_probabilities_of_all_images_sum_to_at_most_one(tiny_model):
 
 def test_the_batch_size_does_not_matter(tiny_model):
     images = all_images()[:5]
-    wanted = importance_bounds(tiny_model, images, 10, seed=3, batch=1000)
+    expected = importance_bounds(tiny_model, images, 10, seed=3, batch=1000)
     for batch in (1, 3, 7):
         found = importance_bounds(tiny_model, images, 10, seed=3, batch=batch)
-        assert found.keys() == wanted.keys()
-        for mark in wanted:
-            assert found[mark].mean == pytest.approx(wanted[mark].mean, abs=1e-13)
+        assert found.keys() == expected.keys()
+        for mark in expected:
+            assert found[mark].mean == pytest.approx(expected[mark].mean, abs=1e-13)
 
 
 def test_streaming_agrees_with_the_direct_formula(tiny_model):
@@ -131,9 +131,9 @@ def test_streaming_agrees_with_the_direct_formula(tiny_model):
     with torch.no_grad():
         weights = importance._log_weights(tiny_model, images, pairs, 5)
     direct = importance_weighted_bound(torch.from_numpy(weights).reshape(samples, -1))
-    wanted = (-direct / (2 * math.log(2))).mean().item()
+    expected = (-direct / (2 * math.log(2))).mean().item()
     assert importance_bounds(tiny_model, images, samples, seed=5)[samples].mean == pytest.approx(
-        wanted, abs=1e-12
+        expected, abs=1e-12
     )
 
 

@@ -51,8 +51,8 @@ def test_the_program_agrees_with_the_model(config):
     for count in (3, 5):
         inputs = drawn(model, count)
         with use_backend("torch"), torch.no_grad():
-            wanted = Encode(model)(*inputs)
-        for got, want in zip(program(*inputs), wanted, strict=True):
+            expected = Encode(model)(*inputs)
+        for got, want in zip(program(*inputs), expected, strict=True):
             torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
     with torch.no_grad():
         elbo = model.elbo(*inputs)

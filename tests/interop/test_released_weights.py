@@ -85,8 +85,8 @@ def test_released_counts_hold_with_the_unused_positions(preset):
     with torch.device("meta"):
         model = build_model(config.model, *declared_shape(config.data))
         views = released_views(model)
-    wanted = {"imagenet64": 73_489_960, "celeba128-5bit": 122_790_952}[preset]
-    assert sum(view.numel() for view in views.values()) == wanted
+    expected = {"imagenet64": 73_489_960, "celeba128-5bit": 122_790_952}[preset]
+    assert sum(view.numel() for view in views.values()) == expected
 
 
 def test_only_the_order_of_scope_numbers_matters(variables):

@@ -187,13 +187,13 @@ def test_the_inverse_of_the_inverse():
 )
 def test_domain_and_codomain(bijector, domain, codomain):
     transform = BijectorTransform(bijector)
-    for space, wanted in ((transform.domain, domain), (transform.codomain, codomain)):
+    for space, expected in ((transform.domain, domain), (transform.codomain, codomain)):
         assert space.event_dim == 3
         entry = space.base_constraint
-        if wanted is None:
+        if expected is None:
             assert entry is constraints.real
         else:
-            assert (entry.lower_bound, entry.upper_bound) == pytest.approx(wanted)
+            assert (entry.lower_bound, entry.upper_bound) == pytest.approx(expected)
 
 
 def test_given_domain_and_codomain():

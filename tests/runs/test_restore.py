@@ -1,0 +1,80 @@
+"""Opening trained models, from run directories and checkpoint files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flowpp.data import ImageSet
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.environment import check_images
+from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.run import Run
+from flowpp.runtime.hashing import weights_hash
+
+
+def weights_of(opened):
+    return opened.model.state_dict()
+
+
+def test_a_run_and_its_checkpoint_file_give_the_same_model(trained):
+    run = Run.open(trained)
+    from_run, from_file = open_model(trained), open_model(run.checkpoints()[-1])
+    assert from_run.config == from_file.config == run.config()
+    assert from_run.image_shape == from_file.image_shape == (1, 8, 8)
+    assert from_run.model.levels == 17 and not from_run.model.training
+    expected = run.checkpoint().used(average=True)
+    for opened in (from_run, from_file):
+        assert all(torch.equal(expected[name], t) for name, t in weights_of(opened).items())
+
+
+def test_a_checkpoint_chosen_by_the_hash_of_its_weights(copy):
+    run = Run.open(copy)
+    first = Checkpoint.load(run.checkpoints()[0])
+    opened = open_model(copy, weights_sha256=weights_hash(first.used(average=True)))
+    assert opened.checkpoint.step == first.step < run.checkpoint().step
+    with pytest.raises(ValueError, match="no checkpoint of .* has weights with hash 0123"):
+        open_model(copy, weights_sha256="0123" * 16)
+
+
+def test_a_damaged_newest_checkpoint_is_an_error_unless_warnings_are_taken(copy):
+    *_, former, newest = Run.open(copy).checkpoints()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=f"{newest.name} is truncated or damaged"):
+        open_model(copy)
+    warnings = []
+    assert open_model(copy, warn=warnings.append).checkpoint.step == Checkpoint.load(former).step
+    assert len(warnings) == 1 and newest.name in warnings[0]
+
+
+def test_given_settings_replace_the_stored_ones(copy):
+    config = Run.open(copy).config()
+    flow = dataclasses.replace(config.model.flow, filters=8)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
+    with pytest.raises(ValueError, match="belongs to another model"):
+        open_model(copy, config=other)
+
+
+@pytest.mark.parametrize("name", ["none", "none.safetensors"])
+def test_missing_paths(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=name):
+        open_model(tmp_path / name)
+
+
+def test_only_the_images_of_the_run_are_accepted(copy):
+    images = load_images(Run.open(copy).config())
+    check_images(copy, images, images.shape, images.levels)
+    other = ImageSet("other", images.train, images.test[1:], images.levels)
+    with pytest.raises(ValueError, match=r"trained on data with hash \w{12}\.\.\., got other"):
+        check_images(copy, other, images.shape, images.levels)
+
+
+def test_images_of_converted_runs_need_the_same_shape_and_levels(copy):
+    (copy / "environment.json").write_text(json.dumps({"data": {"sha256": None}}))
+    array = np.zeros((1, 1, 4, 4), np.uint8)
+    with pytest.raises(ValueError, match=r"shape \(1, 8, 8\) and 17 levels, got other .*4, 4"):
+        check_images(copy, ImageSet("other", array, array, 17), (1, 8, 8), 17)
