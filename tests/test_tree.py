@@ -1,4 +1,4 @@
-"""The two trees are twins: same files, classes, fields, defaults; and every class has a case."""
+"""The two trees are twins: the same files, classes, fields and defaults; each class has a case."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from conformance.numerics.specs import differences, objects, rounded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {
-    "Elbo": "what a model returns, compared term by term in the cases of FlowPlusPlus",
-    "Root": "a root finder's certificate; the finders differ, their roots are compared",
+    "Elbo": "a result of FlowPlusPlus, whose cases compare it term by term",
+    "Root": "a certificate: the root finders differ, so only their roots are compared",
 }
 HELPERS = {
     "__init__", "bijector", "checks", "fields", "log_dets", "activation", "dropout", "position"
@@ -34,7 +34,7 @@ MODULES = ["dequantization", "elementwise", "model", "objective"] + [
 
 
 def specified(module_name: str) -> dict[str, type]:
-    """The dataclasses that a module of the reference defines and shows."""
+    """Return the public dataclasses that a module of the reference defines."""
     module = importlib.import_module(f"reference.{module_name}")
     return {
         name: value
@@ -47,11 +47,11 @@ def specified(module_name: str) -> dict[str, type]:
 
 
 def parameters(kind: type) -> dict[str, object]:
-    """Names and defaults of what a flowpp class is made from."""
+    """Return the names and defaults of a flowpp class's constructor arguments."""
     return {
         name: p.default
         for name, p in inspect.signature(kind).parameters.items()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # nn.Module's own: no fields
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)  # nn.Module's own are not fields
     }
 
 
@@ -91,34 +91,34 @@ def test_modules_define_the_same_classes(module):
 
 @pytest.mark.parametrize(("module", "name"), PAIRS)
 def test_fields_and_defaults_are_the_same(module, name):
-    wanted = {
+    expected = {
         field.name: inspect.Parameter.empty
         if field.default is dataclasses.MISSING
         else field.default
         for field in dataclasses.fields(specified(module)[name])
     }
     got = parameters(getattr(importlib.import_module(f"flowpp.{module}"), name))
-    assert list(got.items()) == list(wanted.items())
+    assert list(got.items()) == list(expected.items())
 
 
 def test_every_class_has_a_case():
-    tried = {
+    tested = {
         type(found).__name__
         for case in CASES.values()
         for found in objects(case.build(np.random.default_rng(0)))
     }
-    assert {name for _, name in PAIRS} - tried - set(RESULTS) == set()
+    assert {name for _, name in PAIRS} - tested - set(RESULTS) == set()
 
 
-def test_every_bijector_begins_a_case_of_its_own():
+def test_every_bijector_has_a_case_named_after_it():
     exported = importlib.import_module("reference.bijectors").__all__
-    begun = {name.split("/")[0] for name in CASES}
+    with_cases = {name.split("/")[0] for name in CASES}
     named = {snake(name) for name in exported if name != "Bijector"}
-    assert named - begun == set()
+    assert named - with_cases == set()
 
 
 def snake(name: str) -> str:
-    """InvertibleConvLU -> invertible_conv_lu: the name of the class's file."""
+    """Return the name of a class's file: InvertibleConvLU -> invertible_conv_lu."""
     return next(
         module.split(".")[-1]
         for module in MODULES
@@ -130,12 +130,12 @@ def snake(name: str) -> str:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_there_and_back_between_the_trees(name, dtype):
+def test_conversion_between_the_trees_is_lossless(name, dtype):
     spec = rounded(CASES[name].build(np.random.default_rng(1)), dtype)
     if not dataclasses.is_dataclass(spec):
         pytest.skip("a function has no fields")
     assert differences(to_reference(from_reference(spec, dtype)), spec) == []
 
 
-def test_the_reference_is_the_one_of_this_tree():
+def test_the_imported_reference_is_this_repositorys():
     assert Path(reference.__file__).parent == ROOT / "reference"

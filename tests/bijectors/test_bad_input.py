@@ -1,4 +1,4 @@
-"""What the torch tree says to input it cannot use: who, what was needed, what came."""
+"""Errors of the torch tree on invalid input: who, what was needed, what came."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALL = {
 }
 
 
-def test_every_bijector_is_asked():
+def test_every_bijector_is_tested():
     classes = {type(bijector).__name__ for bijector in ALL.values()}
     assert classes == set(b.__all__) - {"Bijector"}
 
@@ -117,7 +117,7 @@ def test_a_badly_scaled_matrix_is_not_a_singular_one():
 
 
 FIRST, LAST = (1, 0, 0, 0), (1, 3, 3, 3)
-"""A number in the half that a coupling reads, and one in the half that it maps."""
+"""Index of a number in the half that a coupling reads, and of one in the half that it maps."""
 LOG_DET_DEPENDS_ON_X = {("data_logit", FIRST), ("data_logit", LAST), ("sigmoid", FIRST)}
 LOG_DET_DEPENDS_ON_X |= {("sigmoid", LAST), ("mixture_logistic", FIRST)}
 LOG_DET_DEPENDS_ON_X |= {("mixture_logistic", LAST), ("coupling", FIRST)}
@@ -126,7 +126,7 @@ LOG_DET_DEPENDS_ON_X |= {("mixture_logistic", LAST), ("coupling", FIRST)}
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("place", [FIRST, LAST], ids=["read", "mapped"])
 @pytest.mark.parametrize("name", ALL)
-def test_nan_comes_out_as_nan_in_its_own_example_alone(name, place, direction):
+def test_nan_stays_in_its_own_example(name, place, direction):
     x = torch.rand(3, 4, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     clean_y, clean_log_det = getattr(ALL[name], direction)(x)
     x[place] = torch.nan
@@ -161,12 +161,12 @@ def variational(levels: int = 17) -> VariationalDequantizer:
 @pytest.mark.parametrize("make", [lambda: UniformDequantizer(17), variational])
 def test_noise_of_another_shape_or_kind_is_refused(make, method):
     x = torch.zeros(2, 1, 4, 4)
-    ask = getattr(make(), method)
+    call = getattr(make(), method)
     for shape in ((1, 1, 4, 4), (2, 1, 4, 5), (4, 4)):
         with pytest.raises(ValueError, match=r"needs noise of shape \(2, 1, 4, 4\), got \("):
-            ask(x, torch.full(shape, 0.5))
+            call(x, torch.full(shape, 0.5))
     with pytest.raises(TypeError, match=r"needs floating-point noise, got torch.int64"):
-        ask(x, torch.zeros(x.shape, dtype=torch.int64))
+        call(x, torch.zeros(x.shape, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("value", [-0.25, 1.0, torch.nan])
@@ -179,7 +179,7 @@ def test_uniform_noise_outside_the_unit_interval_is_refused(value):
         UniformDequantizer(17).sample(torch.zeros(2, 1, 2, 2), noise)
 
 
-def test_uniform_density_of_what_is_no_number_is_none():
+def test_uniform_density_of_nan_is_nan():
     u = torch.full((3, 1, 2, 2), 0.5)
     u[1, 0, 0, 0], u[2, 0, 0, 0] = torch.nan, 1.0
     log_q = UniformDequantizer(17).log_prob(torch.zeros_like(u), u)
@@ -285,7 +285,7 @@ def test_settings_out_of_range(make, message):
         make()
 
 
-def test_a_context_where_none_is_expected_and_the_other_way_round():
+def test_an_unexpected_context_and_a_missing_one():
     x = torch.zeros(1, 4, 2, 2)
     with pytest.raises(ValueError, match=r"needs no context, got one of shape \(1, 3, 2, 2\)"):
         GatedConv.create(4)(x, torch.zeros(1, 3, 2, 2))
@@ -296,7 +296,7 @@ def test_a_context_where_none_is_expected_and_the_other_way_round():
 @pytest.mark.parametrize("layer", [GatedAttention.create(4, 2), GatedMaxout.create(4)])
 @pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2), (1, 4, 2, 2), (4, 2, 3)])
 def test_a_position_of_another_shape(layer, shape):
-    """Some of these would broadcast, and one place's position would be another's."""
+    """Some of these shapes would broadcast, and give several places one embedding."""
     name = type(layer).__name__
     with pytest.raises(ValueError, match=rf"{name} needs a position of shape \(4, 2, 2\), got"):
         layer(torch.zeros(1, 4, 2, 2), torch.zeros(shape))
@@ -307,7 +307,7 @@ def test_layer_norm_over_other_channels():
         LayerNorm.create(4)(torch.zeros(1, 3, 2, 2))
 
 
-def test_channels_that_a_network_does_not_take():
+def test_a_wrong_number_of_channels_for_a_network():
     network = Conditioner(Conv2d.create(3, 4, 3), [])
     with pytest.raises(ValueError, match=r"needs \(batch, 3, height, width\), got \(1, 2, 4, 4\)"):
         network(torch.zeros(1, 2, 4, 4))

@@ -1,7 +1,7 @@
-"""The scalar maps of the paper in mpmath, straight from their definitions, and how far off we are.
+"""The paper's scalar maps in mpmath, by their definitions, and errors measured against them.
 
-A hundred digits and an exponent without bounds: the plain formulas are right as they stand, in the
-tails too. Arguments are float64 numbers, taken exactly.
+With a hundred digits and an unbounded exponent the plain formulas are accurate, in the tails too.
+Arguments are float64 numbers, converted exactly.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ def log_sigmoid_slope(x):
 
 
 def logit(p, q):
-    """log p - log q, q = 1 - p given apart so that it has all its digits."""
+    """Compute log p - log q for q = 1 - p, passed separately to keep all its digits."""
     return mp.log(p) - mp.log(q)
 
 
 def data_logit(x, levels, margin):
-    """(y, log dy/dx)."""
+    """Return (y, log dy/dx)."""
     x, margin = exact(x), exact(margin)
     p = margin + (1 - 2 * margin) * x / levels
     return logit(p, 1 - p), mp.log((1 - 2 * margin) / levels) - mp.log(p) - mp.log(1 - p)
 
 
 def data_logit_inverse(y, levels, margin):
-    """(x, log dx/dy)."""
+    """Return (x, log dx/dy)."""
     y, margin = exact(y), exact(margin)
     span = (1 - 2 * margin) / levels
     return (sigmoid(y) - margin) / span, log_sigmoid_slope(y) - mp.log(span)
 
 
 def mixture_logistic(x, logits, means, log_scales):
-    """(logit F(x), its log-derivative) for one scalar x and K components."""
+    """Return (logit F(x), its log-derivative) for one scalar x and K components."""
     x = exact(x)
     weights = [mp.exp(exact(v)) for v in logits]
     total = mp.fsum(weights)
@@ -62,7 +62,7 @@ def mixture_logistic(x, logits, means, log_scales):
 
 
 def errors_in_u(got, want):
-    """|got - want| in units of eps max(1, |want|), for mpmath numbers `want`; inf for a NaN."""
+    """Return |got - want| in units of eps max(1, |want|), for mpmath `want`; inf for a NaN."""
     errors = []
     for g, w in zip(np.ravel(got), want, strict=True):
         if not np.isfinite(g):

@@ -1,7 +1,7 @@
-"""The laws on small cases: what `tox -e mutation` tries each mutant on.
+"""The laws on small cases, as the tests that `tox -e mutation` runs on each mutant.
 
-Float64 alone, where a mistake is the easiest to see, and torch's formulas, of which there are
-mutants; the cases of whole flows only compose what these cases try part by part.
+In float64 only, where errors are easiest to detect, and with torch's formulas, which are the ones
+mutated. Cases of whole flows only compose the parts that these cases test.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ NAMES = dict.fromkeys(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_case_under_all_laws(name):
-    # A case a test: its laws share what they compute, and a tool that asks which test reaches
-    # which function would find the first of them only.
+    # One test for each case: its laws share their computations, and mutmut, which records the
+    # functions that each test reaches, would attribute them to the first law only.
     judge = Judge(FlowppAdapter, timeout=20.0)
     with use_backend("torch"):
         for one in plan([name], LAWS, ["float64"]):

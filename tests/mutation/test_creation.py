@@ -1,4 +1,4 @@
-"""What the bijectors start from."""
+"""Initial parameters of the bijectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise of the dequantizers: its shape, dtype and generator, and what rounding may do to it."""
+"""Noise of the dequantizers: shape, dtype, generator and rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A coupling that computes its transform again in the backward pass is the same coupling."""
+"""A coupling that recomputes its map in the backward pass gives the same values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowpp.elementwise import AffineFamily
 
 
 class Network(nn.Module):
-    """(a, context) -> raw parameters; counts its calls."""
+    """Network (a, context) -> raw parameters that counts its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def run(*, recompute, gradients=True):
 
 
 @pytest.mark.filterwarnings("error")
-def test_same_numbers_the_transform_twice():
+def test_the_same_bits_from_two_calls_of_the_network():
     once, kept = run(recompute=False)
     twice, again = run(recompute=True)
     assert once == (1, 1) and twice == (1, 2)
@@ -47,11 +47,11 @@ def test_same_numbers_the_transform_twice():
         assert torch.equal(got, want)
 
 
-def test_without_gradients_there_is_nothing_to_compute_again():
+def test_nothing_is_recomputed_without_gradients():
     assert run(recompute=True, gradients=False)[0] == 1
 
 
-def test_the_inverse_hands_its_context_on():
+def test_inverse_passes_the_context_on():
     torch.manual_seed(0)
     coupling = b.Coupling(Network(), AffineFamily())
     x, context = torch.randn(2, 4, 3, 3), torch.randn(2, 2, 3, 3)

@@ -1,4 +1,4 @@
-"""The contract of every bijector: shapes, log-dets by the full Jacobian, inverses, refusals."""
+"""The contract of every bijector: shapes, log-dets by the full Jacobian, inverses, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from reference.elementwise import AffineFamily, MixtureLogisticFamily
 
 
 def local_conditioner(outputs, seed=0):
-    """Any function of a and the context will do: here waves that differ between the outputs."""
+    """Return a conditioner: waves in a and the context that differ between the outputs."""
     rates = np.random.default_rng(seed).uniform(0.5, 2.0, (outputs, 1, 1))
 
     def conditioner(a, context=None):
@@ -79,7 +79,7 @@ def images(seed=0):
 
 
 def slogdet_of_jacobian(function, x):
-    """log|det| of the full Jacobian of one example, by central differences."""
+    """Compute log|det| of the full Jacobian of one example by central differences."""
     step = 1e-5
     flat = x.ravel()
     columns = []
@@ -92,8 +92,8 @@ def slogdet_of_jacobian(function, x):
 
 
 def test_every_class_has_a_case():
-    tried = {type(case).__name__ for case in CASES.values()}
-    assert tried | {"Bijector", "DataLogit"} == set(bijectors.__all__)
+    tested = {type(case).__name__ for case in CASES.values()}
+    assert tested | {"Bijector", "DataLogit"} == set(bijectors.__all__)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -103,7 +103,7 @@ class TestEvery:
         y, log_det = bijector.forward(x)
         assert y.dtype == np.float64 and log_det.shape == (2,)
         for b in range(len(x)):
-            # The parameters may belong to an example: the others stay as they are.
+            # Parameters may differ by example, so the other examples stay unchanged.
             def one(flat, b=b):
                 changed = x.copy()
                 changed[b] = flat.reshape(x.shape[1:])
@@ -169,7 +169,7 @@ def test_act_norm_floors_its_gain():
     np.testing.assert_allclose(log_det, 6 * np.log(1e-10))
 
 
-def test_coupling_leaves_the_first_half_and_hears_the_context():
+def test_coupling_leaves_the_first_half_and_uses_the_context():
     bijector, x = CASES["coupling_affine"], images(6)
     context = np.ones((2, 4, 2, 2))
     y, _ = bijector.forward(x, context)
@@ -178,8 +178,8 @@ def test_coupling_leaves_the_first_half_and_hears_the_context():
     np.testing.assert_allclose(bijector.inverse(y, context)[0], x, atol=1e-12)
 
 
-def test_coupling_reads_channels_slowest():
-    """Channel 0's parameters come first: here its shift is 1, channel 1's is 2."""
+def test_coupling_parameters_are_channel_major():
+    """The parameters of channel 0 come first: its shift is 1, that of channel 1 is 2."""
 
     def conditioner(a, context=None):
         raw = np.zeros((len(a), 4, *a.shape[2:]))
@@ -264,7 +264,7 @@ def test_invertible_conv_lu_refuses(wrong, complaint):
         InvertibleConvLU(**{**fields, **wrong})
 
 
-def test_splits_put_pixels_where_they_say():
+def test_splits_follow_their_docstrings():
     x = np.arange(2 * 2 * 4.0).reshape(1, 2, 2, 4)
     checkerboard, stripes = Checkerboard().forward(x)[0], ColumnStripes().forward(x)[0]
     for c in range(2):

@@ -1,4 +1,4 @@
-"""The networks against loops over single numbers, and their data-dependent initialization."""
+"""The conditioner against loops over scalars, and its data-dependent initialization."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_dropout_needs_a_generator_and_is_unbiased(rng):
     again = [layer(x, rng=np.random.default_rng(5)) for _ in range(2)]
     np.testing.assert_array_equal(*again)
     assert not np.allclose(again[0], still)
-    # Dropping comes before the linear conv_out: that layer's output is right in the mean.
+    # Dropout precedes the linear conv_out, so the mean of that layer's output is unbiased.
     many = np.mean([dropout(x, 0.5, rng) for _ in range(4000)], axis=0)
     np.testing.assert_allclose(many, x, atol=0.15)
 

@@ -1,8 +1,8 @@
-"""The mixture against what the authors' code computed in float64, where that is not saturated.
+"""The mixture against float64 results of the authors' code, where that is not saturated.
 
-That code gives log F and log f; from ours they follow as log F = log sigmoid(y) and
-log f = log dy/dx + log sigmoid'(y). Its logit is formed from u = F rounded, so that one unit of
-rounding in u is eps / (1 - u) of the logit.
+That code returns log F and log f; the reference's are log F = log sigmoid(y) and
+log f = log dy/dx + log sigmoid'(y). The code's logit is computed from the rounded u = F, so one
+unit of rounding in u is eps / (1 - u) in the logit.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_standard_logistic(golden):
 
 @pytest.mark.parametrize("group", QUANTILES)
 def test_quantiles(golden, group):
-    """Ours and theirs have the same F; the same x where the density is not tiny."""
+    """Both implementations have the same F, and the same x where the density is not tiny."""
     u = golden[f"{group}/y_grid"].astype(np.float64)
     inner = (u > 0.0) & (u < 1.0)
     u = u[inner]

@@ -1,9 +1,10 @@
 """MixtureLogistic against hundred-digit arithmetic.
 
-Unit of error, u: eps max(1, |truth|). Bounds: y within 3 u. log dy/dx within 16 u, and always
-within 10 eps max(1, |log dy/dx|, |y|): where two components compete in a tail, their |z| is of the
-size of y and its rounding alone moves the logarithm by that much. The inverse's residual is within
-2 u as the reference evaluates it and within 3 u in truth, or as small as float64 numbers x permit.
+The unit of error u is eps max(1, |truth|). Bounds: y within 3 u; log dy/dx within 16 u, and always
+within 10 eps max(1, |log dy/dx|, |y|), because where two components compete in a tail, their |z|
+is as large as y and its rounding changes the logarithm by that much. The inverse's residual is
+within 2 u as evaluated by the reference and within 3 u of the truth, or as small as float64
+permits.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def many_digits():
 
 
 def grid(components, draws, *, logit_size=1.0):
-    """Points of every magnitude, absolute and in units of a component's scale."""
+    """Return points of every magnitude, absolute and in units of a component's scale."""
     rng = np.random.default_rng(components)
     xs, logits, means, log_scales = [], [], [], []
     for _ in range(draws):
@@ -47,7 +48,7 @@ def grid(components, draws, *, logit_size=1.0):
 
 
 def extremes(components, points, *, seed):
-    """|x| up to 1e30, log-scales of +-30, logits of +-1e4, and means up to 1e3."""
+    """Return |x| up to 1e30, log-scales of +-30, logits of +-1e4, and means up to 1e3."""
     rng = np.random.default_rng(seed)
     shape = (points, components)
     x = rng.choice([-1.0, 1.0], points) * 10.0 ** rng.uniform(-30.0, 30.0, points)
@@ -63,7 +64,7 @@ def truth(x, *parameters):
 
 
 def along_the_width(*arrays):
-    """(N, ...) parameters as those of one image of one row and N columns."""
+    """Reshape (N, ...) parameters for one image of one row and N columns."""
     return (array[None, None, None] for array in arrays)
 
 
@@ -92,7 +93,7 @@ def check_inverse(target, *parameters):
         evaluated = abs(found.residual.flat[i])
         if abs(r) <= 3.0 * unit[i] + rounding_of_x and evaluated <= 2.0 * unit[i] + rounding_of_x:
             continue
-        # Between two neighbouring numbers x the curve jumps over the target.
+        # Two adjacent float64 numbers x straddle the target.
         beyond = np.nextafter(x[i], -np.inf if r > 0 else np.inf)
         other = mixture_logistic(beyond, *(p[i] for p in parameters))[0] - exact(target[i])
         assert abs(r) <= abs(other) and (r > 0) != (other > 0), (i, x[i], target[i], float(r))
@@ -128,7 +129,7 @@ def test_values_at_more_extremes(seed):
 
 @pytest.mark.parametrize("components", [2, 7])
 def test_values_at_ties(components):
-    """Equal means and scales are one logistic, whatever the weights: y = z, on the mean 0."""
+    """Equal means and scales are one logistic for any weights: y = z, and 0 at the mean."""
     x = np.array([-3.0, 0.5, 0.5 + 1e-9, 2.0, 1e4])
     logits = np.random.default_rng(0).standard_normal((5, components))
     means, log_scales = np.full((5, components), 0.5), np.full((5, components), -1.0)
@@ -173,7 +174,7 @@ def test_everything_is_finite(components, seed):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["x", "logits", "means", "log_scales"])
-def test_what_is_not_finite_gives_nan(bad, where):
+def test_non_finite_values_give_nan(bad, where):
     arrays = {"x": np.zeros((1, 1, 2, 2))}
     arrays.update({name: np.zeros((1, 1, 2, 2, 3)) for name in ("logits", "means", "log_scales")})
     arrays[where][0, 0, 1, 0] = bad
@@ -188,7 +189,7 @@ def test_what_is_not_finite_gives_nan(bad, where):
 
 
 def test_infinite_z_of_one_component_leaves_the_other():
-    """z = (1e300 / e^-30) overflows for one component; the other decides, in both tails."""
+    """z = (1e300 / e^-30) overflows for one component; the other determines both tails."""
     logits, means = np.array([0.0, 1.0]), np.zeros(2)
     log_scales = np.array([-30.0, 30.0])
     for x in (1e300, -1e300):
@@ -213,7 +214,7 @@ def test_scales_beyond_exp():
         arguments = (np.zeros(1), np.zeros(1), np.array([log_scale]))
         y, log_derivative = logit_cdf(np.float64(x), *arguments)
         want_y, want_log = mixture_logistic(x, *arguments)
-        assert errors_in_u(y, [want_y]) <= 300.0  # s itself of 800 carries 800 eps into e^-s
+        assert errors_in_u(y, [want_y]) <= 300.0  # rounding s = 800 changes e^-s by 800 eps
         assert errors_in_u(log_derivative, [want_log]) <= 3.0
 
 

@@ -23,7 +23,7 @@ def test_find_root_to_the_last_bit():
     assert found.evaluations.shape == (2, 3) and (found.evaluations > 2).all()
 
 
-def test_find_root_knows_which_element_it_is_at():
+def test_find_root_passes_each_elements_index():
     slopes = np.array([[1.0, 2.0], [4.0, 8.0]])
 
     def line(x, index):
@@ -34,7 +34,7 @@ def test_find_root_knows_which_element_it_is_at():
 
 
 def test_find_root_of_a_step():
-    """No number has the value asked for: the answer is one of the two that straddle it."""
+    """No number attains the target: the root is one of the two that straddle it."""
     found = find_root(
         lambda x, index: np.where(x < 0.3, -1.0, 1.0),
         np.array([0.25]),
@@ -47,7 +47,7 @@ def test_find_root_of_a_step():
 
 
 def test_find_root_of_a_staircase():
-    """Narrow risers between wide flats, where a plain Newton iteration cycles."""
+    """Narrow steps between wide plateaus, where a plain Newton iteration cycles."""
     corners = np.arange(-20.0, 21.0)
 
     def stairs(x, index):
@@ -87,7 +87,7 @@ def test_bisection():
     np.testing.assert_array_equal(found.residual, found.root**3 - target)
 
 
-def test_bisection_says_how_far_it_got():
+def test_bisection_reports_its_progress():
     found = bisection(cube, np.array([8.0]), np.zeros(1), np.full(1, 16.0), max_iterations=3)
     assert found.width == 2.0 and found.evaluations == 3 and found.root == 1.0
 

@@ -46,7 +46,7 @@ def one_by_one(bijector, values, direction="forward"):
 def test_sigmoid():
     y, log_det = one_by_one(Sigmoid(), REALS)
     want = [sigmoid(exact(x)) for x in REALS]
-    # Relative to the value itself, down to where float64 ends.
+    # Relative to the value itself, down to the smallest float64.
     for got, true in zip(y, want, strict=True):
         assert abs(exact(got) - true) <= 3 * EPS * true + mpf(2) ** -1074
     assert errors_in_u(log_det, [log_sigmoid_slope(exact(x)) for x in REALS]).max() <= 3.0
@@ -98,7 +98,7 @@ def test_data_logit_inverse(levels, margin):
     y = np.concatenate([REALS, one_by_one(bijector, np.arange(levels + 1.0))[0]])
     x, log_det = one_by_one(bijector, y, "inverse")
     want_x, want_log = zip(*(data_logit_inverse(v, levels, margin) for v in y), strict=True)
-    # Images are numbers of the size of `levels`: that is what their error is measured by.
+    # Errors of image values are measured relative to `levels`, their magnitude.
     errors = [float(abs(exact(g) - w)) for g, w in zip(x, want_x, strict=True)]
     assert max(errors) <= 3.0 * EPS * levels
     assert errors_in_u(log_det, want_log).max() <= 3.0
@@ -114,7 +114,7 @@ def test_data_logit_ends_mirror_each_other():
 
 
 def test_data_logit_domain():
-    """A little beyond [0, levels] is still in the domain; further out it is NaN, not a number."""
+    """Values slightly beyond [0, levels] are in the domain; those further out give NaN."""
     bijector = DataLogit(256)
     x = np.array([-14.0, 270.0])
     np.testing.assert_allclose(
@@ -140,7 +140,7 @@ def test_affine():
     np.testing.assert_array_equal(log_det, log_scale)
     for got, v, s, t in zip(y, x, log_scale, shift, strict=True):
         scaled = exact(v) * mp.exp(exact(s))
-        # The two terms may cancel: the larger of them is the measure.
+        # The two terms may cancel, so the error is relative to the larger one.
         assert abs(exact(got) - scaled - exact(t)) <= 3 * EPS * max(1, abs(scaled), abs(exact(t)))
     back, log_det = one_by_one(bijector, y, "inverse")
     np.testing.assert_array_equal(log_det, -log_scale)

@@ -1,7 +1,7 @@
-"""Mistakes that people make in flows, each a small patch of flowpp, and where the suite sees it.
+"""Typical bugs in flows, each a small patch of flowpp, with the cases and laws that detect it.
 
-A patch replaces an attribute that has to exist: when flowpp is rewritten and it does not, the
-patch fails instead of silently testing nothing.
+A patch replaces an attribute that must exist: if flowpp is rewritten and it does not, the patch
+fails instead of silently testing nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Bug:
-    """A seeded bug: its patch, and the cases and laws of which at least one has to fail.
+    """A seeded bug: its patch, and the cases and laws of which at least one must fail.
 
-    `alone` is the one law that sees it, of all laws on these cases, if there is only one.
-    `without` says for which dtype it is no bug, or none that could be seen, and why.
+    `alone` is the only law of all that detects it on these cases, if there is only one.
+    `without` gives, by dtype, the reason why the bug cannot be detected there.
     """
 
     name: str
@@ -36,12 +36,9 @@ BUGS: dict[str, Bug] = {}
 def bug(
     cases: str, laws: str, *, alone: str | None = None, without: Mapping[str, str] | None = None
 ) -> Callable[[Patch], Patch]:
-    """Enter a patch in the catalogue under its own name; cases and laws between spaces.
+    """Register a patch under its own name; `cases` and `laws` are separated by spaces."""
 
-    `alone`: the one law, of all, that sees it.
-    """
-
-    def enter(patch: Patch) -> Patch:
+    def register(patch: Patch) -> Patch:
         if patch.__name__ in BUGS:
             raise ValueError(f"two bugs are named {patch.__name__}")
         BUGS[patch.__name__] = Bug(
@@ -54,7 +51,7 @@ def bug(
         )
         return patch
 
-    return enter
+    return register
 
 
 def wrap(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, around: Callable) -> None:
@@ -68,6 +65,6 @@ def wrap(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, around: Call
 
 
 def negated(original: Callable, self: object, x: object, context: object = None):
-    """Around a direction of a bijector: its log_det with the other sign."""
+    """Call a direction of a bijector and negate its log_det."""
     y, log_det = original(self, x, context)
     return y, -log_det

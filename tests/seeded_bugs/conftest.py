@@ -8,7 +8,7 @@ from flowpp.kernels.backend import use_backend
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Thousands of small calls: more threads only wait for each other."""
+    """Use one thread: for thousands of small calls more threads only add overhead."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -17,6 +17,6 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def torch_backend():
-    """The bugs are sown in torch's formulas, which compiled kernels would pass by."""
+    """Use torch's formulas, which the bugs are seeded in; compiled kernels would bypass them."""
     with use_backend("torch"):
         yield

@@ -1,4 +1,4 @@
-"""Bugs in bijectors and in how they are put together."""
+"""Bugs in bijectors and their composition."""
 
 from __future__ import annotations
 

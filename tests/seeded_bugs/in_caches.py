@@ -1,8 +1,7 @@
-"""Bugs that hide behind a cache of the last (x, y) pair, as many libraries of transforms keep one.
+"""Bugs hidden by a cache of the last (x, y) pair, which many transform libraries keep.
 
-What went forward comes back from memory, so a round trip shows nothing, and a value that is wrong
-is undone by itself. The bugs are in mixtures of many components only, as if they had a kernel of
-their own.
+The inverse of a forward result comes from the cache, so a round trip shows nothing. The bugs are
+in mixtures of many components only, as if these had a kernel of their own.
 """
 
 from __future__ import annotations
@@ -22,35 +21,35 @@ def same(x, log_det):
 
 
 def rounded(x):
-    """As if kept in half the bytes, to save memory."""
+    """Round as if stored in half the bytes."""
     return x.to(torch.float32 if x.dtype == torch.float64 else torch.bfloat16).to(x.dtype)
 
 
 def cached(patch, *, forward=same, inverse=same, hit_forward=same, hit_inverse=same):
-    """A cache around both directions. Each argument spoils an (array, log_det).
+    """Patch both directions with a cache.
 
-    `forward` and `inverse` spoil what is computed, `hit_...` what comes out of the cache.
+    `forward` and `inverse` corrupt a computed (array, log_det), `hit_...` a cached one.
     """
     originals = {name: getattr(MixtureLogistic, name) for name in ("forward", "inverse")}
-    spoiled = {"forward": forward, "inverse": inverse}
+    corrupt = {"forward": forward, "inverse": inverse}
     hits = {"forward": hit_forward, "inverse": hit_inverse}
 
     def around(direction):
         other = "inverse" if direction == "forward" else "forward"
 
-        def asked(self, x, context=None):
-            answer = spoiled[direction](*originals[direction](self, x, context))
+        def call(self, x, context=None):
+            result = corrupt[direction](*originals[direction](self, x, context))
             if self.logits.shape[-1] < 8:
                 return originals[direction](self, x, context)
             if torch.is_grad_enabled():
-                return answer
+                return result
             kept = self.__dict__.get(f"kept_{other}")
             if kept is not None and torch.equal(kept[1], x):
                 return hits[direction](kept[0].clone(), -kept[2])
-            self.__dict__[f"kept_{direction}"] = (x.clone(), answer[0].clone(), answer[1].clone())
-            return answer
+            self.__dict__[f"kept_{direction}"] = (x.clone(), result[0].clone(), result[1].clone())
+            return result
 
-        return asked
+        return call
 
     for direction in originals:
         patch.setattr(MixtureLogistic, direction, around(direction))

@@ -1,4 +1,4 @@
-"""Bugs around the logistic mixture, its inverse and its parameters."""
+"""Bugs in the logistic mixture, its inverse and its parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bugs in the conditioning networks."""
+"""Bugs in the conditioners."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Bugs that show in one place only: some shape, some layout, some size of batch, some weight.
+"""Bugs that appear only for some shape, memory layout, batch size or weight.
 
-Each is there for the law that is the only one to see it.
+Each is detected by a single law.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIFFERENCES = {"float32": "differences of the implementation itself are taken in
 
 
 def remembering(patch, name):
-    """A memory of answers, asked by inputs rounded to two digits, to save time."""
+    """Cache results by inputs rounded to two digits."""
 
     def remembered(original, self, x, context=None):
         y, log_det = original(self, x, context)
@@ -55,16 +55,16 @@ def context_of_a_single_example_squeezed_away(patch):
 
 
 @bug("data_logit/256_levels", "layout", alone="layout")
-def memory_read_in_the_order_it_lies_in(patch):
-    def as_it_lies(original, self, x, context=None):
+def memory_read_in_storage_order(patch):
+    def in_storage_order(original, self, x, context=None):
         _, c, h, w = x.shape
         return original(self, x.as_strided(x.shape, (c * h * w, h * w, w, 1)), context)
 
-    wrap(patch, DataLogit, "forward", as_it_lies)
+    wrap(patch, DataLogit, "forward", in_storage_order)
 
 
 @bug("affine/log_scales_to_12", "determinism", alone="determinism")
-def sum_in_whatever_order_the_threads_come(patch):
+def sum_in_random_order(patch):
     def in_any_order(original, terms):
         flat = terms.flatten(1)
         total = torch.zeros_like(flat[:, 0])
@@ -85,7 +85,7 @@ def log_det_in_another_dtype(patch):
 
 
 class Weighted(torch.autograd.Function):
-    """The identity, whose gradient passes through `change`."""
+    """Identity whose gradient is mapped by `change`."""
 
     @staticmethod
     def forward(ctx, log_det, change):
@@ -106,7 +106,7 @@ def through(patch, change):
 
 
 @bug("affine/shared", "gradients", alone="gradients")
-def gradient_for_a_log_det_of_weight_one_whatever_it_is(patch):
+def gradient_for_a_log_det_of_weight_one(patch):
     through(patch, torch.ones_like)
 
 

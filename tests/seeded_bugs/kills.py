@@ -1,4 +1,4 @@
-"""Which law sees which bug: the whole matrix, of all laws on each bug's cases.
+"""Matrix of the laws that detect each bug, over all laws on the bug's cases.
 
 python -m seeded_bugs.kills    (in tests/)
 """
@@ -17,7 +17,7 @@ from conformance.judging.plan import plan
 from conformance.laws import LAWS
 from flowpp.kernels.backend import use_backend
 
-from . import (  # noqa: F401  (each enters its bugs)
+from . import (  # noqa: F401  (each registers its bugs)
     in_bijectors,
     in_caches,
     in_mixtures,
@@ -28,9 +28,9 @@ from . import (  # noqa: F401  (each enters its bugs)
 from .catalogue import BUGS, Bug
 
 
-def seen_by(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> set[str]:
-    """The laws that fail on a bug's cases, or on others."""
-    # The bugs are sown in torch's formulas, which compiled kernels would pass by.
+def detecting_laws(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> set[str]:
+    """Return the laws that fail on a bug's cases, or on the given ones."""
+    # The bugs are seeded in torch's formulas, which compiled kernels would bypass.
     with pytest.MonkeyPatch.context() as patch, use_backend("torch"):
         bug.patch(patch)
         judge = Judge(FlowppAdapter)
@@ -39,7 +39,7 @@ def seen_by(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> set[str
 
 
 def table(kills: dict[tuple[str, str], set[str]]) -> str:
-    """A line for each law: how many bugs it sees, and those that no other law sees."""
+    """Return a line for each law: the number of bugs it detects, and those it detects alone."""
     lines = []
     for law in LAWS:
         seen = {name for (name, _), laws in kills.items() if law in laws}
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     for one in BUGS.values():
         for kind in DTYPES:
             if kind not in one.without:
-                found[one.name, kind] = seen_by(one, kind)
+                found[one.name, kind] = detecting_laws(one, kind)
                 laws = " ".join(sorted(found[one.name, kind])) or "NOTHING"
                 print(f"{one.name:55} {kind} {laws}", file=sys.stderr, flush=True)
     print(table(found))

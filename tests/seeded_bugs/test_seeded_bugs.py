@@ -1,4 +1,4 @@
-"""The suite is itself tested: it has to fail on each of these bugs, and pass without them."""
+"""The conformance suite fails on each seeded bug, and passes without it."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from conformance.judging.result import Result
 from conformance.laws import LAWS
 
 from .catalogue import BUGS, Bug
-from .kills import seen_by
+from .kills import detecting_laws
 
 EACH = [(bug, dtype) for bug in BUGS.values() for dtype in DTYPES if dtype not in bug.without]
 ALONE = [(bug, dtype) for bug, dtype in EACH if bug.alone]
 NEVER_ALONE = {
-    "reference_jacobian": "it is the reference that it speaks of; no implementation can break it",
+    "reference_jacobian": "it judges the reference, so a bug in flowpp cannot break it",
 }
 
 
-def named(pairs: list[tuple[Bug, str]]) -> list[str]:
+def names(pairs: list[tuple[Bug, str]]) -> list[str]:
     return [f"{bug.name}-{dtype}" for bug, dtype in pairs]
 
 
-def test_there_are_enough_of_them():
+def test_the_catalogue_is_large():
     assert len(BUGS) >= 90
     assert len([bug for bug in BUGS.values() if not bug.without]) >= 85
     assert all(reason for bug in BUGS.values() for reason in bug.without.values())
 
 
-@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=named(EACH))
-def test_bug_is_seen(bug, dtype, monkeypatch):
+@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=names(EACH))
+def test_bug_is_detected(bug, dtype, monkeypatch):
     bug.patch(monkeypatch)
     judge = Judge(FlowppAdapter)
     judged = [judge.judge(*one) for one in plan(bug.cases, bug.laws, [dtype])]
     failing = [cell for cell in judged if cell.status == "fails"]
     assert failing, f"{bug.name} passes {judged}"
-    # By a wrong answer, not because the patch itself is broken.
+    # By a wrong result, not because the patch itself raises.
     assert any("Error: " not in cell.message for cell in failing), failing
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
-def test_clean_code_passes_the_same(bug):
+def test_clean_code_passes_the_same_laws(bug):
     failing = [cell for cell in clean_cells(bug.cases, bug.laws) if cell.status == "fails"]
     assert not failing
 
 
-def test_every_law_sees_a_bug_that_no_other_law_sees():
+def test_every_law_detects_a_bug_that_no_other_law_detects():
     alone = {bug.alone for bug in BUGS.values() if bug.alone}
     assert alone | set(NEVER_ALONE) == set(LAWS)
     assert not alone & set(NEVER_ALONE)
 
 
-@pytest.mark.parametrize(("bug", "dtype"), ALONE, ids=named(ALONE))
-def test_no_other_law_sees_it(bug, dtype):
-    """Of all laws, on the bug's cases."""
-    assert seen_by(bug, dtype) == {bug.alone}
+@pytest.mark.parametrize(("bug", "dtype"), ALONE, ids=names(ALONE))
+def test_no_other_law_detects_it(bug, dtype):
+    """Run all laws on the bug's cases."""
+    assert detecting_laws(bug, dtype) == {bug.alone}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=named(EACH))
-def test_bug_is_seen_by_all_laws_together(bug, dtype):
-    assert seen_by(bug, dtype) & set(bug.laws)
+@pytest.mark.parametrize(("bug", "dtype"), EACH, ids=names(EACH))
+def test_bug_is_detected_among_all_laws(bug, dtype):
+    assert detecting_laws(bug, dtype) & set(bug.laws)
 
 
 @functools.cache
