@@ -162,12 +162,12 @@ def only_the_first_thousand_samples_solved_for(patch):
 
 @bug("affine/random", "random_specs", alone="random_specs")
 def fields_of_fewer_axes_counted_once(patch):
-    def counted(original, self, x):
-        if self.log_scale.dim() < 3:
-            return self.log_scale.sum().expand(len(x))
-        return original(self, x)
+    def counted(original, log_scale, x):
+        if log_scale.dim() < 3:
+            return log_scale.sum().expand(len(x))
+        return original(log_scale, x)
 
-    wrap(patch, Affine, "_log_det", counted)
+    wrap(patch, affine_module, "_log_det", counted)
 
 
 @bug("log_normal", "layer_batch", alone="layer_batch")
