@@ -134,7 +134,7 @@ class Schedule:
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a longer run has other rates in the steps that a shorter one has, too."""
+        """Whether the rate of a given step depends on the length of the run."""
         moving = [i for i, piece in enumerate(self.pieces) if piece.kind != "constant"]
         last = moving[-1] if moving else -1
         return any(p.until and p.until.unit != "step" for p in self.pieces[: last + 1])

@@ -1,8 +1,8 @@
-"""python killed_run.py FOLDER KILLS SEED: train, be killed, go on; as many times as is said.
+"""python killed_run.py FOLDER KILLS SEED: kill and resume training runs.
 
 The supervisor imports torch once and forks a child for every attempt, which saves seconds each
-time; it computes nothing itself, so that no thread is lost in a fork. Of three kills one comes
-in the middle of writing a checkpoint, the others at any moment.
+time. It computes nothing itself, because threads do not survive a fork. Every third kill comes
+in the middle of writing a checkpoint, the others at random times.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ CONFIG = dataclasses.replace(
 
 
 def attempt(out: Path, config: Config) -> None:
-    """What `python -m flowpp.train --resume auto --out OUT` does."""
+    """Train as `python -m flowpp.train --resume auto --out OUT` does."""
     resume = find_run("auto", out, config.preset) is not None
     train(config, out, resume=resume)
 
 
-def child(out: Path, tell: int, *, in_a_save: bool, number: int) -> None:
-    """Never returns; in the middle of a save it tells and waits to be killed."""
+def child(out: Path, report: int, *, in_a_save: bool, number: int) -> None:
+    """Run an attempt and exit; with `in_a_save`, report the save and wait to be killed in it."""
     write, count = checkpoint.save_file, 0
 
     def half(tensors: Any, path: Path, metadata: Any) -> None:
@@ -49,37 +49,37 @@ def child(out: Path, tell: int, *, in_a_save: bool, number: int) -> None:
         write(tensors, path, metadata)
         if count == number:
             os.truncate(path, path.stat().st_size // 2)
-            os.write(tell, b"x")
+            os.write(report, b"x")
             signal.pause()
 
     if in_a_save:
         checkpoint.save_file = half  # type: ignore[assignment]
     try:
         attempt(out, CONFIG)
-    except BaseException as error:  # a child must not go on as the supervisor
+    except BaseException as error:  # a child must not continue as the supervisor
         print(f"attempt failed: {error!r}", file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)
 
 
 def kill_one(out: Path, draw: random.Random, number: int) -> bool:
-    """Start an attempt and kill it; False if it was done before."""
-    hear, tell = os.pipe()
+    """Start an attempt and kill it; return False if it finished first."""
+    reader, writer = os.pipe()
     in_a_save = number % 3 == 0
     which, steps = draw.randint(1, 2), draw.randint(0, 3)
     begin = newest(out)
     pid = os.fork()
     if pid == 0:
-        child(out, tell, in_a_save=in_a_save, number=which)
-    os.close(tell)
+        child(out, writer, in_a_save=in_a_save, number=which)
+    os.close(writer)
     if in_a_save:
-        os.read(hear, 1)  # returns at the end of the child, too
+        os.read(reader, 1)  # also returns when the child ends
     else:
-        # So many steps on, and then anywhere in the next: machines differ in speed.
+        # Wait for a number of steps, since machines differ in speed, then for a random time.
         while newest(out) < begin + steps and not ended(pid):
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.5))
-    os.close(hear)
+    os.close(reader)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
@@ -88,17 +88,17 @@ def kill_one(out: Path, draw: random.Random, number: int) -> bool:
 
 
 def ended(pid: int) -> bool:
-    """Whether the child has ended; it can still be waited for."""
+    """Return whether the child has ended, without reaping it."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def newest(out: Path) -> int:
-    """The step of the newest checkpoint, -1 without any."""
+    """Return the step of the newest checkpoint, or -1."""
     return max((int(path.stem[5:]) for path in Run(out).checkpoints()), default=-1)
 
 
 def finish(out: Path) -> None:
-    """Let an attempt run to its end."""
+    """Run an attempt to its end."""
     pid = os.fork()
     if pid == 0:
         child(out, -1, in_a_save=False, number=0)
@@ -108,11 +108,11 @@ def finish(out: Path) -> None:
 
 
 def main() -> None:
-    """Print how many runs and kills there were, or fail."""
+    """Kill and resume runs, compare them with an uninterrupted one, and print their number."""
     folder, kills, draw = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     torch.set_num_threads(1)
-    finish(folder / "undisturbed")
-    undisturbed = Run(folder / "undisturbed").checkpoint()
+    finish(folder / "uninterrupted")
+    uninterrupted = Run(folder / "uninterrupted").checkpoint()
     done = runs = 0
     while done < kills:
         runs += 1
@@ -124,11 +124,11 @@ def main() -> None:
         finish(out)
         found = Run(out).checkpoint()
         for kind in ("weights", "ema", "state"):
-            left, right = getattr(found, kind), getattr(undisturbed, kind)
+            left, right = getattr(found, kind), getattr(uninterrupted, kind)
             if left.keys() != right.keys() or not all(
                 torch.equal(tensor, right[name]) for name, tensor in left.items()
             ):
-                raise SystemExit(f"run {runs} ended with another {kind}")
+                raise SystemExit(f"run {runs} ended with different {kind}")
         parts = [p for p in out.rglob("*.part")]
         if parts:
             raise SystemExit(f"left behind: {parts}")

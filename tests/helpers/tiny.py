@@ -1,4 +1,4 @@
-"""Settings so small that a run of them takes a second."""
+"""Settings of a run that takes a second."""
 
 from __future__ import annotations
 

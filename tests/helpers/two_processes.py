@@ -1,4 +1,4 @@
-"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: the tiny model, by several."""
+"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: train the tiny model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiny import TINY
 
 
 def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
-    """Two evaluations, the second one the last."""
+    """Return settings with two evaluations, the second after the last step."""
     model = dataclasses.replace(
         TINY.model,
         flow=dataclasses.replace(TINY.model.flow, dropout=dropout),
@@ -29,7 +29,7 @@ def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
 
 
 def main() -> None:
-    """Arguments: OUT STEPS DROPOUT RESUME, as often as there are runs."""
+    """Train a run for each group of four arguments."""
     arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
     with distributed.process_group() as group:

@@ -1,4 +1,4 @@
-"""A seven-step run, and its settings."""
+"""Settings of a seven-step run, and the finished run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowpp.training.loop import train
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    """With dropout, and a batch size that does not divide the number of images."""
+    """Settings with dropout, and a batch size that does not divide the number of images."""
     settings = dataclasses.replace(
         tiny_config.training, steps=7, batch_size=50, evaluate_every=3, log_every=2
     )
@@ -19,7 +19,7 @@ def config(tiny_config):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(config, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+def uninterrupted(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
     train(config, out)
     return out

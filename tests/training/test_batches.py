@@ -1,4 +1,4 @@
-"""The order of the images, and how it is taken up again."""
+"""The shuffled sampler and its resumption."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def test_epochs_are_shuffled_without_replacement():
     epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(4)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert set().union(*epochs) == set(range(10))  # what one epoch drops, another has
+    assert set().union(*epochs) == set(range(10))  # images dropped by one epoch occur in others
 
 
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (3, 3)])
-def test_an_order_is_taken_up_at_any_place(count, size):
-    """Noise drawn from the same generator in between does not matter."""
+def test_the_sampler_resumes_at_any_position(count, size):
+    """Noise is drawn from the same generator between batches."""
     own = generator()
     batches = ShuffledBatches(count, size, own)
     for _ in range(7):

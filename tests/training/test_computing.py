@@ -1,4 +1,4 @@
-"""Less memory changes no bit of the gradients; half precision stays inside the networks."""
+"""Activation checkpointing keeps the gradients' bits; bfloat16 is confined to the networks."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def loss_and_gradients(model, x, noise):
 def test_low_memory_gives_the_same_bits(backend):
     model, x, noise = small_model()
     with use_backend(backend):
-        wanted = loss_and_gradients(model, x, noise)
+        expected = loss_and_gradients(model, x, noise)
         set_compute(model, memory="low")
         got = loss_and_gradients(model, x, noise)
-    assert len(got) == len(wanted) > 50
-    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+    assert len(got) == len(expected) > 50
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_low_memory_keeps_less():
@@ -58,19 +58,19 @@ def test_low_memory_keeps_less():
     assert kept["low"] < kept["normal"] / 5
 
 
-def test_half_precision_is_near_and_the_mixture_does_not_see_it(monkeypatch):
+def test_half_precision_is_close_and_excludes_the_mixture(monkeypatch):
     model, x, noise = small_model()
     model.eval()
     with torch.no_grad():
-        wanted = model.elbo(x, noise).total
+        expected = model.elbo(x, noise).total
     seen, inside = set(), set()
     original = mixture_logistic.logit_cdf
 
-    def watched(*tensors):
+    def recorded(*tensors):
         seen.update(t.dtype for t in tensors)
         return original(*tensors)
 
-    monkeypatch.setattr(mixture_logistic, "logit_cdf", watched)
+    monkeypatch.setattr(mixture_logistic, "logit_cdf", recorded)
     set_compute(model, precision="bfloat16")
     for module in model.modules():
         if type(module).__name__ == "GatedConv":
@@ -79,18 +79,18 @@ def test_half_precision_is_near_and_the_mixture_does_not_see_it(monkeypatch):
         got = model.elbo(x, noise).total
     assert seen == {torch.float32}
     assert torch.bfloat16 in inside
-    assert not torch.equal(got, wanted)
+    assert not torch.equal(got, expected)
     dims = x[0].numel()
-    torch.testing.assert_close(got / dims, wanted / dims, rtol=0, atol=0.02)
+    torch.testing.assert_close(got / dims, expected / dims, rtol=0, atol=0.02)
 
 
 def test_half_precision_trains():
     model, x, noise = small_model()
-    wanted = loss_and_gradients(model, x, noise)
+    expected = loss_and_gradients(model, x, noise)
     set_compute(model, precision="bfloat16", memory="low")
     got = loss_and_gradients(model, x, noise)
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in got)
-    one, other = (torch.cat([g.flatten() for g in all_[2:]]) for all_ in (got, wanted))
+    one, other = (torch.cat([g.flatten() for g in all_[2:]]) for all_ in (got, expected))
     assert torch.cosine_similarity(one, other, dim=0) > 0.9
 
 

@@ -1,4 +1,4 @@
-"""Two processes learn what one learns."""
+"""Training and evaluation in two processes agree with one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from two_processes import config
 
 DRIVER = Path(__file__).parents[1] / "helpers" / "two_processes.py"
 TOLERANCE = 1e-5
-"""Relative, on losses: halves of a batch are added in another order, and steps carry it on."""
+"""Relative bound on losses: the halves of a batch are summed in another order, in each step."""
 
 
 def torchrun(*arguments):
@@ -45,7 +45,7 @@ def torchrun(*arguments):
 
 
 def numbers(path):
-    """Training losses, gradient norms and held-out bits per dimension, by step."""
+    """Return training losses, gradient norms and held-out bits per dimension, by step."""
     records = Run.open(path).metrics()
     steps = [r for r in records if HELD_OUT not in r]
     return (
@@ -56,12 +56,12 @@ def numbers(path):
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    said = torchrun(tmp_path / "two", 6, 0.0, "new")
-    assert said.count("step 6/6") == 1  # one of them speaks
+    output = torchrun(tmp_path / "two", 6, 0.0, "new")
+    assert output.count("step 6/6") == 1  # only rank 0 prints
     result = train(config(6, dropout=0.0), tmp_path / "one")
     for two, one in zip(numbers(tmp_path / "two"), numbers(tmp_path / "one"), strict=True):
         np.testing.assert_allclose(two, one, rtol=TOLERANCE)
-    assert f'"bits_per_dim": {result.bits_per_dim:.4f}'[:-1] in said
+    assert f'"bits_per_dim": {result.bits_per_dim:.4f}'[:-1] in output
     names = [sorted(p.name for p in (tmp_path / n).rglob("*.*")) for n in ("one", "two")]
     assert [n for n in names[0] if "tfevents" not in n] == [
         n for n in names[1] if "tfevents" not in n
@@ -72,7 +72,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     "started", ["once", pytest.param("for each part", marks=pytest.mark.slow)]
 )
 def test_two_processes_resume_bit_for_bit(tmp_path, started):
-    """With dropout, of which each process draws its own."""
+    """Each process draws its own dropout."""
     runs = [
         (tmp_path / "whole", 6, 0.2, "new"),
         (tmp_path / "parts", 4, 0.2, "new"),
@@ -96,13 +96,13 @@ def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):
 
 
 class Rank(ProcessGroup):
-    """One of several that are asked one after another."""
+    """One rank of a group whose ranks run one after another in this process."""
 
-    heard: list[np.ndarray] = []
+    gathered: list[np.ndarray] = []
 
     def gather_array(self, array):
-        self.heard.append(array)
-        return np.stack(self.heard[-self.size :])
+        self.gathered.append(array)
+        return np.stack(self.gathered[-self.size :])
 
 
 def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
@@ -111,12 +111,12 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
     images, model = load_images(opened.config), opened.model
     test = images.test[:37]
     whole = evaluation.evaluate_bound(model, test, seeded_generator(0))
-    Rank.heard = [np.zeros((4, 37))] * 2
+    Rank.gathered = [np.zeros((4, 37))] * 2
     for rank in range(3):
         shared = evaluation.evaluate_bound(model, test, seeded_generator(0), Rank(rank, 3))
     assert shared == whole
     whole = importance.importance_bounds(model, test, 5, batch=7)[5]
-    Rank.heard = []
+    Rank.gathered = []
     parts = [
         importance.importance_bounds(model, test, 5, batch=7, group=Recording(rank, 2))
         for rank in range(2)
@@ -129,7 +129,7 @@ def test_shares_of_an_evaluation_are_the_whole_exactly(tiny_run, monkeypatch):
 
 
 class Recording(ProcessGroup):
-    """Keeps what each process would have sent last."""
+    """Rank that records the array it gathers last."""
 
     last: list[np.ndarray] = []
 

@@ -1,4 +1,4 @@
-"""The moving average of the weights."""
+"""Exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_average_starts_at_the_weights_and_follows_them():
     assert ema.average["weight"].item() == 0.75 * 1.5 + 0.25 * 3
 
 
-def test_applied_lends_the_average_and_gives_the_weights_back():
+def test_applied_uses_the_average_and_restores_the_weights():
     model = torch.nn.Linear(2, 2)
     ema = EMA(model, 0.5)
     average = model.weight.detach().clone()
@@ -31,6 +31,6 @@ def test_applied_lends_the_average_and_gives_the_weights_back():
     assert torch.equal(ema.average["weight"], average)
 
 
-def test_decay_of_one_would_never_move():
+def test_a_decay_of_one_is_refused():
     with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1.0"):
         EMA(torch.nn.Linear(1, 1), 1.0)

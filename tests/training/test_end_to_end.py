@@ -1,4 +1,4 @@
-"""Three steps of training, and everything that reads what they leave."""
+"""A three-step run, and the commands that read it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_samples_are_images(tiny_run):
     assert drawn.shape == (70, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16
 
 
-def test_a_sample_that_is_no_number_is_no_black_pixel(tiny_run, capsys, monkeypatch):
+def test_a_nan_sample_is_an_error_not_a_black_pixel(tiny_run, capsys, monkeypatch):
     opened = open_model(tiny_run[0])
     images, model = load_images(opened.config), opened.model
     last = [layer for layer in model.flow.modules() if type(layer).__name__ == "ActNorm"][-1]
@@ -138,7 +138,7 @@ def test_same_seed_same_run(tiny_config, tiny_run, tmp_path):
     assert run_training(other, tmp_path / "other").bits_per_dim != again.bits_per_dim
 
 
-def test_evaluating_does_not_disturb_the_training(tiny_config, tiny_run, tmp_path):
+def test_evaluation_does_not_affect_training(tiny_config, tiny_run, tmp_path):
     never = dataclasses.replace(
         tiny_config, training=dataclasses.replace(tiny_config.training, evaluate_every=1000)
     )
@@ -150,16 +150,16 @@ def test_command_line_trains(tmp_path, capsys):
 
     train.main(["digits", *shlex.split(TINY_FLAGS), "--out", str(tmp_path / "r")])
     text = capsys.readouterr().out
-    assert "step 2/2" in text  # plain lines, as this is no terminal
-    assert "--importance-samples 64" in text  # as the README writes it
+    assert "step 2/2" in text  # plain lines: stdout is not a terminal
+    assert "--importance-samples 64" in text  # spelled as in the README
     for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
         assert word in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
-    kept = "note      99% of the averaged weights are still those before the first step"
-    assert f"{kept}: with training.ema_decay 0.995 use at least 598 steps" in text
+    note = "note      99% of the averaged weights are still those before the first step"
+    assert f"{note}: with training.ema_decay 0.995 use at least 598 steps" in text
 
 
-def test_an_average_without_a_past_is_not_spoken_of():
+def test_no_note_on_an_average_that_has_forgotten_the_initial_weights():
     for decay, steps in ((0.0, 1), (0.98, 149)):
         settings = TrainingConfig(ema_decay=decay)
         assert train._average_note(settings, steps) is None

@@ -53,7 +53,7 @@ def test_five_steps_agree_with_the_released_code():
     np.testing.assert_allclose(norms, golden["train/grad_norm"], rtol=1e-10)
     weights = released_views(model)
     recorded = [name for name in golden.files if name.startswith("train/w_after/")]
-    assert len(recorded) == 167  # a part of them: the file is kept small
+    assert len(recorded) == 167  # a subset, to keep the file small
     for name in recorded:
         ours = weights[name.removeprefix("train/w_after/")].numpy()
         # Weights move by about 1e-3 in these steps.

@@ -1,4 +1,4 @@
-"""A long run needs no more memory than a short one."""
+"""Memory use does not grow with the length of a run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from flowpp.training.run_logger import RunLogger
 
 
 def resident() -> int:
-    """Bytes of this process in memory, as Linux counts them."""
+    """Return the resident memory of this process in bytes, on Linux."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts memory as Linux does")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc/self/statm")
 def test_memory_is_flat_over_two_thousand_steps(tiny_config, tmp_path, monkeypatch):
-    """Evaluations and checkpoints lie between the two moments."""
+    """Evaluations and checkpoints occur between the two measurements."""
     seen = {}
     write = RunLogger.log_steps
 
-    def noting(self, record):
+    def measured(self, record):
         write(self, record)
         seen[record["step"]] = resident()
 
-    monkeypatch.setattr(RunLogger, "log_steps", noting)
+    monkeypatch.setattr(RunLogger, "log_steps", measured)
     settings = dataclasses.replace(
         tiny_config.training, steps=2000, evaluate_every=100, log_every=100
     )

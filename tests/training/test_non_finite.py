@@ -1,4 +1,4 @@
-"""A step that is infinite or NaN: skipped, counted, kept, and in the end explained."""
+"""Non-finite steps are skipped, counted and kept, and finally end the run with their cause."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from flowpp.training import loop, non_finite
 from flowpp.training.setup import prepare
 
 
-def spoiled(monkeypatch, steps):
-    """In these steps a weight is NaN, and only then."""
+def corrupt_steps(monkeypatch, steps):
+    """Make a weight NaN during the given steps."""
     compute, count = loop.backward, 0
 
-    def spoil(model, *arguments):
+    def corrupt(model, *arguments):
         nonlocal count
         count += 1
         weight = next(p for p in model.flow.parameters())
@@ -30,11 +30,11 @@ def spoiled(monkeypatch, steps):
         weight.data.copy_(kept)
         return loss
 
-    monkeypatch.setattr(loop, "backward", spoil)
+    monkeypatch.setattr(loop, "backward", corrupt)
 
 
 def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeypatch):
-    spoiled(monkeypatch, {2, 5})
+    corrupt_steps(monkeypatch, {2, 5})
     loop.train(config, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.checkpoint().facts["skipped"] == 2
@@ -46,11 +46,11 @@ def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeyp
     assert all(torch.isfinite(t).all() for t in run.checkpoint().weights.values())
 
 
-def test_too_many_in_a_row_stop_the_run_with_a_name(config, tmp_path, monkeypatch):
-    def spoil(model, *_):
+def test_too_many_in_a_row_end_the_run_with_the_cause(config, tmp_path, monkeypatch):
+    def corrupt(model, *_):
         next(model.flow.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(loop, "initialize", spoil)
+    monkeypatch.setattr(loop, "initialize", corrupt)
     few = dataclasses.replace(config.training, max_non_finite=4)
     with pytest.raises(non_finite.NonFiniteError) as stop:
         loop.train(dataclasses.replace(config, training=few), tmp_path / "run")
@@ -76,7 +76,7 @@ def test_the_first_layer_that_is_not_finite_is_named(config):
 
 def test_a_gradient_that_is_not_finite_is_named(config):
     class Root(torch.nn.Module):
-        """Finite, with an infinite slope at 0."""
+        """Function that is finite at 0, where its derivative is infinite."""
 
         def forward(self, x):
             return (x * 0).abs().sqrt() + x
@@ -91,17 +91,17 @@ def test_a_gradient_that_is_not_finite_is_named(config):
 
 
 def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkeypatch):
-    def spoil(model, *_):
+    def corrupt(model, *_):
         layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
         layer.weight.data.fill_(torch.nan)
 
-    monkeypatch.setattr(loop, "initialize", spoil)
+    monkeypatch.setattr(loop, "initialize", corrupt)
     few = dataclasses.replace(config.training, max_non_finite=2)
     with pytest.raises(non_finite.NonFiniteError, match=r"the weight .*\.weight is not finite"):
         loop.train(dataclasses.replace(config, training=few), tmp_path / "run")
 
 
-def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_path, monkeypatch):
+def test_a_failing_inverse_does_not_end_the_run(config, uninterrupted, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no root")
 
@@ -110,5 +110,6 @@ def test_an_inverse_that_fails_does_not_lose_the_run(config, undisturbed, tmp_pa
         loop.train(config, tmp_path / "run")
     records = Run.open(tmp_path / "run").metrics()
     assert [r["round_trip_max"] for r in records if HELD_OUT in r] == [None] * 3
-    one, other = (Run.open(path).checkpoint().weights for path in (tmp_path / "run", undisturbed))
+    paths = (tmp_path / "run", uninterrupted)
+    one, other = (Run.open(path).checkpoint().weights for path in paths)
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -1,4 +1,4 @@
-"""Adam in TensorFlow's form, clipping, and the schedule."""
+"""Adam as in TensorFlow 1, clipping, and the learning rate."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def float32(value):
     return float(np.float32(value))
 
 
-# TensorFlow holds these in float32, and the running powers of the betas too.
+# TensorFlow keeps these in float32, as well as the running powers of the betas.
 BETA1, BETA2, EPSILON = float32(0.9), float32(0.999), float32(1e-8)
 
 
 def scalar_adam(w, gradients, rates):
-    """One weight after a list of gradients, line by line as the formula stands."""
+    """Apply the formula to one weight, for a list of gradients."""
     m = v = 0.0
     power1 = power2 = 1.0
     for g, rate in zip(gradients, rates, strict=True):
@@ -42,7 +42,7 @@ def test_adam_follows_the_scalar_formula():
     shapes = [(3,), (2, 2), ()]
     params = [torch.randn(s, dtype=torch.float64, generator=generator) for s in shapes]
     starts = [p.clone() for p in params]
-    # Gradients of very different sizes: the smallest are of the order of epsilon.
+    # Gradients of very different magnitudes; the smallest are of the order of epsilon.
     gradients = [
         [torch.randn(s, dtype=torch.float64, generator=generator) * 10.0**e for s in shapes]
         for e in (0, -8, 3, -9, -8, 1)
@@ -75,7 +75,7 @@ def test_first_step_has_a_closed_form(g):
 
 
 def test_epsilon_is_not_where_torch_has_it():
-    """The two forms differ for gradients near epsilon: what this optimizer is for."""
+    """The two forms differ for gradients near epsilon."""
     ours, theirs = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     ours.grad, theirs.grad = torch.full_like(ours, 1e-8), torch.full_like(theirs, 1e-8)
     Adam([ours], lr=1.0).step()
@@ -84,8 +84,8 @@ def test_epsilon_is_not_where_torch_has_it():
     assert ours.item() == pytest.approx(-1 / (1 + 1 / math.sqrt(1e-3)), rel=1e-4)
 
 
-def test_a_gradient_with_other_strides_belongs_to_the_same_weights():
-    """torch's fused kernel would pair them by their places in memory."""
+def test_a_gradient_may_have_other_strides_than_its_weight():
+    """torch's fused kernel would pair elements by their position in memory."""
     gradient = torch.arange(12.0).reshape(4, 3).T
     weights = [torch.ones(3, 4), torch.ones(3, 4)]
     for w, g in zip(weights, (gradient, gradient.contiguous()), strict=True):

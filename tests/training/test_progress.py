@@ -1,4 +1,4 @@
-"""A bar on a terminal, plain lines elsewhere."""
+"""A progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowpp.training.progress import Progress
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_numbers_are_shown(terminal):
+def test_metrics_are_shown(terminal):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=120)
     with Progress(2, console) as progress:

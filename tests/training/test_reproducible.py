@@ -1,4 +1,4 @@
-"""What a rerun needs is recorded, and what makes it another run is said."""
+"""Runs record what a rerun needs; a resumed run reports what changes its numbers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_rerun_from_what_is_recorded_has_the_same_bits(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "note"),
     [
         ({"learning_rate": 1e-4}, "training.learning_rate is 0.0001 and was 0.0003"),
         ({"max_grad_norm": 2.0}, "training.max_grad_norm is 2.0 and was 1.0"),
@@ -69,20 +69,20 @@ def test_a_rerun_from_what_is_recorded_has_the_same_bits(tiny_run, tmp_path):
         ({}, None),
     ],
 )
-def test_what_departs_from_an_undisturbed_run_is_said(
-    tiny_config, tiny_run, tmp_path, capsys, settings, said
+def test_differences_from_an_uninterrupted_run_are_reported(
+    tiny_config, tiny_run, tmp_path, capsys, settings, note
 ):
     copy = shutil.copytree(tiny_run[0], tmp_path / "copy")
     train(changed(tiny_config, steps=4, **settings), copy, resume=True)
     notes = [line for line in capsys.readouterr().out.splitlines() if NOT_IDENTICAL in line]
-    assert notes == ([] if said is None else [f"{said}: {NOT_IDENTICAL}"])
+    assert notes == ([] if note is None else [f"{note}: {NOT_IDENTICAL}"])
 
 
-def test_more_steps_are_said_where_the_rate_falls_towards_the_end(
+def test_more_steps_are_reported_if_the_rate_depends_on_them(
     tiny_config, tiny_run, tmp_path, capsys
 ):
     copy = shutil.copytree(tiny_run[0], tmp_path / "copy")
     falling = changed(tiny_config, steps=4, schedule="warm-up 2, constant 50%, cosine end 0")
     train(falling, copy, resume=True)
-    said = capsys.readouterr().out
-    assert "training.steps is 4 and was 3, and the learning rate depends on it" in said
+    printed = capsys.readouterr().out
+    assert "training.steps is 4 and was 3, and the learning rate depends on it" in printed

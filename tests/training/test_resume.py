@@ -1,4 +1,4 @@
-"""A resumed run ends with the bits of an undisturbed one, and says why when it cannot go on."""
+"""A resumed run ends with the bits of an uninterrupted one, or reports why it cannot."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ STEPS = 7  # as in conftest.py
 
 
 @pytest.fixture
-def copy(undisturbed, tmp_path):
-    return shutil.copytree(undisturbed, tmp_path / "copy")
+def copy(uninterrupted, tmp_path):
+    return shutil.copytree(uninterrupted, tmp_path / "copy")
 
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
-    """A signal in the middle of that step."""
+    """Send a signal in the middle of the given step."""
     compute, count = loop.backward, 0
 
     def interrupted(*arguments):
@@ -46,7 +46,7 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
 
 
 def same_state(one, other):
-    """Everything but the time it took."""
+    """Assert that two runs are equal in everything but their timings."""
     a, b = Run.open(one).checkpoint(), Run.open(other).checkpoint()
     for kind in ("weights", "ema", "state"):
         left, right = getattr(a, kind), getattr(b, kind)
@@ -67,8 +67,8 @@ def same_state(one, other):
 
 @pytest.mark.parametrize("step", [1, 3, 4, STEPS])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
-    config, undisturbed, tmp_path, monkeypatch, step, number
+def test_a_signal_saves_and_the_run_resumes_bit_for_bit(
+    config, uninterrupted, tmp_path, monkeypatch, step, number
 ):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -77,26 +77,26 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
             loop.train(config, out)
     assert stop.value.number == number
     assert Run.open(out).checkpoint().step == step
-    random.random(), np.random.rand(), torch.rand(1)  # nothing of this process may matter
+    random.random(), np.random.rand(), torch.rand(1)  # the process's random state must not matter
     result = loop.train(config, out, resume=True)
-    assert same_state(out, undisturbed)
+    assert same_state(out, uninterrupted)
     assert (
         result.bits_per_dim
-        == json.loads((undisturbed / "result.json").read_text())["bits_per_dim"]
+        == json.loads((uninterrupted / "result.json").read_text())["bits_per_dim"]
     )
 
 
-def test_a_signal_during_an_evaluation_stops_at_once(config, undisturbed, tmp_path, monkeypatch):
+def test_a_signal_during_an_evaluation_stops_at_once(config, uninterrupted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "evaluate_bound", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(TrainingInterrupted):
             loop.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
     loop.train(config, tmp_path / "run", resume=True)
-    assert same_state(tmp_path / "run", undisturbed)
+    assert same_state(tmp_path / "run", uninterrupted)
 
 
-def test_signals_have_their_usual_effect_afterwards():
+def test_signal_handlers_are_restored():
     former = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with DeferredSignals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -105,16 +105,17 @@ def test_signals_have_their_usual_effect_afterwards():
 
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "empty"])
-def test_a_damaged_newest_checkpoint_is_passed_over(copy, undisturbed, config, harm, capsys):
+def test_a_damaged_newest_checkpoint_is_skipped(copy, uninterrupted, config, harm, capsys):
     newest = Run.open(copy).checkpoints()[-1]
     raw = bytearray(newest.read_bytes())
     raw[len(raw) // 2] ^= 1
     newest.write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[harm])
     loop.train(config, copy, resume=True)
-    said = capsys.readouterr().out
-    assert newest.name in said and "truncated or damaged" in said and "the one before" in said
-    assert "resumed after step 6" in said
-    assert same_state(copy, undisturbed)
+    output = capsys.readouterr().out
+    assert newest.name in output and "truncated or damaged" in output
+    assert "the one before" in output
+    assert "resumed after step 6" in output
+    assert same_state(copy, uninterrupted)
 
 
 def test_every_flipped_bit_is_found(copy):
@@ -130,21 +131,21 @@ def test_every_flipped_bit_is_found(copy):
             found = Checkpoint.load(newest)
         except CheckpointError as error:
             assert newest.name in str(error)
-        else:  # white space of the header is all that no hash covers
+        else:  # the hash covers all but the header's white space
             newest.write_bytes(raw)
             former = Checkpoint.load(newest)
             assert found.facts == former.facts and found.step == former.step
             assert all(torch.equal(found.weights[n], t) for n, t in former.weights.items())
 
 
-def test_a_finished_run_is_left_as_it_is(copy, config):
+def test_a_finished_run_is_unchanged(copy, config):
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     result = loop.train(config, copy, resume=True)
     assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
     assert dataclasses.asdict(result) == json.loads((copy / "result.json").read_text())
 
 
-def test_a_result_of_another_version_is_made_anew(copy, config):
+def test_a_result_of_another_version_is_recomputed(copy, config):
     recorded = json.loads((copy / "result.json").read_text())
     (copy / "result.json").write_text(json.dumps({"steps": recorded["steps"]}))
     result = loop.train(config, copy, resume=True)
@@ -158,11 +159,11 @@ def test_all_checkpoints_damaged(copy, config):
         loop.train(config, copy, resume=True)
 
 
-def test_without_a_checkpoint_it_begins_again(copy, undisturbed, config):
+def test_without_a_checkpoint_it_starts_again(copy, uninterrupted, config):
     shutil.rmtree(copy / "checkpoints")
     (copy / "checkpoints").mkdir()
     loop.train(config, copy, resume=True)
-    assert same_state(copy, undisturbed)
+    assert same_state(copy, uninterrupted)
 
 
 def test_a_checkpoint_of_another_model(copy, config):
@@ -183,7 +184,7 @@ def test_a_checkpoint_of_other_data(copy, config):
     assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
 
 
-def test_weights_alone_are_no_state(copy, config):
+def test_weights_without_training_state_are_refused(copy, config):
     run = Run.open(copy)
     former = run.checkpoint()
     facts = {"data_sha256": former.facts["data_sha256"]}
@@ -196,7 +197,7 @@ def test_weights_alone_are_no_state(copy, config):
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")]
 )
-def test_a_disk_that_cannot_be_written_to(config, undisturbed, tmp_path, monkeypatch, error):
+def test_a_disk_that_cannot_be_written_to(config, uninterrupted, tmp_path, monkeypatch, error):
     from flowpp.runs import checkpoint
 
     write, count = checkpoint.save_file, 0
@@ -216,7 +217,7 @@ def test_a_disk_that_cannot_be_written_to(config, undisturbed, tmp_path, monkeyp
     left = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert left == ["step-00000000.safetensors"]
     loop.train(config, tmp_path / "run", resume=True)
-    assert same_state(tmp_path / "run", undisturbed)
+    assert same_state(tmp_path / "run", uninterrupted)
 
 
 def test_two_processes_do_not_train_in_one_directory(copy, config):
@@ -247,9 +248,9 @@ def test_a_run_cannot_become_shorter_than_it_is(copy, config, state):
         train.main(["--resume", str(copy), "--training.steps", str(STEPS - 1)])
 
 
-def test_random_states_of_all_generators_come_back():
+def test_random_states_of_all_generators_are_restored():
     random_state.seed_all(3)
-    np.random.standard_normal()  # leaves a second one behind
+    np.random.standard_normal()  # caches a second number
     random.gauss(0, 1)
     tensors, values = random_state.python_state()
     values = json.loads(json.dumps(values))
@@ -266,7 +267,7 @@ def test_random_states_of_all_generators_come_back():
 # ------------------------------------------------------------------------------------------------
 
 
-def said_on_the_way_out(capsys, *arguments):
+def error_output(capsys, *arguments):
     with pytest.raises(SystemExit):
         train.main([str(a) for a in arguments])
     return capsys.readouterr().err
@@ -280,16 +281,16 @@ def test_resume_takes_the_settings_of_the_run(copy, config):
 
 
 def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
-    said = said_on_the_way_out(capsys, "--resume", copy, "--model.flow.filters", "5")
-    assert "model.flow.filters is 4 in the run and cannot become 5" in said
-    said = said_on_the_way_out(capsys, "photos", "--resume", copy)
-    assert "is a run of the preset 'tiny', got 'photos'" in said
-    said = said_on_the_way_out(capsys, "--resume", copy, "--out", tmp_path / "other")
-    assert "out must be left out or be" in said
-    assert "no run directory at" in said_on_the_way_out(capsys, "--resume", tmp_path / "none")
+    output = error_output(capsys, "--resume", copy, "--model.flow.filters", "5")
+    assert "model.flow.filters is 4 in the run and cannot become 5" in output
+    output = error_output(capsys, "photos", "--resume", copy)
+    assert "is a run of the preset 'tiny', got 'photos'" in output
+    output = error_output(capsys, "--resume", copy, "--out", tmp_path / "other")
+    assert "out must be left out or be" in output
+    assert "no run directory at" in error_output(capsys, "--resume", tmp_path / "none")
 
 
-def test_auto_begins_where_there_is_nothing(tmp_path, monkeypatch):
+def test_auto_starts_a_run_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not train.read_arguments(["--resume", "auto"]).resume
     request = train.read_arguments(["--resume", "auto", "--out", "new"])
@@ -307,7 +308,7 @@ def test_auto_takes_the_newest_unfinished(copy, tmp_path, monkeypatch):
     assert resume.find_run("auto", None, "photos") is None
 
 
-def test_a_directory_killed_in_the_making_is_made_again(tmp_path, config):
+def test_a_directory_of_an_aborted_start_is_reused(tmp_path, config):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / ".config.json.17.part").touch()
     assert resume.find_run("auto", tmp_path / "run", "tiny") is None
