@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -115,6 +113,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     import torch
 
     from flowpp.evaluation import importance
+    from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
 
     with user_errors():
@@ -131,7 +130,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         processes = f", {group.size} processes" if group.size > 1 else ""
         print(f"held-out bits/dim on {images.name}, {count} images{processes}")
     begin = time.monotonic()
-    with _progress(count * arguments.importance_samples, silent=not group.is_main) as advance:
+    with progress_bar(count * arguments.importance_samples, silent=not group.is_main) as advance:
         bounds = importance.importance_bounds(
             model, images.test[:count], arguments.importance_samples, seed=arguments.seed,
             batch=batch, progress=lambda rows: advance(rows * group.size), group=group,
@@ -162,7 +161,7 @@ def _print_bounds(bounds: dict[int, Estimate], images: ImageSet) -> None:
 
 def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
     """Record each layer's output on this device and compare it with float64 on the CPU."""
-    from flowpp.evaluation import fingerprint
+    from flowpp.evaluation import comparison, fingerprint
 
     with user_errors():
         if group.size > 1:
@@ -181,8 +180,8 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         fingerprint.describe(opened, images, arguments.seed),
     )
     # float32 weights are exact in float64, so a copy needs no second reading of the checkpoint.
-    report = fingerprint.compare(recorded, fingerprint.Float64(copy.deepcopy(opened.model)))
-    print(fingerprint.table(report))
+    report = comparison.compare(recorded, comparison.Float64(copy.deepcopy(opened.model)))
+    print(comparison.table(report))
     with user_errors():
         recorded.save(out.with_suffix(".npz"))
         write_json(out, report)
@@ -209,20 +208,6 @@ def _image_count(requested: int | None, images: ImageSet) -> int:
             f"got {requested}"
         )
     return requested or held_out
-
-
-@contextmanager
-def _progress(total: int, *, silent: bool) -> Iterator[Any]:
-    """Show a progress bar if standard error is a terminal."""
-    if silent or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("evaluations", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 if __name__ == "__main__":

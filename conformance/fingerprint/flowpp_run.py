@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from conformance.adapters.flowpp import to_reference
-from flowpp.evaluation.fingerprint import Fingerprint, compare, named_layers, table
+from flowpp.evaluation.comparison import compare, table
+from flowpp.evaluation.fingerprint import Fingerprint, named_layers
 from flowpp.runs.restore import open_model
 
 

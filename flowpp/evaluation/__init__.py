@@ -1,1 +1,1 @@
-"""Evaluation of trained models: bounds, importance sampling, diagnostics, sampling, images."""
+"""Evaluation of trained models: bounds, diagnostics, fingerprints, sampling and images."""

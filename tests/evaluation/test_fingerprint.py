@@ -12,8 +12,9 @@ from conformance.fingerprint import __main__ as by_reference
 from conformance.fingerprint import flowpp_run
 from flowpp import evaluate
 from flowpp.bijectors import Coupling
-from flowpp.evaluation import fingerprint
-from flowpp.evaluation.fingerprint import Fingerprint, Float64
+from flowpp.evaluation import comparison, fingerprint
+from flowpp.evaluation.comparison import Float64
+from flowpp.evaluation.fingerprint import Fingerprint
 from flowpp.runs.restore import load_images, open_model
 from flowpp.runs.run import Run
 
@@ -71,8 +72,8 @@ def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
 def test_both_comparisons_agree_in_float32(model, images):
     found = fingerprint.record(model, images, 0, {})
     reference = flowpp_run.Reference(model)
-    one = fingerprint.compare(found, Float64(_copy(model)))
-    other = fingerprint.compare(found, reference)
+    one = comparison.compare(found, Float64(_copy(model)))
+    other = comparison.compare(found, reference)
     for a, b in zip(one["layers"], other["layers"], strict=True):
         assert a["log_det"] == pytest.approx(b["log_det"], rel=1e-3, abs=1e-12)
         assert a["output"] == pytest.approx(b["output"], rel=1e-3, abs=1e-12)
@@ -91,13 +92,13 @@ def test_only_the_wrong_layer_is_reported(model, images, monkeypatch):
 
     monkeypatch.setattr(Coupling, "forward", wrong)
     found = fingerprint.record(spoiled, images, 0, {"device": "cpu", "device_name": None})
-    report = fingerprint.compare(found, Float64(_copy(model)))
+    report = comparison.compare(found, Float64(_copy(model)))
     bad = [row["layer"] for row in report["layers"] if row["log_det"] > 1e-3]
     assert bad == [name]
     assert report["bits_per_dim"]["largest_difference"] == pytest.approx(
         0.5 / (64 * np.log(2)), rel=1e-3
     )
-    first = fingerprint.table({**report, "dtype": "float32"}).splitlines()[2]
+    first = comparison.table({**report, "dtype": "float32"}).splitlines()[2]
     assert name in first
 
 
