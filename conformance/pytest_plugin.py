@@ -1,7 +1,7 @@
-"""What pytest asks of the suite: options, and the matrix at the end of a run.
+"""The pytest plugin: options, and the matrix of errors at the end of a run.
 
-`conformance/conftest.py` brings it in where pytest finds that file before it reads options: in a
-directory that holds `conformance`. Anywhere else: `pytest -p conformance.pytest_plugin`.
+`conformance/conftest.py` loads it where pytest finds that file before it parses options: in a
+directory that contains `conformance`. Elsewhere: `pytest -p conformance.pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -11,33 +11,31 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.adapter import DEFAULT_ADAPTER
+
 # Name, environment variable, default, help.
 OPTIONS = (
-    (
-        "--adapter",
-        "CONFORMANCE_ADAPTER",
-        "conformance.adapters.flowpp:FlowppAdapter",
-        "module:Class, what is judged",
-    ),
-    ("--dtype", "CONFORMANCE_DTYPE", "float64 float32", "dtypes, between spaces"),
-    ("--device", "CONFORMANCE_DEVICE", "cpu", "handed to the adapter"),
-    ("--cases", "CONFORMANCE_CASES", "*", "names or patterns, between spaces"),
-    ("--bijectors", "CONFORMANCE_BIJECTORS", "*", "classes, between spaces"),
-    ("--laws", "CONFORMANCE_LAWS", "*", "names or patterns, between spaces"),
-    ("--seed", "CONFORMANCE_SEED", "0", "of specs and inputs"),
-    ("--examples", "CONFORMANCE_EXAMPLES", "1", "draws of spec and inputs for each case"),
+    ("--adapter", "CONFORMANCE_ADAPTER", DEFAULT_ADAPTER, "adapter, module:Class"),
+    ("--dtype", "CONFORMANCE_DTYPE", "float64 float32", "dtypes, separated by spaces"),
+    ("--device", "CONFORMANCE_DEVICE", "cpu", "device name passed to the adapter"),
+    ("--cases", "CONFORMANCE_CASES", "*", "names or patterns, separated by spaces"),
+    ("--bijectors", "CONFORMANCE_BIJECTORS", "*", "classes, separated by spaces"),
+    ("--laws", "CONFORMANCE_LAWS", "*", "names or patterns, separated by spaces"),
+    ("--seed", "CONFORMANCE_SEED", "0", "seed of specifications and inputs"),
+    ("--examples", "CONFORMANCE_EXAMPLES", "1", "draws of specification and inputs per case"),
     ("--xfails", "CONFORMANCE_XFAILS", "", "file of known failures"),
-    ("--timeout", "CONFORMANCE_TIMEOUT", "60", "seconds for each cell"),
-    ("--html", "CONFORMANCE_HTML", "", "write the report there"),
+    ("--timeout", "CONFORMANCE_TIMEOUT", "60", "time limit in seconds for each cell"),
+    ("--html", "CONFORMANCE_HTML", "", "file for a report as HTML"),
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The command line's options; a name that another plugin has taken is left to it."""
+    """Add the options, except those whose names another plugin uses."""
     group = parser.getgroup("conformance")
     for name, variable, default, text in OPTIONS:
         try:
@@ -52,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def chosen(config: pytest.Config, name: str) -> str:
-    """The value of an option: from the command line, else the environment, else the default."""
+    """Return an option from the command line, else from the environment, else its default."""
     for option, variable, default, _ in OPTIONS:
         if option == f"--{name}":
             given = config.getoption(f"conformance_{name}", None)
@@ -62,8 +60,8 @@ def chosen(config: pytest.Config, name: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Thousands of small calls: more threads only wait for each other (five times as long)."""
-    torch = sys.modules.get("torch")  # whatever the adapter needs has been imported by now
+    """Use one thread of torch: for thousands of small calls, more are five times slower."""
+    torch = sys.modules.get("torch")  # already imported if the adapter uses it
     if torch is None:
         yield
         return
@@ -74,10 +72,10 @@ def one_thread() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The same matrix as `python -m conformance` prints, from what the tests recorded."""
+    """Print the matrix of `python -m conformance` from the recorded results."""
     if getattr(config, "conformance_shown", False):
-        return  # both the conftest and the plugin are there
-    # From the reports, not from memory, so that it works with distributed workers too.
+        return  # both the conftest and the plugin are loaded
+    # Read from the reports, which also come from the workers of pytest-xdist.
     found = [
         value
         for reports in terminalreporter.stats.values()
@@ -89,24 +87,27 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not found:
         return
     config.conformance_shown = True  # type: ignore[attr-defined]
-    from pathlib import Path
+    _show(terminalreporter, config, found)
 
+
+def _show(terminalreporter: Any, config: pytest.Config, found: list[dict[str, Any]]) -> None:
+    # Imported here, because pytest loads the plugin for every run, also of other tests.
+    from conformance.cases import CASES
     from conformance.judging.result import from_json
+    from conformance.laws import LAWS
     from conformance.reports.html import html_report
     from conformance.reports.terminal import show
 
-    from .cases import CASES
-    from .laws import LAWS
-
     cases, laws = list(CASES), list(LAWS)
-    cells = sorted(
-        map(from_json, found), key=lambda cell: (cases.index(cell.case), laws.index(cell.law))
+    results = sorted(
+        map(from_json, found),
+        key=lambda result: (cases.index(result.case), laws.index(result.law)),
     )
     text = io.StringIO()
-    show(cells, file=text)
+    show(results, file=text)
     terminalreporter.section("conformance")
     terminalreporter.write(text.getvalue())
     file = chosen(config, "html")
     if file:
         about = {name: chosen(config, name) for name in ("adapter", "device", "seed", "examples")}
-        Path(file).write_text(html_report(cells, about), encoding="utf-8")
+        Path(file).write_text(html_report(results, about), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""Every case under every law that speaks of it, at both dtypes.
+"""Every case under every law that applies to it, at both dtypes.
 
-`pytest --pyargs conformance --adapter module:Class` judges another implementation; the other
-options are those of `python -m conformance`, values between spaces (`--laws "forward inverse"`).
-Each may also come from the environment, as `CONFORMANCE_ADAPTER`, `CONFORMANCE_SEED` and so on. At
-the end of the run the matrix of errors is printed.
+`pytest --pyargs conformance --adapter module:Class` judges another implementation. The other
+options are those of `python -m conformance`, with values separated by spaces (`--laws "forward
+inverse"`). Each may also be given in the environment: `CONFORMANCE_ADAPTER`, `CONFORMANCE_SEED`
+and so on. The matrix of errors is printed at the end of the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .pytest_plugin import chosen
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each cell of the plan that the options choose."""
+    """Generate one test for each cell of the plan that the options choose."""
     names = ("cases", "laws", "dtype", "bijectors")
     try:
         cells = list(plan(*(chosen(metafunc.config, name).split() for name in names)))
@@ -57,10 +57,10 @@ def known(pytestconfig: pytest.Config) -> list[xfails.Xfail]:
 
 
 def test_law(judge: Judge, known, case, law, dtype, record_property) -> None:
-    cell = xfails.apply(judge.judge(case, law, dtype), known)
-    record_property("conformance_result", as_json([cell])[0])
-    if cell.status == "expected":
-        pytest.xfail(cell.message)
-    if cell.status in ("left out", "unsupported"):
-        pytest.skip(f"{cell.status}: {cell.message}")
-    assert cell.status == "holds", failure(cell)
+    result = xfails.apply(judge.judge(case, law, dtype), known)
+    record_property("conformance_result", as_json([result])[0])
+    if result.status == "expected":
+        pytest.xfail(result.message)
+    if result.status in ("left out", "unsupported"):
+        pytest.skip(f"{result.status}: {result.message}")
+    assert result.status == "holds", failure(result)

@@ -1,8 +1,8 @@
 """All cases by name.
 
-To add a bijector: one file of the same name in each tree, and one `Case(...)` line in the module
-here that it belongs to. The adapter finds the twin by its name; a test checks that names and
-fields agree and that every class has a case.
+To add a bijector, add one file of the same name to each tree, and one `Case(...)` line to the
+module here that it belongs to. The adapter finds the twin by its name; a test checks that names
+and fields agree and that every class has a case.
 """
 
 from __future__ import annotations

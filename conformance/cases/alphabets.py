@@ -1,4 +1,4 @@
-"""Models of so few images that all of them can be gone through, with all of their noise."""
+"""Models with few enough images to enumerate them."""
 
 from __future__ import annotations
 

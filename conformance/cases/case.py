@@ -1,4 +1,4 @@
-"""What a case is: a specification, inputs to try it on, and the errors it is allowed."""
+"""Cases: a specification, inputs to try it on, and tolerances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Draw = Callable[[np.random.Generator], Any]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """So many ulps instead of the law's default, and why. Both dtypes unless one is named."""
+    """A tolerance in ulps in place of the law's default, with its reason; by dtype or for both."""
 
     ulps: float
     reason: str
@@ -28,12 +28,12 @@ Tolerances = Mapping[str, "Tolerance | tuple[Tolerance, ...]"]
 
 @dataclass(frozen=True)
 class Scalars:
-    """Which scalars of a case are mapped one by one: output i depends on input i alone.
+    """The scalars of a case that are mapped one by one: output i depends on input i alone.
 
     Attributes:
-        low, high: ends of the domain.
-        range: ends of the range.
-        first_channel: these scalars and all after them; what is before them conditions and passes
+        low, high: Ends of the domain.
+        range: Ends of the range.
+        first_channel: First channel of these scalars; earlier channels are conditioned on and
             unchanged.
     """
 
@@ -45,24 +45,24 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Case:
-    """A bijector under all laws.
+    """A bijector, for the laws of bijectors.
 
     Attributes:
         name: `class_in_snake_case/variant`.
-        build: random generator -> reference object.
-        typical: random generator -> x `(B, C, H, W)` as a model meets it.
-        tails: likewise, as far out as the truth can be represented.
-        context: random generator -> context, or None.
-        noise: random generator -> y for the laws of the inverse on typical inputs; without it, and
-            on tails, the images of x.
-        tolerances: by law.
-        fixed_batch: the spec's parameters differ by example, so only batches of B go in.
-        without: laws that say nothing here, and why.
-        domain, image: open intervals that all numbers of x, and of y, lie in.
-        margin: inputs with an image nearer than this to an end of `image` are halved until there
-            is none: a random network saturates, and what is beyond has no inverse.
-        scalars: what of it is a map of scalars, if anything is.
-        densities: for maps of one or two numbers, the densities that integrate to 1.
+        build: Function of a random generator that returns the reference object.
+        typical: Function of a random generator that returns x `(B, C, H, W)` as in a model.
+        tails: The same, as far out as the truth can be represented.
+        context: Function of a random generator that returns the context, or None.
+        noise: Function of a random generator that returns y for the laws of the inverse on typical
+            inputs. Without it, and on tails, the images of x are taken.
+        tolerances: Tolerances by law.
+        fixed_batch: Whether parameters differ by example, so that batches have exactly B examples.
+        without: Laws that do not apply, with reasons.
+        domain, image: Open intervals that all numbers of x, and of y, lie in.
+        margin: Inputs with an image nearer than this to an end of `image` are halved until there
+            is none: a random network saturates, and images beyond the end have no inverse.
+        scalars: The scalars that are mapped one by one, if there are any.
+        densities: For maps of one or two numbers, the densities that integrate to 1.
     """
 
     name: str
@@ -85,19 +85,19 @@ class Case:
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A layer, dequantizer, model or function, under the laws of equal value.
+    """A layer, dequantizer, model or function, for the laws of layers.
 
     Attributes:
         name: `class_in_snake_case/variant`.
-        build: random generator -> reference object or function.
-        typical, tails: random generator -> named arguments of `run`.
-        run: `(object, **arguments) -> {name: array}`, called on the reference's object and on the
-            implementation's alike.
-        batched: the arguments, and with them all results, that have an example axis, and which;
-            none where examples are not independent.
-        tolerances: by law.
-        without: laws that say nothing here, and why.
-        alphabet: the model is small enough to go through all of its images.
+        build: Function of a random generator that returns the reference object or function.
+        typical, tails: Functions of a random generator that return named arguments of `run`.
+        run: Function `(object, **arguments) -> {name: array}`, called with the reference's object
+            and with the implementation's.
+        batched: The example axis of each argument that has one, and so of all results; empty if
+            examples are not independent.
+        tolerances: Tolerances by law.
+        without: Laws that do not apply, with reasons.
+        alphabet: Whether the model has few enough images to enumerate.
     """
 
     name: str
@@ -115,15 +115,17 @@ class LayerCase:
 
 NETWORK: Tolerances = {
     "forward": Tolerance(200, "the network's rounding passes through the map"),
-    "batch": Tolerance(300, "convolutions sum in another order for another number of examples"),
+    "batch": Tolerance(
+        300, "the order of summation in convolutions depends on the number of examples"
+    ),
 }
-"""For compositions with convolutions or networks in them."""
+"""Tolerances of compositions that contain convolutions or networks."""
 
 
 def allowed(case: Any, law: Any, dtype: str) -> Tolerance:
-    """The tolerance of a law for a case: the case's own, or else the law's default.
+    """Return the tolerance of a law for a case: the case's own, or else the law's default.
 
-    A law may be `like` another one: what magnifies rounding in the one does so in the other.
+    A law may use the tolerances of another one, which the same rounding magnifies.
     """
     for name in (law.name, law.tolerance_of):
         stated = case.tolerances.get(name, ())

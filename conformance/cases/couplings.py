@@ -1,4 +1,4 @@
-"""Cases of couplings with real networks, over each family, split, and network variant."""
+"""Cases of couplings with networks: each family, split and network variant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.numerics.specs import moved
+from conformance.numerics.specs import shifted
 from reference.bijectors import Chain, Checkerboard, ColumnStripes, Coupling
 
 from .case import NETWORK, Case, Scalars, Tolerance
@@ -39,15 +39,15 @@ def _case(variant: str, *, context: bool = False, **options: Any) -> Case:
 
 
 def _with_narrow_component(rng: Rng) -> Coupling:
-    """One component with log-scales near -8: below the released floor, and without plateaus."""
+    """Build one component with log-scales near -8: below the released floor, without plateaus."""
     spec = coupling(rng, *SHAPE, components=1)
     lower = np.zeros((SHAPE[0] // 2, 5))
     lower[:, 4] = -8.0
-    return moved(spec, "conditioner.proj_out.bias", lower.ravel())
+    return shifted(spec, "conditioner.proj_out.bias", lower.ravel())
 
 
 def _over(split: type, variant: str) -> Case:
-    """The split before the coupling: which pixels condition on which."""
+    """Return the case of a split before a coupling."""
 
     def build(rng: Rng) -> Chain:
         return Chain((split(), coupling(rng, 2, 4, 2, components=2)))

@@ -1,4 +1,4 @@
-"""Cases of one or two numbers, whose densities can be integrated: through whole compositions."""
+"""Cases of one or two numbers, including compositions, whose densities can be integrated."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ BOTH = (Density("forward"), Density("inverse"))
 LEVELS = 4
 
 
-def beyond(levels: int, margin: float = 0.05) -> Density:
-    """On all numbers that a DataLogit maps: a little beyond 0 and `levels`."""
+def pixel_density(levels: int, margin: float = 0.05) -> Density:
+    """Return the density on a DataLogit's domain, slightly beyond 0 and `levels`."""
     return Density("forward", *pixel_domain(levels, margin))
 
 
@@ -98,7 +98,7 @@ def _coupling(rng: Rng) -> Chain:
 
 
 def _linear(rng: Rng) -> Chain:
-    """On (1, 2, 1), and never a Jacobian of 1: three log-dets that have to add up."""
+    """Build three linear maps on (1, 2, 1), none with a Jacobian of 1, whose log-dets add up."""
     square = (1, 2, 2)
     lu = InvertibleConvLU(
         np.array([[1, 0]]),
@@ -142,7 +142,7 @@ CASES = (
         uniform(*LINE, low=0.0, high=LEVELS),
         uniform(*LINE, low=0.0, high=LEVELS),
         domain=pixel_domain(LEVELS),
-        densities=(beyond(LEVELS),),
+        densities=(pixel_density(LEVELS),),
     ),
     Case(
         "chain/linear_plane", _linear, normal(2, 1, 1), normal(2, 1, 1, scale=30.0), densities=BOTH
@@ -161,7 +161,7 @@ CASES = (
         uniform(*PLANE, low=0.0, high=LEVELS),
         uniform(*PLANE, low=0.0, high=LEVELS),
         domain=pixel_domain(LEVELS),
-        densities=(beyond(LEVELS),),
+        densities=(pixel_density(LEVELS),),
         tolerances=NETWORK,
     ),
     Case(

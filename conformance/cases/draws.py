@@ -1,7 +1,7 @@
-"""Random inputs and random networks: generators of whatever the cases are made of.
+"""Random inputs, networks and bijectors of the cases.
 
-Weights are drawn so that features stay of size 1 and a coupling's parameters differ from channel
-to channel and place to place: a network at its initial zeros would hide most mistakes.
+Weights are drawn so that features have size 1 and a coupling's parameters differ between channels
+and positions: a network at its initial zeros would hide most mistakes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ CONTEXT = 4
 
 
 def needs(thing: Any, method: str) -> Callable:
-    """A method that an implementation may leave out.
+    """Return an optional method of an implementation's object.
 
     Raises:
-        NotSupported: it has.
+        NotSupported: The implementation lacks it.
     """
     found = getattr(thing, method, None)
     if found is None:
@@ -45,17 +45,17 @@ def needs(thing: Any, method: str) -> Callable:
 
 
 def normal(*shape: int, scale: float = 1.0) -> Callable[[Rng], np.ndarray]:
-    """N(0, scale^2) inputs of B examples."""
+    """Return a draw of B examples from N(0, scale^2)."""
     return lambda rng: scale * rng.standard_normal((BATCH, *shape))
 
 
 def uniform(*shape: int, low: float, high: float) -> Callable[[Rng], np.ndarray]:
-    """Uniform inputs of B examples."""
+    """Return a draw of B examples from a uniform distribution."""
     return lambda rng: rng.uniform(low, high, (BATCH, *shape))
 
 
 def magnitudes(*shape: int, largest: float) -> Callable[[Rng], np.ndarray]:
-    """Either sign, 0, and every order of magnitude from 1e-3 to `largest`."""
+    """Return a draw of either sign and every magnitude from 1e-3 to `largest`, and of 0."""
 
     def draw(rng: Rng) -> np.ndarray:
         size = 10.0 ** rng.uniform(-3.0, np.log10(largest), (BATCH, *shape))
@@ -76,7 +76,7 @@ def conv(
     scale: float = 1.0,
     bias_scale: float = 0.2,
 ) -> Conv2d:
-    """Output of size `scale` for input of size 1."""
+    """Draw a convolution with output of size `scale` for input of size 1."""
     weight = rng.standard_normal((outputs, inputs, kernel, kernel))
     if not weight_norm:
         weight *= scale / np.sqrt(inputs * kernel * kernel)
@@ -85,14 +85,22 @@ def conv(
 
 
 def layer_norm(rng: Rng, filters: int) -> LayerNorm:
-    """Gains around 1."""
+    """Draw a layer norm with gains around 1."""
     return LayerNorm(rng.uniform(0.5, 1.5, filters), 0.2 * rng.standard_normal(filters))
 
 
 def gated_conv(
     rng: Rng, filters: int, *, context: int = 0, kernel: int = 1, weight_norm: bool = False
 ) -> GatedConv:
-    """With a context of so many channels, or none; `kernel` is that of its last convolution."""
+    """Draw a gated convolution.
+
+    Args:
+        rng: Random generator.
+        filters: Number of channels.
+        context: Number of channels of the context; 0 for none.
+        kernel: Kernel size of the last convolution.
+        weight_norm: Whether the convolutions have weight normalization.
+    """
     return GatedConv(
         conv(rng, 2 * filters, filters, 3, weight_norm=weight_norm),
         conv(rng, 2 * filters, 2 * filters, kernel, weight_norm=weight_norm),
@@ -101,7 +109,7 @@ def gated_conv(
 
 
 def attention(rng: Rng, filters: int, heads: int, *, weight_norm: bool = False) -> GatedAttention:
-    """Scores larger than 1, so that the attention weights are far from equal."""
+    """Draw an attention with scores larger than 1, so that its weights are far from equal."""
     return GatedAttention(
         conv(rng, filters, 3 * filters, weight_norm=weight_norm, scale=1.5),
         conv(rng, filters, 2 * filters, weight_norm=weight_norm),
@@ -110,7 +118,7 @@ def attention(rng: Rng, filters: int, heads: int, *, weight_norm: bool = False) 
 
 
 def maxout(rng: Rng, filters: int) -> GatedMaxout:
-    """The ablation of attention."""
+    """Draw a gated maxout, the ablation of attention."""
     return GatedMaxout(conv(rng, filters, 3 * filters), conv(rng, filters, 2 * filters))
 
 
@@ -122,7 +130,7 @@ def block(
     mixing: str = "attention",
     weight_norm: bool = False,
 ) -> Block:
-    """`mixing` is "attention", "maxout" or "none"."""
+    """Draw a block; `mixing` is "attention", "maxout" or "none"."""
     gated = gated_conv(rng, filters, context=context, weight_norm=weight_norm)
     if mixing == "none":
         return Block(gated, layer_norm(rng, filters))
@@ -148,7 +156,7 @@ def conditioner(
     weight_norm: bool = False,
     activate_last: bool = False,
 ) -> Conditioner:
-    """A whole network; without outputs, one whose features are the result."""
+    """Draw a network; if `outputs` is None, one that returns its features."""
     position = None if mixing == "none" else 0.5 * rng.standard_normal((filters, height, width))
     return Conditioner(
         conv(rng, inputs, filters, 3, weight_norm=weight_norm),
@@ -182,20 +190,20 @@ def coupling(
     floor: float | None = None,
     **network: Any,
 ) -> Coupling:
-    """A coupling over a mixture, or over an affine map if there are no components."""
+    """Draw a coupling with a mixture, or with an affine map if there are no components."""
     family = MixtureLogisticFamily(components, floor) if components else AffineFamily()
     outputs = channels // 2 * (2 + 3 * components)
     return Coupling(conditioner(rng, channels // 2, outputs, height, width, **network), family)
 
 
 def act_norm(rng: Rng, channels: int, height: int = 1, width: int = 1) -> ActNorm:
-    """One gain a channel, or one an activation."""
+    """Draw an ActNorm with one gain per channel, or per activation."""
     shape = (channels, height, width)
     return ActNorm(rng.uniform(0.6, 1.6, shape), 0.3 * rng.standard_normal(shape))
 
 
 def matrices(rng: Rng, groups: int, size: int) -> np.ndarray:
-    """Well-conditioned and far from symmetric: a rotation, stretched."""
+    """Draw well-conditioned matrices far from symmetric: scaled rotations."""
     rotations = np.linalg.qr(rng.standard_normal((groups, size, size)))[0]
     return rotations * rng.uniform(0.6, 1.6, (groups, size, 1))
 
@@ -203,7 +211,7 @@ def matrices(rng: Rng, groups: int, size: int) -> np.ndarray:
 def step(
     rng: Rng, channels: int, height: int, width: int, *, groups: int = 2, **network: Any
 ) -> tuple[Bijector, ...]:
-    """ActNorm, 1x1 convolution, coupling, flip."""
+    """Draw a step: ActNorm, 1x1 convolution, coupling, flip."""
     return (
         act_norm(rng, channels, height, width),
         InvertibleConv(matrices(rng, groups, channels // groups)),

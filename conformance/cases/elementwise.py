@@ -15,9 +15,9 @@ SHAPE = (2, 2, 3)
 
 def _floored_act_norm(rng: Rng) -> ActNorm:
     gain = rng.uniform(0.5, 1.5, (2, 1, 1))
-    gain[1] = -0.3  # below the floor of 1e-10: cut off
+    gain[1] = -0.3  # below the floor of 1e-10
     bias = rng.standard_normal((2, 1, 1))
-    bias[1] = 0.0  # so that the slope of 1e-10 can be seen at all in finite differences
+    bias[1] = 0.0  # so that finite differences resolve the slope of 1e-10
     return ActNorm(gain, bias)
 
 
@@ -42,7 +42,7 @@ def _mixture(
 
 
 def _tied_mixture(rng: Rng) -> MixtureLogistic:
-    """All components of an element have one mean and one scale: a single logistic in disguise."""
+    """Build a mixture whose components are all equal: a single logistic."""
     shape = (1, *SHAPE, 1)
     ones = np.ones(5)
     return MixtureLogistic(
@@ -53,9 +53,14 @@ def _tied_mixture(rng: Rng) -> MixtureLogistic:
 
 
 def _around(components: int, log_scales: tuple[float, float], widths: tuple[float, ...]):
-    """Within so many scales of a random component of `_mixture`, one width an example.
+    """Return a draw of x near a random component of `_mixture`.
 
-    It draws the spec's own parameters once more: the widths then mean what they say.
+    It draws the specification's parameters again, to know means and scales.
+
+    Args:
+        components: Number of components.
+        log_scales: Range of the log-scales.
+        widths: Distance from the component's mean in scales, for each example.
     """
 
     def draw(rng: Rng) -> np.ndarray:
@@ -72,7 +77,7 @@ def _around(components: int, log_scales: tuple[float, float], widths: tuple[floa
 
 
 def _extremes_and_body(rng: Rng) -> np.ndarray:
-    """One example with |x| up to 1e3, the others to 10 and 100."""
+    """Draw one example with |x| up to 1e3, and others up to 10 and 100."""
     x = magnitudes(*SHAPE, largest=1e3)(rng)
     x[1] = np.clip(x[1], -10.0, 10.0)
     x[2] = np.clip(x[2], -100.0, 100.0)
@@ -80,14 +85,14 @@ def _extremes_and_body(rng: Rng) -> np.ndarray:
 
 
 def _at_ties(rng: Rng) -> np.ndarray:
-    """On the means exactly (whole numbers), and far away."""
+    """Draw x on the means exactly (whole numbers), and far away."""
     x = np.round(2.0 * rng.standard_normal((BATCH, *SHAPE)))
     x[0] = magnitudes(*SHAPE, largest=1e3)(rng)[0]
     return x
 
 
 def _level_ends(levels: int):
-    """0 and `levels` exactly, next to them, and whole levels between."""
+    """Return a draw of 0 and `levels` exactly, numbers next to them, and whole levels."""
 
     def draw(rng: Rng) -> np.ndarray:
         ends = np.array([0.0, levels, 1e-3, levels - 1e-3, 1.0, levels - 1.0, levels / 2])
@@ -97,20 +102,20 @@ def _level_ends(levels: int):
 
 
 def _saturating(rng: Rng) -> np.ndarray:
-    """As far as a sigmoid's float32 value tells x apart: further to the left than to the right."""
+    """Draw x as far out as its sigmoid in float32 determines it: further left than right."""
     x = rng.uniform(-10.0, 10.0, (BATCH, *SHAPE))
     x[0] = rng.uniform(-80.0, 12.0, SHAPE)
     return x
 
 
 def pixel_domain(levels: int, margin: float = 0.05) -> tuple[float, float]:
-    """All numbers that a DataLogit maps: a little beyond 0 and `levels`."""
+    """Return the ends of a DataLogit's domain, slightly beyond 0 and `levels`."""
     outside = levels * margin / (1.0 - 2.0 * margin)
     return -outside, levels + outside
 
 
 def logit_range(margin: float) -> tuple[float, float]:
-    """Where the levels go: not the whole line, as the margin lies outside of them."""
+    """Return the ends of the levels' image: not the whole line, because of the margin."""
     end = float(np.log1p(-margin) - np.log(margin))
     return -end, end
 

@@ -1,4 +1,4 @@
-"""Cases of compositions: chains, inverses, multi-scale, and the flows of Flow++ in small."""
+"""Cases of compositions: chains, inverses, multi-scale flows, and small Flow++ flows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHAPE = (2, 2, 3)
 
 
 def mixture_and_affine(rng: Rng) -> Chain:
-    """What a coupling does to an element."""
+    """Build the elementwise map of a coupling."""
     shape = (1, *SHAPE, 4)
     mixture = MixtureLogistic(
         rng.standard_normal(shape), 1.5 * rng.standard_normal(shape), rng.uniform(-2, 1, shape)
@@ -51,7 +51,7 @@ def mixture_and_affine(rng: Rng) -> Chain:
 
 
 def multi_scale(rng: Rng) -> Chain:
-    """Half of the channels leave after one step; the rest is squeezed and goes on."""
+    """Build a flow that factors out half of the channels and squeezes the rest."""
     inner = Chain(
         (
             Squeeze(),
@@ -71,7 +71,7 @@ def main_flow(
     levels: int = 256,
     **network: Any,
 ) -> Chain:
-    """Flow++ on `(channels, 4, 4)` images: "columns 2, squeeze, channels 1, columns 1"."""
+    """Build Flow++ on `(channels, 4, 4)` images: "columns 2, squeeze, channels 1, columns 1"."""
     c = channels
     return Chain(
         (
@@ -91,7 +91,7 @@ def main_flow(
 
 
 def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
-    """eps -> u in (0, 1), on `(channels, 4, 4)`, given a context."""
+    """Build the flow from noise to u in (0, 1), on `(channels, 4, 4)`, given a context."""
     return Chain(
         (
             ColumnStripes(),
@@ -104,7 +104,7 @@ def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
 
 
 def _near_level_ends(rng: Rng) -> np.ndarray:
-    """Black and white pixels, exactly at the ends, among others."""
+    """Draw pixels, some of them black or white, exactly at the ends."""
     x = rng.uniform(0.0, 256.0, (BATCH, 1, 4, 4))
     return np.where(rng.random(x.shape) < 0.3, rng.choice([0.0, 256.0], x.shape), x)
 
@@ -129,7 +129,7 @@ CASES = (
         tolerances={
             "inverse_gradients": Tolerance(
                 2000,
-                "in the tails a step of x is small beside x, and not beside a scale",
+                "in the tails a step of x is small relative to x, but not to a scale",
                 "float32",
             )
         },

@@ -1,4 +1,4 @@
-"""Cases of the layers that networks are made of, and of their data-dependent initialization."""
+"""Cases of the networks' layers, and of their data-dependent initialization."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .draws import (
 HEIGHT, WIDTH = 3, 2
 _GATED = Tolerance(250, "inputs of size 10 pass two convolutions and a gate")
 GATED = ("gated_conv/plain", "gated_conv/with_context", "gated_maxout")
-_SCORES = "in the tails scores are several hundreds, and their rounding a weight's relative error"
+_SCORES = "scores are several hundreds in the tails; their rounding is a weight's relative error"
 SCORES = {
     "gated_attention/heads": (
         Tolerance(4000, _SCORES, "float64"),  # 9e-13; 1200 ulps seen in 20 seeds
         Tolerance(4000, _SCORES, "float32"),
     ),
-    # More features add up to a score: larger scores. 3000 ulps of float64 are 7e-13.
+    # Scores are larger, being sums over more features. 3000 ulps of float64 are 7e-13.
     "gated_attention/one_head": (
         Tolerance(3000, _SCORES, "float64"),
         Tolerance(4000, _SCORES, "float32"),
     ),
 }
-# Products of another batch are summed in another order: with two threads, up to 930 ulps seen.
+# The order of summation depends on the batch: up to 930 ulps seen with two threads.
 ALONE = (Tolerance(150, _SCORES, "float64"), Tolerance(4000, _SCORES, "float32"))
 
 
@@ -84,7 +84,7 @@ def _tolerances(name: str) -> Tolerances:
 
 
 def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerCase:
-    """What the layer gives out after it has been fitted to its input."""
+    """Return a case of the layer's output after initialization from its input."""
 
     def run(layer: object, **arguments: np.ndarray) -> dict[str, np.ndarray]:
         fitted, _ = needs(layer, "initialize")(*arguments.values())
@@ -103,7 +103,7 @@ def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerC
 CASES = (
     _layer("conv2d/plain", lambda rng: conv(rng, FILTERS, 5, 3)),
     _layer("conv2d/one_by_one", lambda rng: conv(rng, FILTERS, 5)),
-    # Channels and tiles enough for kernels that take 3x3 by other products.
+    # Enough channels and tiles for kernels with another algorithm for 3x3.
     _layer("conv2d/wide", lambda rng: conv(rng, 40, 32, 3), 40, size=(8, 4)),
     _layer("conv2d/weight_norm", lambda rng: conv(rng, FILTERS, 5, 3, weight_norm=True)),
     _layer("layer_norm", lambda rng: layer_norm(rng, FILTERS)),

@@ -23,7 +23,7 @@ CONDITIONAL = {"value": _FLOW, "layer_batch": _FLOW}
 
 
 def variational_dequantizer(rng: Rng) -> VariationalDequantizer:
-    """With a context network without attention, as in the released CIFAR model."""
+    """Draw a dequantizer with a context network without attention, as in released CIFAR models."""
     network = conditioner(rng, 2 * SHAPE[0], None, 4, 2, filters=CONTEXT, mixing="none")
     return VariationalDequantizer(
         LEVELS, ColumnStripes(), network, dequantization_flow(rng, components=2, mixing="none")
@@ -48,7 +48,7 @@ def images(
     levels: int = LEVELS,
     shape: tuple[int, ...] = SHAPE,
 ) -> Draw:
-    """Random images, black and white pixels among them, and noise: "uniform" or "normal"."""
+    """Return a draw of images, with black and white pixels, and "uniform" or "normal" noise."""
 
     def draw(rng: Rng) -> dict[str, np.ndarray]:
         x = rng.integers(levels, size=(batch, *shape)).astype(np.uint8)
@@ -60,7 +60,7 @@ def images(
 
 
 def elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
-    """Every term of the bound, and z."""
+    """Return every term of the bound, and z."""
     bound = model.elbo(x, noise)
     names = ("log_q", "log_det", "log_prior", "total")
     return {name: getattr(bound, name) for name in names} | {"z": model.encode(x, noise)}
@@ -89,7 +89,7 @@ def _images_and_u(low: float, high: float) -> Draw:
 
 
 def _at_the_ends_of_u(rng: Rng) -> dict[str, np.ndarray]:
-    """Inside down to 0 itself; outside by one pixel only: at 1 itself, and a little beyond."""
+    """Draw u with one pixel at each end: at 0, at 1, and beyond 1."""
     drawn = _images_and_u(0.0, 1.0)(rng)
     for example, u in enumerate((0.0, 1.0, 1.5)):
         drawn["u"][example].flat[3] = u

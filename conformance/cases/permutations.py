@@ -1,4 +1,4 @@
-"""Cases of the maps that move channels and positions about, and of the 1x1 convolutions."""
+"""Cases of the permutations of channels and positions, and of the 1x1 convolutions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUMS = {
 def _lu(rng: Rng, groups: int, size: int) -> InvertibleConvLU:
     square = (groups, size, size)
     return InvertibleConvLU(
-        # Not its own inverse, which would hide a permutation applied the wrong way round.
+        # Not its own inverse, so that applying the inverse permutation is an error.
         np.stack([np.roll(np.arange(size), 1 + g) for g in range(groups)]),
         0.4 * rng.standard_normal(square),
         0.4 * rng.standard_normal(square),
@@ -53,7 +53,7 @@ CASES = (
     _permutation("channel_split", ChannelSplit),
     _permutation("squeeze", Squeeze),
     _permutation("flip", Flip),
-    # Of few channels two halves and three thirds are the same.
+    # Two channels cannot distinguish some permutations of halves and thirds.
     _permutation("checkerboard/colour", Checkerboard, 3),
     _permutation("column_stripes/colour", ColumnStripes, 3),
     _permutation("channel_split/twelve", ChannelSplit, 12),

@@ -1,6 +1,6 @@
-"""Specifications of any shape and parameters, for each bijector: what a search may draw.
+"""Random cases: specifications of any shape and parameters, drawn by a search.
 
-`make(source) -> Drawn`. Ranges are as wide as the truth is well enough conditioned to judge by.
+Ranges are as wide as the conditioning of the truth allows.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from .permutations import SUMS
 from .source import NumpySource, Source
 
 Shape = tuple[int, int, int]
-LARGEST = 1000.0
+MAX_INPUT = 1000.0
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A specification, and inputs to try it on."""
+    """A drawn specification and its inputs."""
 
     spec: Bijector
     x: np.ndarray
@@ -50,13 +50,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class RandomCase:
-    """What a search draws from.
+    """A random case.
 
     Attributes:
         name: `class_in_snake_case/random`.
-        make: source -> specification and inputs.
-        tolerances: by law, of the laws that each example is held against.
-        without: laws that say nothing here, and why.
+        make: Function of a source that returns a specification and inputs.
+        tolerances: Tolerances by law, for the laws that each example is checked by.
+        without: Laws that do not apply, with reasons.
     """
 
     name: str
@@ -67,12 +67,12 @@ class RandomCase:
     family = "random"
 
     def build(self, rng: Rng) -> Any:
-        """One specification, drawn the ordinary way."""
+        """Draw one specification from a NumPy generator."""
         return self.make(NumpySource(rng)).spec
 
 
 def _shape(source: Source, *, channels: int = 1, width: int = 1, height: int = 1) -> Shape:
-    """(C, H, W), multiples of what is given."""
+    """Draw (C, H, W), multiples of the arguments."""
     return (
         channels * source.integer(1, 2),
         height * source.integer(1, 2),
@@ -80,7 +80,7 @@ def _shape(source: Source, *, channels: int = 1, width: int = 1, height: int = 1
     )
 
 
-def _inputs(source: Source, shape: Shape, largest: float = LARGEST) -> np.ndarray:
+def _inputs(source: Source, shape: Shape, largest: float = MAX_INPUT) -> np.ndarray:
     return source.extremes((source.integer(1, 3), *shape), largest)
 
 
@@ -90,7 +90,7 @@ def _act_norm(source: Source, shape: Shape) -> ActNorm:
 
 
 def _affine(source: Source, shape: Shape) -> Affine:
-    """Of every shape that broadcasts."""
+    """Draw an affine map with fields of any shape that broadcasts."""
     fields = [
         tuple(source.choice([size, 1]) for size in shape)[source.integer(0, 2) :] for _ in range(2)
     ]
@@ -104,7 +104,7 @@ def _mixture(source: Source, shape: Shape) -> MixtureLogistic:
 
 
 def _any(source: Source, shape: Shape) -> Bijector:
-    """One or two elementwise maps, either way round."""
+    """Draw one or two elementwise maps, or their inverses."""
     kinds = [_affine, _act_norm, _mixture]
     parts = []
     for _ in range(source.integer(1, 2)):
@@ -113,7 +113,7 @@ def _any(source: Source, shape: Shape) -> Bijector:
     return Chain(tuple(parts))
 
 
-def _elementwise(build: Callable[[Source, Shape], Bijector], largest: float = LARGEST):
+def _elementwise(build: Callable[[Source, Shape], Bijector], largest: float = MAX_INPUT):
     def make(source: Source) -> Drawn:
         shape = _shape(source)
         return Drawn(build(source, shape), _inputs(source, shape, largest))
@@ -139,7 +139,7 @@ def _sigmoid(source: Source) -> Drawn:
 
 
 def _matrix(source: Source, groups: int, size: int) -> np.ndarray:
-    """A permutation, a lower and an upper triangle: invertible by construction."""
+    """Draw invertible matrices: products of a permutation, a lower and an upper triangle."""
     lower = np.tril(source.array((groups, size, size), -1.0, 1.0), -1) + np.eye(size)
     upper = np.triu(source.array((groups, size, size), -1.0, 1.0), 1)
     diagonal = 1.0 + source.array((groups, size), -0.5, 1.0)
@@ -169,7 +169,7 @@ def _conv_lu(source: Source) -> Drawn:
 
 
 def _coupling(source: Source) -> Drawn:
-    """The network from a seed: its weights are too many to be searched one by one."""
+    """Draw a coupling, its network from a seed: it has too many weights to shrink."""
     shape = _shape(source, channels=2)
     network: Coupling = coupling(
         np.random.default_rng(source.integer(0, 1000)),

@@ -1,7 +1,4 @@
-"""Where random numbers come from: a NumPy generator, or Hypothesis, which can shrink them.
-
-Whatever draws a specification from a `Source` can be drawn either way.
-"""
+"""Sources of random numbers: a NumPy generator, or Hypothesis, which can shrink them."""
 
 from __future__ import annotations
 
@@ -14,26 +11,26 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Numbers, arrays and choices, the simplest of which a search ends at."""
+    """Random numbers, arrays and choices, which a search shrinks to the simplest."""
 
     def integer(self, low: int, high: int) -> int:
-        """Both ends included."""
+        """Return an integer between `low` and `high`, both included."""
 
     def array(self, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
-        """Numbers between, of which 0 is the simplest."""
+        """Return numbers between `low` and `high`, the simplest of which is 0."""
 
     def extremes(self, shape: tuple[int, ...], largest: float) -> np.ndarray:
-        """Numbers of any size up to `largest`, 0 and the ends among them."""
+        """Return numbers of any size up to `largest`, including 0 and the ends."""
 
     def choice(self, of: Sequence[T]) -> T:
-        """One of them; the first is the simplest."""
+        """Return one of the options, the simplest of which is the first."""
 
     def order(self, count: int) -> np.ndarray:
-        """0 ... count - 1, in some order."""
+        """Return a permutation of 0 ... count - 1."""
 
 
 class NumpySource:
-    """From a generator."""
+    """A source from a NumPy generator."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -56,7 +53,7 @@ class NumpySource:
 
 
 class HypothesisSource:
-    """From Hypothesis' `data()`. Numbers are float32's, so that both dtypes are given the same."""
+    """A source from Hypothesis' `data()`. Numbers are float32 values, the same for both dtypes."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -91,7 +88,7 @@ class HypothesisSource:
         from hypothesis import strategies
         from hypothesis.extra import numpy as arrays
 
-        # Every number by itself: a filled array would hide what depends on where a number lies.
+        # Every number by itself: a filled array would hide errors that depend on the position.
         return self._data.draw(
             arrays.arrays(np.float64, shape, elements=elements, fill=strategies.nothing())
         )

@@ -1,1 +1,1 @@
-"""Numerical tools of the laws: comparison in ulps, Jacobians, quadrature, spec arrays."""
+"""Numerical tools of the laws: comparison in ulps, Jacobians, quadrature, specifications."""

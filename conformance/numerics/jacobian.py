@@ -1,10 +1,10 @@
 """The full Jacobian of a map and of its log-det, by extrapolated central differences.
 
-`J[b, i, j] = d y_i / d x_j` for every example b, from `(f(x + h e_j) - f(x - h e_j)) / 2h` on a
-falling ladder of h, extrapolated to h = 0 (Richardson), keeping for each entry the extrapolation
-whose neighbours agree best (Ridders). A column stops when it has converged, so that smooth maps
-take few evaluations and steep ones (a logistic of scale 1e-5) get the small steps they need. All
-perturbations of a level go through the map as one batch.
+`J[b, i, j] = d y_i / d x_j` for every example b, from `(f(x + h e_j) - f(x - h e_j)) / 2h` for a
+decreasing sequence of h, extrapolated to h = 0 (Richardson), keeping for each entry the
+extrapolation whose neighbours agree best (Ridders). A column stops when it has converged, so that
+smooth maps take few evaluations and steep ones (a logistic of scale 1e-5) get the small steps they
+need. All perturbations of a level go through the map as one batch.
 
 References:
     Ridders, C. J. F., "Accurate computation of F'(x) and F'(x) F''(x)", 1982.
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
-LARGEST_STEP = 2.0**-5
+MAX_STEP = 2.0**-5
 CONTRACTION = 4.0
-LEAST_LEVELS = 4
-MOST_LEVELS = 14
+MIN_LEVELS = 4
+MAX_LEVELS = 14
 CONVERGED = 1e-10
-LARGEST_BATCH = 2048
+MAX_BATCH = 2048
 
 Interval = tuple[float, float]
 EVERYWHERE: Interval = (-np.inf, np.inf)
@@ -34,13 +34,13 @@ Bijection = Callable[..., Pair]
 
 @dataclass(frozen=True)
 class Jacobian:
-    """What the differences say about a map at a batch of points.
+    """The Jacobian of a map at a batch of points, by finite differences.
 
     Attributes:
-        matrix: `(B, D, D)`, d y_i / d x_j.
-        error: `(B, D, D)`, the estimated error of each entry.
-        log_det_gradient: `(B, D)`, d log_det / d x_j of the log-det that the map returned.
-        log_det_gradient_error: `(B, D)`.
+        matrix: d y_i / d x_j, `(B, D, D)`.
+        error: Estimated error of each entry, `(B, D, D)`.
+        log_det_gradient: d log_det / d x_j of the log-det that the map returned, `(B, D)`.
+        log_det_gradient_error: Its estimated error, `(B, D)`.
     """
 
     matrix: np.ndarray
@@ -49,7 +49,7 @@ class Jacobian:
     log_det_gradient_error: np.ndarray
 
     def log_det(self) -> tuple[np.ndarray, np.ndarray]:
-        """`log|det J|` for each example, and how far the differences leave it open.
+        """Return `log|det J|` for each example, and its uncertainty.
 
         The uncertainty is first-order: `sum_ij |J^-1|_ji error_ij`, infinite for a singular J.
         """
@@ -64,7 +64,7 @@ class Jacobian:
 
 
 def inverse_or_inf(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of each `(D, D)` matrix of a batch.
+    """Return the inverse of each `(D, D)` matrix of a batch.
 
     A diagonal matrix is inverted entry by entry, infinite where it is 0 (an elementwise map can be
     flat at one point and not at others); any other singular or non-finite one is all infinite.
@@ -89,55 +89,55 @@ def jacobian(
     noise: np.ndarray | None = None,
     domain: Interval = EVERYWHERE,
 ) -> Jacobian:
-    """Jacobian at every example of `x` of a map `(x, context) -> (y, log_det)`.
+    """Return the Jacobian of a map `(x, context) -> (y, log_det)` at every example of `x`.
 
     Args:
-        bijection: the map; examples must not influence each other (a law of its own).
-        x: `(B, ...)` points, D numbers an example.
+        bijection: The map; examples must not influence each other.
+        x: Points `(B, ...)`, D numbers per example.
         context: `(B, ...)` or None.
-        fixed_batch: the map takes batches of exactly B (parameters that differ by example): one
-            coordinate of all examples is then moved at a time, instead of many together.
-        noise: `(B, D + 1)`, absolute error of y and log_det beyond eps times their size: for a
-            map that is found by solving, what rounding does to the solution.
-        domain: open interval of every coordinate; no step leads out of it, since a map may refuse
-            a whole batch for one number outside. At its very ends nothing can be said.
+        fixed_batch: Whether the map takes batches of exactly B (parameters that differ by
+            example): then one coordinate of all examples is changed at a time.
+        noise: Absolute error of y and log_det beyond eps times their size, `(B, D + 1)`: for a
+            map computed by root finding, the effect of rounding on the root.
+        domain: Open interval of every coordinate; no step leaves it, because a map may refuse a
+            whole batch for one number outside. At its ends no difference can be taken.
 
     Returns:
-        Entries that could not be evaluated (the map is not finite there at any step) are NaN,
-        with an infinite error.
+        The Jacobian. Entries where the map is not finite at any step are NaN, with an infinite
+        error.
     """
     x = np.asarray(x, np.float64)
     batch, dimension = x.shape[0], int(np.prod(x.shape[1:]))
     evaluate = _whole_batches if fixed_batch else _stacked
 
     example, column = (a.ravel() for a in np.indices((batch, dimension)))
-    h0 = LARGEST_STEP * np.maximum(1.0, np.abs(x.reshape(batch, dimension)))[example, column]
+    h0 = MAX_STEP * np.maximum(1.0, np.abs(x.reshape(batch, dimension)))[example, column]
     at = x.reshape(batch, dimension)[example, column]
     h0 = np.minimum(h0, 0.5 * np.maximum(np.minimum(at - domain[0], domain[1] - at), 0.0))
     best = np.full((batch * dimension, dimension + 1), np.nan)
     best_error = np.full(best.shape, np.inf)
-    rows: list[np.ndarray] = []  # the current and last row of each active column's tableau
+    rows: list[np.ndarray] = []  # the last row of each active column's extrapolation tableau
     active = np.arange(batch * dimension)
 
-    for level in range(MOST_LEVELS):
+    for level in range(MAX_LEVELS):
         h = h0[active] * CONTRACTION**-level
         center = x.reshape(batch, dimension)[example[active], column[active]]
-        # The step that is really taken, after rounding.
+        # The step as rounded.
         above, below = center + h, center - h
         high, low = evaluate(bijection, x, context, example[active], column[active], above, below)
         with np.errstate(all="ignore"):
             last, rows = rows, [(high - low) / (above - below)[:, None]]
-            # Agreement of two levels says nothing below what rounding does to a level.
-            doubt = EPS * np.maximum(np.abs(high), np.abs(low))
+            # Two levels cannot agree better than rounding allows.
+            rounding = EPS * np.maximum(np.abs(high), np.abs(low))
             if noise is not None:
-                doubt += noise[example[active]]
-            doubt /= (above - below)[:, None]
+                rounding += noise[example[active]]
+            rounding /= (above - below)[:, None]
         with np.errstate(all="ignore"):
             for order, coarser in enumerate(last, start=1):
                 factor = CONTRACTION ** (2 * order)
                 finer = rows[-1]
                 extrapolated = finer + (finer - coarser) / (factor - 1.0)
-                error = doubt + np.maximum(
+                error = rounding + np.maximum(
                     np.abs(extrapolated - finer), np.abs(extrapolated - coarser)
                 )
                 better = error < best_error[active]
@@ -146,12 +146,12 @@ def jacobian(
                 rows.append(extrapolated)
                 if order == 5:  # higher orders only add rounding
                     break
-            if level + 1 >= LEAST_LEVELS:
+            if level + 1 >= MIN_LEVELS:
                 scale = np.abs(best[active]).max(axis=1, keepdims=True)
-                # Smaller steps only add doubt, so what is no worse than it cannot improve.
-                enough = np.maximum(CONVERGED * scale, np.nan_to_num(doubt))
-                going_on = ~(best_error[active] <= enough).all(axis=1)
-                active, rows = active[going_on], [row[going_on] for row in rows]
+                # Smaller steps only add rounding: an error below it cannot improve.
+                sufficient = np.maximum(CONVERGED * scale, np.nan_to_num(rounding))
+                remaining = ~(best_error[active] <= sufficient).all(axis=1)
+                active, rows = active[remaining], [row[remaining] for row in rows]
         if active.size == 0:
             break
 
@@ -166,9 +166,11 @@ def jacobian(
 
 
 def derivative(function: Callable[[float], float], *, noise: float = 0.0) -> tuple[float, float]:
-    """Derivative at 0 of a function of one number of size 1, and its estimated error.
+    """Return the derivative at 0 of a function of one number of size 1, and its estimated error.
 
-    `noise` is the absolute error of the function's values, beyond eps times their size.
+    Args:
+        function: The function.
+        noise: Absolute error of its values, beyond eps times their size.
     """
 
     def as_bijection(t: np.ndarray, context: None) -> tuple[np.ndarray, np.ndarray]:
@@ -187,17 +189,17 @@ def _stacked(
     above: np.ndarray,
     below: np.ndarray,
 ) -> Pair:
-    """`f(above)` and `f(below)` for each (example, column), log-det last: many of them a call."""
+    """Return `f(above)` and `f(below)` for each (example, column), log-det last, in few calls."""
     results = []
-    for start in range(0, len(example), LARGEST_BATCH // 2):
-        part = slice(start, start + LARGEST_BATCH // 2)
+    for start in range(0, len(example), MAX_BATCH // 2):
+        part = slice(start, start + MAX_BATCH // 2)
         chosen = example[part]
         flat = np.repeat(x.reshape(len(x), -1)[chosen][None], 2, axis=0)
         at = np.arange(len(chosen)), column[part]
         flat[0][at], flat[1][at] = above[part], below[part]
         points = flat.reshape(-1, *x.shape[1:])
-        its_context = None if context is None else np.concatenate([context[chosen]] * 2)
-        results.append(np.split(_flat(bijection, points, its_context), 2))
+        both_contexts = None if context is None else np.concatenate([context[chosen]] * 2)
+        results.append(np.split(_flat(bijection, points, both_contexts), 2))
     high, low = (np.concatenate(part) for part in zip(*results, strict=True))
     return high, low
 
@@ -211,14 +213,14 @@ def _whole_batches(
     above: np.ndarray,
     below: np.ndarray,
 ) -> Pair:
-    """Like `_stacked`, with one coordinate of the whole batch moved at a time."""
+    """Return the same as `_stacked`, changing one coordinate of the whole batch at a time."""
     high, low = np.empty((2, len(example), x[0].size + 1))
     for j in np.unique(column):
-        mine = np.flatnonzero(column == j)
+        chosen = np.flatnonzero(column == j)
         for result, moved in ((high, above), (low, below)):
             flat = x.reshape(len(x), -1).copy()
-            flat[example[mine], j] = moved[mine]
-            result[mine] = _flat(bijection, flat.reshape(x.shape), context)[example[mine]]
+            flat[example[chosen], j] = moved[chosen]
+            result[chosen] = _flat(bijection, flat.reshape(x.shape), context)[example[chosen]]
     return high, low
 
 

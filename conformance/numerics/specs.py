@@ -1,4 +1,4 @@
-"""Walking a reference object: its arrays by path, and copies with some of them changed.
+"""Reference objects as trees: their arrays by path, and copies with some of them changed.
 
 A path is dotted, with numbers for places in a tuple: `bijectors.0.conditioner.proj_in.weight`.
 """
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def is_object(value: Any) -> bool:
-    """Whether `value` is a dataclass instance, that is, a reference object with fields."""
+    """Return whether `value` is a reference object with fields (a dataclass instance)."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def objects(spec: Any) -> Iterator[Any]:
-    """Every reference object in `spec`, itself first."""
+    """Yield every reference object in `spec`, itself first."""
     if is_object(spec):
         yield spec
         for field in dataclasses.fields(spec):
@@ -29,7 +29,7 @@ def objects(spec: Any) -> Iterator[Any]:
 
 
 def float_arrays(spec: Any) -> dict[str, np.ndarray]:
-    """Every array of real numbers in `spec`, by path: what a gradient can be taken for."""
+    """Return every array of real numbers in `spec`, by path: those that have gradients."""
     found: dict[str, np.ndarray] = {}
 
     def keep(path: str, array: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def float_arrays(spec: Any) -> dict[str, np.ndarray]:
 
 
 def map_arrays(spec: Any, change: Callable[[str, np.ndarray], np.ndarray], path: str = "") -> Any:
-    """A copy of `spec` with every array replaced by `change(path, array)`."""
+    """Return a copy of `spec` with every array replaced by `change(path, array)`."""
     if isinstance(spec, np.ndarray):
         return change(path, spec)
     if isinstance(spec, (tuple, list)):
@@ -58,28 +58,28 @@ def map_arrays(spec: Any, change: Callable[[str, np.ndarray], np.ndarray], path:
 
 
 def rounded(spec: Any, dtype: np.dtype | str) -> Any:
-    """A copy of `spec` whose arrays hold values of `dtype`, still as float64.
+    """Return a copy of `spec` whose arrays are rounded to `dtype` and kept as float64.
 
-    The reference then computes the truth for what the implementation is really given.
+    The reference then computes the truth for the parameters the implementation is given.
     """
     return map_arrays(spec, lambda path, array: round_to(array, dtype))
 
 
 def round_to(array: np.ndarray, dtype: np.dtype | str) -> np.ndarray:
-    """`array` with real numbers rounded to `dtype` and kept as float64; integers as they are."""
+    """Return `array` rounded to `dtype` and kept as float64; integer arrays are unchanged."""
     array = np.asarray(array)
     if not np.issubdtype(array.dtype, np.floating):
         return array
     return array.astype(dtype).astype(np.float64)
 
 
-def moved(spec: Any, path: str, step: np.ndarray) -> Any:
-    """A copy of `spec` with `step` added to the array at `path`."""
+def shifted(spec: Any, path: str, step: np.ndarray) -> Any:
+    """Return a copy of `spec` with `step` added to the array at `path`."""
     return map_arrays(spec, lambda p, array: array + step if p == path else array)
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Paths at which two reference objects differ in class, field or value, bit for bit."""
+    """Return the paths at which two reference objects differ in class, field or bits."""
     if type(one) is not type(other):
         return [f"{path or '.'}: {type(one).__name__} against {type(other).__name__}"]
     if isinstance(one, np.ndarray):

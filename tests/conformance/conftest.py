@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Thousands of small calls: more threads only wait for each other."""
+    """Use one thread: for thousands of small calls, more are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -58,11 +58,11 @@ def test_shapes_are_not_broadcast():
         compare(np.ones(1), np.ones(3), "float64")
 
 
-def test_nothing_to_compare_is_no_error():
+def test_empty_arrays_have_no_error():
     assert compare(np.ones(0), np.ones(0), "float64").ulps == 0.0
 
 
-def test_a_number_that_its_unit_leaves_open_is_not_compared():
+def test_a_value_as_small_as_its_unit_is_not_compared():
     want = np.array([1.0, 100.0])
     comparison = compare(want + 1.0, want, "float64", unit=np.array([0.1, 1.0]))
     assert (comparison.count, comparison.unresolved, comparison.ulps) == (1, 1, 1.0)
@@ -70,6 +70,6 @@ def test_a_number_that_its_unit_leaves_open_is_not_compared():
     assert (nothing.count, nothing.unresolved) == (0, 2)
 
 
-def test_not_a_number_is_wrong_whatever_its_unit():
+def test_nan_is_wrong_whatever_its_unit():
     comparison = compare(np.array([np.nan]), np.array([1.0]), "float64", unit=np.array([np.inf]))
     assert comparison.ulps == np.inf

@@ -1,4 +1,4 @@
-"""The probable cause is named where the pattern is a known one, and not where it is none."""
+"""The diagnosis names known causes, and none where no pattern matches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from conformance.adapter import ReferenceAdapter
+from conformance.adapters.flowpp import FlowppAdapter
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS
+from conformance.laws.trial import Trial
 from faulty import judge_faulty
 from reference.bijectors import InvertibleConv
 
@@ -39,7 +41,7 @@ def transposed(spec, x, context):
     return InvertibleConv(spec.weight.swapaxes(1, 2)).forward(x, context)
 
 
-def wrong_way(spec, x, context):
+def inversely_permuted(spec, x, context):
     rows = np.argsort(spec.permutation, axis=1)
     return dataclasses.replace(spec, permutation=rows).forward(x, context)
 
@@ -131,7 +133,7 @@ PATTERNS = {
     "permutation": (
         "invertible_conv_lu/joint",
         "forward",
-        {"forward": wrong_way},
+        {"forward": inversely_permuted},
         "the wrong way round",
     ),
     "clamp": (
@@ -162,50 +164,50 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_known_patterns_are_named(name):
+def test_known_causes_are_named(name):
     case, law, directions, hint = PATTERNS[name]
-    cell = judge_faulty(case, law, **directions)
-    assert cell.status == "fails"
-    assert hint in cell.hint, cell.hint
+    result = judge_faulty(case, law, **directions)
+    assert result.status == "fails"
+    assert hint in result.hint, result.hint
 
 
 @pytest.mark.parametrize("name", ["sign", "positions", "per batch", "halves", "clamp", "constant"])
-def test_known_patterns_are_named_in_float32(name):
+def test_known_causes_are_named_in_float32(name):
     case, law, directions, hint = PATTERNS[name]
-    cell = judge_faulty(case, law, "float32", **directions)
-    assert hint in cell.hint, cell.hint
+    result = judge_faulty(case, law, "float32", **directions)
+    assert hint in result.hint, result.hint
 
 
 def test_float32_inside_is_named():
-    cell = judge_faulty("mixture_logistic/four_components", "forward", forward=in_float32)
-    assert "some operation is in float32" in cell.hint
+    result = judge_faulty("mixture_logistic/four_components", "forward", forward=in_float32)
+    assert "some operation is in float32" in result.hint
 
 
-def test_nothing_is_named_where_nothing_is_known():
+def test_no_cause_is_named_for_an_unknown_pattern():
     def odd(spec, x, context):
         y, log_det = spec.forward(x, context)
         return y + np.sin(7 * x), log_det + np.sin(y).reshape(len(y), -1).sum(1)
 
-    cell = judge_faulty("affine/shared", "forward", forward=odd)
-    assert cell.status == "fails" and cell.hint == ""
+    result = judge_faulty("affine/shared", "forward", forward=odd)
+    assert result.status == "fails" and result.hint == ""
 
 
-def test_what_holds_has_no_hint():
-    cell = judge_faulty("affine/shared", "forward")
-    assert cell.status == "holds" and cell.hint == "" and cell.reproducer == ""
+def test_a_law_that_holds_has_no_hint():
+    result = judge_faulty("affine/shared", "forward")
+    assert result.status == "holds" and result.hint == "" and result.reproducer == ""
 
 
-def test_an_implementation_that_breaks_while_it_is_diagnosed_is_still_reported():
+def test_an_implementation_that_fails_during_the_diagnosis_is_still_reported():
     class Once:
-        """Answers once, and leaves when asked again."""
+        """Returns a result once, and exits on the next call."""
 
         def __init__(self, spec):
-            self.spec, self.asked = spec, 0
+            self.spec, self.calls = spec, 0
             self.inverse = self.forward
 
         def forward(self, x, context=None):
-            self.asked += 1
-            if self.asked > 1:
+            self.calls += 1
+            if self.calls > 1:
                 raise SystemExit
             y, log_det = self.spec.forward(x, context)
             return y + 1, log_det
@@ -214,8 +216,8 @@ def test_an_implementation_that_breaks_while_it_is_diagnosed_is_still_reported()
         def build(self, spec):
             return Once(spec)
 
-    cell = Judge(Adapter).judge(CASES["affine/shared"], LAWS["forward"], "float64")
-    assert cell.status == "fails" and cell.point["parameters"]["class"] == "Affine"
+    result = Judge(Adapter).judge(CASES["affine/shared"], LAWS["forward"], "float64")
+    assert result.status == "fails" and result.point["parameters"]["class"] == "Affine"
 
 
 @pytest.mark.parametrize(
@@ -240,8 +242,8 @@ def test_patterns_of_the_objective(case, change, hint):
         def build(self, spec):
             return change(spec)
 
-    cell = Judge(Adapter).judge(CASES[case], LAWS["value"], "float64")
-    assert hint in cell.hint
+    result = Judge(Adapter).judge(CASES[case], LAWS["value"], "float64")
+    assert hint in result.hint
 
 
 def test_the_bound_without_its_log_q():
@@ -258,5 +260,42 @@ def test_the_bound_without_its_log_q():
 
             return type("Model", (), {"elbo": staticmethod(elbo), "encode": spec.encode})()
 
-    cell = Judge(Adapter).judge(CASES["flow_plus_plus/variational"], LAWS["value"], "float64")
-    assert "log q is left out of the bound" in cell.hint
+    result = Judge(Adapter).judge(CASES["flow_plus_plus/variational"], LAWS["value"], "float64")
+    assert "log q is left out of the bound" in result.hint
+
+
+def overwritten(spec, y, context):
+    x, log_det = spec.inverse(y, context)
+    return x + (len(y) == 1), log_det
+
+
+def test_a_failure_of_a_law_of_both_directions_shows_x_and_y():
+    """The batch law starts from both inputs: here the inverse fails, and its input is y."""
+    result = judge_faulty("affine/shared", "batch", inverse=overwritten)
+    assert "inverse, alone" in result.message
+    assert {"x", "y"} <= set(result.point)
+
+
+@pytest.mark.parametrize(("law", "shown"), [("round_trip_x", "x"), ("round_trip_y", "y")])
+def test_a_failure_shows_the_input_that_the_law_starts_from(law, shown):
+    result = judge_faulty("affine/shared", law, inverse=lambda s, y, c: s.inverse(y + 1.0, c))
+    assert result.status == "fails"
+    assert {"x", "y"} & set(result.point) == {shown}
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS.values() if law.family == "bijector"])
+def test_a_law_states_the_direction_it_starts_with(law):
+    """The inputs that a check reads before any other are those of its direction."""
+    read = []
+
+    class Recording(Trial):
+        def __getattribute__(self, name):
+            if name in ("x", "y", "forward", "inverse", "reference"):
+                read.append({"x": "x", "y": "y"}.get(name, ""))
+            return super().__getattribute__(name)
+
+    case = CASES["mixture_logistic/line" if law.requires == "densities" else "affine/shared"]
+    trial = Recording(case, FlowppAdapter, "float64", "typical", 0)
+    list(law.check(trial))
+    first = next(name for name in read if name)
+    assert first in law.inputs

@@ -48,13 +48,13 @@ def test_the_uncertainty_is_not_smaller_than_the_error():
     rng = np.random.default_rng(0)
     noisy = elementwise(lambda v: np.sin(v) + 1e-9 * rng.standard_normal(v.shape))
     x = np.array([0.1, 0.7, -1.2]).reshape(1, 3, 1, 1)
-    found = jacobian(noisy, x, noise=np.full((1, 4), 3e-9))  # as a root finder would declare it
+    found = jacobian(noisy, x, noise=np.full((1, 4), 3e-9))  # as for a root finder
     log_det, uncertainty = found.log_det()
     assert abs(log_det[0] - np.log(np.cos(x)).sum()) < uncertainty[0]
     assert uncertainty[0] > 1e-10
 
 
-def test_rounding_of_large_values_is_counted_as_doubt():
+def test_rounding_of_large_values_adds_to_the_uncertainty():
     found = jacobian(elementwise(lambda v: 1e8 + 1e-6 * v), np.ones((1, 1, 1, 1)))
     assert found.log_det()[1][0] > 1e-4
 

@@ -1,4 +1,4 @@
-"""Each of the laws that need no reference, against what it is there for; and against none."""
+"""Each law that needs no reference detects the errors it is for, and accepts correct maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def negated(spec, x, context):
 
 
 def squashed(spec, x, context):
-    """A CDF on which eps is kept from 0 and 1, as is often done."""
+    """A CDF clamped to [eps, 1 - eps], as is common."""
     y, log_det = spec.forward(x, context)
     end = np.log1p(-1e-6) - np.log(1e-6)
     return np.clip(y, -end, end), log_det
@@ -42,8 +42,8 @@ def test_densities_of_correct_maps_hold(case, law, dtype):
 @DTYPES
 @pytest.mark.parametrize("case", ["mixture_logistic/line", "coupling/plane", "flow/plane"])
 def test_a_density_that_does_not_integrate_to_one(case, dtype):
-    cell = judge_faulty(case, "normalization", dtype, forward=negated)
-    assert cell.status == "fails" and "integral of the density" in cell.message
+    result = judge_faulty(case, "normalization", dtype, forward=negated)
+    assert result.status == "fails" and "integral of the density" in result.message
 
 
 @DTYPES
@@ -52,8 +52,10 @@ def test_a_density_with_a_hundredth_too_much(dtype):
         y, log_det = spec.forward(x, context)
         return y, log_det + 1e-4
 
-    cell = judge_faulty("mixture_logistic/line", "normalization", dtype, forward=more)
-    assert cell.status == "fails" and cell.point["got"] == pytest.approx(np.exp(1e-4), rel=1e-6)
+    result = judge_faulty("mixture_logistic/line", "normalization", dtype, forward=more)
+    assert result.status == "fails" and result.point["got"] == pytest.approx(
+        np.exp(1e-4), rel=1e-6
+    )
 
 
 def test_a_density_that_is_not_a_number():
@@ -61,8 +63,8 @@ def test_a_density_that_is_not_a_number():
         y, log_det = spec.forward(x, context)
         return y, np.where(abs(y).reshape(len(y), -1).max(1) > 1, np.nan, log_det)
 
-    cell = judge_faulty("affine/line", "normalization", forward=nan)
-    assert "the density is not a number at [" in cell.message
+    result = judge_faulty("affine/line", "normalization", forward=nan)
+    assert "the density is not a number at [" in result.message
 
 
 @DTYPES
@@ -70,8 +72,8 @@ def test_samples_of_another_distribution(dtype):
     def wider(spec, y, context):
         return spec.inverse(1.2 * y, context)
 
-    cell = judge_faulty("mixture_logistic/line", "sampling", dtype, inverse=wider)
-    assert cell.status == "fails" and cell.point["what"].startswith("CDF of samples by ")
+    result = judge_faulty("mixture_logistic/line", "sampling", dtype, inverse=wider)
+    assert result.status == "fails" and result.point["what"].startswith("CDF of samples by ")
 
 
 def test_samples_that_are_not_numbers():
@@ -103,14 +105,14 @@ def test_scalars_of_correct_maps_rise_to_both_ends(case, law, dtype):
 @DTYPES
 @pytest.mark.parametrize("case", ["mixture_logistic/four_components", "coupling/mixture"])
 def test_a_squashed_cdf_is_refused(case, dtype):
-    cell = judge_faulty(case, "onto", dtype, forward=squashed)
-    assert "forward reaches from -13.8155" in cell.message and "(-inf, inf)" in cell.message
+    result = judge_faulty(case, "onto", dtype, forward=squashed)
+    assert "forward reaches from -13.8155" in result.message and "(-inf, inf)" in result.message
 
 
 @DTYPES
 def test_an_inverse_that_returns_its_bracket_is_refused(dtype):
-    cell = judge_faulty("mixture_logistic/line", "onto", dtype, inverse=saturated_inverse)
-    assert cell.status == "fails" and "forward(inverse(" in cell.message
+    result = judge_faulty("mixture_logistic/line", "onto", dtype, inverse=saturated_inverse)
+    assert result.status == "fails" and "forward(inverse(" in result.message
 
 
 def test_an_inverse_that_overflows_is_refused():
@@ -118,8 +120,8 @@ def test_an_inverse_that_overflows_is_refused():
         x, log_det = spec.inverse(y, context)
         return np.where(abs(y) > 200, np.inf, x), log_det
 
-    cell = judge_faulty("affine/shared", "onto", inverse=overflowing)
-    assert "inverse is not finite at" in cell.message
+    result = judge_faulty("affine/shared", "onto", inverse=overflowing)
+    assert "inverse is not finite at" in result.message
 
 
 @DTYPES
@@ -128,16 +130,16 @@ def test_a_fall_is_refused(dtype):
         y, log_det = spec.forward(x, context)
         return np.where(abs(x - 4.0) < 0.3, y - 5.0, y), log_det
 
-    cell = judge_faulty("affine/shared", "monotone", dtype, forward=dented)
-    assert cell.status == "fails" and "y rises from x = " in cell.message
+    result = judge_faulty("affine/shared", "monotone", dtype, forward=dented)
+    assert result.status == "fails" and "y rises from x = " in result.message
 
 
-def test_memory_read_as_it_lies():
-    def as_it_lies(spec, x, context):
+def test_memory_read_in_storage_order():
+    def in_storage_order(spec, x, context):
         return spec.forward(np.ravel(x, order="K").reshape(x.shape), context)
 
-    cell = judge_faulty("affine/shared", "layout", forward=as_it_lies)
-    assert cell.status == "fails" and "memory" in cell.hint
+    result = judge_faulty("affine/shared", "layout", forward=in_storage_order)
+    assert result.status == "fails" and "memory" in result.hint
     assert judge_faulty("affine/shared", "layout").status == "holds"
 
 
@@ -156,17 +158,17 @@ def test_randomness():
         y, log_det = spec.forward(x, context)
         return y, log_det * (1 + 1e-15 * rng.standard_normal(log_det.shape))
 
-    cell = judge_faulty("affine/shared", "determinism", forward=noisy)
-    assert cell.status == "fails" and "randomness" in cell.hint
+    result = judge_faulty("affine/shared", "determinism", forward=noisy)
+    assert result.status == "fails" and "randomness" in result.hint
 
 
-def test_a_buffer_handed_out_twice():
-    kept = {}
+def test_a_buffer_returned_twice():
+    buffers = {}
 
     class Buffered(FaultyBijector):
         def forward(self, x, context=None):
             y, log_det = self.spec.forward(x, context)
-            buffer = kept.setdefault(y.shape, np.empty_like(y))
+            buffer = buffers.setdefault(y.shape, np.empty_like(y))
             buffer[...] = y
             return buffer, log_det
 
@@ -174,21 +176,21 @@ def test_a_buffer_handed_out_twice():
         def build(self, spec):
             return Buffered(spec, {})
 
-    cell = Judge(Adapter).judge(CASES["affine/shared"], LAWS["determinism"], "float64")
-    assert cell.message.endswith("the result of forward is overwritten by the next call")
-    assert "one buffer" in cell.hint
+    result = Judge(Adapter).judge(CASES["affine/shared"], LAWS["determinism"], "float64")
+    assert result.message.endswith("the result of forward is overwritten by the next call")
+    assert "one buffer" in result.hint
 
 
 def test_the_specification_written_to():
-    def scribbled(spec, x, context):
+    def writing(spec, x, context):
         answer = spec.forward(x, context)
         shift = spec.shift
         shift.flags.writeable = True
         shift[...] += 1.0
         return answer
 
-    cell = judge_faulty("affine/shared", "contract", forward=scribbled)
-    assert "the specification has been written to: shift" in cell.message
+    result = judge_faulty("affine/shared", "contract", forward=writing)
+    assert "the specification has been written to: shift" in result.message
 
 
 def test_a_batch_that_depends_on_its_size():
@@ -197,5 +199,5 @@ def test_a_batch_that_depends_on_its_size():
         y[8:] = 0.0
         return y, log_det
 
-    cell = judge_faulty("affine/shared", "batch", forward=truncated)
-    assert "three times as many, shuffled" in cell.message
+    result = judge_faulty("affine/shared", "batch", forward=truncated)
+    assert "three times as many, shuffled" in result.message

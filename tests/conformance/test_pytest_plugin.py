@@ -1,4 +1,4 @@
-"""`pytest --pyargs conformance` with options, in a process and directory of its own."""
+"""`pytest --pyargs conformance` with options, in a separate process and directory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from conformance.adapter import ReferenceAdapter
 
 class Wrong(ReferenceAdapter):
     def build(self, spec):
-        class Built:
+        class Faulty:
             def forward(self, x, context=None):
                 y, log_det = spec.forward(x, context)
                 return y, -log_det
             inverse = staticmethod(spec.inverse)
-        return Built()
+        return Faulty()
 """
 
 

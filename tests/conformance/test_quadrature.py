@@ -22,7 +22,7 @@ def test_a_normal_density_integrates_to_one(dimensions, scale):
     assert abs(grid.integral - 1) < 1e-10 and grid.uncertainty < 1e-9
 
 
-def test_an_interval_is_stretched():
+def test_an_interval_is_mapped_to_the_line():
     beta = stats.beta(3.0, 2.5)
     density = Density("forward", -1.0, 3.0)
     ends = np.array([[-0.9999], [2.9999]])
@@ -31,7 +31,7 @@ def test_an_interval_is_stretched():
 
 
 @pytest.mark.parametrize("low", [-np.inf, -2.0])
-def test_stretching_and_its_slope(low):
+def test_the_map_to_the_line_and_its_slope(low):
     density = Density("inverse", low, -low)
     u = np.linspace(-8, 8, 33)
     x, log_slope = density.from_line(u)
@@ -51,7 +51,7 @@ def test_marginals_are_the_marginals():
         np.testing.assert_allclose(cdf, stats.norm.cdf(u / scale[axis]), atol=2e-3)
 
 
-def test_a_density_with_a_corner_is_integrated_less_well_and_leaves_doubt():
+def test_a_density_with_a_corner_is_integrated_less_well_and_is_uncertain():
     def laplace(x):
         return -abs(x - 0.1234).sum(axis=1) - np.log(2)
 
@@ -60,12 +60,12 @@ def test_a_density_with_a_corner_is_integrated_less_well_and_leaves_doubt():
     assert grid.uncertainty > 1e-8
 
 
-def test_a_density_that_is_no_number_is_refused():
+def test_a_nan_density_is_refused():
     with pytest.raises(FloatingPointError, match="not a number at"):
         integrate(Density(), lambda x: np.full(len(x), np.nan), noise_to_cover(1))
 
 
 @pytest.mark.parametrize("dimensions", [1, 2])
-def test_what_is_to_be_covered_reaches_far_enough(dimensions):
+def test_the_covered_noise_reaches_far_enough(dimensions):
     radius = np.linalg.norm(noise_to_cover(dimensions), axis=1).max()
     assert stats.chi2.sf(radius**2, dimensions) < 1e-10

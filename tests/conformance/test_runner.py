@@ -1,4 +1,4 @@
-"""What the suite makes of implementations that misbehave, and of command lines with mistakes."""
+"""Implementations with errors, and command lines with mistakes."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from conformance.numerics.compare import Unresolved, compare
 from conformance.reports.terminal import failure, proven, show, summary
 
 
-class Spoiled:
-    """The reference, with its forward's answer passed through `spoil(x, y, log_det)`."""
+class Faulty:
+    """The reference, with forward's result passed through `fault(x, y, log_det)`."""
 
     def __init__(self, spec):
         self.spec = spec
 
     def forward(self, x, context=None):
         y, log_det = self.spec.forward(x, context)
-        return type(self).spoil(x, y, log_det)
+        return type(self).fault(x, y, log_det)
 
     def inverse(self, y, context=None):
         return self.spec.inverse(y, context)
 
 
-def adapter_of(spoiler):
+def adapter_of(fault):
     class Adapter(ReferenceAdapter):
         def build(self, spec):
-            return type("Built", (Spoiled,), {"spoil": staticmethod(spoiler)})(spec)
+            return type("Built", (Faulty,), {"fault": staticmethod(fault)})(spec)
 
     return Adapter
 
 
 def raising(x, y, log_det):
-    raise RuntimeError("out of memory, say")
+    raise RuntimeError("out of memory")
 
 
 def writing(x, y, log_det):
@@ -50,8 +50,8 @@ def writing(x, y, log_det):
     return y, log_det
 
 
-SPOILERS = {
-    "raises": (raising, "RuntimeError: out of memory, say"),
+FAULTS = {
+    "raises": (raising, "RuntimeError: out of memory"),
     "wrong shape": (lambda x, y, log_det: (y[:, :1], log_det), "shape"),
     "no batch axis": (lambda x, y, log_det: (y, log_det.sum()), "log_det of forward has shape ()"),
     "a third part": (lambda x, y, log_det: (y, log_det, None), "not (array, log_det)"),
@@ -62,60 +62,63 @@ SPOILERS = {
 }
 
 
-@pytest.mark.parametrize("name", SPOILERS)
-def test_a_broken_implementation_fails_by_name_and_stops_nothing(name):
-    spoiler, message = SPOILERS[name]
-    judge = Judge(adapter_of(spoiler))
-    cells = [judge.judge(*one) for one in plan(["affine/shared", "flip"], dtypes=["float64"])]
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_implementation_fails_and_the_run_continues(name):
+    fault, message = FAULTS[name]
+    judge = Judge(adapter_of(fault))
+    results = [judge.judge(*one) for one in plan(["affine/shared", "flip"], dtypes=["float64"])]
     bijectors = [BIJECTOR_CASES[name] for name in ("affine/shared", "flip")]
-    assert len(cells) == sum(law.applies(case) for law in LAWS.values() for case in bijectors)
-    failing = [cell for cell in cells if cell.status == "fails"]
-    assert {cell.case for cell in failing} == {"affine/shared", "flip"}
-    assert any(message in cell.message for cell in failing), [c.message for c in failing]
-    assert all(failure(cell).startswith("FAILS ") for cell in failing)
+    assert len(results) == sum(law.applies(case) for law in LAWS.values() for case in bijectors)
+    failing = [result for result in results if result.status == "fails"]
+    assert {result.case for result in failing} == {"affine/shared", "flip"}
+    assert any(message in result.message for result in failing), [c.message for c in failing]
+    assert all(failure(result).startswith("FAILS ") for result in failing)
 
 
 def test_the_reference_passes_its_own_laws():
     judge = Judge(ReferenceAdapter)
     quick = ["affine/*", "act_norm/*", "data_logit/*", "coupling/affine", "squeeze", "conv2d/*"]
-    cells = [judge.judge(*one) for one in plan(quick, dtypes=["float64"])]
-    assert [cell for cell in cells if cell.status == "fails"] == []
-    assert {c.law for c in cells if c.status == "unsupported"} == {
+    results = [judge.judge(*one) for one in plan(quick, dtypes=["float64"])]
+    assert [result for result in results if result.status == "fails"] == []
+    assert {c.law for c in results if c.status == "unsupported"} == {
         "gradients",
         "inverse_gradients",
         "log_prob_gradients",
     }
-    assert {c.law for c in cells if c.status == "left out"} >= {"batch"}
+    assert {c.law for c in results if c.status == "left out"} >= {"batch"}
 
 
-def test_what_is_not_supported_is_reported_as_such_and_never_as_passed():
+def test_an_unsupported_case_is_reported_and_never_counted_as_holding():
     class Partial(ReferenceAdapter):
         def build(self, spec):
             raise NotSupported(f"no {type(spec).__name__} yet")
 
-    cell = Judge(Partial).judge(BIJECTOR_CASES["flip"], LAWS["forward"], "float64")
-    assert (cell.status, cell.message) == ("unsupported", "no Flip yet")
-    assert "not supported 1 times: no Flip yet" in summary([cell])
-    assert "nothing was proven" in summary([cell])
-    assert not proven([cell])
+    result = Judge(Partial).judge(BIJECTOR_CASES["flip"], LAWS["forward"], "float64")
+    assert (result.status, result.message) == ("unsupported", "no Flip yet")
+    assert "not supported 1 times: no Flip yet" in summary([result])
+    assert "nothing was proven" in summary([result])
+    assert not proven([result])
 
 
-def test_a_law_without_anything_to_say_is_left_out():
-    cell = Judge(ReferenceAdapter).judge(
+def test_a_law_that_does_not_apply_is_left_out():
+    result = Judge(ReferenceAdapter).judge(
         BIJECTOR_CASES["affine/per_example"], LAWS["batch"], "float64"
     )
-    assert (cell.status, cell.message) == ("left out", "the case's parameters differ by example")
+    assert (result.status, result.message) == (
+        "left out",
+        "the case's parameters differ by example",
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
-    cells = [
+    results = [
         Judge(ReferenceAdapter, seed=seed).judge(
             BIJECTOR_CASES["invertible_conv/joint"], LAWS["jacobian"], "float64"
         )
         for seed in (0, 0, 1)
     ]
-    assert cells[0].ulps == cells[1].ulps
-    assert cells[0].ulps != cells[2].ulps
+    assert results[0].ulps == results[1].ulps
+    assert results[0].ulps != results[2].ulps
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -123,9 +126,9 @@ def test_the_matrix_shows_errors_and_marks_failures(rich):
     if rich:
         pytest.importorskip("rich")
     judge = Judge(adapter_of(lambda x, y, log_det: (y + 1.0, log_det)))
-    cells = [judge.judge(*one) for one in plan(["flip"], ["forward", "log_det"], ["float64"])]
+    results = [judge.judge(*one) for one in plan(["flip"], ["forward", "log_det"], ["float64"])]
     text = io.StringIO()
-    show(cells, file=text, rich=rich)
+    show(results, file=text, rich=rich)
     assert "flip" in text.getvalue() and "!" in text.getvalue()
     assert "FAILS flip | forward | float64" in text.getvalue()
     assert "1 holds, 1 fails, 0 expected, 0 unsupported, 0 left out" in text.getvalue()
@@ -136,17 +139,17 @@ def run(*arguments):
 
 
 def test_the_command_line_returns_0_when_all_holds(capsys, tmp_path):
-    file = tmp_path / "cells.json"
+    file = tmp_path / "results.json"
     assert run("--cases", "affine/*", "--laws", "forward", "log_det", "--json", str(file)) == 0
     assert "affine/shared" in capsys.readouterr().out
     written = json.loads(file.read_text())
-    assert {cell["dtype"] for cell in written["cells"]} == {"float64", "float32"}
+    assert {result["dtype"] for result in written["cells"]} == {"float64", "float32"}
     assert written["adapter"] == "conformance.adapter:ReferenceAdapter"
 
 
 def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
-    spoiled = adapter_of(lambda x, y, log_det: (y, -log_det))
-    monkeypatch.setattr("conformance.judging.options.load", lambda name: spoiled)
+    faulty = adapter_of(lambda x, y, log_det: (y, -log_det))
+    monkeypatch.setattr("conformance.judging.options.load", lambda name: faulty)
     assert main(["--cases", "affine/shared", "--laws", "log_det", "--in-process"]) == 1
     shown = capsys.readouterr().out
     assert "FAILS affine/shared | log_det" in shown
@@ -180,10 +183,10 @@ def test_the_command_line_refuses_unknown_names(arguments, message, capsys):
 
 
 def test_bijectors_are_chosen_by_class():
-    begun = {
+    classes = {
         case.name.split("/")[0] for case, _, _ in plan(bijectors=["Affine", "InvertibleConvLU"])
     }
-    assert begun == {"affine", "invertible_conv_lu"}
+    assert classes == {"affine", "invertible_conv_lu"}
 
 
 def test_examples_are_further_draws():
@@ -204,25 +207,25 @@ def test_a_failure_of_a_later_draw_is_reproduced_by_its_own_seed():
     def wrong(x, y, log_det):
         return (y + 1.0 if np.array_equal(x, bad) else y), log_det
 
-    cell = Judge(adapter_of(wrong), examples=4).judge(case, LAWS["forward"], "float64")
-    assert cell.status == "fails" and cell.reproducer.endswith("--seed 2")
-    assert cell.point["seed"] == 2
+    result = Judge(adapter_of(wrong), examples=4).judge(case, LAWS["forward"], "float64")
+    assert result.status == "fails" and result.reproducer.endswith("--seed 2")
+    assert result.point["seed"] == 2
 
 
-def test_every_law_says_what_it_means(capsys):
+def test_every_law_states_its_meaning(capsys):
     assert main(["--list"]) == 0
     shown = capsys.readouterr().out
     assert all(law.meaning in shown for law in LAWS.values())
     assert all(law.meaning for law in LAWS.values())
 
 
-def test_every_case_is_tried_by_the_laws_it_does_not_leave_out_with_a_reason():
+def test_every_law_that_a_case_leaves_out_exists_and_has_a_reason():
     for case in BIJECTOR_CASES.values():
         assert set(case.without) <= set(LAWS) and all(case.without.values())
         assert set(case.tolerances) <= set(LAWS)
 
 
-def test_a_device_that_the_adapter_refuses_is_a_wrong_command_line(capsys):
+def test_a_device_that_the_adapter_refuses_ends_with_status_2(capsys):
     arguments = ["--adapter", "conformance.adapter:ReferenceAdapter", "--device", "cuda"]
     for way in (["--in-process"], ["--jobs", "1"]):
         with pytest.raises(SystemExit) as stopped:
@@ -233,27 +236,28 @@ def test_a_device_that_the_adapter_refuses_is_a_wrong_command_line(capsys):
 
 def test_a_law_that_compares_nothing_does_not_hold():
     law = dataclasses.replace(LAWS["forward"], check=lambda trial: iter(()))
-    cell = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
-    assert (cell.status, cell.compared) == ("left out", 0)
-    assert "nothing could be compared" in cell.message
-    assert not proven([cell])
+    result = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
+    assert (result.status, result.compared) == ("left out", 0)
+    assert "nothing could be compared" in result.message
+    assert not proven([result])
 
 
-def test_what_a_law_could_not_compare_is_counted_by_reason():
+def test_values_that_could_not_be_compared_are_counted_by_reason():
     def check(trial):
         yield "y", Unresolved(3, "too steep")
         yield "y", compare(np.zeros(2), np.zeros(2), "float64", unit=np.array([1e-16, np.inf]))
 
     law = dataclasses.replace(LAWS["forward"], check=check)
-    cell = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
-    assert (cell.status, cell.compared) == ("holds", 2)  # one on typical inputs, one in the tails
-    assert cell.not_compared == {"too steep": 6, ILL_CONDITIONED: 2}
-    assert "6 not compared, in 1 cells: too steep" in summary([cell])
+    result = Judge(ReferenceAdapter).judge(CASES["flip"], law, "float64")
+    # One value on typical inputs, one in the tails.
+    assert (result.status, result.compared) == ("holds", 2)
+    assert result.not_compared == {"too steep": 6, ILL_CONDITIONED: 2}
+    assert "6 not compared, in 1 cells: too steep" in summary([result])
 
 
 def test_every_cell_of_a_small_run_has_compared_something():
     judge = Judge(ReferenceAdapter)
-    cells = [
+    results = [
         judge.judge(*one) for one in plan(["affine/shared", "sigmoid/line"], ["*"], ["float64"])
     ]
-    assert all(cell.compared > 0 for cell in cells if cell.status == "holds")
+    assert all(result.compared > 0 for result in results if result.status == "holds")

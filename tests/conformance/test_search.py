@@ -1,11 +1,11 @@
-"""Searched specifications: correct ones hold, wrong ones are shrunk and can be pasted."""
+"""Searched specifications: correct ones hold, and counterexamples are shrunk and reproducible."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from conformance.adapter import ReferenceAdapter
+from conformance.adapter import NotSupported, ReferenceAdapter
 from conformance.cases import RANDOM_CASES
 from conformance.cases.random import Drawn
 from conformance.cases.source import NumpySource
@@ -21,8 +21,8 @@ LAW = LAWS["random_specs"]
 
 @pytest.mark.parametrize("name", RANDOM_CASES)
 def test_the_reference_holds_whatever_is_drawn(name):
-    cell = Judge(ReferenceAdapter, examples=2).judge(RANDOM_CASES[name], LAW, "float64")
-    assert cell.status == "holds", cell.message
+    result = Judge(ReferenceAdapter, examples=2).judge(RANDOM_CASES[name], LAW, "float64")
+    assert result.status == "holds", result.message
 
 
 def test_a_mistake_is_shrunk_to_its_simplest():
@@ -30,11 +30,11 @@ def test_a_mistake_is_shrunk_to_its_simplest():
         y, log_det = spec.forward(x, context)
         return np.where(x > 2, y + 1, y), log_det
 
-    cell = judge_faulty("affine/random", "random_specs", forward=wrong_beyond_two)
-    assert cell.status == "fails"
-    assert "smallest counterexample found: forward" in cell.message
-    assert cell.point["x"].startswith("(1, 1, 1, 1) [")
-    parameters = cell.point["parameters"]
+    result = judge_faulty("affine/random", "random_specs", forward=wrong_beyond_two)
+    assert result.status == "fails"
+    assert "smallest counterexample found: forward" in result.message
+    assert result.point["x"].startswith("(1, 1, 1, 1) [")
+    parameters = result.point["parameters"]
     assert all(parameters[name].endswith(" [0]") for name in ("log_scale", "shift"))
 
 
@@ -43,8 +43,8 @@ def test_the_reproducer_runs(capsys):
         y, log_det = spec.forward(x, context)
         return y, -log_det - 1
 
-    cell = judge_faulty("act_norm/random", "random_specs", forward=negated)
-    command, *script = cell.reproducer.splitlines()
+    result = judge_faulty("act_norm/random", "random_specs", forward=negated)
+    command, *script = result.reproducer.splitlines()
     assert command.startswith("python -m conformance") and "--seed 0" in command
     # The faulty adapter is a local class, which the script cannot import.
     at = next(i for i, line in enumerate(script) if line.startswith("from faulty import"))
@@ -62,29 +62,27 @@ def test_the_same_seed_finds_the_same():
         y, log_det = spec.forward(x, context)
         return y * (1 + 1e-6 * (abs(y) > 5)), log_det
 
-    cells = [
+    results = [
         judge_faulty("mixture_logistic/random", "random_specs", forward=wrong) for _ in range(2)
     ]
-    assert cells[0].message == cells[1].message and cells[0].status == "fails"
+    assert results[0].message == results[1].message and results[0].status == "fails"
 
 
-def test_what_raises_is_a_counterexample():
+def test_an_exception_is_a_counterexample():
     def raising(spec, x, context):
         raise RuntimeError("not for this shape")
 
-    cell = judge_faulty("flip/random", "random_specs", forward=raising)
-    assert "RuntimeError: not for this shape" in cell.message
+    result = judge_faulty("flip/random", "random_specs", forward=raising)
+    assert "RuntimeError: not for this shape" in result.message
 
 
-def test_what_is_not_supported_at_all_is_unsupported():
-    from conformance.adapter import NotSupported
-
+def test_a_bijector_that_is_never_supported_is_unsupported():
     class Nothing(ReferenceAdapter):
         def build(self, spec):
             raise NotSupported("nothing yet")
 
-    cell = Judge(Nothing).judge(RANDOM_CASES["flip/random"], LAW, "float64")
-    assert (cell.status, cell.message) == ("unsupported", "nothing yet")
+    result = Judge(Nothing).judge(RANDOM_CASES["flip/random"], LAW, "float64")
+    assert (result.status, result.message) == ("unsupported", "nothing yet")
 
 
 def test_without_hypothesis_the_law_is_left_out(monkeypatch):
@@ -93,24 +91,24 @@ def test_without_hypothesis_the_law_is_left_out(monkeypatch):
         search.smallest_counterexample(lambda source: None, lambda drawn: None, examples=1, seed=0)
 
 
-def test_shrinking_ends_in_time(monkeypatch):
+def test_shrinking_is_limited(monkeypatch):
     monkeypatch.setattr(search, "MAX_SHRINKING", 5)
     tried = []
 
-    def judge(drawn):
+    def check(drawn):
         tried.append(drawn)
         return "always wrong"
 
     def make(source):
         return Drawn(Affine(np.zeros(1), source.array((3,), -4.0, 4.0)), np.ones((1, 1, 1, 1)))
 
-    found = search.smallest_counterexample(make, judge, examples=20, seed=0)
+    found = search.smallest_counterexample(make, check, examples=20, seed=0)
     assert found is not None and found[1] == "always wrong"
     assert len(tried) <= 8
 
 
 @pytest.mark.parametrize("name", RANDOM_CASES)
-def test_both_sources_draw_what_can_be_built(name):
+def test_both_sources_draw_valid_specifications(name):
     rng = np.random.default_rng(0)
     for _ in range(5):
         drawn = RANDOM_CASES[name].make(NumpySource(rng))

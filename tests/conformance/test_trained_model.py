@@ -1,4 +1,4 @@
-"""A trained model becomes its reference twin, so that a real checkpoint can be audited."""
+"""A trained model converts to its reference twin, so that real checkpoints can be audited."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONFIG = ModelConfig(
 def trained():
     torch.manual_seed(0)
     model = build_model(CONFIG, image_shape=SHAPE, levels=LEVELS).double()
-    # Smooth images: something to learn.
+    # Smooth images, so that there is structure to learn.
     rows = torch.linspace(0, LEVELS - 1, 4, dtype=torch.float64)
     images = (rows[None, None, :, None] + 3 * torch.rand(BATCH, *SHAPE).double()).floor()
     images = images.clamp(0, LEVELS - 1)
@@ -50,7 +50,7 @@ def trained():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1.0  # it has learned, so weights moved
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1.0  # the weights have changed
     return model.eval(), images
 
 

@@ -10,7 +10,7 @@ from conformance.judging.result import Result
 
 CASES, LAWS = ["affine/shared", "flip"], ["forward", "inverse"]
 LINES = """
-# what we know of
+# known failures
 affine/*, forward, float32, summed in another order, as BLAS does
 flip, *, *, never finished
 """
@@ -39,7 +39,7 @@ def read(file):
 
 
 @needs_toml
-def test_lines_and_toml_say_the_same(tmp_path):
+def test_lines_and_toml_are_equivalent(tmp_path):
     lines = read(written(tmp_path, LINES))
     assert lines == read(written(tmp_path, TOML, "known.toml"))
     assert lines[0].reason == "summed in another order, as BLAS does"
@@ -83,16 +83,18 @@ def test_mistakes_in_toml_are_named(tmp_path, text, message):
         ("left out", "left out", "off by one"),
     ],
 )
-def test_what_a_listed_cell_becomes(tmp_path, status, becomes, message):
+def test_the_status_of_a_listed_cell(tmp_path, status, becomes, message):
     known = read(written(tmp_path, LINES))
-    cell = xfails.apply(Result("flip", "inverse", "float64", status, message="off by one"), known)
-    assert (cell.status, cell.message) == (becomes, message)
+    result = xfails.apply(
+        Result("flip", "inverse", "float64", status, message="off by one"), known
+    )
+    assert (result.status, result.message) == (becomes, message)
 
 
-def test_what_is_not_listed_stays(tmp_path):
+def test_an_unlisted_cell_is_unchanged(tmp_path):
     known = read(written(tmp_path, LINES))
-    cell = Result("affine/shared", "forward", "float64", "fails")
-    assert xfails.apply(cell, known) == cell
+    result = Result("affine/shared", "forward", "float64", "fails")
+    assert xfails.apply(result, known) == result
 
 
 def test_the_command_line_with_a_list(tmp_path, capsys):

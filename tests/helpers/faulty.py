@@ -1,4 +1,4 @@
-"""The reference with mistakes in it: implementations that the suite has to see through."""
+"""Reference bijectors with a deliberate error each, which the suite must detect."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from conformance.laws import LAWS
 
 
 class FaultyBijector:
-    """A reference bijector whose answers go through functions `(spec, x, context) -> answer`."""
+    """A reference bijector with directions replaced by functions `(spec, x, context) -> pair`."""
 
     def __init__(self, spec: Any, directions: dict[str, Callable]) -> None:
         self.spec, self.directions = spec, directions
 
     def forward(self, x, context=None):
-        return self._answer("forward", x, context)
+        return self._call("forward", x, context)
 
     def inverse(self, y, context=None):
-        return self._answer("inverse", y, context)
+        return self._call("inverse", y, context)
 
-    def _answer(self, direction, x, context):
-        # A float32 implementation, as far as the laws can tell: computed well, then rounded.
+    def _call(self, direction, x, context):
+        # Computed in float64 and rounded to the input's dtype: an accurate implementation.
         dtype = np.asarray(x).dtype
-        spoil = self.directions.get(direction)
+        fault = self.directions.get(direction)
         with np.errstate(all="ignore"):
-            if spoil is None:
-                answer = getattr(self.spec, direction)(x, context)
+            if fault is None:
+                result = getattr(self.spec, direction)(x, context)
             else:
-                answer = spoil(self.spec, x, context)
-        return tuple(np.asarray(part).astype(dtype) for part in answer)
+                result = fault(self.spec, x, context)
+        return tuple(np.asarray(part).astype(dtype) for part in result)
 
 
 def faulty_adapter(**directions: Callable) -> type[ReferenceAdapter]:
-    """An adapter for bijectors, in both dtypes."""
+    """Return an adapter of `FaultyBijector`, for both dtypes."""
 
     class Adapter(ReferenceAdapter):
         def __init__(self, dtype="float64", device="cpu") -> None:
@@ -52,5 +52,5 @@ def faulty_adapter(**directions: Callable) -> type[ReferenceAdapter]:
 
 
 def judge_faulty(case: str, law: str, dtype: str = "float64", **directions: Callable) -> Result:
-    """The cell of a spoiled reference."""
+    """Return the result of a case whose bijector is a `FaultyBijector`."""
     return Judge(faulty_adapter(**directions)).judge(CASES[case], LAWS[law], dtype)
