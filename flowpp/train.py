@@ -116,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.data import autoconfig
-    from flowpp.runs import run as runs
     from flowpp.runs.checkpoint import CheckpointError
+    from flowpp.runs.run import check_new, default_out, is_new_or_aborted
     from flowpp.runtime.signals import TrainingInterrupted
     from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
@@ -125,9 +125,9 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.training.setup import prepare
 
     with user_errors():
-        out = group.broadcast_object(request.out or runs.default_out(request.config.preset))
-        if group.is_main and not request.resume and not runs.is_new_or_aborted(out):
-            runs.check_new(out)
+        out = group.broadcast_object(request.out or default_out(request.config.preset))
+        if group.is_main and not request.resume and not is_new_or_aborted(out):
+            check_new(out)
         config: Config = request.config
         notes: list[str] = []
         if not request.resume:

@@ -203,8 +203,9 @@ class TrainingConfig:
     learning_rate: float = 3e-4
     """Peak learning rate, which the schedule's factors refer to."""
     schedule: str = "warm-up 2000"
-    """Learning-rate schedule, such as "warm-up 100, constant 50%, cosine end 0"; pieces: warm-up
-    STEPS, constant UNTIL, linear UNTIL FACTOR, cosine UNTIL FACTOR, exponential RATIO FACTOR."""
+    """Factors of the learning rate, as comma-separated pieces: warm-up STEPS, constant UNTIL,
+    linear UNTIL FACTOR, cosine UNTIL FACTOR, exponential RATIO FACTOR. UNTIL is a step, a
+    percentage of the run, or end."""
     max_grad_norm: float = 1.0
     """Largest global norm of the gradients, in nats per image; larger ones are scaled down."""
     ema_decay: float = 0.999
@@ -220,7 +221,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     """Minutes after which a checkpoint is written even if none is due."""
     accumulate: int = 1
-    """Number of parts a batch is split into, to save memory; their gradients are added up."""
+    """Number of parts a batch is split into, to save memory; gradients are accumulated."""
     max_non_finite: int = 10
     """Number of consecutive steps with a non-finite loss or gradient after which the run stops."""
     evaluation_images: int = 1000
