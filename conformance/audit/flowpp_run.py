@@ -181,45 +181,42 @@ class Model:
         """
         model = _with_mixtures(self.flowpp if trained else self.untrained, dtype, build)
         layers = list(_layers(model.flow))
+        forward = [layer.forward for layer in layers]
+        inverse = [layer.inverse for layer in reversed(layers)]
         noise = self.noise.to(next(model.parameters()).dtype)
         x = torch.from_numpy(self.images).to(noise)
         start = x + model.dequantizer.sample(x, noise)[0]
-        inputs = [start]
-        for layer in layers:
-            inputs.append(layer.forward(inputs[-1])[0])
-        z = torch.randn(
-            inputs[-1].shape,
-            dtype=torch.float64,
-            generator=torch.Generator().manual_seed(self.seed),
-        ).to(noise)
-        outputs = [z]
-        for layer in reversed(layers):
-            outputs.append(layer.inverse(outputs[-1])[0])
-        data_end, prior_end = inputs[-1], outputs[-1]
-        for layer in layers:
-            prior_end = layer.forward(prior_end)[0]
-        for layer in reversed(layers):
-            data_end = layer.inverse(data_end)[0]
-        names = [f"{i} {_name(layer)}" for i, layer in enumerate(layers, start=1)]
-        data_layers = [
+        from_data = _apply(forward, start)
+        generator = torch.Generator().manual_seed(self.seed)
+        z = torch.randn(from_data[-1].shape, dtype=torch.float64, generator=generator).to(noise)
+        from_prior = _apply(inverse, z)[::-1]
+        data_errors = [
             _distance(layer.inverse(after)[0], before)
-            for layer, before, after in zip(layers, inputs[:-1], inputs[1:], strict=True)
+            for layer, before, after in zip(layers, from_data[:-1], from_data[1:], strict=True)
         ]
-        outputs.reverse()
-        prior_layers = [
+        prior_errors = [
             _distance(layer.forward(before)[0], after)
-            for layer, before, after in zip(layers, outputs[:-1], outputs[1:], strict=True)
+            for layer, before, after in zip(layers, from_prior[:-1], from_prior[1:], strict=True)
         ]
+        names = [f"{i} {_name(layer)}" for i, layer in enumerate(layers, start=1)]
         return {
             "data": {
-                "total": _distance(data_end, start),
-                "layers": list(zip(names, data_layers, strict=True)),
+                "total": _distance(_apply(inverse, from_data[-1])[-1], start),
+                "layers": list(zip(names, data_errors, strict=True)),
             },
             "prior": {
-                "total": _distance(prior_end, z),
-                "layers": list(zip(names, prior_layers, strict=True)),
+                "total": _distance(_apply(forward, from_prior[0])[-1], z),
+                "layers": list(zip(names, prior_errors, strict=True)),
             },
         }
+
+
+def _apply(maps: list[Any], x: Tensor) -> list[Tensor]:
+    """Apply maps with a log-det in order; return `x` and the output of each map."""
+    values = [x]
+    for function in maps:
+        values.append(function(values[-1])[0])
+    return values
 
 
 def _layers(flow: Any) -> Iterator[Any]:

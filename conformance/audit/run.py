@@ -33,7 +33,7 @@ class Report:
     Attributes:
         numbers: Contents of audit.json.
         verdicts: Verdicts on the judged implementations.
-        audit: Verdicts on the audit itself: whether it caught the flaw of each specimen.
+        self_check: Verdicts on the audit itself: whether it caught the flaw of each specimen.
         grids: Points, for plots.
         judged: Measurements of the implementations whose verdicts set the exit status.
         shown: Measurements of the implementations shown for comparison.
@@ -42,7 +42,7 @@ class Report:
 
     numbers: dict[str, Any]
     verdicts: list[Verdict]
-    audit: list[Verdict]
+    self_check: list[Verdict]
     grids: Grids
     judged: list[Measurement]
     shown: list[Measurement] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Report:
     @property
     def good(self) -> bool:
         """Whether no verdict is bad."""
-        return all(v.status != "bad" for v in (*self.verdicts, *self.audit))
+        return all(v.status != "bad" for v in (*self.verdicts, *self.self_check))
 
 
 def subjects(adapter: str | None) -> tuple[list[Subject], list[Subject]]:
@@ -107,41 +107,42 @@ def run(
     model, reason = _model(path, budget, seed, clock)
     grids = Grids(budget, seed)
     measured = {}
-    for role, group in (
-        ("judged", judged),
-        ("shown", shown),
-        ("specimens", [
-            Subject(kind.__name__, kind, dtype, "specimen")
-            for kind in SPECIMENS for dtype in DTYPES_UNDER_AUDIT
-        ]),
-    ):  # fmt: skip
+    for role, group in (("judged", judged), ("shown", shown), ("specimens", _specimens())):
         with clock(f"accuracy and inverse: {role}"):
             measured[role] = [measure(subject, grids) for subject in group]
     with clock("clamps"):
         clamps = clamp.sweep(budget.line)
     with clock("methods of inversion"):
         methods = _methods(grids)
+    facts = environment(seed)
     study: dict[str, Any] = {"left_out": reason}
     if model is not None:
+        working = [m.subject for m in measured["judged"] if not m.broken]
         with clock("bits per dimension and round trips of the model"):
-            study = models.study(
-                model, [m.subject for m in measured["judged"] if not m.broken],
-                cuda=flowpp_run.environment()["cuda"] is not None,
-            )  # fmt: skip
+            study = models.study(model, working, cuda=facts["cuda"] is not None)
 
     found = [v for m in measured["judged"] for v in _verdicts(m, methods, study)]
-    audit = verdicts.of_audit([m for m in measured["specimens"] if m.subject.dtype == "float32"])
+    single = [m for m in measured["specimens"] if m.subject.dtype == "float32"]
+    self_check = verdicts.of_audit(single)
     numbers = {
-        "environment": environment(seed),
+        "environment": facts,
         "seconds": clock.seconds,
         "verdicts": [vars(v) for v in found],
-        "audit_of_the_audit": [vars(v) for v in audit],
+        "audit_of_the_audit": [vars(v) for v in self_check],
         "subjects": [m.numbers for group in measured.values() for m in group],
         "clamp": clamps,
         "inversion": methods,
         "model": study,
     }
-    return Report(numbers, found, audit, grids, **measured)
+    return Report(numbers, found, self_check, grids, **measured)
+
+
+def _specimens() -> list[Subject]:
+    return [
+        Subject(kind.__name__, kind, dtype, "specimen")
+        for kind in SPECIMENS
+        for dtype in DTYPES_UNDER_AUDIT
+    ]
 
 
 def _model(

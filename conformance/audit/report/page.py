@@ -22,7 +22,7 @@ def render(report: Report) -> str:
         conclusion=terminal.conclusion(report),
         environment=numbers["environment"],
         by_subject=_by_subject(report.verdicts),
-        self_check=report.audit,
+        self_check=report.self_check,
         plots=_plots(report),
         accuracy=tables.accuracy(_compared(report)),
         first_wrong=tables.first_wrong(_measured(report)),
@@ -34,7 +34,7 @@ def render(report: Report) -> str:
         mixtures=tables.mixtures(model),
         model=model,
         model_facts=tables.model_facts(model),
-        specimens=tables.specimens(report.audit),
+        specimens=tables.specimens(report.self_check),
         facts=tables.environment(numbers),
     )
 

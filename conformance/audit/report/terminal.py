@@ -26,7 +26,7 @@ def show(report: Report) -> None:
                         for i, (c, w) in enumerate(zip(cells, widths, strict=True)))  # fmt: skip
         print("  ".join((first, *rest)).rstrip())
     print("On random mixtures; u = eps * max(1, |exact|); wrong: y off by more than 1 %\n")
-    _verdicts((*report.verdicts, *report.audit))
+    _verdicts((*report.verdicts, *report.self_check))
     if report.numbers["model"].get("left_out"):
         print(f"note  not run: bits/dim and round trips: {report.numbers['model']['left_out']}")
     print(f"\n{conclusion(report)}")
@@ -60,7 +60,7 @@ def missed(result: dict[str, Any]) -> str:
 def conclusion(report: Report) -> str:
     """Return the conclusion of the audit in one sentence."""
     bad = [v for v in report.verdicts if v.status == "bad"]
-    blind = [v for v in report.audit if v.status == "bad"]
+    blind = [v for v in report.self_check if v.status == "bad"]
     names = ", ".join(dict.fromkeys(str(m.subject) for m in report.judged))
     if blind:
         return "The audit cannot be trusted: it did not catch every formula known to fail."
