@@ -173,7 +173,7 @@ def finished_result(
     """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-        newest = Checkpoint.load(run.checkpoints()[-1])
+        newest = run.checkpoint()
         check_data(newest, images)
         steps, result = recorded["steps"], kind(**recorded)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
