@@ -108,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_selection(parser.add_argument_group("what is judged"))
-    _add_execution(parser.add_argument_group("how it is judged"))
+    _add_selection(parser.add_argument_group("selection"))
+    _add_execution(parser.add_argument_group("execution"))
     _add_output(parser.add_argument_group("output"))
     return parser
 

@@ -28,9 +28,11 @@ END = 1.0
 class Worker:
     """One worker process, replaced after it crashed or was killed.
 
-    A `multiprocessing.Process` and its connection, because no executor offers what is needed here:
-    a time limit for a single call and another one for starting, the exit code of a crash, and an
-    end to whatever the adapter itself has started.
+    It is a `multiprocessing.Process`, not an executor's, because a call and the start of the
+    process need time limits of their own, the exit code of a crash is reported, and whatever the
+    adapter has started is killed too. `concurrent.futures` and loky have no time limit that ends
+    a process. `pebble` has one, but none for starting, leaves the children running, and its
+    `stop` leaves the threads waiting that wait for a result.
     """
 
     def __init__(self, options: Options) -> None:

@@ -22,7 +22,10 @@ MAX_STEP = 2.0**-5
 CONTRACTION = 4.0
 MIN_LEVELS = 4
 MAX_LEVELS = 14
+MAX_ORDER = 5
+"""Orders of extrapolation: higher ones only add rounding."""
 CONVERGED = 1e-10
+"""Error, relative to a column's largest entry, at which the column has converged."""
 MAX_BATCH = 2048
 
 Interval = tuple[float, float]
@@ -109,60 +112,79 @@ def jacobian(
     x = np.asarray(x, np.float64)
     batch, dimension = x.shape[0], int(np.prod(x.shape[1:]))
     evaluate = _whole_batches if fixed_batch else _stacked
-
     example, column = (a.ravel() for a in np.indices((batch, dimension)))
-    h0 = MAX_STEP * np.maximum(1.0, np.abs(x.reshape(batch, dimension)))[example, column]
-    at = x.reshape(batch, dimension)[example, column]
-    h0 = np.minimum(h0, 0.5 * np.maximum(np.minimum(at - domain[0], domain[1] - at), 0.0))
-    best = np.full((batch * dimension, dimension + 1), np.nan)
-    best_error = np.full(best.shape, np.inf)
-    rows: list[np.ndarray] = []  # the last row of each active column's extrapolation tableau
-    active = np.arange(batch * dimension)
+    center = x.reshape(batch, dimension)[example, column]
+    step = MAX_STEP * np.maximum(1.0, np.abs(center))
+    room = np.maximum(np.minimum(center - domain[0], domain[1] - center), 0.0)
+    step = np.minimum(step, 0.5 * room)
 
+    columns = _Extrapolation(batch * dimension, dimension + 1)
     for level in range(MAX_LEVELS):
-        h = h0[active] * CONTRACTION**-level
-        center = x.reshape(batch, dimension)[example[active], column[active]]
-        # The step as rounded.
-        above, below = center + h, center - h
+        active = columns.active
+        h = step[active] * CONTRACTION**-level
+        above, below = center[active] + h, center[active] - h
         high, low = evaluate(bijection, x, context, example[active], column[active], above, below)
         with np.errstate(all="ignore"):
-            last, rows = rows, [(high - low) / (above - below)[:, None]]
-            # Two levels cannot agree better than rounding allows.
+            width = (above - below)[:, None]  # twice the step, as rounded
             rounding = EPS * np.maximum(np.abs(high), np.abs(low))
             if noise is not None:
                 rounding += noise[example[active]]
-            rounding /= (above - below)[:, None]
-        with np.errstate(all="ignore"):
-            for order, coarser in enumerate(last, start=1):
-                factor = CONTRACTION ** (2 * order)
-                finer = rows[-1]
-                extrapolated = finer + (finer - coarser) / (factor - 1.0)
-                error = rounding + np.maximum(
-                    np.abs(extrapolated - finer), np.abs(extrapolated - coarser)
-                )
-                better = error < best_error[active]
-                best[active] = np.where(better, extrapolated, best[active])
-                best_error[active] = np.where(better, error, best_error[active])
-                rows.append(extrapolated)
-                if order == 5:  # higher orders only add rounding
-                    break
+            rounding /= width
+            columns.add((high - low) / width, rounding)
             if level + 1 >= MIN_LEVELS:
-                scale = np.abs(best[active]).max(axis=1, keepdims=True)
-                # Smaller steps only add rounding: an error below it cannot improve.
-                sufficient = np.maximum(CONVERGED * scale, np.nan_to_num(rounding))
-                remaining = ~(best_error[active] <= sufficient).all(axis=1)
-                active, rows = active[remaining], [row[remaining] for row in rows]
-        if active.size == 0:
+                columns.drop_converged(rounding)
+        if columns.active.size == 0:
             break
 
     shape = (batch, dimension, dimension + 1)
-    columns, errors = best.reshape(shape), best_error.reshape(shape)
+    best, error = columns.best.reshape(shape), columns.error.reshape(shape)
     return Jacobian(
-        matrix=columns[:, :, :-1].swapaxes(1, 2),
-        error=errors[:, :, :-1].swapaxes(1, 2),
-        log_det_gradient=columns[:, :, -1],
-        log_det_gradient_error=errors[:, :, -1],
+        matrix=best[:, :, :-1].swapaxes(1, 2),
+        error=error[:, :, :-1].swapaxes(1, 2),
+        log_det_gradient=best[:, :, -1],
+        log_det_gradient_error=error[:, :, -1],
     )
+
+
+class _Extrapolation:
+    """Richardson extrapolation of difference quotients, with Ridders' error estimate.
+
+    Attributes:
+        best: Best extrapolation of each entry, `(columns, entries)`.
+        error: Its estimated error.
+        active: Indices of the columns that have not converged.
+    """
+
+    def __init__(self, columns: int, entries: int) -> None:
+        self.best = np.full((columns, entries), np.nan)
+        self.error = np.full(self.best.shape, np.inf)
+        self.active = np.arange(columns)
+        self._row: list[np.ndarray] = []  # the last row of each active column's tableau
+
+    def add(self, quotient: np.ndarray, rounding: np.ndarray) -> None:
+        """Add the difference quotients of the next smaller step, with their rounding errors."""
+        previous, self._row = self._row, [quotient]
+        for order, coarser in enumerate(previous[:MAX_ORDER], start=1):
+            factor = CONTRACTION ** (2 * order)
+            finer = self._row[-1]
+            extrapolated = finer + (finer - coarser) / (factor - 1.0)
+            # Two levels cannot agree better than rounding allows.
+            error = rounding + np.maximum(
+                np.abs(extrapolated - finer), np.abs(extrapolated - coarser)
+            )
+            better = error < self.error[self.active]
+            self.best[self.active] = np.where(better, extrapolated, self.best[self.active])
+            self.error[self.active] = np.where(better, error, self.error[self.active])
+            self._row.append(extrapolated)
+
+    def drop_converged(self, rounding: np.ndarray) -> None:
+        """Remove the columns whose error smaller steps cannot reduce, or need not."""
+        scale = np.abs(self.best[self.active]).max(axis=1, keepdims=True)
+        # Smaller steps only add rounding: an error below it cannot improve.
+        sufficient = np.maximum(CONVERGED * scale, np.nan_to_num(rounding))
+        remaining = ~(self.error[self.active] <= sufficient).all(axis=1)
+        self.active = self.active[remaining]
+        self._row = [row[remaining] for row in self._row]
 
 
 def derivative(function: Callable[[float], float], *, noise: float = 0.0) -> tuple[float, float]:
