@@ -30,9 +30,9 @@ class Worker:
 
     It is a `multiprocessing.Process`, not an executor's, because a call and the start of the
     process need time limits of their own, the exit code of a crash is reported, and whatever the
-    adapter has started is killed too. `concurrent.futures` and loky have no time limit that ends
-    a process. `pebble` has one, but none for starting, leaves the children running, and its
-    `stop` leaves the threads waiting that wait for a result.
+    adapter has started is killed too. `concurrent.futures` and `loky` cannot end a process on a
+    time limit. `pebble` can, but has no limit for the start, leaves the adapter's children
+    running, and on `stop` never resolves the futures that other threads wait for.
     """
 
     def __init__(self, options: Options) -> None:
@@ -113,7 +113,7 @@ def _kill_group(process: Any) -> None:
         return
     try:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter for an ended leader
         process.kill()  # it does not lead its group yet, or has already ended
     process.join()
 
