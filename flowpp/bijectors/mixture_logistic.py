@@ -23,7 +23,7 @@ class MixtureLogistic(Bijector):
         ValueError: fields of unequal K, or not broadcastable to `x.shape + (K,)`.
 
     Numerics: neither F nor 1 - F is ever formed and nothing is clamped: y is finite wherever the
-    true value can be represented. See `flowpp.kernels.mixture_logistic`.
+    true value can be represented. See `flowpp.kernels.mixture_formulas`.
 
     Source: Flow++ eqs. 17-19.
     """

@@ -34,7 +34,7 @@ def evaluate(
     poison = x * 0 + (means * 0 + log_scales * 0 + logits * 0).sum(-1)
 
     lw = torch.log_softmax(logits, -1)
-    z, _ = _standardize(x, means, log_scales)
+    z, _ = standardize(x, means, log_scales)
     distance = z.abs()
     r = 1 / (1 + torch.exp(-distance))
     cdf = _anchored_sum(lw, z.clamp(max=0), r)
@@ -59,7 +59,7 @@ def evaluate(
     return y + poison, log_derivative + poison
 
 
-def _standardize(x: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+def standardize(x: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
     """Return z = (x - mu) e^-s and e^-s, both clamped to finite numbers, so that z(mu) = 0."""
     largest = torch.finfo(x.dtype).max
     x = x.unsqueeze(-1)
@@ -121,7 +121,7 @@ class Partials:
     def __init__(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> None:
         self.x, self.means, self.log_scales = x, means, log_scales
         lw = torch.log_softmax(logits, -1)
-        self.z, self.rate = _standardize(x, means, log_scales)
+        self.z, self.rate = standardize(x, means, log_scales)
         log_cdf, log_survival = lw + logsigmoid(self.z), lw + logsigmoid(-self.z)
         cdf, survival = torch.softmax(log_cdf, -1), torch.softmax(log_survival, -1)
         density = torch.softmax(log_cdf + (logsigmoid(-self.z) - log_scales), -1)
