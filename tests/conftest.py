@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and markers shared by all tests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SMALL = [
     for setting in ("layout=columns 1", "filters=4", "blocks=1", "components=2")
 ]
 
-# Same examples in every run: a failure seen once can be seen again.
+# The same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out `slow` and `soak` tests unless asked for, `gpu` tests where there is no GPU."""
+    """Skip `slow` and `soak` tests unless selected, and `gpu` tests without a GPU."""
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
     slow = pytest.mark.skip(reason="takes minutes: run with -m slow")
-    soak = pytest.mark.skip(reason="a test of endurance: run with -m soak")
+    soak = pytest.mark.skip(reason="endurance test: run with -m soak")
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(without_gpu)
