@@ -93,9 +93,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _show(terminalreporter: Any, config: pytest.Config, found: list[dict[str, Any]]) -> None:
     # Imported here, because pytest loads the plugin for every run, also of other tests.
     from conformance.cases import CASES
-    from conformance.judging.result import from_json
     from conformance.laws import LAWS
     from conformance.reports.html import html_report
+    from conformance.reports.result import from_json
     from conformance.reports.terminal import show
 
     cases, laws = list(CASES), list(LAWS)

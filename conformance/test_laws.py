@@ -14,7 +14,7 @@ from conformance.judging import xfails
 from conformance.judging.judge import Judge
 from conformance.judging.options import Options
 from conformance.judging.plan import plan, select
-from conformance.judging.result import as_json
+from conformance.reports.result import as_json
 from conformance.reports.terminal import failure
 
 from .adapter import DTYPES

@@ -19,12 +19,12 @@ from conformance.cases import CASES
 from conformance.judging import xfails
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan, plan
-from conformance.judging.result import Result, as_json
 from conformance.judging.run import judge_in_process, judge_in_workers
 from conformance.laws import LAWS
 from conformance.reports.html import html_report
 from conformance.reports.json import write_json
 from conformance.reports.junit import junit
+from conformance.reports.result import Result, as_json
 from conformance.reports.terminal import proven, show
 
 MAX_DEFAULT_JOBS = 4

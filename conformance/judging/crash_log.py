@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.judging.plan import Planned
-from conformance.judging.result import Result
+from conformance.reports.result import Result
 
 MAX_LOST_CASES = 3
 """If the first cases are all lost, in this number, the remaining ones are not tried."""

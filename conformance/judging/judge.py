@@ -16,13 +16,13 @@ from conformance.judging.crash_log import NO_ANSWER
 from conformance.judging.diagnosis.explain import explain
 from conformance.judging.finding import Finding
 from conformance.judging.plan import AnyCase
-from conformance.judging.result import Result, Status
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.random_specs import RandomTrial
 from conformance.laws.trial import Inputs, LeftOut, Trial
 from conformance.numerics.compare import Unresolved
+from conformance.reports.result import Result, Status
 
 INPUTS: tuple[Inputs, ...] = ("typical", "tails")
 ILL_CONDITIONED = "one rounding moves the truth by more than a sixteenth of itself"

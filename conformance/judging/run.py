@@ -8,8 +8,8 @@ from itertools import groupby
 from conformance.judging.crash_log import CrashLog
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan
-from conformance.judging.result import Result
 from conformance.judging.worker_pool import WorkerPool
+from conformance.reports.result import Result
 
 
 def judge_in_process(options: Options, plan: Plan) -> Iterator[Result]:

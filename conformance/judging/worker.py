@@ -14,8 +14,8 @@ from conformance.cases import CASES
 from conformance.judging.crash_log import NO_ANSWER, PROCESS_ENDED
 from conformance.judging.options import Options
 from conformance.judging.plan import Planned
-from conformance.judging.result import Result
 from conformance.laws import LAWS
+from conformance.reports.result import Result
 
 GRACE = 10.0
 """Seconds after the judge's own time limit before the process is killed."""

@@ -8,8 +8,8 @@ from queue import SimpleQueue
 from conformance.judging.crash_log import is_lost
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan
-from conformance.judging.result import Result
 from conformance.judging.worker import Worker
+from conformance.reports.result import Result
 
 
 class WorkerPool:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.adapter import DTYPES
-from conformance.judging.result import Result
+from conformance.reports.result import Result
 
 
 @dataclass(frozen=True)

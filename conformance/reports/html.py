@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conformance.judging.result import STATUSES, Result
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
+from conformance.reports.result import STATUSES, Result
 from conformance.reports.terminal import FAMILIES, proven, text_of
 
 NAMES = {

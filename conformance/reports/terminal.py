@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TextIO
 
-from conformance.judging.result import STATUSES, Result
 from conformance.laws import LAWS
+from conformance.reports.result import STATUSES, Result
 
 MARKS = {"left out": "-", "unsupported": "n/a"}
 KEY = "! fails   ~ fails as expected   n/a not supported   - the law does not apply"

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from conformance.__main__ import main
-from conformance.judging.result import Result, as_json, from_json, wrong_bits
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
+from conformance.reports.result import Result, as_json, from_json, wrong_bits
 from conformance.reports.terminal import failure, proven, summary
 
 UNSAFE = "<script>alert('&')</script>"

@@ -15,10 +15,10 @@ from conformance.judging.crash_log import CrashLog
 from conformance.judging.judge import Judge
 from conformance.judging.options import Options
 from conformance.judging.plan import plan
-from conformance.judging.result import Result
 from conformance.judging.run import judge_in_process, judge_in_workers
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import LAWS
+from conformance.reports.result import Result
 
 ADAPTERS = """
     import ctypes, os, subprocess, sys, time

@@ -6,7 +6,7 @@ import pytest
 
 from conformance.__main__ import main
 from conformance.judging import xfails
-from conformance.judging.result import Result
+from conformance.reports.result import Result
 
 CASES, LAWS = ["affine/shared", "flip"], ["forward", "inverse"]
 LINES = """

@@ -10,8 +10,8 @@ import numpy as np
 from conformance.adapter import ReferenceAdapter
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
-from conformance.judging.result import Result
 from conformance.laws import LAWS
+from conformance.reports.result import Result
 
 
 class FaultyBijector:

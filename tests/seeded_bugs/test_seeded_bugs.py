@@ -10,8 +10,8 @@ from conformance.adapter import DTYPES
 from conformance.adapters.flowpp import FlowppAdapter
 from conformance.judging.judge import Judge
 from conformance.judging.plan import plan
-from conformance.judging.result import Result
 from conformance.laws import LAWS
+from conformance.reports.result import Result
 
 from .catalogue import BUGS, Bug
 from .kills import detecting_laws

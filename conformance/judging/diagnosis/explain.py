@@ -12,13 +12,13 @@ from conformance.cases.random import Drawn
 from conformance.judging.diagnosis.cause import probable_cause
 from conformance.judging.diagnosis.reproducer import command, expression, script
 from conformance.judging.finding import Finding
-from conformance.judging.result import Result
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.random_specs import Counterexample
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison
 from conformance.numerics.specs import float_arrays
+from conformance.reports.result import Result
 
 MAX_NUMBERS = 12
 MAX_FIELDS = 16

@@ -10,8 +10,8 @@ import numpy as np
 
 from conformance.adapter import DEFAULT_ADAPTER
 from conformance.cases.random import Drawn
-from conformance.judging.result import Result
 from conformance.numerics.specs import is_object, objects
+from conformance.reports.result import Result
 
 MAX_SPEC_LENGTH = 20_000
 """Maximum number of characters of a specification in a script."""
