@@ -6,6 +6,8 @@ instead: the same maps by the same functions, without building a module in every
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,31 @@ from .bijectors.mixture_logistic import (
 )
 
 
-class AffineFamily(nn.Module):
+class Family(nn.Module):
+    """A family of elementwise bijectors, indexed by parameters `(B, C, H, W, P)`.
+
+    A subclass defines P as `parameters_per_scalar`, and `forward`, which returns a member. It may
+    override `transform` and `inverse_transform` by equal maps that build no member. A subclass
+    that redefines `forward` alone gets the default ones, so that couplings follow `forward`.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls):
+            for name in ("transform", "inverse_transform"):
+                if name not in vars(cls):
+                    setattr(cls, name, vars(Family)[name])
+
+    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x forward by the member of these parameters: `(y, log_det)`."""
+        return self(parameters).forward(x)
+
+    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Map y back by the member of these parameters: `(x, log_det)`."""
+        return self(parameters).inverse(y)
+
+
+class AffineFamily(Family):
     """y = x * exp(tanh(r_0)) + r_1, for parameters r of shape `(B, C, H, W, 2)`.
 
     Raises:
@@ -50,7 +76,7 @@ class AffineFamily(nn.Module):
         return torch.tanh(parameters[..., 0]), parameters[..., 1]
 
 
-class MixtureLogisticFamily(nn.Module):
+class MixtureLogisticFamily(Family):
     """y = logit F(x; logits, means, log_scales) * exp(tanh(r_0)) + r_1.
 
     Parameters r have shape `(B, C, H, W, 2 + 3K)`: scale, shift, K logits, K means, K log-scales.

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from conformance.adapters.flowpp import TORCH_DTYPES
 from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
 from flowpp.config import presets
 from flowpp.config.build import build_model
-from flowpp.elementwise import MixtureLogisticFamily
+from flowpp.elementwise import Family, MixtureLogisticFamily
 from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus
@@ -245,7 +245,7 @@ def _with_mixtures(model: FlowPlusPlus, dtype: str, build: Build | None) -> Flow
     return model
 
 
-class _Family(nn.Module):
+class _Family(Family):
     """Mixture family whose members are computed by another implementation."""
 
     def __init__(self, family: MixtureLogisticFamily, build: Build) -> None:
@@ -253,13 +253,7 @@ class _Family(nn.Module):
         self.family, self.build = family, build
         self.parameters_per_scalar = family.parameters_per_scalar
 
-    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self._member(parameters).forward(x)
-
-    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self._member(parameters).inverse(y)
-
-    def _member(self, parameters: Tensor) -> Chain:
+    def forward(self, parameters: Tensor) -> Chain:
         mixture, affine = self.family(parameters).bijectors
         fields = (mixture.logits, mixture.means, mixture.log_scales)
         return Chain([_NumpyMixture(self.build(*(f.numpy() for f in fields))), affine])

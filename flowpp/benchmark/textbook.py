@@ -83,12 +83,6 @@ class Mixture(Bijector):
 class Family(MixtureLogisticFamily):
     """`MixtureLogisticFamily` of textbook mixtures, whose components are contiguous in memory."""
 
-    def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self(parameters).forward(x)
-
-    def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self(parameters).inverse(y)
-
     def forward(self, parameters: Tensor) -> Chain:
         affine, *mixture = parameters.contiguous().split([2] + [self.components] * 3, dim=-1)
         logits, means, log_scales = mixture

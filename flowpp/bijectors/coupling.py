@@ -15,7 +15,8 @@ from .bijector import Bijector
 class Family(Protocol):
     """Elementwise bijectors, indexed by `parameters_per_scalar` numbers for each scalar.
 
-    The parameters have shape `(B, C, H, W, parameters_per_scalar)`.
+    The parameters have shape `(B, C, H, W, parameters_per_scalar)`. `flowpp.elementwise.Family` is
+    a base class with these methods.
     """
 
     @property
@@ -39,6 +40,7 @@ class Coupling(Bijector):
             P = `family.parameters_per_scalar`.
 
     Raises:
+        TypeError: a family without `transform` and `inverse_transform`.
         ValueError: an odd number of channels; a conditioner whose output has another shape.
 
     Source: Flow++ eqs. 13 and 20.
@@ -52,6 +54,11 @@ class Coupling(Bijector):
 
     def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
         super().__init__()
+        if not (hasattr(family, "transform") and hasattr(family, "inverse_transform")):
+            raise TypeError(
+                "Coupling needs a family with transform and inverse_transform, such as a subclass "
+                f"of flowpp.elementwise.Family, got {type(family).__name__}"
+            )
         self.conditioner = conditioner
         self.family = family
 

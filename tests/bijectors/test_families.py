@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.bijectors import Flip
-from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
+from flowpp.bijectors import Affine, Coupling, Flip
+from flowpp.elementwise import AffineFamily, Family, MixtureLogisticFamily
 
 FAMILIES = [AffineFamily(), MixtureLogisticFamily(3), MixtureLogisticFamily(2, -1.0)]
 
@@ -22,6 +22,38 @@ def test_functions_and_members_agree(family):
         (family.inverse_transform(x, parameters), member.inverse(x)),
     ):
         assert all(torch.equal(*pair) for pair in zip(got, expected, strict=True))
+
+
+class Shift(Family):
+    """A family of one's own: translations."""
+
+    parameters_per_scalar = 1
+
+    def forward(self, parameters):
+        return Affine(torch.zeros_like(parameters[..., 0]), parameters[..., 0])
+
+
+class Doubled(AffineFamily):
+    """A subclass that redefines the members, but not the functions of its base."""
+
+    def forward(self, parameters):
+        return Affine(parameters[..., 0], 2 * parameters[..., 1])
+
+
+@pytest.mark.parametrize("family", [Shift(), Doubled()], ids=["Shift", "Doubled"])
+def test_a_coupling_follows_the_members_of_a_family_that_defines_no_functions(family):
+    x = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1))
+    per_scalar = family.parameters_per_scalar
+    coupling = Coupling(lambda a, context: a.repeat_interleave(per_scalar, 1), family)
+    a, b = x.chunk(2, 1)
+    member = family(a[..., None].expand(*a.shape, per_scalar))
+    assert torch.equal(coupling(x)[0][:, 2:], member(b)[0])
+    assert torch.equal(coupling.inverse(x)[0][:, 2:], member.inverse(b)[0])
+
+
+def test_a_family_without_functions_is_refused():
+    with pytest.raises(TypeError, match="family with transform and inverse_transform.*got func"):
+        Coupling(lambda a, context: a, lambda parameters: None)
 
 
 class Twice(Flip):
