@@ -16,7 +16,6 @@ from flowpp.config import Config, DataConfig, ModelConfig, presets
 from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.serialization import to_dict
-from flowpp.data import npz
 from flowpp.runtime.files import atomic_write, make_writable_folder
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -103,7 +102,7 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     """Write released variables as a run directory or a checkpoint file."""
     from flowpp.config.build import build_model
     from flowpp.data import declared_shape
-    from flowpp.interop.released import load_released
+    from flowpp.interop.released import copy_released, read_variables
     from flowpp.runs.checkpoint import Checkpoint
     from flowpp.runs.run import Run, check_new
 
@@ -113,7 +112,7 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     variables = read_variables(source)
     shape, levels = declared_shape(config.data)
     model = build_model(config.model, shape, levels)
-    load_released(model, variables)
+    copy_released(model, variables)
     checkpoint = Checkpoint(0, model.state_dict(), {}, {}, _facts(config, shape, levels))
     if out.suffix:
         checkpoint.save(out)
@@ -125,13 +124,13 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
 
 def _export(source: Path, out: Path, config: Config | None) -> FlowPlusPlus:
     """Write averaged weights as an .npz of the released code's variables."""
-    from flowpp.interop.released import save_released
-    from flowpp.runs.restore import open_model
+    from flowpp.interop.released import released_variables
+    from flowpp.runs.open_model import open_model
 
     make_writable_folder(out.parent)
     model = open_model(source, config=config).model
     with atomic_write(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, **save_released(model))  # type: ignore[arg-type]
+        np.savez(file, **released_variables(model))  # type: ignore[arg-type]
     return model
 
 
@@ -162,20 +161,6 @@ def _environment(source: Path, config: Config) -> dict[str, object]:
         },
         "data": {"name": config.data.source, "sha256": None},
     }
-
-
-def read_variables(path: Path) -> dict[str, np.ndarray]:
-    """Read the variables of an .npz; in a file of recorded vectors, those under `w/`.
-
-    Raises:
-        ValueError: the file is not a readable .npz.
-    """
-    try:
-        entries = npz.names(path)
-        names = [n for n in entries if n.startswith("w/")] or entries
-        return {name.removeprefix("w/"): array for name, array in npz.read(path, names).items()}
-    except ValueError as error:
-        raise ValueError(f"not a readable .npz of variables: {error}") from error
 
 
 def _requested_preset(argv: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from flowpp.runtime.files import make_writable_folder, write_json
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.data import ImageSet
     from flowpp.evaluation.bound import Estimate
-    from flowpp.runs.restore import OpenedModel
+    from flowpp.runs.open_model import OpenedModel
     from flowpp.runtime.distributed import ProcessGroup
 
 
@@ -33,8 +33,12 @@ class Arguments:
     """Run directory; its newest undamaged checkpoint is evaluated."""
     importance_samples: int = 1
     """Draws per image for the importance-weighted bound; 1 computes the one-sample bound alone."""
-    images: Annotated[
-        int | None, arg(metavar="INT", help_behavior_hint="(default: all; 8 with --fingerprint)")
+    image_count: Annotated[
+        int | None,
+        arg(
+            name="images", metavar="INT",
+            help_behavior_hint="(default: all; 8 with --fingerprint)",
+        ),
     ] = None
     """Number of held-out images, from the first."""
     memory: float = 512.0
@@ -59,7 +63,7 @@ class Arguments:
     def __post_init__(self) -> None:
         """Validate counts, memory and seed."""
         checks.at_least("importance_samples", self.importance_samples, 1)
-        checks.at_least("images", self.images, 1)
+        checks.at_least("images", self.image_count, 1)
         if not 0 < self.memory < math.inf:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         checks.seed("seed", self.seed)
@@ -91,7 +95,7 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     import torch
 
     from flowpp.runs.environment import check_images
-    from flowpp.runs.restore import load_images, open_model
+    from flowpp.runs.open_model import load_images, open_model
     from flowpp.runs.run import Run
     from flowpp.runtime.device import local_device
 
@@ -119,7 +123,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     with user_errors():
         opened, images = _open(arguments, group)
         model = opened.model
-        count = _image_count(arguments.images, images)
+        count = _image_count(arguments.image_count, images)
         # The batches are divided among the processes, so all need the same size.
         batch = group.broadcast_object(importance.batch_for(model, images.shape, arguments.memory))
         out = arguments.out or arguments.run / "evaluations" / f"{_now()}.json"
@@ -138,7 +142,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     if not group.is_main:
         return
     seconds = time.monotonic() - begin
-    _print_bounds(bounds, images)
+    _print_results(bounds, images)
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
@@ -149,7 +153,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     print(f"receipt   {out}")
 
 
-def _print_bounds(bounds: dict[int, Estimate], images: ImageSet) -> None:
+def _print_results(bounds: dict[int, Estimate], images: ImageSet) -> None:
     from flowpp.evaluation import baselines
 
     for samples, estimate in bounds.items():
@@ -167,7 +171,7 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         if group.size > 1:
             raise ValueError(f"--fingerprint must run in a single process, got {group.size}")
         opened, images = _open(arguments, group)
-        requested = arguments.images or min(fingerprint.IMAGES, len(images.test))
+        requested = arguments.image_count or min(fingerprint.IMAGES, len(images.test))
         count = _image_count(requested, images)
         device = next(opened.model.parameters()).device
         name = f"{_now()}-{device.type}-{arguments.dtype}.json"

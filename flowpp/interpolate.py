@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.images import output_path, save_arrays, save_grid
+from flowpp.evaluation.grids import output_path, save_arrays, save_grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
 
         from flowpp import trained_model  # imports torch
-        from flowpp.runs.restore import load_images
+        from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn

@@ -9,7 +9,7 @@ from typing import Literal
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.images import output_path, save_arrays, save_grid
+from flowpp.evaluation.grids import output_path, save_arrays, save_grid
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import torch  # takes seconds to import: not for --help
 
         from flowpp import trained_model
-        from flowpp.runs.restore import load_images
+        from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn

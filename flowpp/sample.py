@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import ImageArguments
-from flowpp.evaluation.images import output_path, save_arrays, save_grid
+from flowpp.evaluation.grids import output_path, save_arrays, save_grid
 from flowpp.runtime.files import make_writable_folder
 
 

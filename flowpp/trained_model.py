@@ -16,7 +16,7 @@ from flowpp.config import Config
 from flowpp.evaluation import sampling
 from flowpp.evaluation.bound import log_weights
 from flowpp.model import FlowPlusPlus
-from flowpp.runs.restore import open_model
+from flowpp.runs.open_model import open_model
 from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64

@@ -7,7 +7,7 @@ writes one page (`DIR/index.html`) and all its numbers (`DIR/audit.json`).
     grids.py        test points; budget.py: how many
     subjects/       implementations under audit, and flawed formulas that it must catch
     measures/       accuracy, clamps, inversion, round trips and bits/dim of a model
-    flowpp_run.py   trained models of flowpp
+    trained_model.py   trained models of flowpp
     verdicts.py     bounds, and the statements derived from them
     report/         HTML page, figures, tables and terminal output
 """

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
-from conformance.audit import flowpp_run
+from conformance.audit import trained_model
 
 PACKAGES = ("numpy", "scipy", "mpmath", "matplotlib", "torch")
 
@@ -22,7 +22,7 @@ def environment(seed: int) -> dict[str, Any]:
         "processor": processor(),
         "versions": {name: version(name) for name in PACKAGES},
         "seed": seed,
-    } | flowpp_run.environment()
+    } | trained_model.environment()
 
 
 def processor() -> str:

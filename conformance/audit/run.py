@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.adapters.flowpp import FlowppAdapter
-from conformance.audit import flowpp_run, verdicts
+from conformance.audit import trained_model, verdicts
 from conformance.audit.environment import environment
 from conformance.audit.measures import clamp, inversion, models
 from conformance.audit.measures.measure import Grids, Measurement, measure
@@ -102,7 +102,7 @@ def run(
         FileNotFoundError: `path` is not a run directory.
         ValueError: The run at `path` is damaged.
     """
-    flowpp_run.one_thread()
+    trained_model.one_thread()
     clock = _Stopwatch(progress)
     model, reason = _model(path, budget, seed, clock)
     grids = Grids(budget, seed)
@@ -147,21 +147,21 @@ def _specimens() -> list[Subject]:
 
 def _model(
     path: Path | None, budget: Budget, seed: int, clock: _Stopwatch
-) -> tuple[flowpp_run.Model | None, str | None]:
+) -> tuple[trained_model.Model | None, str | None]:
     if path is not None:
         with clock("opening the run"):
-            return flowpp_run.Model.open(path, budget.images, seed), None
+            return trained_model.Model.open(path, budget.images, seed), None
     if not budget.steps:
         return None, "no run was given, and a quick audit does not train a model"
     with clock("training a small model on digits"), tempfile.TemporaryDirectory() as folder:
-        run_directory = flowpp_run.train_small(Path(folder), budget.steps, seed)
-        return flowpp_run.Model.open(run_directory, budget.images, seed), None
+        run_directory = trained_model.train_small(Path(folder), budget.steps, seed)
+        return trained_model.Model.open(run_directory, budget.images, seed), None
 
 
 def _methods(grids: Grids) -> dict[str, Any]:
     def newton(targets: Any, dtype: str) -> inversion.Solution:
         arrays = (targets.x, *targets.parameters)
-        return inversion.Solution(*flowpp_run.newton(*arrays, dtype=dtype))
+        return inversion.Solution(*trained_model.newton(*arrays, dtype=dtype))
 
     methods = {NEWTON: newton} | inversion.METHODS
     return {

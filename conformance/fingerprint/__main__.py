@@ -18,12 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Compare, print a table, write a JSON file, and return the exit status."""
     options = _parser().parse_args(arguments)
     # Imported after parsing, because torch takes seconds to load.
-    from conformance.fingerprint import flowpp_run
+    from conformance.fingerprint import reference_comparison
     from conformance.reports.json import write_json
 
     try:
-        recorded = options.recorded or flowpp_run.newest(options.run)
-        report, table = flowpp_run.judge(options.run, recorded)
+        recorded = options.recorded or reference_comparison.newest(options.run)
+        report, table = reference_comparison.judge(options.run, recorded)
         out = options.out or recorded.with_name(f"{recorded.stem}-reference.json")
         write_json(out, report, indent=2)
     except (ValueError, OSError) as error:

@@ -18,7 +18,7 @@ from conformance.adapters.flowpp import (
 from flowpp.config import ModelConfig
 from flowpp.config.build import build_model
 from flowpp.config.serialization import from_dict
-from flowpp.interop.released import load_released, released_views, rename_scopes
+from flowpp.interop.released import copy_released, released_views, rename_scopes
 from flowpp.model import FlowPlusPlus
 from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
@@ -38,7 +38,7 @@ def build(topology: Topology, variables: Mapping[str, np.ndarray]) -> FlowPlusPl
     """
     config = from_dict(ModelConfig, topology.settings)
     model = build_model(config, topology.image_shape, topology.levels).double().eval()
-    load_released(model, variables)
+    copy_released(model, variables)
     return model
 
 
@@ -99,7 +99,7 @@ def variables_of(model: Any, like: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 def with_variables(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> Any:
     """Load other weights into the model, and return its reference twin."""
-    load_released(model, variables)
+    copy_released(model, variables)
     return to_reference(model)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from flowpp.config import checks
-from flowpp.evaluation.images import output_path
+from flowpp.evaluation.grids import output_path
 
 DataPath = Annotated[
     str | None,

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from flowpp.data import ImageSet, npz
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.evaluation.diagnostics import layers
-from flowpp.evaluation.images import save_arrays
+from flowpp.evaluation.grids import save_arrays
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs import environment
-from flowpp.runs.restore import OpenedModel
+from flowpp.runs.open_model import OpenedModel
 from flowpp.runtime.hashing import weights_hash
 
 IMAGES = 8
@@ -151,7 +151,7 @@ def describe(opened: OpenedModel, images: ImageSet, seed: int) -> dict[str, Any]
         "device_name": described["device_name"],
         "dtype": str(like.dtype).removeprefix("torch."),
         "step": opened.checkpoint.step,
-        "weights_sha256": weights_hash(opened.checkpoint.used(average=True)),
+        "weights_sha256": weights_hash(opened.checkpoint.selected_weights(average=True)),
         "levels": images.levels,
         "environment": described,
     }

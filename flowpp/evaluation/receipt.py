@@ -64,7 +64,7 @@ def receipt(
         "weights": {
             "step": checkpoint.step,
             "which": "moving average" if checkpoint.ema else "raw",
-            "sha256": weights_hash(checkpoint.used(average=True)),
+            "sha256": weights_hash(checkpoint.selected_weights(average=True)),
         },
         "dtype": str(dtype).removeprefix("torch."),
         "batch": batch,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from flowpp.bijectors import ActNorm, Bijector, Coupling, InvertibleConv
 from flowpp.conditioner import Block, Conv2d, GatedConv, LayerNorm
+from flowpp.data import npz
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
@@ -47,7 +49,21 @@ def released_views(
     return dict(_Names(model, select).walk())
 
 
-def load_released(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> None:
+def read_variables(path: Path) -> dict[str, np.ndarray]:
+    """Read the variables of an .npz; in a file of recorded vectors, those under `w/`.
+
+    Raises:
+        ValueError: the file is not a readable .npz.
+    """
+    try:
+        entries = npz.names(path)
+        names = [n for n in entries if n.startswith("w/")] or entries
+        return {name.removeprefix("w/"): array for name, array in npz.read(path, names).items()}
+    except ValueError as error:
+        raise ValueError(f"not a readable .npz of variables: {error}") from error
+
+
+def copy_released(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> None:
     """Copy the released variables into the model, each exactly once.
 
     Args:
@@ -81,8 +97,8 @@ def load_released(model: FlowPlusPlus, variables: Mapping[str, np.ndarray]) -> N
             view.copy_(torch.from_numpy(np.array(renamed[name])))
 
 
-def save_released(model: FlowPlusPlus) -> dict[str, np.ndarray]:
-    """Return the model's weights as the released code's variables; inverse of `load_released`."""
+def released_variables(model: FlowPlusPlus) -> dict[str, np.ndarray]:
+    """Return the model's weights as the released code's variables; inverse of `copy_released`."""
     return {
         name: np.ascontiguousarray(view.cpu().numpy())
         for name, view in released_views(model).items()

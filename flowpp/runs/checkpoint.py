@@ -123,7 +123,7 @@ class Checkpoint:
         Raises:
             CheckpointError: names or shapes differ from the model's, or a weight is not finite.
         """
-        source = self.used(average=average)
+        source = self.selected_weights(average=average)
         for name, tensor in source.items():
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(
@@ -131,7 +131,7 @@ class Checkpoint:
                 )
         copy_into(model.state_dict(), source)
 
-    def used(self, *, average: bool) -> dict[str, Tensor]:
+    def selected_weights(self, *, average: bool) -> dict[str, Tensor]:
         """Return the tensors that `restore` copies."""
         return {**self.weights, **self.ema} if average else dict(self.weights)
 

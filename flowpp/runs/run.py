@@ -130,7 +130,7 @@ class Run:
     # ---- metrics
     # --------------------------------------------------------------------------------------------
 
-    def log(self, record: Record) -> None:
+    def append_record(self, record: Record) -> None:
         """Append one record to metrics.jsonl."""
         append_record(self.path / "metrics.jsonl", record)
 
@@ -158,7 +158,7 @@ class Run:
         """Path of the checkpoint with the lowest held-out bits per dimension."""
         return self.path / "checkpoints" / "best.safetensors"
 
-    def checkpoints(self) -> list[Path]:
+    def checkpoint_files(self) -> list[Path]:
         """List the checkpoint files, oldest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"))
 
@@ -169,7 +169,7 @@ class Run:
             OSError: the checkpoint could not be written; the earlier ones are unchanged.
         """
         checkpoint.save(self.checkpoint_path(checkpoint.step))
-        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+        for old in self.checkpoint_files()[:-KEPT_CHECKPOINTS]:
             old.unlink()
 
     def keep_as_best(self, step: int) -> None:
@@ -181,7 +181,7 @@ class Run:
             except OSError:  # a file system without hard links
                 shutil.copyfile(source, temporary)
 
-    def checkpoint(
+    def load_checkpoint(
         self,
         which: Literal["newest", "best"] = "newest",
         warn: Callable[[str], None] | None = None,
@@ -201,7 +201,7 @@ class Run:
             valid = self.newest_valid_checkpoint(warn)
             if valid is not None:
                 return valid
-        files = self.checkpoints() if which == "newest" else [self.best_path]
+        files = self.checkpoint_files() if which == "newest" else [self.best_path]
         if not files:
             raise FileNotFoundError(f"{self.path} has no checkpoint yet")
         return Checkpoint.load(files[-1])
@@ -216,7 +216,7 @@ class Run:
             CheckpointError: all checkpoints are damaged.
         """
         errors: list[CheckpointError] = []
-        for file in reversed(self.checkpoints()):
+        for file in reversed(self.checkpoint_files()):
             try:
                 checkpoint = Checkpoint.load(file)
             except CheckpointError as error:
@@ -233,24 +233,24 @@ class Run:
             )
         return None
 
-    def checkpoint_of_weights(self, sha256: str) -> Checkpoint:
+    def load_checkpoint_of_weights(self, sha256: str) -> Checkpoint:
         """Load the newest checkpoint whose averaged weights have this hash.
 
         Raises:
             ValueError: no checkpoint has such weights.
             CheckpointError: a checkpoint is damaged.
         """
-        for file in (*reversed(self.checkpoints()), self.best_path):
+        for file in (*reversed(self.checkpoint_files()), self.best_path):
             if not file.is_file():
                 continue
             checkpoint = Checkpoint.load(file)
-            if weights_hash(checkpoint.used(average=True)) == sha256:
+            if weights_hash(checkpoint.selected_weights(average=True)) == sha256:
                 return checkpoint
         raise ValueError(f"no checkpoint of {self.path} has weights with hash {sha256!s:.12}...")
 
     def steps_done(self) -> int:
         """Return the step of the newest checkpoint, from its name; 0 if there is none."""
-        names = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.checkpoints())
+        names = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.checkpoint_files())
         return max((int(name[1]) for name in names if name), default=0)
 
     def sweep(self) -> None:

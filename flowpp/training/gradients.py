@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from flowpp.training import non_finite
 
 
-def backward(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
+def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
     """Accumulate the gradients of the mean negative bound over the batch, part by part.
 
     With several processes the gradients are averaged over them during the last part.

@@ -19,7 +19,7 @@ from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
-from flowpp.evaluation.images import save_grid
+from flowpp.evaluation.grids import save_grid
 from flowpp.evaluation.sampling import sample
 from flowpp.model import FlowPlusPlus
 from flowpp.runs import environment
@@ -35,7 +35,7 @@ from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
 from flowpp.training.batches import NoisyImages, ShuffledBatches
 from flowpp.training.ema import EMA
-from flowpp.training.gradients import backward, clip_by_global_norm
+from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm
 from flowpp.training.initialization import initialize
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.optimizer import Adam
@@ -222,7 +222,7 @@ class Trainer:
 
         # Gradients, averaged over the processes and clipped.
         state.optimizer.zero_grad()
-        own_loss = backward(self.model, x[rows], noise[rows], settings.accumulate)
+        own_loss = accumulate_gradients(self.model, x[rows], noise[rows], settings.accumulate)
         grad_norm = math.nan
         if math.isfinite(own_loss):
             parameters = state.model.parameters()
@@ -252,7 +252,7 @@ class Trainer:
         # Log, checkpoint, and the end after a signal.
         self.logger.advance()
         if state.step % settings.log_every == 0 or state.step == settings.steps:
-            self.log(rate, grad_norm)
+            self.log_interval(rate, grad_norm)
         if stop or overdue or self._is_milestone():
             self.save()
         if stop:
@@ -285,11 +285,11 @@ class Trainer:
                 f"batches and states are in {folder}; try a lower training.learning_rate"
             )
 
-    def log(self, rate: float, grad_norm: float) -> None:
+    def log_interval(self, rate: float, grad_norm: float) -> None:
         """Log the steps since the last log line."""
         state = self.state
         steps_per_second = self.throughput.steps_per_second(state.step)
-        self.logger.log_steps(
+        self.logger.log_training(
             {
                 "step": state.step,
                 "bits_per_dim": _mean(state.recent),

@@ -173,7 +173,7 @@ def finished_result(
     """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-        newest = run.checkpoint()
+        newest = run.load_checkpoint()
         check_data(newest, images)
         steps, result = recorded["steps"], kind(**recorded)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):

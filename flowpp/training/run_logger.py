@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from flowpp.evaluation import images
+from flowpp.evaluation import grids
 from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.diagnostics import Diagnosis
 from flowpp.runs.metrics import HELD_OUT
@@ -66,7 +66,7 @@ class RunLogger:
         if not self.silent:
             self.progress.advance()
 
-    def log_steps(self, record: Record) -> None:
+    def log_training(self, record: Record) -> None:
         """Log the training steps since the last call."""
         if self.silent:
             return
@@ -113,10 +113,10 @@ class RunLogger:
         for name, value in diagnosis.layers.items():
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
         if samples is not None:
-            picture = images.grid(samples, levels)
+            picture = grids.grid(samples, levels)
             layout = "HW" if picture.ndim == 2 else "HWC"
             self.board.add_image("samples", picture, step, dataformats=layout)
-            images.save_grid(self.run.sample_path(step), samples, levels)
+            grids.save_grid(self.run.sample_path(step), samples, levels)
         self.board.flush()
         self.message(
             f"step {step}: held-out bits/dim {bound}  round trip within "
@@ -124,6 +124,6 @@ class RunLogger:
         )
 
     def _write(self, tag: str, record: Record, more: Record | None = None) -> None:
-        self.run.log(finite_or_null({**record, **(more or {})}))
+        self.run.append_record(finite_or_null({**record, **(more or {})}))
         for name, value in record.items():
             self.board.add_scalar(f"{tag}/{name.removeprefix('held_out_')}", value, record["step"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conformance.audit import flowpp_run
+from conformance.audit import trained_model
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -18,4 +18,4 @@ def one_thread():
 @pytest.fixture(scope="package")
 def run_directory(tmp_path_factory):
     """Train a model on digits for a few steps."""
-    return flowpp_run.train_small(tmp_path_factory.mktemp("digits"), steps=6, seed=0)
+    return trained_model.train_small(tmp_path_factory.mktemp("digits"), steps=6, seed=0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.adapters.flowpp import FlowppAdapter
-from conformance.audit import flowpp_run, verdicts
+from conformance.audit import trained_model, verdicts
 from conformance.audit.measures import models
 from conformance.audit.subjects.specimens import ClippedInverse, Specimen, clamped_at
 from conformance.audit.subjects.subject import Subject
@@ -16,13 +16,13 @@ from conformance.audit.subjects.subject import Subject
 
 @pytest.fixture(scope="module")
 def model(run_directory):
-    return flowpp_run.Model.open(run_directory, images=24, seed=0)
+    return trained_model.Model.open(run_directory, images=24, seed=0)
 
 
 @pytest.fixture(scope="module")
 def sharp(run_directory):
     """Open the model with enough images for the sharpest edges, whose outputs are extreme."""
-    whole = flowpp_run.Model.open(run_directory, images=96, seed=0)
+    whole = trained_model.Model.open(run_directory, images=96, seed=0)
     assert whole.mixture_outputs(trained=False).max() > 15
     return whole
 

@@ -15,7 +15,7 @@ import torch
 from flowpp import evaluate
 from flowpp.evaluation import importance
 from flowpp.runs.checkpoint import Checkpoint
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.hashing import weights_hash
 
@@ -69,7 +69,7 @@ def test_the_receipt_is_in_the_run_and_is_strict_json(copy, capsys):
 def test_the_hash_is_of_the_weights_that_were_evaluated(copy, tmp_path, monkeypatch):
     """A newer checkpoint may appear while an evaluation runs for hours."""
     run, out = Run.open(copy), tmp_path / "receipt.json"
-    before = run.checkpoint()
+    before = run.load_checkpoint()
     used = {}
     compute = importance.importance_bounds
 
@@ -160,11 +160,11 @@ def test_estimates_have_a_standard_error():
 
 def add_damaged_checkpoint(run):
     """Add a newer, truncated checkpoint; return its path and the step of the valid one."""
-    whole = run.checkpoint()
+    whole = run.load_checkpoint()
     Checkpoint(whole.step + 1, whole.weights, whole.ema, {}, whole.facts).save(
         run.checkpoint_path(whole.step + 1)
     )
-    newest = run.checkpoints()[-1]
+    newest = run.checkpoint_files()[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     return newest, whole.step
 
@@ -178,7 +178,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(copy, tmp_path, c
 
 
 def test_all_checkpoints_damaged(copy, capsys):
-    for file in Run.open(copy).checkpoints():
+    for file in Run.open(copy).checkpoint_files():
         file.write_bytes(b"no")
     with pytest.raises(SystemExit):
         evaluate.main([str(copy)])

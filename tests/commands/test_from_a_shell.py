@@ -36,7 +36,7 @@ def start(*arguments, launcher=TRAIN, **options):
 
 def wait_for_checkpoints(process, out, count):
     for _ in range(3000):
-        if len(Run(out).checkpoints()) >= count or process.poll() is not None:
+        if len(Run(out).checkpoint_files()) >= count or process.poll() is not None:
             return
         time.sleep(0.02)
 
@@ -55,7 +55,7 @@ def test_a_signal_stops_a_process_cleanly(tmp_path, number):
         f"stopped by {number.name}; to resume:  python -m flowpp.train --resume {out}"
     )
     assert not list(out.rglob("*.part"))
-    step = Run.open(out).checkpoint().step
+    step = Run.open(out).load_checkpoint().step
     done = subprocess.run(
         [*TRAIN, "--resume", str(out), "--training.steps", str(step + 1)],
         capture_output=True, text=True,
@@ -72,7 +72,7 @@ def test_a_full_disk_is_reported_in_one_line(tmp_path):
     out = tmp_path / "run"
     whole = start("digits", "--training.steps", 1, "--out", tmp_path / "whole")
     assert whole.communicate(timeout=120)[1] == ""
-    small, large = (p.stat().st_size for p in Run(tmp_path / "whole").checkpoints())
+    small, large = (p.stat().st_size for p in Run(tmp_path / "whole").checkpoint_files())
     limit = (small + large) // 2
     process = start(
         "digits", "--training.steps", 3, "--out", out,
@@ -110,4 +110,4 @@ def test_torchrun_trains_and_stops_cleanly(tmp_path):
     output, errors = process.communicate(timeout=120)
     assert "stopped by SIGTERM; to resume:" in output, output + errors
     assert output.count("training images of shape") == 1
-    assert Checkpoint.load(Run(out).checkpoints()[-1]).facts["processes"] == 2
+    assert Checkpoint.load(Run(out).checkpoint_files()[-1]).facts["processes"] == 2

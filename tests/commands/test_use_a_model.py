@@ -14,7 +14,7 @@ from PIL import Image
 import flowpp
 from flowpp import convert, data, interpolate, plot, reconstruct, sample
 from flowpp.runs.checkpoint import Checkpoint
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 
 
@@ -65,7 +65,8 @@ def test_invalid_arguments(model, images):
 
 
 def test_load_a_single_checkpoint_file(tiny_run, tmp_path, images):
-    file = shutil.copy(Run.open(tiny_run[0]).checkpoints()[-1], tmp_path / "model.safetensors")
+    newest = Run.open(tiny_run[0]).checkpoint_files()[-1]
+    file = shutil.copy(newest, tmp_path / "model.safetensors")
     alone = flowpp.load(file)
     assert alone.step == 3
     assert np.array_equal(alone.log_prob(images), flowpp.load(tiny_run[0]).log_prob(images))
@@ -218,5 +219,5 @@ def test_a_model_in_one_file(tiny_run, tmp_path, images):
     assert alone.step == 3 and alone.config.model == run.config.model
     inside = Checkpoint.load(out)
     assert not inside.state and not inside.ema
-    whole = Run.open(tiny_run[0]).checkpoints()[-1]
+    whole = Run.open(tiny_run[0]).checkpoint_files()[-1]
     assert out.stat().st_size < whole.stat().st_size / 3

@@ -17,7 +17,7 @@ from flowpp.config import ModelConfig
 from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
 from flowpp.config.serialization import from_dict
-from flowpp.interop.released import released_views, save_released
+from flowpp.interop.released import released_variables, released_views
 from flowpp.training.initialization import initialize
 
 SHAPES = {
@@ -92,7 +92,7 @@ def test_the_settings_are_inferred(example):
         "case": {"name": "abl_noattn" if "no-attention" in name else "case"},
         "scopes": scopes(model),
     }
-    topology = infer_topology(meta, save_released(model), SHAPES[name], model.levels)
+    topology = infer_topology(meta, released_variables(model), SHAPES[name], model.levels)
     inferred, expected = from_dict(ModelConfig, topology.settings), small_config(name)
     assert inferred.flow == expected.flow
     if expected.dequantization == "variational":
@@ -103,7 +103,7 @@ def test_the_settings_are_inferred(example):
 def test_without_scopes_the_topology_is_still_equivalent(example):
     """Without scopes, groups of columns are joined, which does not change the model."""
     name, model, *_ = example
-    topology = infer_topology({}, save_released(model), SHAPES[name], model.levels)
+    topology = infer_topology({}, released_variables(model), SHAPES[name], model.levels)
     expected = small_config(name).flow.layout.replace("columns 4, columns 3", "columns 7")
     assert topology.settings["flow"]["layout"] == expected
 
@@ -128,7 +128,7 @@ def test_a_file_of_any_topology_is_compared(example, tmp_path):
         "variables": list(released_views(model)),
     }
     path = tmp_path / "vectors.npz"
-    weights = {f"w/{n}": a.astype(np.float32) for n, a in save_released(model).items()}
+    weights = {f"w/{n}": a.astype(np.float32) for n, a in released_variables(model).items()}
     np.savez(
         path,
         meta=json.dumps(meta),

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conformance.fingerprint import __main__ as by_reference
-from conformance.fingerprint import flowpp_run
+from conformance.fingerprint import reference_comparison
 from flowpp import evaluate
 from flowpp.bijectors import Coupling
 from flowpp.evaluation import comparison, fingerprint
 from flowpp.evaluation.comparison import Float64
 from flowpp.evaluation.fingerprint import Fingerprint
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 
 
@@ -71,7 +71,7 @@ def test_the_reference_agrees_with_float64_to_its_last_digits(copy, capsys):
 
 def test_both_comparisons_agree_in_float32(model, images):
     found = fingerprint.record(model, images, 0, {})
-    reference = flowpp_run.Reference(model)
+    reference = reference_comparison.Reference(model)
     one = comparison.compare(found, Float64(_copy(model)))
     other = comparison.compare(found, reference)
     for a, b in zip(one["layers"], other["layers"], strict=True):
@@ -120,12 +120,12 @@ def test_missing_fingerprints_and_weights(copy, capsys):
     assert "has no fingerprint" in capsys.readouterr().err
     evaluate.main([str(copy), "--fingerprint", "--images", "1"])
     run = Run.open(copy)
-    (newest,) = run.checkpoints()[-1:]
-    spoiled = run.checkpoint()
+    (newest,) = run.checkpoint_files()[-1:]
+    spoiled = run.load_checkpoint()
     for tensor in spoiled.ema.values():
         tensor.add_(torch.ones_like(tensor))
     spoiled.save(newest)
-    for other in (*run.checkpoints()[:-1], run.best_path):
+    for other in (*run.checkpoint_files()[:-1], run.best_path):
         other.unlink(missing_ok=True)
     capsys.readouterr()
     assert by_reference.main([str(copy)]) == 2

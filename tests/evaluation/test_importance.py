@@ -28,7 +28,7 @@ from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.evaluation.importance import batch_for, importance_bounds, milestones
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import importance_weighted_bound, log_normal
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 
 LEVELS = 3
 

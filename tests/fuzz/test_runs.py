@@ -46,8 +46,8 @@ def valid(tmp_path_factory):
     averages = {name: p.detach() for name, p in model.named_parameters()}
     run = Run.create(tmp_path_factory.mktemp("runs") / "run", CONFIG, {"data": {"sha256": "0"}})
     run.save(Checkpoint(3, model.state_dict(), averages, {}, FACTS))
-    run.log({"step": 1, "bits_per_dim": 5.0})
-    run.log({"step": 2, "bits_per_dim": 4.0, "held_out_bits_per_dim": 4.5})
+    run.append_record({"step": 1, "bits_per_dim": 5.0})
+    run.append_record({"step": 2, "bits_per_dim": 4.0, "held_out_bits_per_dim": 4.5})
     return run
 
 
@@ -79,7 +79,7 @@ def test_checkpoints_with_damaged_bytes(run, valid, guard, seed):
 @pytest.mark.parametrize("seed", range(30))
 def test_checkpoints_with_invalid_facts(run, guard, seed):
     """Their hash is valid, as an attacker can compute it too."""
-    whole, file = run.checkpoint(), run.path / "alone.safetensors"
+    whole, file = run.load_checkpoint(), run.path / "alone.safetensors"
     facts = corrupt_values(FACTS, seed)
     Checkpoint(whole.step, whole.weights, whole.ema, {}, facts).save(file)
     with guard.reading(file.name):
@@ -101,7 +101,7 @@ def test_checkpoints_with_invalid_facts(run, guard, seed):
 )
 @pytest.mark.parametrize("which", ["weights", "ema"])
 def test_checkpoints_with_invalid_weights(run, guard, harm, which):
-    whole, file = run.checkpoint(), run.checkpoint_path(4)
+    whole, file = run.load_checkpoint(), run.checkpoint_path(4)
     groups = {"weights": dict(whole.weights), "ema": dict(whole.ema)}
     draw = random.Random(0)
     names = [n for n in whole.ema if whole.ema[n].abs().sum() > 0]

@@ -9,9 +9,9 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from flowpp import convert
 from flowpp.config import DataConfig
 from flowpp.data import cifar10, load
+from flowpp.interop import released
 
 COUNT = 4
 """Images in a batch file of CIFAR-10."""
@@ -72,7 +72,7 @@ def reader(name, raw, folder):
     file = folder / name
     file.write_bytes(raw)
     if name == "variables.npz":
-        return lambda: convert.read_variables(file)
+        return lambda: released.read_variables(file)
     if name.startswith("cifar"):
         return lambda: load(DataConfig(source="cifar10", path=str(file)))
     if name == "batch":

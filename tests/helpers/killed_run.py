@@ -94,7 +94,7 @@ def ended(pid: int) -> bool:
 
 def newest(out: Path) -> int:
     """Return the step of the newest checkpoint, or -1."""
-    return max((int(path.stem[5:]) for path in Run(out).checkpoints()), default=-1)
+    return max((int(path.stem[5:]) for path in Run(out).checkpoint_files()), default=-1)
 
 
 def finish(out: Path) -> None:
@@ -112,17 +112,17 @@ def main() -> None:
     folder, kills, draw = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     torch.set_num_threads(1)
     finish(folder / "uninterrupted")
-    uninterrupted = Run(folder / "uninterrupted").checkpoint()
+    uninterrupted = Run(folder / "uninterrupted").load_checkpoint()
     done = runs = 0
     while done < kills:
         runs += 1
         out, at_most = folder / f"run-{runs}", done + 6
         while done < min(kills, at_most) and kill_one(out, draw, done):
             done += 1
-            steps = [int(p.stem[5:]) for p in Run(out).checkpoints()]
+            steps = [int(p.stem[5:]) for p in Run(out).checkpoint_files()]
             print(f"kill {done} in run {runs}: checkpoints {steps}", flush=True)
         finish(out)
-        found = Run(out).checkpoint()
+        found = Run(out).load_checkpoint()
         for kind in ("weights", "ema", "state"):
             left, right = getattr(found, kind), getattr(uninterrupted, kind)
             if left.keys() != right.keys() or not all(

@@ -12,7 +12,12 @@ from flowpp import convert, evaluate, sample
 from flowpp.config import FlowConfig, ModelConfig
 from flowpp.config.build import build_model
 from flowpp.config.presets import PRESETS
-from flowpp.interop.released import load_released, released_views, save_released
+from flowpp.interop.released import (
+    copy_released,
+    read_variables,
+    released_variables,
+    released_views,
+)
 from flowpp.runs.run import Run
 
 CASE = Path(__file__).resolve().parents[1] / "data" / "golden" / "case1_cifar_8x8.npz"
@@ -31,13 +36,13 @@ def small_model() -> torch.nn.Module:
 
 @pytest.fixture
 def variables():
-    return convert.read_variables(CASE)
+    return read_variables(CASE)
 
 
 def test_round_trip_is_exact(variables):
     model = small_model()
-    load_released(model, variables)
-    back = save_released(model)
+    copy_released(model, variables)
+    back = released_variables(model)
     assert list(back) == list(variables)
     for name, array in variables.items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
@@ -70,11 +75,11 @@ def test_unused_positions_of_the_large_models_are_accounted_for():
         attention="none",
     )
     model = build_model(ModelConfig(flow=flow, dequantizer=plain), (3, 8, 8), 256)
-    names = save_released(model)
+    names = released_variables(model)
     unused = [n for n in names if n.startswith("MixLogisticCoupling") and n.endswith("pos_emb")]
     assert len(unused) == 2
     assert all(names[n].shape == (8, 4, 8) and not names[n].any() for n in unused)
-    load_released(model, names)
+    copy_released(model, names)
 
 
 @pytest.mark.parametrize("preset", ["imagenet64", "celeba128-5bit"])
@@ -98,8 +103,8 @@ def test_only_the_order_of_scope_numbers_matters(variables):
             scope = f"Norm_{int(number or 0) + 7}"
         shifted[scope + slash + rest] = array
     model = small_model()
-    load_released(model, shifted)
-    back = save_released(model)
+    copy_released(model, shifted)
+    back = released_variables(model)
     np.testing.assert_array_equal(back["Norm_4/norm0/g"], variables["Norm_4/norm0/g"])
 
 
@@ -119,7 +124,7 @@ def test_wrong_variables_are_refused_and_nothing_is_copied(variables, change, me
     before = {name: p.clone() for name, p in model.named_parameters()}
     change(variables)
     with pytest.raises(ValueError, match=message):
-        load_released(model, variables)
+        copy_released(model, variables)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
@@ -163,7 +168,7 @@ def test_one_array_under_an_npz_name_is_refused(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     with pytest.raises(ValueError, match="readable .npz of variables: .*one.npz .*single array"):
-        convert.read_variables(tmp_path / "one.npz")
+        read_variables(tmp_path / "one.npz")
 
 
 def test_required_arguments(capsys):

@@ -16,7 +16,7 @@ import torch
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import importance
 from flowpp.runs.metrics import HELD_OUT
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.random_state import seeded_generator
@@ -80,7 +80,7 @@ def test_two_processes_resume_bit_for_bit(tmp_path, started):
     ]
     for together in [runs] if started == "once" else [[run] for run in runs]:
         torchrun(*itertools.chain(*together))
-    one, other = (Run.open(tmp_path / name).checkpoint() for name in ("whole", "parts"))
+    one, other = (Run.open(tmp_path / name).load_checkpoint() for name in ("whole", "parts"))
     for kind in ("weights", "ema", "state"):
         for name, tensor in getattr(one, kind).items():
             assert torch.equal(tensor, getattr(other, kind)[name]), name

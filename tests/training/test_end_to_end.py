@@ -14,9 +14,9 @@ from PIL import Image
 from flowpp import data, evaluate, sample, train
 from flowpp.config import TrainingConfig
 from flowpp.evaluation import sampling
-from flowpp.evaluation.images import grid
+from flowpp.evaluation.grids import grid
 from flowpp.runs.metrics import HELD_OUT
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as run_training

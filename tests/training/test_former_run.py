@@ -59,7 +59,7 @@ def resumed(tmp_path_factory):
 
 
 def test_it_resumes_to_the_state_of_the_uninterrupted_run(resumed):
-    found = resumed.checkpoint()
+    found = resumed.load_checkpoint()
     expected = Checkpoint.load(STORED / "expected" / "step-00000040.safetensors")
     assert found.step == expected.step == 40
     exact = ("optimizer_powers", "batches_begin", "skipped", "skipped_in_a_row", "random")

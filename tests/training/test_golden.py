@@ -9,7 +9,7 @@ import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
-from flowpp.interop.released import load_released, released_views
+from flowpp.interop.released import copy_released, released_views
 from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.optimizer import Adam
@@ -26,7 +26,7 @@ def test_five_steps_agree_with_the_released_code():
         context=ContextConfig(filters=32, blocks=3),
     )
     model = build_model(config, image_shape=(3, 8, 8), levels=256).double()
-    load_released(
+    copy_released(
         model,
         {name[2:]: golden[name].astype(np.float64) for name in golden.files if name[:2] == "w/"},
     )

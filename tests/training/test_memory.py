@@ -22,13 +22,13 @@ def resident() -> int:
 def test_memory_is_flat_over_two_thousand_steps(tiny_config, tmp_path, monkeypatch):
     """Evaluations and checkpoints occur between the two measurements."""
     seen = {}
-    write = RunLogger.log_steps
+    write = RunLogger.log_training
 
     def measured(self, record):
         write(self, record)
         seen[record["step"]] = resident()
 
-    monkeypatch.setattr(RunLogger, "log_steps", measured)
+    monkeypatch.setattr(RunLogger, "log_training", measured)
     settings = dataclasses.replace(
         tiny_config.training, steps=2000, evaluate_every=100, log_every=100
     )

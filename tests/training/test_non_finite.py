@@ -17,7 +17,7 @@ from flowpp.training.setup import prepare
 
 def corrupt_steps(monkeypatch, steps):
     """Make a weight NaN during the given steps."""
-    compute, count = loop.backward, 0
+    compute, count = loop.accumulate_gradients, 0
 
     def corrupt(model, *arguments):
         nonlocal count
@@ -30,20 +30,20 @@ def corrupt_steps(monkeypatch, steps):
         weight.data.copy_(kept)
         return loss
 
-    monkeypatch.setattr(loop, "backward", corrupt)
+    monkeypatch.setattr(loop, "accumulate_gradients", corrupt)
 
 
 def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeypatch):
     corrupt_steps(monkeypatch, {2, 5})
     loop.train(config, tmp_path / "run")
     run = Run.open(tmp_path / "run")
-    assert run.checkpoint().facts["skipped"] == 2
+    assert run.load_checkpoint().facts["skipped"] == 2
     assert run.metrics()[-2]["skipped"] == 2
     kept = sorted(p.name for p in (run.path / "non-finite").iterdir())
     assert kept == ["step-00000002.safetensors", "step-00000005.safetensors"]
     batch = Checkpoint.load(run.path / "non-finite" / kept[0]).state
     assert batch["batch/x"].shape == (50, 1, 8, 8) == batch["batch/noise"].shape
-    assert all(torch.isfinite(t).all() for t in run.checkpoint().weights.values())
+    assert all(torch.isfinite(t).all() for t in run.load_checkpoint().weights.values())
 
 
 def test_too_many_in_a_row_end_the_run_with_the_cause(config, tmp_path, monkeypatch):
@@ -111,5 +111,5 @@ def test_a_failing_inverse_does_not_end_the_run(config, uninterrupted, tmp_path,
     records = Run.open(tmp_path / "run").metrics()
     assert [r["round_trip_max"] for r in records if HELD_OUT in r] == [None] * 3
     paths = (tmp_path / "run", uninterrupted)
-    one, other = (Run.open(path).checkpoint().weights for path in paths)
+    one, other = (Run.open(path).load_checkpoint().weights for path in paths)
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -101,7 +101,7 @@ def test_a_run_with_another_optimizer_resumes_bit_for_bit(tiny_config, tmp_path,
     loop.train(config(4), tmp_path / "whole")
     loop.train(config(2), tmp_path / "parts")
     loop.train(config(4), tmp_path / "parts", resume=True)
-    whole, parts = (Run.open(tmp_path / name).checkpoint() for name in ("whole", "parts"))
+    whole, parts = (Run.open(tmp_path / name).load_checkpoint() for name in ("whole", "parts"))
     assert any(name.startswith("optimizer/exp_avg_sq/") for name in whole.state)
     for kind in ("weights", "ema", "state"):
         for name, tensor in getattr(whole, kind).items():

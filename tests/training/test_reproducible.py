@@ -35,7 +35,7 @@ def test_a_deterministic_run_is_recorded_and_has_the_bits_of_another(tiny_config
     runs = [Run(tmp_path / name) for name in ("one", "two")]
     for run in runs:
         train(changed(tiny_config, deterministic=True), run.path)
-    one, two = (run.checkpoint() for run in runs)
+    one, two = (run.load_checkpoint() for run in runs)
     assert all(torch.equal(tensor, two.weights[name]) for name, tensor in one.weights.items())
     environment = json.loads((runs[0].path / "environment.json").read_text())
     assert environment["deterministic"]["algorithms"] is True
@@ -55,8 +55,8 @@ def test_a_rerun_from_what_is_recorded_has_the_same_bits(tiny_run, tmp_path):
     again = Run.open(tmp_path / "again")
     written = json.loads((again.path / "environment.json").read_text())
     assert written["data"] == environment["data"]
-    for name, tensor in run.checkpoint().weights.items():
-        assert torch.equal(tensor, again.checkpoint().weights[name]), name
+    for name, tensor in run.load_checkpoint().weights.items():
+        assert torch.equal(tensor, again.load_checkpoint().weights[name]), name
 
 
 @pytest.mark.parametrize(

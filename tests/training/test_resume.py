@@ -33,7 +33,7 @@ def copy(uninterrupted, tmp_path):
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
     """Send a signal in the middle of the given step."""
-    compute, count = loop.backward, 0
+    compute, count = loop.accumulate_gradients, 0
 
     def interrupted(*arguments):
         nonlocal count
@@ -42,12 +42,12 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
         return compute(*arguments)
 
-    monkeypatch.setattr(loop, "backward", interrupted)
+    monkeypatch.setattr(loop, "accumulate_gradients", interrupted)
 
 
 def same_state(one, other):
     """Assert that two runs are equal in everything but their timings."""
-    a, b = Run.open(one).checkpoint(), Run.open(other).checkpoint()
+    a, b = Run.open(one).load_checkpoint(), Run.open(other).load_checkpoint()
     for kind in ("weights", "ema", "state"):
         left, right = getattr(a, kind), getattr(b, kind)
         assert left.keys() == right.keys()
@@ -76,7 +76,7 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(
         with pytest.raises(TrainingInterrupted) as stop:
             loop.train(config, out)
     assert stop.value.number == number
-    assert Run.open(out).checkpoint().step == step
+    assert Run.open(out).load_checkpoint().step == step
     random.random(), np.random.rand(), torch.rand(1)  # the process's random state must not matter
     result = loop.train(config, out, resume=True)
     assert same_state(out, uninterrupted)
@@ -106,7 +106,7 @@ def test_signal_handlers_are_restored():
 
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "empty"])
 def test_a_damaged_newest_checkpoint_is_skipped(copy, uninterrupted, config, harm, capsys):
-    newest = Run.open(copy).checkpoints()[-1]
+    newest = Run.open(copy).checkpoint_files()[-1]
     raw = bytearray(newest.read_bytes())
     raw[len(raw) // 2] ^= 1
     newest.write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[harm])
@@ -119,7 +119,7 @@ def test_a_damaged_newest_checkpoint_is_skipped(copy, uninterrupted, config, har
 
 
 def test_every_flipped_bit_is_found(copy):
-    newest = Run.open(copy).checkpoints()[-1]
+    newest = Run.open(copy).checkpoint_files()[-1]
     raw = newest.read_bytes()
     draw = random.Random(0)
     places = [draw.randrange(len(raw)) for _ in range(60)] + [0, 1, 7, 8, 9, 40, len(raw) - 1]
@@ -153,7 +153,7 @@ def test_a_result_of_another_version_is_recomputed(copy, config):
 
 
 def test_all_checkpoints_damaged(copy, config):
-    for file in Run.open(copy).checkpoints():
+    for file in Run.open(copy).checkpoint_files():
         file.write_bytes(b"no")
     with pytest.raises(CheckpointError, match="all 3 checkpoints of .* are damaged"):
         loop.train(config, copy, resume=True)
@@ -169,24 +169,24 @@ def test_without_a_checkpoint_it_starts_again(copy, uninterrupted, config):
 def test_a_checkpoint_of_another_model(copy, config):
     flow = dataclasses.replace(config.model.flow, filters=8)
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
-    before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
+    before = [file.read_bytes() for file in Run.open(copy).checkpoint_files()]
     with pytest.raises(CheckpointError, match="belongs to another model"):
         loop.train(other, copy, resume=True)
-    assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
+    assert [file.read_bytes() for file in Run.open(copy).checkpoint_files()] == before
 
 
 def test_a_checkpoint_of_other_data(copy, config):
     images, model = prepare(config)
     other = ImageSet("digits", images.train[1:], images.test, images.levels)
-    before = [file.read_bytes() for file in Run.open(copy).checkpoints()]
+    before = [file.read_bytes() for file in Run.open(copy).checkpoint_files()]
     with pytest.raises(CheckpointError, match="trained on other data"):
         loop.train(config, copy, (other, model), resume=True)
-    assert [file.read_bytes() for file in Run.open(copy).checkpoints()] == before
+    assert [file.read_bytes() for file in Run.open(copy).checkpoint_files()] == before
 
 
 def test_weights_without_training_state_are_refused(copy, config):
     run = Run.open(copy)
-    former = run.checkpoint()
+    former = run.load_checkpoint()
     facts = {"data_sha256": former.facts["data_sha256"]}
     Checkpoint(9, former.weights, former.ema, {}, facts).save(run.checkpoint_path(9))
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=9))
@@ -228,7 +228,7 @@ def test_two_processes_do_not_train_in_one_directory(copy, config):
 def test_longer_than_first_planned(copy, config):
     longer = dataclasses.replace(config.training, steps=STEPS + 2)
     loop.train(dataclasses.replace(config, training=longer), copy, resume=True)
-    assert Run.open(copy).checkpoint().step == STEPS + 2
+    assert Run.open(copy).load_checkpoint().step == STEPS + 2
     assert Run.open(copy).config().training.steps == STEPS + 2
 
 
@@ -237,7 +237,7 @@ def test_a_run_cannot_become_shorter_than_it_is(copy, config, state):
     if state != "finished":
         (copy / "result.json").unlink()
     if state == "damaged":
-        Run.open(copy).checkpoints()[-1].write_bytes(b"no")
+        Run.open(copy).checkpoint_files()[-1].write_bytes(b"no")
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
     shorter = dataclasses.replace(config.training, steps=STEPS - 1)
     message = f"training.steps must be at least the {STEPS} steps .*, got {STEPS - 1}"

@@ -16,7 +16,7 @@ from conformance.audit.subjects.specimens import SPECIMENS, clamped_at
 from conformance.audit.subjects.subject import Subject
 
 if TYPE_CHECKING:
-    from conformance.audit.flowpp_run import Model
+    from conformance.audit.trained_model import Model
 
 STATES = ("trained", "untrained")
 ROUND_TRIP_SPECIMENS = ("ClampedLogit", "ClippedInverse", "GuessedBracket")

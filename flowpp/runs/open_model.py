@@ -74,9 +74,9 @@ def open_model(
         run = Run.open(path)
         config = config or run.config()
         if weights_sha256 is None:
-            checkpoint = run.checkpoint(which, warn)
+            checkpoint = run.load_checkpoint(which, warn)
         else:
-            checkpoint = run.checkpoint_of_weights(weights_sha256)
+            checkpoint = run.load_checkpoint_of_weights(weights_sha256)
     try:
         image_shape, levels = _image_shape(checkpoint, config)
         model = _restored(checkpoint, config.model, image_shape, levels)
@@ -107,7 +107,7 @@ def _restored(
             outline = build_model(config, image_shape, levels)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"no model can be built from the settings: {error}") from error
-    check_shapes(outline.state_dict(), checkpoint.used(average=True))
+    check_shapes(outline.state_dict(), checkpoint.selected_weights(average=True))
     model = build_model(config, image_shape, levels)
     checkpoint.restore(model, average=True)
     return model.eval()

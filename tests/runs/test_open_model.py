@@ -12,7 +12,7 @@ import torch
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.environment import check_images
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.hashing import weights_hash
 
@@ -23,26 +23,26 @@ def weights_of(opened):
 
 def test_a_run_and_its_checkpoint_file_give_the_same_model(trained):
     run = Run.open(trained)
-    from_run, from_file = open_model(trained), open_model(run.checkpoints()[-1])
+    from_run, from_file = open_model(trained), open_model(run.checkpoint_files()[-1])
     assert from_run.config == from_file.config == run.config()
     assert from_run.image_shape == from_file.image_shape == (1, 8, 8)
     assert from_run.model.levels == 17 and not from_run.model.training
-    expected = run.checkpoint().used(average=True)
+    expected = run.load_checkpoint().selected_weights(average=True)
     for opened in (from_run, from_file):
         assert all(torch.equal(expected[name], t) for name, t in weights_of(opened).items())
 
 
 def test_a_checkpoint_chosen_by_the_hash_of_its_weights(copy):
     run = Run.open(copy)
-    first = Checkpoint.load(run.checkpoints()[0])
-    opened = open_model(copy, weights_sha256=weights_hash(first.used(average=True)))
-    assert opened.checkpoint.step == first.step < run.checkpoint().step
+    first = Checkpoint.load(run.checkpoint_files()[0])
+    opened = open_model(copy, weights_sha256=weights_hash(first.selected_weights(average=True)))
+    assert opened.checkpoint.step == first.step < run.load_checkpoint().step
     with pytest.raises(ValueError, match="no checkpoint of .* has weights with hash 0123"):
         open_model(copy, weights_sha256="0123" * 16)
 
 
 def test_a_damaged_newest_checkpoint_is_an_error_unless_warnings_are_taken(copy):
-    *_, former, newest = Run.open(copy).checkpoints()
+    *_, former, newest = Run.open(copy).checkpoint_files()
     newest.write_bytes(newest.read_bytes()[:1000])
     with pytest.raises(ValueError, match=f"{newest.name} is truncated or damaged"):
         open_model(copy)

@@ -10,7 +10,7 @@ import numpy as np
 from conformance.adapters.flowpp import to_reference
 from flowpp.evaluation.comparison import compare, table
 from flowpp.evaluation.fingerprint import Fingerprint, named_layers
-from flowpp.runs.restore import open_model
+from flowpp.runs.open_model import open_model
 
 
 class Reference:

@@ -27,7 +27,7 @@ from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
-from flowpp.runs.restore import load_images, open_model
+from flowpp.runs.open_model import load_images, open_model
 from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
 
