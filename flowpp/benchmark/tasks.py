@@ -66,9 +66,8 @@ def functions(
         raise ValueError(f"a task must be one of {known}, got {task!r}")
     config = presets.get(sizes.preset)
     shape, _ = image_kind(config)
-    library, x, noise = _initialized(config, sizes.batch_size)
+    library, x, noise = _initialized(config, sizes)
     make = {"train": _train, "evaluate": _evaluate}
-    set_compute(library, memory=sizes.memory, precision=sizes.precision)
     made: dict[str, Function] = {}
     for version in versions:
         model = library if version == "library" else textbook.model(library)
@@ -114,11 +113,12 @@ def bytes_moved(task: str, sizes: Sizes) -> int:
     return 4 * sizes.elements * numbers[task]
 
 
-def _initialized(config: Config, batch_size: int) -> tuple[FlowPlusPlus, Tensor, Tensor]:
+def _initialized(config: Config, sizes: Sizes) -> tuple[FlowPlusPlus, Tensor, Tensor]:
     shape, levels = image_kind(config)
     generator = torch.Generator().manual_seed(0)
     model = build_model(config.model, shape, levels, generator)
-    x = torch.randint(levels, (batch_size, *shape), generator=generator).float()
+    set_compute(model, memory=sizes.memory, precision=sizes.precision)
+    x = torch.randint(levels, (sizes.batch_size, *shape), generator=generator).float()
     noise = model.dequantizer.draw_noise(x.shape, dtype=x.dtype, generator=generator)
     # Data-dependent initialization needs more than one image.
     initialize(model, x.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1))

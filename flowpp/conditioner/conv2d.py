@@ -80,13 +80,18 @@ class Conv2d(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Rescale such that the output for this batch has mean 0 and deviation `init_scale`."""
         self.bias.zero_()
-        variance, mean = torch.var_mean(self.forward(x), dim=(0, 2, 3), correction=0)
+        y = self.forward(x)
+        # Under autocast y may have half precision, too coarse for its own statistics.
+        y = y.to(torch.promote_types(y.dtype, torch.float32))
+        variance, mean = torch.var_mean(y, dim=(0, 2, 3), correction=0)
         scale = self.init_scale * torch.rsqrt(variance + VARIANCE_OFFSET)
         if self.gain is None:
             self.weight.mul_(scale[:, None, None, None])
         else:
             self.gain.mul_(scale)
         self.bias.copy_(-mean * scale)
+        # Autocast keeps half-precision copies of the weights that were just changed.
+        torch.clear_autocast_cache()
 
     def extra_repr(self) -> str:
         out, channels, height, width = self.weight.shape

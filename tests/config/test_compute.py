@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.bijectors import mixture_logistic
+from flowpp.bijectors import ActNorm, mixture_logistic
+from flowpp.conditioner import Conv2d
 from flowpp.config import presets
 from flowpp.config.build import build_model, set_compute
 from flowpp.kernels.backend import use_backend
 from flowpp.training.initialization import initialize
 
 
-def small_model():
+def small_model(*, memory="normal", precision="float32"):
+    """A model set up as training does it: first how it computes, then its initialization."""
     generator = torch.Generator().manual_seed(0)
     model = build_model(presets.get("digits").model, (1, 8, 8), 17, generator)
+    set_compute(model, memory=memory, precision=precision)
     x = torch.randint(17, (4, 1, 8, 8), generator=generator).float()
     noise = torch.randn(x.shape, generator=generator)
     initialize(model, x, noise)
@@ -84,10 +87,57 @@ def test_half_precision_is_close_and_excludes_the_mixture(monkeypatch):
     torch.testing.assert_close(got / dims, expected / dims, rtol=0, atol=0.02)
 
 
+def eval_model(precision):
+    """A model without dropout, initialized from enough images for its statistics."""
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(presets.get("digits").model, (1, 8, 8), 17, generator).eval()
+    set_compute(model, precision=precision)
+    x = torch.randint(17, (128, 1, 8, 8), generator=generator).float()
+    noise = torch.randn(x.shape, generator=generator)
+    initialize(model, x, noise)
+    return model, x, noise
+
+
+def layer_deviations(model, x, noise):
+    """Return each initialized layer's output deviations, divided by those intended."""
+    deviations = []
+
+    def record(layer, arguments, output):
+        axes, intended = (0, 2, 3), 1.0
+        if isinstance(layer, Conv2d):
+            intended = layer.init_scale
+        else:
+            output, _ = output
+            axes = (0,) + tuple(a + 1 for a in (1, 2) if layer.gain.shape[a] == 1)
+        deviations.append(output.float().std(axes, correction=0).flatten() / intended)
+
+    handles = [
+        layer.register_forward_hook(record)
+        for layer in model.modules()
+        if isinstance(layer, (ActNorm, Conv2d))
+    ]
+    with torch.no_grad():
+        bound = model.elbo(x, noise).total.mean() / x[0].numel()
+    for handle in handles:
+        handle.remove()
+    return torch.cat(deviations), bound
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["own", "nested"])
+def test_half_precision_initializes_each_layer(nested):
+    """Autocast caches half-precision weights, which initialization changes in place."""
+    _, expected = layer_deviations(*eval_model("float32"))
+    with torch.autocast("cpu", torch.bfloat16, enabled=nested):
+        model, x, noise = eval_model("bfloat16")
+    deviations, bound = layer_deviations(model, x, noise)
+    assert len(deviations) > 1000
+    torch.testing.assert_close(deviations, torch.ones_like(deviations), rtol=0.01, atol=0)
+    torch.testing.assert_close(bound, expected, rtol=0, atol=0.01)
+
+
 def test_half_precision_trains():
-    model, x, noise = small_model()
-    expected = loss_and_gradients(model, x, noise)
-    set_compute(model, precision="bfloat16", memory="low")
+    expected = loss_and_gradients(*small_model())
+    model, x, noise = small_model(precision="bfloat16", memory="low")
     got = loss_and_gradients(model, x, noise)
     assert all(g.dtype == torch.float32 and g.isfinite().all() for g in got)
     one, other = (torch.cat([g.flatten() for g in all_[2:]]) for all_ in (got, expected))
