@@ -15,7 +15,6 @@ import tyro
 from flowpp.config import Config, DataConfig, ModelConfig, presets
 from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
-from flowpp.config.serialization import to_dict
 from flowpp.runtime.files import atomic_write, make_writable_folder
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -148,8 +147,9 @@ def _extract(source: Path, out: Path) -> FlowPlusPlus:
 
 def _facts(config: Config, shape: tuple[int, int, int], levels: int) -> dict[str, object]:
     """Return what `flowpp.load` needs in a checkpoint file; the local data path is left out."""
-    settings = to_dict(replace(config, data=replace(config.data, path=None)))
-    return {"config": settings, "image_shape": list(shape), "levels": levels}
+    from flowpp.runs.open_model import model_facts
+
+    return model_facts(replace(config, data=replace(config.data, path=None)), shape, levels)
 
 
 def _environment(source: Path, config: Config) -> dict[str, object]:

@@ -18,7 +18,7 @@ from flowpp.model import FlowPlusPlus
 from flowpp.training.ema import EMA
 from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import Adam
+from flowpp.training.optimizer import make_optimizer
 
 from . import textbook
 
@@ -128,12 +128,13 @@ def _initialized(config: Config, sizes: Sizes) -> tuple[FlowPlusPlus, Tensor, Te
 def _train(
     model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
 ) -> Function:
-    """Return a training step: bound, gradients, clipping, Adam, moving average."""
+    """Return a training step: bound, gradients, clipping, optimizer, moving average."""
     model.train()
     rate = 1e-12  # small enough that the steps do not change the model
     params = list(model.parameters())
     if version == "library":
-        optimizer: torch.optim.Optimizer = Adam(params, rate)
+        settings = replace(config.training, learning_rate=rate)
+        optimizer = make_optimizer(model, settings)
         update = EMA(model, config.training.ema_decay).update
     else:
         optimizer = torch.optim.Adam(params, rate, foreach=False)

@@ -59,6 +59,17 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
     }
 
 
+def machine_facts(device: torch.device, processes: int) -> dict[str, Any]:
+    """Return what the bits of a training step depend on besides the state and the settings."""
+    cuda = device.type == "cuda"
+    return {
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "processor": torch.cuda.get_device_name(device) if cuda else processor_name(),
+    }
+
+
 def check_images(
     run: Path, images: ImageSet, image_shape: tuple[int, int, int], levels: int
 ) -> None:

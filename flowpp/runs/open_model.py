@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ from flowpp import data
 from flowpp.config import Config, ModelConfig
 from flowpp.config.build import Shape, build_model
 from flowpp.config.layout import parse_layout
-from flowpp.config.serialization import from_dict
+from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, check_shapes
@@ -83,6 +83,17 @@ def open_model(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return OpenedModel(to_device(model, device), config, image_shape, checkpoint)
+
+
+def model_facts(config: Config, image_shape: Shape, levels: int) -> dict[str, Any]:
+    """Return the facts that `open_model` needs in a checkpoint file.
+
+    Args:
+        config: settings of the run.
+        image_shape: (channels, height, width).
+        levels: number of values of a channel.
+    """
+    return {"config": to_dict(config), "image_shape": list(image_shape), "levels": levels}
 
 
 def load_images(config: Config, path: str | None = None) -> ImageSet:

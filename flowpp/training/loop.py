@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import Config
-from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
@@ -38,7 +37,7 @@ from flowpp.training.ema import EMA
 from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm
 from flowpp.training.initialization import initialize
 from flowpp.training.learning_rate import learning_rate
-from flowpp.training.optimizer import Adam
+from flowpp.training.optimizer import make_optimizer
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
 from flowpp.training.resume import finished_result, resume_run
@@ -105,7 +104,11 @@ def _train(
     *,
     resume: bool,
 ) -> Result:
-    checkpoint, notes = resume_run(run, images, group, config) if resume else (None, [])
+    checkpoint: Checkpoint | None = None
+    notes: list[str] = []
+    if resume:
+        device = next(model.parameters()).device
+        checkpoint, notes = resume_run(run, images, device, group, config)
     state, inputs = _initial_state(config, images, model, group, checkpoint)
     with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
         trainer = Trainer(config, run, images, state, inputs, group, signals, logger)
@@ -148,7 +151,7 @@ def _initial_state(
     state = TrainingState(
         model,
         EMA(model, settings.ema_decay),
-        Adam(model.named_parameters(), settings.learning_rate),
+        make_optimizer(model, settings),
         ShuffledBatches(len(inputs), settings.batch_size, generator),
         x.device,
         start=start,
@@ -175,15 +178,9 @@ class Trainer:
         signals: DeferredSignals,
         logger: RunLogger,
     ) -> None:
-        self.settings = config.training
+        self.config, self.settings = config, config.training
         self.run, self.images, self.state, self.inputs = run, images, state, inputs
         self.group, self.signals, self.logger = group, signals, logger
-        self.facts = {
-            "config": to_dict(config),
-            "data_sha256": images.sha256,
-            "image_shape": list(images.shape),
-            "levels": images.levels,
-        }
         self.model: nn.Module = state.model
         if group.size > 1:  # buffers are constants, so they need not be broadcast
             self.model = DistributedDataParallel(state.model, broadcast_buffers=False)
@@ -271,7 +268,7 @@ class Trainer:
         state.optimizer.zero_grad()
         state.skipped += 1
         state.skipped_in_a_row += 1
-        captured = state.capture(self.facts, self.group)
+        captured = state.capture(self.config, self.images, self.group)
         before = {f"random/{name}": self.group.gather(t) for name, t in random_before.items()}
         folder = self.run.path / "non-finite"
         if self.group.is_main:
@@ -303,7 +300,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        captured = self.state.capture(self.facts, self.group)
+        captured = self.state.capture(self.config, self.images, self.group)
         if self.group.is_main:
             self.run.save(captured)
         self.saved_at = time.monotonic()

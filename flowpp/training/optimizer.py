@@ -1,4 +1,4 @@
-"""Adam as in TensorFlow 1."""
+"""The optimizer: Adam as in TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from flowpp.config import TrainingConfig
+
 LATE = 1e30
-"""Step number for torch's kernel, so large that its bias correction is 1: `lr` contains ours."""
+"""Step number that makes torch's kernel skip its bias correction; ours is multiplied into `lr`."""
+
+
+def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a model's parameters, by name. The only place that chooses it."""
+    return Adam(model.named_parameters(), settings.learning_rate)
 
 
 class Adam(torch.optim.Optimizer):

@@ -16,7 +16,8 @@ from flowpp.runs.checkpoint import CheckpointError, check_shapes
 class NamedState:
     """View of an optimizer's state by parameter name.
 
-    It converts to and from the optimizer's own `state_dict`, so that it fits every optimizer.
+    It converts to and from the optimizer's own `state_dict`, so that it fits every optimizer; the
+    class that wrote a state must also read it.
 
     Args:
         optimizer: Optimizer with one parameter group, built from named parameters.
@@ -24,6 +25,12 @@ class NamedState:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
+
+    @property
+    def kind(self) -> str:
+        """Package and class of the optimizer, such as `flowpp.Adam` or `torch.AdamW`."""
+        kind = type(self.optimizer)
+        return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the group's settings by name, and tensors as {key: {parameter name: tensor}}.
@@ -44,14 +51,13 @@ class NamedState:
 
         Raises:
             CheckpointError: Tensors of another model.
-            KeyError: No settings at all.
-            TypeError, ValueError: Settings of another type.
+            TypeError, ValueError: No settings at all, or settings of another type.
         """
         (group,) = self.optimizer.state_dict()["param_groups"]
         current = _settings(group)
         settings = {key: _like(state[key], current[key]) for key in current if key in state}
         if not settings:
-            raise KeyError(f"optimizer settings must be some of {', '.join(current)}")
+            raise ValueError(f"optimizer settings must be some of {', '.join(current)}, got none")
         entries = self._entries({k: v for k, v in state.items() if isinstance(v, Mapping)})
         self.optimizer.load_state_dict({"state": entries, "param_groups": [group | settings]})
 

@@ -14,6 +14,7 @@ from flowpp.config.schedule import parse_schedule
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.environment import machine_facts
 from flowpp.runs.run import FOLDERS, Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import write_json
@@ -48,7 +49,15 @@ AFFECTING_WEIGHTS = (
 )
 """Changeable settings that affect the weights; the number of steps does where the schedule
 depends on it."""
-NOT_IDENTICAL = "the result will not be bit-identical to an uninterrupted run"
+MACHINE = {
+    "processes": "the number of processes",
+    "threads": "the number of threads",
+    "torch": "the torch version",
+    "processor": "the processor",
+}
+"""Descriptions of `environment.machine_facts`."""
+POSSIBLE = "the result may not be bit-identical to an uninterrupted run"
+CERTAIN = "the result will not be bit-identical to an uninterrupted run"
 
 
 class ResumptionError(ValueError):
@@ -132,30 +141,33 @@ def check_steps(run: Run, config: Config) -> None:
         )
 
 
-def differences(checkpoint: Checkpoint, config: Config, now: dict[str, int]) -> list[str]:
-    """Return a line for each reason why the result will differ from an uninterrupted run's.
+def differences(checkpoint: Checkpoint, config: Config, now: dict[str, Any]) -> list[str]:
+    """Return a line for each reason why the result may differ from an uninterrupted run's.
+
+    Facts that the checkpoint does not have, being of an earlier version, are not compared.
 
     Args:
         checkpoint: Checkpoint to resume from.
         config: Settings to resume with.
-        now: "processes" and "threads" of this process.
+        now: The present `environment.machine_facts`.
     """
     notes = [
-        f"{name} is {value} and was {checkpoint.facts.get(name)}: {NOT_IDENTICAL}"
+        f"{MACHINE[name]} is {value} and was {checkpoint.facts[name]}: {POSSIBLE}"
         for name, value in now.items()
-        if checkpoint.facts.get(name) != value
+        if checkpoint.facts.get(name, value) != value
     ]
     before, after = _recorded_settings(checkpoint), _flat(to_dict(config))
     for name in AFFECTING_WEIGHTS:
         if name in before and before[name] != after[name]:
-            notes.append(f"{name} is {after[name]} and was {before[name]}: {NOT_IDENTICAL}")
+            effect = CERTAIN if name == "training.learning_rate" else POSSIBLE
+            notes.append(f"{name} is {after[name]} and was {before[name]}: {effect}")
     # More steps alone change nothing unless the schedule refers to the run's length.
     steps = before.get("training.steps", config.training.steps)
     schedule = parse_schedule(config.training.schedule)
     if steps != config.training.steps and schedule.depends_on_length:
         notes.append(
             f"training.steps is {config.training.steps} and was {steps}, and the learning rate "
-            f"depends on it: {NOT_IDENTICAL}"
+            f"depends on it: {CERTAIN}"
         )
     return notes
 
@@ -165,6 +177,8 @@ def finished_result(
 ) -> T | None:
     """Return the result of a run that finished with these settings and images, or None.
 
+    If result.json belongs to the settings, the newest checkpoint is read and compared with both.
+
     Args:
         run: The run.
         images: Data set.
@@ -173,17 +187,18 @@ def finished_result(
     """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+        result, steps = kind(**recorded), config.training.steps
+        if recorded["steps"] != steps or to_dict(run.config()) != to_dict(config):
+            return None
         newest = run.load_checkpoint()
         check_data(newest, images)
-        steps, result = recorded["steps"], kind(**recorded)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None  # unfinished or damaged: `resume_run` raises an error if need be
-    ended = newest.step == steps == config.training.steps
-    return result if ended and to_dict(run.config()) == to_dict(config) else None
+    return result if newest.step == steps else None
 
 
 def resume_run(
-    run: Run, images: ImageSet, group: ProcessGroup, config: Config
+    run: Run, images: ImageSet, device: torch.device, group: ProcessGroup, config: Config
 ) -> tuple[Checkpoint | None, list[str]]:
     """Prepare the run's directory for further steps.
 
@@ -204,8 +219,7 @@ def resume_run(
         check_data(checkpoint, images)
         check_steps(run, config)
         notes.append(f"resumed after step {checkpoint.step}")
-        now = {"processes": group.size, "threads": torch.get_num_threads()}
-        notes += differences(checkpoint, config, now)
+        notes += differences(checkpoint, config, machine_facts(device, group.size))
     group.barrier()  # all processes have read what changes now
     if group.is_main:
         run.sweep()

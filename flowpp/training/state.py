@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from flowpp.config import Config
+from flowpp.data import ImageSet
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.environment import machine_facts
+from flowpp.runs.open_model import model_facts
 from flowpp.runtime import random_state
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.batches import ShuffledBatches
@@ -23,6 +27,9 @@ UNUSABLE = (
     KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError
 )  # fmt: skip
 """Errors raised by a checkpoint whose facts or tensors are not those that `capture` writes."""
+
+FIRST_OPTIMIZER = "flowpp.Adam"
+"""Optimizer of checkpoints of version 0.1.0, which do not record it."""
 
 
 class Stateful(Protocol):
@@ -70,13 +77,14 @@ class TrainingState:
         """Return the training time in seconds, including earlier processes of the run."""
         return self.seconds + time.perf_counter() - self.start
 
-    def capture(self, facts: Mapping[str, Any], group: ProcessGroup) -> Checkpoint:
+    def capture(self, config: Config, images: ImageSet, group: ProcessGroup) -> Checkpoint:
         """Return a checkpoint of the state.
 
         All processes must call it: each has a random state of its own for dropout.
 
         Args:
-            facts: Further plain values to keep in the checkpoint.
+            config: Settings of the run.
+            images: Data set.
             group: All processes.
         """
         tensors: dict[str, Tensor] = {}
@@ -90,10 +98,11 @@ class TrainingState:
             self.ema.state_dict(),
             tensors,
             {
-                **facts,
+                **model_facts(config, images.shape, images.levels),
+                "data_sha256": images.sha256,
+                **machine_facts(self.device, group.size),
+                "optimizer": NamedState(self.optimizer).kind,
                 **values,
-                "processes": group.size,
-                "threads": torch.get_num_threads(),
                 "skipped": self.skipped,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "recent": list(self.recent),
@@ -106,9 +115,17 @@ class TrainingState:
         """Restore the state that `capture` saved.
 
         Raises:
-            CheckpointError: A checkpoint of another model, or one without training state.
+            CheckpointError: A checkpoint of another model or optimizer, or one without training
+                state.
         """
         facts, tensors = checkpoint.facts, checkpoint.state
+        written_with = facts.get("optimizer", FIRST_OPTIMIZER)
+        training_with = NamedState(self.optimizer).kind
+        if written_with != training_with:
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step} was written with {written_with}, "
+                f"training uses {training_with}"
+            )
         try:
             checkpoint.restore(self.model, average=False)
             self.ema.load_state_dict(checkpoint.ema)
@@ -123,8 +140,9 @@ class TrainingState:
         except CheckpointError:
             raise
         except UNUSABLE as error:
+            reason = f"missing {error}" if isinstance(error, KeyError) else error
             raise CheckpointError(
-                f"the checkpoint of step {checkpoint.step} has no usable training state: {error}"
+                f"the checkpoint of step {checkpoint.step} has no usable training state: {reason}"
             ) from error
 
     def _components(self) -> dict[str, Stateful]:

