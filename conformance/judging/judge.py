@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from conformance.adapter import Adapter, NotSupported
-from conformance.cases import Case, RandomCase, allowed
+from conformance.cases import LayerCase, RandomCase, allowed
 from conformance.judging.crash_log import NO_ANSWER
 from conformance.judging.diagnosis.explain import explain
 from conformance.judging.finding import Finding
@@ -19,7 +19,7 @@ from conformance.judging.plan import AnyCase
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.layer_trial import LayerTrial
-from conformance.laws.random_specs import RandomTrial
+from conformance.laws.random_trial import RandomTrial
 from conformance.laws.trial import Inputs, LeftOut, Trial
 from conformance.numerics.compare import Unresolved
 from conformance.reports.result import Result, Status
@@ -106,8 +106,9 @@ class Judge:
             return RandomTrial(
                 case, self.adapter, np.dtype(dtype), seed, self.device, self.examples
             )
-        kind = Trial if isinstance(case, Case) else LayerTrial
-        return kind(case, self.adapter, dtype, inputs, seed, self.device)
+        if isinstance(case, LayerCase):
+            return LayerTrial(case, self.adapter, dtype, inputs, seed, self.device)
+        return Trial(case, self.adapter, dtype, inputs, seed, self.device)
 
     def _verdict(self, case: AnyCase, law: Law, dtype: str, tolerance: float) -> Verdict:
         """Return status, message and finding; the finding is None if the law was not checked."""

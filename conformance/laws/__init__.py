@@ -1,8 +1,15 @@
 """The laws that any implementation of a case must satisfy.
 
-To add a law, write its function in a module here, with a docstring whose first line states it, and
-add one line to the table. See `Law` for what the function is given and yields. A law that has
-compared nothing does not hold: it is reported as left out.
+To add a law:
+
+1. Write its check in a module here; `conformance.laws.law` has an example, `Trial` the data.
+2. Add one line to the table below.
+3. Seed a bug that only this law detects in `tests/seeded_bugs/`, with `alone="<law>"`. If a bug in
+   an implementation cannot break this law alone, give the reason in `NEVER_ALONE` of
+   `test_seeded_bugs.py`.
+4. Add its name to the table of laws in `docs/verification.md`.
+
+A law that has compared nothing does not hold: it is reported as left out.
 """
 
 from __future__ import annotations

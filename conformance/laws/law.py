@@ -1,4 +1,18 @@
-"""The laws' common form."""
+"""The laws' common form.
+
+A law is a check, a generator function whose docstring's first line states the law, with tolerances
+in the table of `conformance.laws`. The check reads the case's inputs and results from a `Trial`
+and yields the error of each comparison:
+
+    def finite(trial: Trial) -> Findings:
+        "The y and log_det of forward are finite."
+        for name, array in zip(("y", "log_det"), trial.got_forward, strict=True):
+            if not np.isfinite(array).all():
+                raise Violation(f"{name} is not finite everywhere")
+            yield name, Comparison.exact(array.size)
+
+A measurable error is a comparison: `compare(trial.got_forward[0], expected, trial.dtype)`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +20,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.random_trial import RandomTrial
+from conformance.laws.trial import Trial
 from conformance.numerics.compare import Comparison, Unresolved
 
 Findings = Iterator[tuple[str, Comparison | Unresolved]]
 """What a law yields: labels, each with a comparison or with what could not be compared."""
+Check = (
+    Callable[[Trial], Findings]
+    | Callable[[LayerTrial], Findings]
+    | Callable[[RandomTrial], Findings]
+)
+"""A law's function, of a trial of the kind that its family of cases has."""
 Direction = Literal["forward", "inverse", "both"]
 
 
@@ -19,9 +42,10 @@ class Law:
 
     Attributes:
         name: Name, for command lines, tolerances and reports.
-        check: Function of a trial. It raises `Violation` for an error that cannot be measured in
-            ulps, `NotSupported` where the implementation lacks what the law needs, and `LeftOut`
-            where the law does not apply.
+        check: Function of a trial: of a `Trial`, or by family a `LayerTrial` or `RandomTrial`. It
+            raises `Violation` for an error that cannot be measured in ulps, `NotSupported` where
+            the implementation lacks what the law needs, and `LeftOut` where the law does not
+            apply.
         float64, float32: Tolerances in ulps where a case states none.
         direction: The direction the check starts with: a failure shows its input, x or y (both
             for "both"), and is explained by mistakes in that direction first.
@@ -34,7 +58,7 @@ class Law:
     """
 
     name: str
-    check: Callable[[Any], Findings]
+    check: Check
     float64: float
     float32: float
     direction: Direction = "forward"
@@ -46,8 +70,8 @@ class Law:
 
     @property
     def meaning(self) -> str:
-        """First line of the check's docstring."""
-        return (self.check.__doc__ or "").strip().splitlines()[0]
+        """First line of the check's docstring; empty without one."""
+        return (self.check.__doc__ or "").strip().partition("\n")[0]
 
     @property
     def directions(self) -> tuple[Literal["forward", "inverse"], ...]:

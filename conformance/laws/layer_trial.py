@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformance.adapter import Adapter
+from conformance.cases.case import LayerCase
 from conformance.laws.trial import Inputs, generator
 from conformance.numerics.specs import round_to, rounded
 
@@ -19,7 +20,7 @@ class LayerTrial:
 
     def __init__(
         self,
-        case: Any,
+        case: LayerCase,
         adapter: type[Adapter],
         dtype: str,
         inputs: Inputs,

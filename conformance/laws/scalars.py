@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from conformance.cases.case import Scalars
 from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison, unit_of
@@ -25,7 +26,7 @@ REACHED = 0.01
 
 def monotone(trial: Trial) -> Findings:
     """The larger of two x has the larger y, for each scalar."""
-    scalars = trial.case.scalars
+    scalars = _scalars_of(trial)
     x = round_to(_points(scalars.low, scalars.high), trial.dtype)
     y, log_det = _map_all(trial, "forward", x)
     if np.isnan(y).any():
@@ -49,7 +50,7 @@ def monotone(trial: Trial) -> Findings:
 
 def onto(trial: Trial) -> Findings:
     """forward reaches both ends of the range, and inverse returns from there."""
-    scalars = trial.case.scalars
+    scalars = _scalars_of(trial)
     (low, high), (start, end) = scalars.range, (scalars.low, scalars.high)
     if np.isinf(start):
         x = np.array([-FAR, FAR])
@@ -104,19 +105,24 @@ def _points(low: float, high: float) -> np.ndarray:
 
 def _map_all(trial: Trial, direction: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Map each value as the input of all scalars; return results `(n, scalars)` and log_det."""
-    first = trial.case.scalars.first_channel
+    first = _scalars_of(trial).first_channel
     base = _base(trial, direction, len(values))
     base[:, first:] = values[:, None, None, None]
     result, log_det = getattr(trial, direction)(base, _context(trial, len(values)))
-    return _scalars(result, first), log_det
+    return _outputs(result, first), log_det
 
 
 def _map_each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
     """Map values `(n, scalars)`, one for each scalar; return results `(n, scalars)`."""
-    first = trial.case.scalars.first_channel
+    first = _scalars_of(trial).first_channel
     base = _base(trial, direction, len(values))
     base[:, first:] = values.reshape(base[:, first:].shape)
-    return _scalars(getattr(trial, direction)(base, _context(trial, len(values)))[0], first)
+    return _outputs(getattr(trial, direction)(base, _context(trial, len(values)))[0], first)
+
+
+def _scalars_of(trial: Trial) -> Scalars:
+    assert trial.case.scalars is not None  # both laws require them, see LAWS
+    return trial.case.scalars
 
 
 def _base(trial: Trial, direction: str, count: int) -> np.ndarray:
@@ -125,7 +131,7 @@ def _base(trial: Trial, direction: str, count: int) -> np.ndarray:
     return np.repeat(at[:1], count, axis=0)
 
 
-def _scalars(result: np.ndarray, first: int) -> np.ndarray:
+def _outputs(result: np.ndarray, first: int) -> np.ndarray:
     return result[:, first:].reshape(len(result), -1).astype(np.float64)
 
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from conformance.adapter import Adapter, NotSupported
+from conformance.cases.case import Case
 from conformance.numerics.jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 from conformance.numerics.specs import round_to, rounded
 
@@ -51,11 +52,30 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 
 class Trial:
-    """One case, adapter, dtype, set of inputs and seed. See the module for the units."""
+    """One case, adapter, dtype, set of inputs and seed: the argument of a law of bijectors.
+
+    Arrays are float64 and exact in `dtype`, except the implementation's results, which have the
+    dtype that it returned. A pair is (array, log_det) with log_det of shape `(B,)`.
+
+    Attributes:
+        case: The case: domain, range, tolerances.
+        dtype: The dtype under test.
+        eps: Its machine epsilon.
+        inputs: Set of inputs, "typical" or "tails".
+        seed: Seed of the specification and the inputs.
+        spec: The reference object.
+        x, y: Inputs of forward and of inverse, `(B, C, H, W)`.
+        context: The context, or None.
+        want_forward, want_inverse: The reference's pairs at `x` and at `y`.
+        got_forward, got_inverse: The implementation's pairs there.
+        built: The implementation's object.
+        unit_of_inverse, unit_of_inverse_log_det: Units of the pair at `y`; see the module.
+        unit_of_round_trip_x, unit_of_round_trip_y: Units of the round trips.
+    """
 
     def __init__(
         self,
-        case: Any,
+        case: Case,
         adapter: type[Adapter],
         dtype: str,
         inputs: Inputs,
@@ -74,16 +94,19 @@ class Trial:
         return self._cache[key]
 
     def rng(self, purpose: str) -> np.random.Generator:
+        """Return a generator determined by the seed, the case and the purpose."""
         return generator(self.seed, self.case.name, purpose)
 
     # Specification and inputs
 
     @cached_property
     def spec(self) -> Any:
+        """The reference object, its arrays rounded to the dtype."""
         return rounded(self.case.build(self.rng("spec")), self.dtype)
 
     @cached_property
     def x(self) -> np.ndarray:
+        """Inputs of forward, at the case's margin from the ends of the range."""
         x = round_to(getattr(self.case, self.inputs)(self.rng(self.inputs)), self.dtype)
         low, high = (
             end + sign * self.case.margin
@@ -99,6 +122,7 @@ class Trial:
 
     @cached_property
     def context(self) -> np.ndarray | None:
+        """The context, or None for a case without one."""
         if self.case.context is None:
             return None
         return round_to(self.case.context(self.rng("context")), self.dtype)
@@ -124,13 +148,16 @@ class Trial:
 
     @cached_property
     def want_forward(self) -> Pair:
+        """The reference's (y, log_det) at `x`."""
         return self.reference("forward", self.x)
 
     @cached_property
     def want_inverse(self) -> Pair:
+        """The reference's (x, log_det) at `y`."""
         return self.reference("inverse", self.y)
 
     def reference(self, direction: str, x: np.ndarray) -> Pair:
+        """Return the reference's pair at other inputs, with the trial's context."""
         with np.errstate(all="ignore"):
             return getattr(self.spec, direction)(x, self.context)
 
@@ -143,6 +170,7 @@ class Trial:
 
     @cached_property
     def built(self) -> Any:
+        """The implementation's object, as the adapter built it."""
         return self._adapter(dtype=self.dtype.name, device=self._device).build(self.given_spec)
 
     def build_again(self) -> Any:
@@ -151,18 +179,21 @@ class Trial:
         return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Pair:
-        """Return the implementation's result at `x`, in its dtype."""
+        """Return the implementation's (y, log_det) for copies of other inputs in the dtype."""
         return self._call("forward", x, context)
 
     def inverse(self, y: np.ndarray, context: np.ndarray | None = None) -> Pair:
+        """Return the implementation's (x, log_det) for copies of other inputs in the dtype."""
         return self._call("inverse", y, context)
 
     @cached_property
     def got_forward(self) -> Pair:
+        """The implementation's (y, log_det) at `x`."""
         return self.forward(self.x, self.context)
 
     @cached_property
     def got_inverse(self) -> Pair:
+        """The implementation's (x, log_det) at `y`."""
         return self.inverse(self.y, self.context)
 
     def optional(self, method: str) -> Callable:
@@ -177,6 +208,7 @@ class Trial:
         return found
 
     def cast(self, x: np.ndarray | None) -> np.ndarray | None:
+        """Return a copy in the dtype under test; None for None."""
         return None if x is None else np.array(x, self.dtype)
 
     def _call(self, direction: str, x: np.ndarray, context: np.ndarray | None) -> Pair:

@@ -9,7 +9,7 @@ Such values are not compared and are counted as unresolved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class Comparison:
     unit: float
     count: int = 1
     unresolved: int = 0
+
+    @classmethod
+    def exact(cls, count: int) -> Comparison:
+        """Return the comparison of `count` values without an error."""
+        return cls(0.0, (), 0.0, 0.0, 0.0, count=count)
 
     def __str__(self) -> str:
         where = ", ".join(str(i) for i in self.index)
@@ -106,7 +111,7 @@ def compare(
     skipped = too_large & np.isfinite(got) & np.isfinite(want)
     unresolved = int(np.count_nonzero(skipped))
     if unresolved == error.size:
-        return Comparison(0.0, (), 0.0, 0.0, 0.0, count=0, unresolved=unresolved)
+        return replace(Comparison.exact(0), unresolved=unresolved)
     flat = int(np.argmax(np.where(skipped, -1.0, error)))
     index = tuple(int(i) for i in np.unravel_index(flat, error.shape))
     return Comparison(

@@ -13,7 +13,7 @@ import numpy as np
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
 from conformance.reports.result import STATUSES, Result
-from conformance.reports.terminal import FAMILIES, proven, text_of
+from conformance.reports.terminal import FAMILIES, VIOLATION, proven, text_of
 
 NAMES = {
     "holds": "hold",
@@ -61,6 +61,7 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         good=proven(results),
         verdict=_verdict(results),
         names=NAMES,
+        violation=VIOLATION,
         counts=Counter(result.status for result in results),
         statuses=STATUSES,
         facts=_facts(about),

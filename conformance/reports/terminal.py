@@ -12,7 +12,12 @@ from conformance.laws import LAWS
 from conformance.reports.result import STATUSES, Result
 
 MARKS = {"left out": "-", "unsupported": "n/a"}
-KEY = "! fails   ~ fails as expected   n/a not supported   - the law does not apply"
+VIOLATION = "violation"
+"""Text of a cell whose error has no size in ulps."""
+KEY = (
+    "! fails   ~ fails as expected   n/a not supported   - the law does not apply\n"
+    f"{VIOLATION}: an error without a size in ulps, such as a wrong shape or an exception"
+)
 MAX_REASONS = 30
 MAX_FAILURES = 60
 MAX_COLUMNS = 10
@@ -126,7 +131,7 @@ def text_of(result: Result) -> str:
     """Return the text of a table cell."""
     if result.status in MARKS:
         return MARKS[result.status]
-    size = "broken" if result.ulps is None else f"{result.ulps:.2g}"
+    size = VIOLATION if result.ulps is None else f"{result.ulps:.2g}"
     return size + {"fails": "!", "expected": "~"}.get(result.status, "")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.numerics.compare import compare, ulps
+from conformance.numerics.compare import Comparison, compare, ulps
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS64 = float(np.finfo(np.float64).eps)
@@ -42,6 +42,11 @@ def test_the_worst_point_is_named():
 def test_nan_is_the_worst_point():
     found = compare(np.array([5.0, np.nan]), np.array([1.0, np.nan]), "float64")
     assert found.index == (1,) and found.ulps == np.inf
+
+
+def test_a_comparison_without_an_error():
+    found = Comparison.exact(7)
+    assert (found.ulps, found.count, found.unresolved) == (0.0, 7, 0)
 
 
 def test_a_given_unit_is_used():

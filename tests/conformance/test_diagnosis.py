@@ -183,6 +183,46 @@ def test_float32_inside_is_named():
     assert "some operation is in float32" in result.hint
 
 
+def infinite_above(limit_of):
+    def forward(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return np.where(y > limit_of(y), np.inf, y), log_det
+
+    return forward
+
+
+def test_an_infinite_result_is_located_and_its_cause_is_marked_as_a_guess():
+    fault = infinite_above(lambda y: y.mean() + 1)
+    result = judge_faulty("affine/shared", "forward", forward=fault)
+    trial = Judge(ReferenceAdapter).trial(CASES["affine/shared"], "float64")
+    y = trial.want_forward[0]
+    first = tuple(int(i) for i in np.argwhere(y > y.mean() + 1)[0])
+    place = f"forward is inf at {list(first)}, where x = {trial.x[first]:.3g}"
+    assert result.hint.startswith(place)
+    assert "; possibly an exponential overflows" in result.hint
+    assert "from" not in result.hint  # some larger inputs have a finite result
+
+
+def test_results_that_are_infinite_from_a_size_on():
+    def overflows(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return np.where(abs(x) > 2.0, np.inf, y), log_det
+
+    result = judge_faulty("affine/shared", "contract", forward=overflows)
+    assert "all with |x| from 2." in result.hint
+
+
+def test_an_infinite_log_det_is_located():
+    infinite = with_log_det(lambda d, x: np.where(np.arange(len(d)) == 1, -np.inf, d))
+    result = judge_faulty("affine/shared", "log_det", **infinite)
+    assert result.hint.startswith("log_det of forward is -inf at [1]; possibly")
+
+
+def test_the_hint_of_a_law_is_marked_as_a_guess():
+    result = judge_faulty("affine/shared", "batch", inverse=overwritten)
+    assert result.hint == f"possibly {LAWS['batch'].hint}"
+
+
 def test_no_cause_is_named_for_an_unknown_pattern():
     def odd(spec, x, context):
         y, log_det = spec.forward(x, context)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ from conformance.__main__ import main
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
 from conformance.reports.result import Result, as_json, from_json, wrong_bits
-from conformance.reports.terminal import failure, proven, summary
+from conformance.reports.terminal import failure, proven, show, summary
 
 UNSAFE = "<script>alert('&')</script>"
 RESULTS = [
@@ -145,6 +146,15 @@ def test_the_summary_counts_reasons_and_causes():
     assert "not supported 1 times: no gradients yet" in text
     assert "probable cause of 1: log_det of forward has the opposite sign" in text
     assert "reproduce: python -m conformance" in failure(RESULTS[1])
+
+
+def test_every_text_of_a_cell_is_explained():
+    shown = io.StringIO()
+    show(RESULTS, file=shown, rich=False)
+    table, key = shown.getvalue().split("\n! fails")
+    assert "violation!" in table and "violation: " in key
+    assert all(mark in key for mark in ("~ ", "n/a ", "- "))
+    assert "violation" in html_report(RESULTS, ABOUT).partition("<table")[0]
 
 
 def test_all_reports_of_a_run(tmp_path):

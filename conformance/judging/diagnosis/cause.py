@@ -1,7 +1,8 @@
 """The probable cause of a failure.
 
 Each known pattern is an experiment: the result that one mistake would give is computed, and if it
-matches what the implementation returned, that mistake is named. A hint is a guess.
+matches what the implementation returned, that mistake is named. A hint that no such match supports
+says "possibly".
 """
 
 from __future__ import annotations
@@ -29,4 +30,4 @@ def probable_cause(trials: Iterable[Any], law: Law, error: BaseException | None)
                 continue
             if hint:
                 return hint
-    return law.hint
+    return f"possibly {law.hint}" if law.hint else ""

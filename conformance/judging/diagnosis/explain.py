@@ -61,7 +61,7 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
     elif isinstance(trial, Trial):
         changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
     if isinstance(error, TimeLimitExceeded):
-        changes["hint"] = "an endless loop: for example, a stopping rule this dtype cannot meet"
+        changes["hint"] = "possibly an endless loop, as of a stopping rule this dtype cannot meet"
     elif trial is not None:
         changes["hint"] = _cause([trial, *others], law, error, judge.timeout)
     return dataclasses.replace(result, **changes)

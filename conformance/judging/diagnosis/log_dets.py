@@ -33,6 +33,12 @@ def is_close(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
         return bool(np.allclose(got, want, rtol=tolerance, atol=tolerance))
 
 
+def first_non_finite(array: np.ndarray) -> tuple[tuple[int, ...], str]:
+    """Return the index of the first number that is not finite, and a text of both."""
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return index, f"{array[index]:g} at [{', '.join(map(str, index))}]"
+
+
 def parts(
     bijector: Bijector, x: np.ndarray, context: np.ndarray | None, name: str = ""
 ) -> tuple[np.ndarray, list[Part]]:
@@ -72,7 +78,9 @@ def _total(trial: Trial, direction: str) -> str:
         return ""
     name = f"log_det of {direction}"
     if not np.isfinite(got).all():
-        return f"{name} is not finite: a logarithm of 0, or of an overflow"
+        if not np.isfinite(getattr(trial, f"got_{direction}")[0]).all():
+            return ""  # a consequence: the pattern of the values explains it
+        return f"{name} is {first_non_finite(got)[1]}; possibly a logarithm of 0 or of an overflow"
     if is_close(trial, got, -want):
         return f"{name} has the opposite sign: it is that of the other direction"
     if not got.any():

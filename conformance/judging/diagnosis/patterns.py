@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.judging.diagnosis.log_dets import log_det_patterns
+from conformance.judging.diagnosis.log_dets import first_non_finite, log_det_patterns
 from conformance.judging.diagnosis.values import gradient_patterns, value_patterns
 from conformance.laws import Law
 from conformance.laws.layer_trial import LayerTrial
@@ -69,7 +69,10 @@ def _layer(trial: LayerTrial, name: str) -> str:
     if got.shape != want.shape or matches(want):
         return ""
     if not np.isfinite(got).all():
-        return f"{name} is not finite: an exponential overflows, or a logarithm of 0 is taken"
+        return (
+            f"{name} is {first_non_finite(got)[1]}; possibly an exponential overflows, or a "
+            "logarithm of 0 is taken"
+        )
     if name == "total" and "log_q" in trial.want:
         log_q = trial.want["log_q"]
         if matches(want + log_q):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.judging.diagnosis.log_dets import is_close
+from conformance.judging.diagnosis.log_dets import first_non_finite, is_close
 from conformance.laws.trial import Trial
 from conformance.numerics.specs import is_object
 from reference.bijectors import ActNorm, Affine, InvertibleConv, InvertibleConvLU
@@ -47,15 +47,21 @@ def _would_be(trial: Trial, spec: Any, direction: str, at: np.ndarray) -> np.nda
 
 
 def _not_finite(trial: Trial, direction: str) -> str:
-    at = trial.x if direction == "forward" else trial.y
-    got = np.asarray(getattr(trial, f"got_{direction}")[0])
-    if np.isfinite(got).all():
+    name, at = ("x", trial.x) if direction == "forward" else ("y", trial.y)
+    got = np.asarray(getattr(trial, f"got_{direction}")[0], np.float64)
+    finite = np.isfinite(got)
+    if finite.all():
         return ""
-    where = at[~np.isfinite(got)] if got.shape == at.shape else at
-    return (
-        f"{direction} is not finite for {(~np.isfinite(got)).sum()} of {got.size} numbers, from "
-        f"size {abs(where).min():.3g} on: an exponential overflows, or a logarithm of 0 is taken"
-    )
+    index, place = first_non_finite(got)
+    where = f"{direction} is {place}, "
+    if got.shape == at.shape:
+        where += f"where {name} = {at[index]:.3g}, "
+    where += f"and not finite for {(~finite).sum()} of {got.size} numbers"
+    if got.shape == at.shape and finite.any():
+        smallest = abs(at[~finite]).min()
+        if smallest > abs(at[finite]).max():
+            where += f", all with |{name}| from {smallest:.3g} on"
+    return f"{where}; possibly an exponential overflows, or a logarithm of 0 is taken"
 
 
 def _clamped(trial: Trial, direction: str) -> str:
@@ -81,7 +87,7 @@ def _clamped(trial: Trial, direction: str) -> str:
         furthest = float(want[beyond][np.abs(want[beyond]).argmax()])
         return (
             f"{direction} saturates: {beyond.sum()} values end at {low:.6g} or {high:.6g}, where "
-            f"up to {furthest:.4g} is correct (a clamp, or a bracket's end)"
+            f"up to {furthest:.4g} is correct (possibly a clamp, or a bracket's end)"
         )
     return ""
 
@@ -132,7 +138,10 @@ def _precision(trial: Trial, direction: str) -> str:
     wrong = abs(got - want) / np.maximum(1.0, abs(want))
     size = float(np.median(wrong[wrong > 0])) if (wrong > 0).any() else 0.0
     if 1e-9 < size < 1e-6 and (wrong > 1e-10).mean() > 0.2 and at.size > 2:
-        return f"errors of about {size:.1g}, the rounding of float32: some operation is in float32"
+        return (
+            f"errors of about {size:.1g}, the rounding of float32: possibly some operation is in "
+            "float32"
+        )
     return ""
 
 

@@ -1,0 +1,32 @@
+"""A random case at one dtype: the argument of a law over drawn specifications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conformance.adapter import Adapter
+from conformance.cases.random import RandomCase
+
+
+@dataclass
+class RandomTrial:
+    """One random case, adapter, dtype and seed.
+
+    Attributes:
+        examples: Number of requested draws; a law may try several examples for each.
+        worst: Worst error so far, as a fraction of the tolerance.
+        compared: Number of values compared so far.
+        unsupported: Reasons for examples that the implementation does not support.
+    """
+
+    case: RandomCase
+    adapter: type[Adapter]
+    dtype: np.dtype
+    seed: int
+    device: str
+    examples: int
+    worst: float = 0.0
+    compared: int = 0
+    unsupported: list[str] = field(default_factory=list)
