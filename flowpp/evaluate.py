@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -80,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp.runtime.distributed import process_group  # imports torch
 
-    with process_group() as group:
+    with ExitStack() as stack:
+        with user_errors():
+            group = stack.enter_context(process_group(arguments.device))
         if arguments.fingerprint:
             _fingerprint(arguments, group)
         else:

@@ -17,6 +17,10 @@ MAX_EVALUATIONS = 200
 """Default cap, three to five times MOST_EVALUATIONS: only an invalid function reaches it."""
 
 
+class RootError(RuntimeError):
+    """Raised if a root does not exist, or was not found within the maximum of evaluations."""
+
+
 @dataclass(frozen=True)
 class Root:
     """Roots of f(x) = target with their certificate.
@@ -69,7 +73,7 @@ def find_root(
         max_evaluations: maximum number of evaluations for each element.
 
     Raises:
-        RuntimeError: the maximum was reached before every root was found, or a bracket does not
+        RootError: the maximum was reached before every root was found, or a bracket does not
             hold a root.
     """
     start = torch.minimum(torch.maximum(start, lower), upper)
@@ -117,7 +121,7 @@ def check_finished(result: Root, max_evaluations: int) -> None:
     the bracket holds no root.
 
     Raises:
-        RuntimeError: an element used more than `max_evaluations`, or has no root.
+        RootError: an element used more than `max_evaluations`, or has no root.
     """
     count = result.evaluations
     unfinished = (count > max_evaluations) | (count < 0)
@@ -129,16 +133,16 @@ def check_finished(result: Root, max_evaluations: int) -> None:
     raise _unfinished(max_evaluations, result.residual[unfinished], count.numel())
 
 
-def _no_root(residuals: Tensor, count: int) -> RuntimeError:
-    return RuntimeError(
+def _no_root(residuals: Tensor, count: int) -> RootError:
+    return RootError(
         f"find_root found no root for {residuals.numel()} of {count} elements: the function does "
         "not reach the target within the dtype's range; the largest residual left is "
         f"{residuals.abs().max().item():.3g}"
     )
 
 
-def _unfinished(max_evaluations: int, residuals: Tensor, count: int) -> RuntimeError:
-    return RuntimeError(
+def _unfinished(max_evaluations: int, residuals: Tensor, count: int) -> RootError:
+    return RootError(
         f"find_root needs more than {max_evaluations} evaluations for {residuals.numel()} of "
         f"{count} elements; the largest residual left is {residuals.abs().max().item():.3g}"
     )

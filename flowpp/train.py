@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +108,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     with user_errors():
         request = read_arguments(sys.argv[1:] if argv is None else list(argv))
-    from flowpp.runtime import distributed
+    from flowpp.runtime.distributed import process_group
 
-    with distributed.process_group() as group:
+    with ExitStack() as stack:
+        with user_errors():
+            group = stack.enter_context(process_group(request.config.training.device))
         # Processes would read different times for the directory's name, and see its creation.
         _train(group.broadcast_object(request), group)
 
 
 def _train(request: TrainRequest, group: ProcessGroup) -> None:
+    import torch
+
     from flowpp.data import autoconfig
     from flowpp.runs.checkpoint import CheckpointError
     from flowpp.runs.run import check_new, default_out, is_new_or_aborted
@@ -150,6 +155,11 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (CheckpointError, NonFiniteError, ResumptionError) as error:
         raise SystemExit(f"error: {error}") from None
+    except torch.OutOfMemoryError as error:
+        raise SystemExit(
+            f"error: {str(error).splitlines()[0]}; needs less memory: --training.memory low, a "
+            "larger --training.accumulate or a smaller --training.batch_size"
+        ) from None
     if group.is_main:
         _report(result, prepared[0], out)
         if note := _average_note(config.training, result.steps):

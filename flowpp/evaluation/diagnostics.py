@@ -16,6 +16,7 @@ from flowpp.bijectors import Chain, FactorOut
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
+from flowpp.root_finding import RootError
 
 IMAGES = 32
 """Number of held-out images: enough to show trouble, and cheap to invert."""
@@ -63,7 +64,7 @@ def diagnose(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator
         z, _ = model.flow(x + u)
     try:
         inverse, _ = model.flow.inverse(z)
-    except (ValueError, RuntimeError):  # no root, or a singular matrix: round_trip stays NaN
+    except (ValueError, RootError):  # a singular matrix, or no root: round_trip stays NaN
         return diagnosis
     distance = (inverse - (x + u)).abs().double()
     diagnosis.round_trip = (distance.max().item(), distance.median().item())

@@ -125,7 +125,7 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
         theorem.
 
     Raises:
-        RuntimeError: An element did not converge.
+        RootError: An element did not converge.
         ValueError: The parameters do not broadcast to S + (K,).
     """
     y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
@@ -162,7 +162,7 @@ def solve_with_certificate(
         Root, residual, width of the last bracket and number of evaluations, each of shape S.
 
     Raises:
-        RuntimeError: Newton's method reached the cap.
+        RootError: Newton's method reached the cap.
         ValueError: Another method, a cap outside [1, 2^30], or a negative or non-finite size.
     """
     if method not in ("newton", "bisection"):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TypeVar
 
 from torch import nn
 
-from flowpp.runtime.distributed import started_by_torchrun
+from flowpp.runtime.distributed import local_rank, started_by_torchrun
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -15,7 +14,7 @@ M = TypeVar("M", bound=nn.Module)
 def local_device(device: str) -> str:
     """Return `device`, with `cuda` resolved to this process's GPU under torchrun."""
     if device == "cuda" and started_by_torchrun():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return f"cuda:{local_rank()}"
     return device
 
 

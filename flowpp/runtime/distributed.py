@@ -88,17 +88,28 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def local_rank() -> int:
+    """Return this process's number on its machine, from the environment; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
-def process_group() -> Iterator[ProcessGroup]:
+def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started; yield `SINGLE_PROCESS` if there is one.
 
     CPU tensors are sent with Gloo, GPU tensors with NCCL.
+
+    Args:
+        device: Device that the processes compute on; with "cuda" each takes a GPU of its own.
+
+    Raises:
+        ValueError: More processes than GPUs on this machine, or one GPU for several processes.
     """
     if not started_by_torchrun():
         yield SINGLE_PROCESS
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if device.split(":")[0] == "cuda":
+        _take_gpu(device)
         distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
     else:
         distributed.init_process_group("gloo", timeout=TIMEOUT)
@@ -106,3 +117,15 @@ def process_group() -> Iterator[ProcessGroup]:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _take_gpu(device: str) -> None:
+    """Make the GPU with this process's local rank the current one."""
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if processes > 1 and device != "cuda":
+        raise ValueError(f"device must be cuda for several processes, got {device}")
+    if processes > gpus:
+        raise ValueError(
+            f"torchrun's processes on a machine must be at most its {gpus} GPUs, got {processes}"
+        )
+    torch.cuda.set_device(local_rank() if device == "cuda" else torch.device(device))

@@ -19,8 +19,9 @@ from flowpp.data import ImageSet
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
 from flowpp.evaluation.grids import save_grid
-from flowpp.evaluation.sampling import sample
+from flowpp.evaluation.sampling import NonFiniteSampleError, sample
 from flowpp.model import FlowPlusPlus
+from flowpp.root_finding import RootError
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
@@ -335,7 +336,7 @@ class Trainer:
         count, generator = self.settings.sample_count, seeded_generator(self.settings.seed)
         try:
             return sample(self.state.model, self.images.shape, count, generator)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RootError, NonFiniteSampleError) as error:
             self.logger.message(f"no samples: {error}")
             return None
 

@@ -137,8 +137,8 @@ class TrainingState:
             self.skipped_in_a_row = int(facts["skipped_in_a_row"])
             self.recent = [float(value) for value in facts["recent"]]
             self.seconds = float(facts["seconds"])
-        except CheckpointError:
-            raise
+        except (CheckpointError, torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # the last two say nothing about the checkpoint
         except UNUSABLE as error:
             reason = f"missing {error}" if isinstance(error, KeyError) else error
             raise CheckpointError(

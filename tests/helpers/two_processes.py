@@ -32,7 +32,7 @@ def main() -> None:
     """Train a run for each group of four arguments."""
     arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
-    with distributed.process_group() as group:
+    with distributed.process_group("cpu") as group:
         for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
             result = train(
                 config(int(steps), dropout=float(dropout)),
