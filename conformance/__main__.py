@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from conformance.reports.standard_output import exit_on_broken_pipe
+
 # The suite makes thousands of small calls, which more threads slow down. NumPy and torch read the
 # variable when they are loaded, so it is set before main() imports them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,4 +20,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with exit_on_broken_pipe():
+        sys.exit(main())

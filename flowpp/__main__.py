@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import flowpp
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 COMMANDS = {
     "train": "train a model from a preset; write a run directory",
@@ -39,4 +40,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

@@ -16,6 +16,7 @@ from flowpp.config import Config, DataConfig, ModelConfig, presets
 from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import atomic_write, make_writable_folder
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.model import FlowPlusPlus
@@ -174,4 +175,5 @@ def _requested_preset(argv: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

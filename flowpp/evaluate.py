@@ -18,6 +18,7 @@ from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
 from flowpp.evaluation.arguments import DataPath
 from flowpp.runtime.files import make_writable_folder, write_json
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.data import ImageSet
@@ -218,4 +219,5 @@ def _image_count(requested: int | None, images: ImageSet) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

@@ -10,6 +10,7 @@ from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
 from flowpp.evaluation.grids import output_path, save_arrays, save_grid
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,4 +90,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runs.metrics import HELD_OUT, Record
 from flowpp.runtime.files import atomic_write
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
     from flowpp.runs.run import Run
@@ -175,4 +176,5 @@ def _save(figure: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

@@ -10,6 +10,7 @@ from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
 from flowpp.evaluation.grids import output_path, save_arrays, save_grid
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,5 @@ def _columns(pairs: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

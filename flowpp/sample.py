@@ -11,6 +11,7 @@ from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import ImageArguments
 from flowpp.evaluation.grids import output_path, save_arrays, save_grid
 from flowpp.runtime.files import make_writable_folder
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,5 @@ def _default_name(arguments: Arguments) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

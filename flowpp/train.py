@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import make_writable_folder
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # torch takes seconds to import: imported here for types only
     from flowpp.data import ImageSet
@@ -191,4 +192,5 @@ def _average_note(settings: TrainingConfig, steps: int) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from conformance.reports.standard_output import exit_on_broken_pipe
+
 # The audit makes thousands of small calls, for which more threads are slower. NumPy and torch read
 # this when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,4 +93,5 @@ def _error(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with exit_on_broken_pipe():
+        sys.exit(main())

@@ -13,6 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from conformance.reports.standard_output import exit_on_broken_pipe
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare, print a table, write a JSON file, and return the exit status."""
@@ -53,4 +55,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with exit_on_broken_pipe():
+        sys.exit(main())

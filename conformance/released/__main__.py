@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from conformance.reports.standard_output import exit_on_broken_pipe
+
 from .cdf import compare_cdf
 from .comparison import compare_model
 from .differences import Row
@@ -73,4 +75,5 @@ def _siblings(file: Vectors) -> list[Vectors]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with exit_on_broken_pipe():
+        sys.exit(main())

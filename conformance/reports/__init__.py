@@ -1,1 +1,1 @@
-"""Reports of a conformance run: terminal, HTML, JUnit XML."""
+"""Reports of a conformance run: terminal, HTML, JSON, JUnit XML."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Memory, Precision
+from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
 @dataclass(frozen=True)
@@ -115,4 +116,5 @@ def _report_file(path: Path, report: dict[str, Any]) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_broken_pipe():
+        main()

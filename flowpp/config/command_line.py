@@ -45,6 +45,8 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        raise  # not an error of the user: the reader of standard output has closed it
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,0 +1,53 @@
+"""Commands end quietly if the reader of standard output has closed it, as `head` does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flowpp.__main__ import COMMANDS
+from flowpp.config.command_line import user_errors
+
+MODULES = [
+    "flowpp",
+    *(f"flowpp.{name}" for name in COMMANDS),
+    "conformance",
+    *(f"conformance.{name}" for name in ("audit", "released", "fingerprint")),
+]
+
+
+def run_into_a_closed_pipe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(write)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_help(module):
+    done = run_into_a_closed_pipe("-m", module, "--help")
+    assert done.stderr == "" and done.returncode in (0, 1)  # argparse ignores a failed write
+
+
+@pytest.mark.parametrize("flags", [[], ["-u"]])
+def test_results(flags):
+    arguments = "-m conformance --in-process --cases affine/shared --laws forward".split()
+    done = run_into_a_closed_pipe(*flags, *arguments)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_broken_pipe_is_not_an_error_of_the_user():
+    with pytest.raises(BrokenPipeError), user_errors():
+        raise BrokenPipeError
