@@ -22,7 +22,6 @@ from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.data import ImageSet
-    from flowpp.evaluation.bound import Estimate
     from flowpp.runs.open_model import OpenedModel
     from flowpp.runtime.distributed import ProcessGroup
 
@@ -103,7 +102,9 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     from flowpp.runs.run import Run
     from flowpp.runtime.device import local_device
 
-    Run.open(arguments.run)  # not a single checkpoint: the data hash is in environment.json
+    # `open_model` also accepts a checkpoint file, which has no environment.json to check the
+    # images with; so require a run directory, with its own error message.
+    Run.open(arguments.run)
     opened = open_model(
         arguments.run,
         device=local_device(arguments.device),
@@ -123,6 +124,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     from flowpp.evaluation import importance
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
+    from flowpp.evaluation.summary import summary
 
     with user_errors():
         opened, images = _open(arguments, group)
@@ -146,7 +148,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     if not group.is_main:
         return
     seconds = time.monotonic() - begin
-    _print_results(bounds, images)
+    print(summary(bounds, images))
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
@@ -155,16 +157,6 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     with user_errors():
         write_json(out, result)
     print(f"receipt   {out}")
-
-
-def _print_results(bounds: dict[int, Estimate], images: ImageSet) -> None:
-    from flowpp.evaluation import baselines
-
-    for samples, estimate in bounds.items():
-        name = "one-sample bound" if samples == 1 else f"{samples} importance samples"
-        print(f"  {name:<26} {estimate}")
-    print(f"  {'independent pixels':<26} {baselines.histogram_code(images):.4f} (all held-out)")
-    print(f"  {'uniform':<26} {baselines.uniform_code(images):.4f}")
 
 
 def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:

@@ -168,11 +168,13 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
 
 
 def _report(result: Result, images: ImageSet, out: Path) -> None:
+    from flowpp.evaluation.bound import Estimate
+    from flowpp.evaluation.summary import summary
+
+    bound = Estimate(result.bits_per_dim, result.standard_error, len(images.test))
     print(
-        f"\nheld-out bits/dim on {images.name}, one-sample bound, {len(images.test)} images\n"
-        f"  this model            {result.bits_per_dim:.4f} +- {result.standard_error:.4f}\n"
-        f"  independent pixels    {result.histogram:.4f}\n"
-        f"  uniform               {result.uniform:.4f}\n"
+        f"\nheld-out bits/dim on {images.name}, {len(images.test)} images\n"
+        f"{summary({1: bound}, images)}\n"
         f"{result.steps} steps in {result.seconds:.0f} s\n"
         f"samples   {result.samples}\n"
         f"next      python -m flowpp.evaluate {out} --importance-samples 64"

@@ -205,7 +205,7 @@ class TrainingConfig:
     schedule: str = "warm-up 2000"
     """Factors of the learning rate, as comma-separated pieces: warm-up STEPS, constant UNTIL,
     linear UNTIL FACTOR, cosine UNTIL FACTOR, exponential RATIO FACTOR. UNTIL is a step, a
-    percentage of the run, or end."""
+    percentage of the run, or end; pieces count from step 0, also during the warm-up."""
     max_grad_norm: float = 1.0
     """Largest global norm of the gradients, in nats per image; larger ones are scaled down."""
     ema_decay: float = 0.999

@@ -116,7 +116,8 @@ def _train(
         if checkpoint is None:
             trainer.save_start()
         logger.message(
-            f"{config.preset}: {len(images.train)} training images of shape {images.shape}, "
+            f"preset {config.preset}, data {images.name}: "
+            f"{len(images.train)} training images of shape {images.shape}, "
             f"{sum(p.numel() for p in model.parameters()):,} weights, {run.path}"
         )
         for note in notes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from inspect import getsource
+from pathlib import Path
 
 import pytest
 
-from flowpp.config import Config, TrainingConfig
+from flowpp.config import Config, TrainingConfig, schedule, settings
 from flowpp.config.presets import PRESETS
-from flowpp.config.schedule import parse_schedule
+from flowpp.config.schedule import FORMS, Schedule, parse_schedule
+from flowpp.config.schedule_pieces import PieceUntil, Position
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.training.learning_rate import learning_rate
 
@@ -237,6 +240,29 @@ def test_which_schedules_depend_on_the_length_of_the_run(schedule, depends):
     assert parse_schedule(schedule).depends_on_length == depends
 
 
+@dataclass(frozen=True)
+class Half(PieceUntil):
+    """A further kind of piece, which halves the factor at its end."""
+
+    def inside(self, step, start, end, before):
+        return before
+
+    def last(self, before):
+        return before / 2
+
+
+@pytest.mark.parametrize(("end", "depends"), [("50%", True), ("end", True), ("9", False)])
+def test_a_further_kind_depends_on_the_length_through_its_end(end, depends):
+    assert Schedule(1, (Half(Position.parse(end)),)).depends_on_length == depends
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_described(form):
+    guide = Path(__file__).parents[2] / "docs" / "guide.md"
+    for text in (schedule.__doc__, getsource(settings), guide.read_text()):
+        assert form in " ".join(text.split())
+
+
 FORM = "pieces of the form warm-up STEPS, constant UNTIL, .*"
 
 
@@ -266,6 +292,7 @@ FORM = "pieces of the form warm-up STEPS, constant UNTIL, .*"
         ("linear 50% 0.5, constant 50%", "an end after 50%", "constant 50%"),
         ("constant 9, linear 50% 0.5, constant 9", "an end after 9", "constant 9"),
         ("constant 10, exponential 0.5 0.1, constant 12", "an end after 14", "constant 12"),
+        ("constant 50%, exponential 0.5 0.1, constant 4", "an end after 4", "constant 4"),
         ("cosine end 0.5, constant 10", "no piece after one that lasts .* end", "constant 10"),
         ("linear 10 0, constant 20", "a factor above 0 before it", "constant 20"),
         ("linear 10 0, exponential 0.5 0.1", "a factor above 0 before it", "exponential 0.5 0.1"),

@@ -23,4 +23,4 @@ def test_digits_reach_their_bits_per_dim(tmp_path):
     result = json.loads((out / "result.json").read_text())
     assert result["bits_per_dim"] == pytest.approx(EXPECTED, abs=TOLERANCE)
     assert result["bits_per_dim"] < result["histogram"] < result["uniform"]
-    assert f"this model            {result['bits_per_dim']:.4f}" in done.stdout
+    assert f"one-sample bound           {result['bits_per_dim']:.4f}" in done.stdout

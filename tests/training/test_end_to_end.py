@@ -152,8 +152,10 @@ def test_command_line_trains(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "step 2/2" in text  # plain lines: stdout is not a terminal
     assert "--importance-samples 64" in text  # spelled as in the README
-    for word in ("one-sample bound, 297 images", "independent pixels    2.36", "samples   "):
-        assert word in text
+    assert "preset digits, data digits: 1500 training images of shape (1, 8, 8), " in text
+    for line in ("on digits, 297 images", "  independent pixels         2.36", "samples   "):
+        assert line in text
+    assert "(all held-out)" not in text
     assert (tmp_path / "r" / "samples" / "step-00000002.png").is_file()
     note = "note      99% of the averaged weights are still those before the first step"
     assert f"{note}: with training.ema_decay 0.995 use at least 598 steps" in text
