@@ -25,15 +25,14 @@ class Family(nn.Module):
 
     A subclass defines P as `parameters_per_scalar`, and `forward`, which returns a member. It may
     override `transform` and `inverse_transform` by equal maps that build no member. A subclass
-    that redefines `forward` alone gets the default ones, so that couplings follow `forward`.
+    or mixin that redefines `forward` alone gets the default ones, so that couplings follow it.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "forward" in vars(cls):
-            for name in ("transform", "inverse_transform"):
-                if name not in vars(cls):
-                    setattr(cls, name, vars(Family)[name])
+        for name in ("transform", "inverse_transform"):
+            if _position(cls, "forward") < _position(cls, name):
+                setattr(cls, name, vars(Family)[name])
 
     def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map x forward by the member of these parameters: `(y, log_det)`."""
@@ -42,6 +41,11 @@ class Family(nn.Module):
     def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map y back by the member of these parameters: `(x, log_det)`."""
         return self(parameters).inverse(y)
+
+
+def _position(cls: type, name: str) -> int:
+    """Return the position, in the resolution order of `cls`, of the class that defines `name`."""
+    return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 class AffineFamily(Family):

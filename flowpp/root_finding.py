@@ -11,10 +11,10 @@ from torch import Tensor
 Function = Callable[..., tuple[Tensor, Tensor]]
 State = dict[str, Tensor]
 
-MOST_EVALUATIONS = {torch.float32: 40, torch.float64: 65}
+EVALUATION_BUDGET = {torch.float32: 40, torch.float64: 65}
 """Bound on the evaluations of an element whose bracket can be halved to the end within it."""
 MAX_EVALUATIONS = 200
-"""Default cap, three to five times MOST_EVALUATIONS: only an invalid function reaches it."""
+"""Default cap, three to five times EVALUATION_BUDGET: only an invalid function reaches it."""
 
 
 class RootError(RuntimeError):
@@ -215,7 +215,7 @@ def _advance(
     # Enough evaluations must remain to finish by halving: besides Newton's own, one for the
     # halving by length, and one for a bracket end where the function was not evaluated yet.
     needed = 1 + (~state["halved"]).long() + (torch.isnan(below) | torch.isnan(above)).long()
-    affordable = count + ordinals.halvings(lower, upper) + needed <= MOST_EVALUATIONS[x.dtype]
+    affordable = count + ordinals.halvings(lower, upper) + needed <= EVALUATION_BUDGET[x.dtype]
     # Newton only while it stays inside and its step halves: on a staircase-like function it could
     # otherwise oscillate forever.
     inside = (newton > lower) & (newton < upper)

@@ -44,6 +44,10 @@ class Dequantizer(ABC):
     def log_prob(self, x: Array, u: Array) -> Array:
         """Compute log q(u|x), (B,), for given u."""
 
+    @abstractmethod
+    def initialize(self, x: Array, noise: Array) -> tuple[Dequantizer, Array]:
+        """Initialize from data: return the dequantizer fitted to a batch, and that batch's u."""
+
     def check_images(self, x: Any) -> Array:
         """Require integer images within the levels, and return them as float64.
 

@@ -10,7 +10,7 @@ import numpy as np
 from reference.bijectors.bijector import Array, Bijector
 from reference.bijectors.chain import Chain
 from reference.bijectors.data_logit import DataLogit
-from reference.dequantization import UniformDequantizer, VariationalDequantizer
+from reference.dequantization import Dequantizer
 from reference.objective import Elbo, log_normal
 
 
@@ -26,7 +26,7 @@ class FlowPlusPlus:
         ValueError: a flow that begins with a DataLogit of another number of levels.
     """
 
-    dequantizer: UniformDequantizer | VariationalDequantizer
+    dequantizer: Dequantizer
     flow: Bijector
 
     def __post_init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -74,5 +76,5 @@ class ActNorm(Bijector):
         return torch.clamp(self.gain, min=GAIN_FLOOR)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        positions_per_gain = x[0].numel() // self.gain.numel()
+        positions_per_gain = math.prod(x.shape[1:]) // self.gain.numel()
         return (positions_per_gain * torch.log(self._gain()).sum()).expand(x.shape[0])

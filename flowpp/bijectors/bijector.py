@@ -64,28 +64,29 @@ class Bijector(nn.Module):
         self.check_fields(x, owner)
 
     def check_fields(self, x: Tensor, owner: str) -> None:
-        """Raise ValueError if a field does not fit images of x's shape; `owner` is for its text.
+        """Raise ValueError if a field does not fit images of x's shape.
 
-        Without an override, every shape fits.
+        The message begins with `owner`. Without an override, every shape fits.
         """
 
 
-Direction = Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+Method = Callable[..., tuple[Tensor, Tensor]]
+"""A subclass's `forward` or `inverse`, which may have arguments besides x and the context."""
 
 
-def _checked_forward(method: Direction) -> Direction:
+def _checked_forward(method: Method) -> Method:
     @functools.wraps(method)
-    def forward(self: Bijector, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self: Bijector, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.check_input(x)
-        return method(self, x, context)
+        return method(self, x, *args, **kwargs)
 
     return forward
 
 
-def _checked_inverse(method: Direction) -> Direction:
+def _checked_inverse(method: Method) -> Method:
     @functools.wraps(method)
-    def inverse(self: Bijector, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self: Bijector, y: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.check_input(y, inverse=True)
-        return method(self, y, context)
+        return method(self, y, *args, **kwargs)
 
     return inverse

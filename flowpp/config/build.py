@@ -112,7 +112,7 @@ def build_dequantizer(
     split = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
         config.context,
-        _after(split, image_shape),
+        _output_shape(split, image_shape),
         weight_norm=config.dequantizer.weight_norm,
         heads=config.dequantizer.heads,
         dropout=config.dequantizer.dropout,
@@ -140,11 +140,11 @@ def _build_stages(
     stage, rest = stages[0], stages[1:]
     if stage.word == "squeeze":
         squeeze = Squeeze()
-        return [squeeze, *_build_stages(config, rest, _after(squeeze, shape), context)]
+        return [squeeze, *_build_stages(config, rest, _output_shape(squeeze, shape), context)]
     if stage.word == "factor":
         return [_build_factor_out(config, rest, shape, context)]
     split = SPLITS[stage.word]()
-    split_shape = _after(split, shape)
+    split_shape = _output_shape(split, shape)
     steps = [b for _ in range(stage.count) for b in build_step(config, split_shape, context)]
     return [split, *steps, Inverse(split), *_build_stages(config, rest, shape, context)]
 
@@ -212,7 +212,9 @@ def build_context_network(
         Block(
             GatedConv.create(filters, kernel_out=3, dropout=dropout, weight_norm=weight_norm),
             LayerNorm.create(filters) if config.layer_norm else None,
-            *_attention(config.attention, filters, heads, dropout, weight_norm),
+            *_attention(
+                config.attention, filters, heads, dropout=dropout, weight_norm=weight_norm
+            ),
         )
         for _ in range(config.blocks)
     ]
@@ -225,7 +227,11 @@ def _build_block(config: FlowConfig, context: int | None) -> Block:
         config.filters, context=context, dropout=config.dropout, weight_norm=config.weight_norm
     )
     attention = _attention(
-        config.attention, config.filters, config.heads, config.dropout, config.weight_norm
+        config.attention,
+        config.filters,
+        config.heads,
+        dropout=config.dropout,
+        weight_norm=config.weight_norm,
     )
     return Block(conv, LayerNorm.create(config.filters), *attention)
 
@@ -234,8 +240,9 @@ def _attention(
     kind: Attention,
     filters: int,
     heads: int,
+    *,
     dropout: float,
-    weight_norm: bool,  # noqa: FBT001
+    weight_norm: bool,
 ) -> tuple[GatedAttention | GatedMaxout | None, LayerNorm | None]:
     if kind == "none":
         return None, None
@@ -254,7 +261,7 @@ def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor 
     return POSITION_DEVIATION * torch.randn(filters, height, width)
 
 
-def _after(split: Bijector, shape: Shape) -> Shape:
+def _output_shape(split: Bijector, shape: Shape) -> Shape:
     """Return the shape of one image after a split; the split itself checks that the image fits."""
     y, _ = split(torch.empty(1, *shape, device="meta"))
     channels, height, width = y.shape[1:]

@@ -78,24 +78,28 @@ class Bijector(ABC):
         return images
 
     def check_fields(self, x: Array, owner: str) -> None:  # noqa: B027  (an optional hook)
-        """Raise ValueError if a field does not fit images of x's shape; `owner` is for its text.
+        """Raise ValueError if a field does not fit images of x's shape.
 
-        Without an override, every shape fits.
+        The message begins with `owner`. Without an override, every shape fits.
         """
 
 
-def _checked_forward(method: Callable[..., Any]) -> Callable[..., Any]:
+Method = Callable[..., Any]
+"""A subclass's `forward` or `inverse`, which may have arguments besides x and the context."""
+
+
+def _checked_forward(method: Method) -> Method:
     @functools.wraps(method)
-    def forward(self: Bijector, x: Any, context: Array | None = None) -> Any:
-        return method(self, self.check_input(x), context)
+    def forward(self: Bijector, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self, self.check_input(x), *args, **kwargs)
 
     return forward
 
 
-def _checked_inverse(method: Callable[..., Any]) -> Callable[..., Any]:
+def _checked_inverse(method: Method) -> Method:
     @functools.wraps(method)
-    def inverse(self: Bijector, y: Any, context: Array | None = None) -> Any:
-        return method(self, self.check_input(y, inverse=True), context)
+    def inverse(self: Bijector, y: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self, self.check_input(y, inverse=True), *args, **kwargs)
 
     return inverse
 

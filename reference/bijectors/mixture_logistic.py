@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference.bijectors.bijector import Array, Bijector
-from reference.bijectors.checks import check_broadcastable, check_components, check_images
+from reference.bijectors.checks import check_broadcastable, check_components
 from reference.bijectors.fields import set_field
 from reference.bijectors.log_dets import sum_per_example
 from reference.root_finding import Root, find_root
@@ -60,7 +60,7 @@ class MixtureLogistic(Bijector):
 
     def solve(self, y: Array) -> Root:
         """Find the inverse with its certificate: residual, bracket width, evaluations."""
-        y = check_images(y, self)
+        y = self.check_input(y, inverse=True)
         parameters = self._broadcast(y.shape)
         lower, upper = bracket(y, *parameters)
         flat = [p.reshape(-1, p.shape[-1]) for p in parameters]

@@ -60,6 +60,13 @@ def test_integers(name):
         ALL[name](torch.zeros(1, 4, 4, 4, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("name", ALL)
+def test_an_empty_batch(name, direction):
+    y, log_det = getattr(ALL[name], direction)(torch.zeros(0, 4, 4, 4))
+    assert len(y) == 0 and log_det.shape == (0,)
+
+
 @pytest.mark.parametrize(
     ("bijector", "shape", "message"),
     [

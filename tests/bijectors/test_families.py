@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.bijectors import Affine, Coupling, Flip
+from flowpp.bijectors import Affine, Bijector, Coupling, Flip
 from flowpp.elementwise import AffineFamily, Family, MixtureLogisticFamily
 
 FAMILIES = [AffineFamily(), MixtureLogisticFamily(3), MixtureLogisticFamily(2, -1.0)]
@@ -40,7 +40,18 @@ class Doubled(AffineFamily):
         return Affine(parameters[..., 0], 2 * parameters[..., 1])
 
 
-@pytest.mark.parametrize("family", [Shift(), Doubled()], ids=["Shift", "Doubled"])
+class Members:
+    """A mixin that redefines the members."""
+
+    def forward(self, parameters):
+        return Affine(parameters[..., 0], 3 * parameters[..., 1])
+
+
+class Mixed(Members, AffineFamily):
+    """A family whose members come from a mixin, ahead of the functions of its base."""
+
+
+@pytest.mark.parametrize("family", [Shift(), Doubled(), Mixed()], ids=lambda f: type(f).__name__)
 def test_a_coupling_follows_the_members_of_a_family_that_defines_no_functions(family):
     x = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     per_scalar = family.parameters_per_scalar
@@ -70,3 +81,17 @@ def test_a_subclass_is_checked_under_its_own_name():
         Twice()(torch.zeros(1, 3, 2, 2))
     with pytest.raises(ValueError, match="^Twice inverse needs an even number of channels, got 3"):
         Twice().inverse(torch.zeros(1, 3, 2, 2))
+
+
+class Tempered(Bijector):
+    """A bijector with an argument of its own."""
+
+    def forward(self, x, context=None, *, temperature=1.0):
+        return temperature * x, x.new_zeros(len(x))
+
+
+def test_further_arguments_are_passed_on():
+    x = torch.randn(1, 2, 3, 3)
+    assert torch.equal(Tempered()(x, temperature=2.0)[0], 2 * x)
+    with pytest.raises(ValueError, match=r"^Tempered needs shape"):
+        Tempered()(x[0], temperature=2.0)

@@ -249,5 +249,7 @@ def test_wrong_parameters_are_refused():
         MixtureLogistic(zeros((1, 1, 1, 3)), zeros((1, 1, 1, 4)), zeros((1, 1, 1, 3)))
     with pytest.raises(ValueError, match=r"MixtureLogistic needs means broadcastable to"):
         MixtureLogistic(zeros(3), zeros((5, 3)), zeros(3)).forward(zeros((2, 2, 4, 4)))
+    with pytest.raises(ValueError, match=r"MixtureLogistic inverse needs means broadcastable to"):
+        MixtureLogistic(zeros(3), zeros((5, 3)), zeros(3)).solve(zeros((2, 2, 4, 4)))
     with pytest.raises(ValueError, match=r"MixtureLogistic .* got \(4, 4\)"):
         MixtureLogistic(zeros(3), zeros(3), zeros(3)).forward(zeros((4, 4)))
