@@ -18,7 +18,7 @@ class Dequantizer(nn.Module):
     """Noise u for integer images, and log q(u|x).
 
     Args:
-        levels: number of grey levels; images hold integers 0 ... levels - 1.
+        levels: number of values of a channel; images hold integers 0 ... levels - 1.
     """
 
     def __init__(self, levels: int) -> None:
@@ -146,7 +146,7 @@ class VariationalDequantizer(Dequantizer):
     """u = flow(eps; c(x)), eps ~ N(0, I), log q(u|x) = log N(eps) - log|det du/deps|.
 
     Args:
-        levels: number of grey levels.
+        levels: number of values of a channel.
         split: puts halves of the image on channels before the context network.
         context_network: `split(x / levels - 1/2)` to context features c(x).
         flow: conditional bijector from noise to (0, 1); every coupling receives the context.

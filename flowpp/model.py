@@ -35,7 +35,7 @@ class FlowPlusPlus(nn.Module):
 
     @property
     def levels(self) -> int:
-        """Number of grey levels of the images."""
+        """Number of values of a channel of the images."""
         return self.dequantizer.levels
 
     def elbo(self, x: Tensor, noise: Tensor) -> Elbo:

@@ -43,7 +43,7 @@ class TrainedModel:
 
     @property
     def levels(self) -> int:
-        """Number of grey levels."""
+        """Number of values of a channel."""
         return self.model.levels
 
     @torch.no_grad()
@@ -54,9 +54,7 @@ class TrainedModel:
             ValueError: wrong shape, or values that are not integers 0 ... levels - 1.
         """
         x, generator = self._images(images), seeded_generator(seed)
-        parts = [
-            log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)
-        ]
+        parts = [log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)]
         return torch.cat(parts).numpy() if parts else np.empty(0)
 
     def sample(self, n: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:

@@ -23,7 +23,7 @@ class Dequantizer(ABC):
     """Noise u for integer images, and log q(u|x).
 
     Attributes:
-        levels: number of grey levels; images hold integers 0 ... levels - 1.
+        levels: number of values of a channel; images hold integers 0 ... levels - 1.
     """
 
     levels: int
@@ -128,7 +128,7 @@ class VariationalDequantizer(Dequantizer):
     """u = flow(eps; c(x)), eps ~ N(0, I), log q(u|x) = log N(eps) - log|det du/deps|.
 
     Attributes:
-        levels: number of grey levels.
+        levels: number of values of a channel.
         split: puts halves of the image on channels before the context network.
         context_network: split(x / levels - 1/2) to context features c(x).
         flow: conditional bijector from noise to (0, 1); its last bijector is a Sigmoid.

@@ -39,7 +39,7 @@ class FlowPlusPlus:
 
     @property
     def levels(self) -> int:
-        """Number of grey levels of the images."""
+        """Number of values of a channel of the images."""
         return self.dequantizer.levels
 
     def elbo(self, x: Array, noise: Array) -> Elbo:

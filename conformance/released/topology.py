@@ -21,7 +21,7 @@ class Topology:
 
     Args:
         image_shape: (channels, height, width).
-        levels: Number of grey levels.
+        levels: Number of values of a channel.
         settings: Nested settings.
         imagenet: Whether of the ImageNet and CelebA family, whose inverse clips the CDF.
     """
@@ -41,7 +41,7 @@ def infer_topology(
         meta: Metadata of the file; `scopes` marks the ends of groups of couplings.
         variables: Arrays by released name.
         image_shape: (channels, height, width).
-        levels: Number of grey levels.
+        levels: Number of values of a channel.
 
     Raises:
         ValueError: There is no main coupling or kernel, or a coupling does not split the image.

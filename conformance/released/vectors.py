@@ -80,7 +80,7 @@ class Vectors:
 
     @property
     def levels(self) -> int:
-        """Number of grey levels."""
+        """Number of values of a channel."""
         return int(self.meta["image_max"]) + 1
 
     def recorded(self, precision: str) -> dict[str, np.ndarray]:

@@ -79,7 +79,7 @@ def functions(
 
 
 def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
-    """Return shape and number of levels of the preset's images; random ones need no download."""
+    """Return shape and levels of the preset's images; random ones need no download."""
     data = config.data
     if data.source == "folder" and data.size is None:
         data = replace(data, size=FOLDER_SIZE)

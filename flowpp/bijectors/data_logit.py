@@ -16,7 +16,7 @@ class DataLogit(Bijector):
     """y = logit(p), p = margin + (1 - 2 margin) x / levels, for x in [0, levels].
 
     Args:
-        levels: number of grey levels M of the images, at least 2 (256, 32, 8, 17, ...).
+        levels: number M of values of a channel, at least 2 (256, 32, 8, 17, ...).
         margin: distance of p from 0 and 1 at the ends, in (0, 1/2).
 
     Raises:

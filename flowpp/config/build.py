@@ -63,7 +63,7 @@ def build_model(
     Args:
         config: model settings.
         image_shape: (channels, height, width) of the images.
-        levels: number of grey levels.
+        levels: number of values of a channel.
         generator: generator whose seed is used for the weights; None for torch's global generator.
 
     Raises:

@@ -1,4 +1,8 @@
-"""Table of data sets. To add one, write its module in flowpp/data and a line here."""
+"""Table of data sets.
+
+To add one, write its module in flowpp/data and a line here; for an `.npz` with the arrays `train`
+and `test`, a line with the module `flowpp.data.npz_images` suffices.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ class DataSet:
     Args:
         module: Module with a function `load(config: DataConfig) -> ImageSet`.
         shape: Channels, height and width; None if `DataConfig` decides.
-        levels: Number of values of a pixel.
+        levels: Number of values of a channel.
         bundled: Whether the images come with an installed package, without `data.path`.
     """
 

@@ -161,7 +161,7 @@ class DataConfig:
     bits: int = 8
     """Highest bits kept of each 8-bit value."""
     held_out: HeldOut = "test"
-    """Array of an `.npz` that is held out."""
+    """Array that is held out, test or valid; for cifar10 from an `.npz`."""
     partial: bool = False
     """Accept fewer ImageNet images than published."""
 

@@ -44,7 +44,7 @@ def load(config: DataConfig) -> ImageSet:
 
 
 def declared_shape(config: DataConfig) -> tuple[Shape, int]:
-    """Return the images' (channels, height, width) and number of levels, without loading them.
+    """Return the images' (channels, height, width) and number of values of a channel.
 
     Raises:
         ValueError: A folder without `data.size`.

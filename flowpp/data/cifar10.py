@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowpp.config import DataConfig
-from flowpp.data import archive, array_pickle, npz
+from flowpp.data import archive, array_pickle, npz_images
 from flowpp.data.archive import ArchiveError
 from flowpp.data.image_set import ImageSet
 
@@ -21,14 +21,12 @@ MAX_FILE_BYTES = 64 << 20
 """Limit on one batch file; the published ones have 31 MB."""
 MAX_ARCHIVE_BYTES = 512 << 20
 """Limit on the unpacked archive; the published one has 186 MB."""
-SHAPE = (32, 32, 3)
 
 
 def load(config: DataConfig) -> ImageSet:
     """Load CIFAR-10 from `cifar-10-batches-py`, `cifar-10-python.tar.gz`, or an `.npz`.
 
-    An `.npz` holds the arrays `train` and `test`, uint8 of shape (N, 32, 32, 3). It may hold
-    more: `config.held_out` names the array to hold out.
+    An `.npz` is read by `npz_images.load`.
 
     Raises:
         FileNotFoundError: A missing path or batch file.
@@ -43,7 +41,7 @@ def load(config: DataConfig) -> ImageSet:
     if not path.is_file():
         raise ValueError(f"cifar10: {path} must be a file or a folder")
     if path.suffix == ".npz":
-        return _from_npz(path, config.held_out)
+        return npz_images.load(config)
     try:
         return _from_batches(path, _archived_files(path))
     except ArchiveError as error:
@@ -102,25 +100,3 @@ def _read_batch(path: Path, name: str, raw: bytes) -> np.ndarray:
     if data.shape != (IMAGES_PER_FILE, 3072):
         raise ValueError(f"{who} must have shape {(IMAGES_PER_FILE, 3072)}, got {data.shape}")
     return data
-
-
-def _from_npz(path: Path, held_out: str) -> ImageSet:
-    try:
-        present = npz.names(path)
-        if not {"train", held_out} <= set(present):
-            raise ValueError(
-                f"{path} must have arrays 'train' and {held_out!r}, got {sorted(present)}"
-            )
-        arrays = npz.read(path, ("train", held_out))
-    except ValueError as error:
-        raise ValueError(f"cifar10: {error}") from error
-    train, test = (_to_nchw(arrays[n], f"cifar10: {n} in {path}") for n in ("train", held_out))
-    return ImageSet("cifar10" if held_out == "test" else f"cifar10, {held_out}", train, test, 256)
-
-
-def _to_nchw(array: np.ndarray, who: str) -> np.ndarray:
-    if array.dtype != np.uint8:
-        raise TypeError(f"{who} must be uint8, got {array.dtype}")
-    if array.ndim != 4 or array.shape[1:] != SHAPE or len(array) == 0:
-        raise ValueError(f"{who} must have shape (N, 32, 32, 3), got {array.shape}")
-    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))

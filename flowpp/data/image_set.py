@@ -16,7 +16,7 @@ class ImageSet:
         name: Name of the data set and its version, as shown beside results.
         train: Training images, uint8 of shape (N, C, H, W), values in 0 .. levels-1.
         test: Held-out images, likewise.
-        levels: Number of values of a pixel.
+        levels: Number of values of a channel.
         skipped: Reasons for files left out, one per file.
 
     Raises:

@@ -153,7 +153,7 @@ def _stored_config(checkpoint: Checkpoint, path: Path) -> Config:
 
 
 def _image_shape(checkpoint: Checkpoint, config: Config) -> tuple[Shape, int]:
-    """Return (channels, height, width) and the number of levels of the training images."""
+    """Return (channels, height, width) and the number of values of a channel."""
     if "image_shape" not in checkpoint.facts:  # written by other means than training
         return data.declared_shape(config.data)
     shape, levels = checkpoint.facts["image_shape"], checkpoint.facts.get("levels")

@@ -185,9 +185,7 @@ def _pack(
             values[f"{name}_{key}"] = value
 
 
-def _unpack(
-    name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
-) -> dict[str, Any]:
+def _unpack(name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state that `_pack` added under `name`."""
     state: dict[str, Any] = {
         key.removeprefix(f"{name}_"): value

@@ -19,7 +19,7 @@ class DataLogit(Bijector):
     infinite (p = 0 or 1) or NaN.
 
     Attributes:
-        levels: number of grey levels M of the images (256, 32, 8, 17, ...).
+        levels: number M of values of a channel (256, 32, 8, 17, ...).
         margin: distance of p from 0 and 1 at the ends, in (0, 1/2); 0.05 in the released code.
 
     Raises:

@@ -7,11 +7,12 @@ import inspect
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from flowpp import data
 from flowpp.config import DataConfig
-from flowpp.config.data_sets import DATA_SETS
+from flowpp.config.data_sets import DATA_SETS, DataSet
 from flowpp.config.settings import Source
 
 
@@ -46,3 +47,24 @@ def test_a_folder_declares_the_shape_in_the_settings():
     assert data.declared_shape(config) == ((1, 16, 16), 32)
     with pytest.raises(ValueError, match="folder needs --data.size, got none"):
         data.declared_shape(replace(config, size=None))
+
+
+@pytest.mark.parametrize("trailing", [(), (1,)])
+def test_a_line_of_the_table_suffices_for_an_npz(tmp_path, monkeypatch, trailing):
+    entry = DataSet("flowpp.data.npz_images", (1, 5, 4), levels=17)
+    monkeypatch.setitem(DATA_SETS, "digits", entry)
+    arrays = {
+        name: np.random.default_rng(count).integers(0, 17, (count, 5, 4, *trailing), np.uint8)
+        for name, count in [("train", 3), ("test", 2), ("valid", 1)]
+    }
+    np.savez(tmp_path / "images.npz", **arrays)
+    config = DataConfig(source="digits", path=str(tmp_path / "images.npz"))
+    images = data.load(config)
+    assert (images.name, images.levels, images.shape) == ("digits", 17, (1, 5, 4))
+    assert np.array_equal(images.train.squeeze(1), arrays["train"].reshape(3, 5, 4))
+    assert np.array_equal(images.test.squeeze(1), arrays["test"].reshape(2, 5, 4))
+    valid = data.load(replace(config, held_out="valid"))
+    assert valid.name == "digits, valid" and len(valid.test) == 1
+    monkeypatch.setitem(DATA_SETS, "digits", replace(entry, shape=(1, 4, 4)))
+    with pytest.raises(ValueError, match=r"shape \(N, 4, 4, 1\), got \(3, 5, 4, 1\)"):
+        data.load(config)

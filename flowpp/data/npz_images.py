@@ -1,0 +1,60 @@
+"""Data sets that are one `.npz` with the arrays `train` and `test`.
+
+A line of `flowpp.config.data_sets.DATA_SETS` suffices for such a data set:
+
+    "usps": DataSet("flowpp.data.npz_images", (1, 16, 16)),
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowpp.config import DataConfig
+from flowpp.config.data_sets import DATA_SETS, Shape
+from flowpp.data import npz
+from flowpp.data.image_set import ImageSet
+
+
+def load(config: DataConfig) -> ImageSet:
+    """Load the arrays `train` and `test`, uint8 of shape (N, H, W, C), or (N, H, W) if C is 1.
+
+    Shape and number of values are those of `config.source`. The file may hold more arrays:
+    `config.held_out` names the one to hold out.
+
+    Raises:
+        FileNotFoundError: A missing file.
+        TypeError: An array that is not uint8.
+        ValueError: No path, a damaged file, or arrays that are missing or of another shape.
+    """
+    source, held_out = config.source, config.held_out
+    data_set = DATA_SETS[source]
+    assert data_set.shape is not None
+    path = config.required_path("an .npz")
+    try:
+        present = npz.names(path)
+        if not {"train", held_out} <= set(present):
+            raise ValueError(
+                f"{path} must have arrays 'train' and {held_out!r}, got {sorted(present)}"
+            )
+        arrays = npz.read(path, ("train", held_out))
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    train, test = (
+        _to_nchw(arrays[name], data_set.shape, f"{source}: {name} in {path}")
+        for name in ("train", held_out)
+    )
+    name = source if held_out == "test" else f"{source}, {held_out}"
+    return ImageSet(name, train, test, data_set.levels)
+
+
+def _to_nchw(array: np.ndarray, shape: Shape, who: str) -> np.ndarray:
+    channels, height, width = shape
+    if array.dtype != np.uint8:
+        raise TypeError(f"{who} must be uint8, got {array.dtype}")
+    if array.ndim == 3 and channels == 1:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[1:] != (height, width, channels) or len(array) == 0:
+        raise ValueError(
+            f"{who} must have shape (N, {height}, {width}, {channels}), got {array.shape}"
+        )
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
