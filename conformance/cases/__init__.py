@@ -1,8 +1,9 @@
 """All cases by name.
 
 To add a bijector, add one file of the same name to each tree, and one `Case(...)` line to the
-module here that it belongs to. The adapter finds the twin by its name; a test checks that names
-and fields agree and that every class has a case.
+module here that it belongs to; its first case should be an ordinary one, for tests of every
+bijector use it, and so does its random case unless `random.py` has another. The adapter finds the
+twin by its name; a test checks that names and fields agree and that every class has a case.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ BIJECTOR_CASES: dict[str, Case] = {
 LAYER_CASES: dict[str, LayerCase] = {
     case.name: case for module in (layers, models, alphabets) for case in module.CASES
 }
-RANDOM_CASES: dict[str, RandomCase] = {case.name: case for case in random.CASES}
+RANDOM_CASES: dict[str, RandomCase] = {
+    case.name: case for case in (*random.CASES, *random.derived_cases(BIJECTOR_CASES.values()))
+}
 CASES: dict[str, Case | LayerCase | RandomCase] = {**BIJECTOR_CASES, **LAYER_CASES, **RANDOM_CASES}
 
 __all__ = [

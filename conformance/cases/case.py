@@ -128,8 +128,16 @@ def allowed(case: Any, law: Any, dtype: str) -> Tolerance:
     A law may use the tolerances of another one, which the same rounding magnifies.
     """
     for name in (law.name, law.tolerance_of):
-        stated = case.tolerances.get(name, ())
-        for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
-            if tolerance.dtype in (None, dtype):
-                return tolerance
+        tolerance = stated_tolerance(case, name, dtype)
+        if tolerance is not None:
+            return tolerance
     return Tolerance(getattr(law, dtype), "default")
+
+
+def stated_tolerance(case: Any, law_name: str, dtype: str) -> Tolerance | None:
+    """Return the tolerance that a case states for a law at a dtype, if it states one."""
+    stated = case.tolerances.get(law_name, ())
+    for tolerance in (stated,) if isinstance(stated, Tolerance) else stated:
+        if tolerance.dtype in (None, dtype):
+            return tolerance
+    return None

@@ -1,16 +1,19 @@
 """Random cases: specifications of any shape and parameters, drawn by a search.
 
-Ranges are as wide as the conditioning of the truth allows.
+Ranges are as wide as the conditioning of the truth allows. A bijector without a random case in
+`CASES` gets one from its first ordinary case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from conformance.numerics.jacobian import EVERYWHERE, Interval
+from reference import bijectors
 from reference.bijectors import (
     ActNorm,
     Affine,
@@ -31,13 +34,14 @@ from reference.bijectors import (
     Squeeze,
 )
 
-from .case import NETWORK, Tolerance, Tolerances
+from .case import NETWORK, Case, Tolerance, Tolerances
 from .draws import Rng, coupling
 from .permutations import SUMS
 from .source import NumpySource, Source
 
 Shape = tuple[int, int, int]
 MAX_INPUT = 1000.0
+MAX_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,16 @@ class RandomCase:
         make: Function of a source that returns a specification and inputs.
         tolerances: Tolerances by law, for the laws that each example is checked by.
         without: Laws that do not apply, with reasons.
+        domain, image, margin: As in `Case`.
     """
 
     name: str
     make: Callable[[Source], Drawn]
     tolerances: Tolerances = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    domain: Interval = EVERYWHERE
+    image: Interval = EVERYWHERE
+    margin: float = 0.0
 
     family = "random"
 
@@ -172,7 +180,7 @@ def _coupling(source: Source) -> Drawn:
     """Draw a coupling, its network from a seed: it has too many weights to shrink."""
     shape = _shape(source, channels=2)
     network: Coupling = coupling(
-        np.random.default_rng(source.integer(0, 1000)),
+        np.random.default_rng(source.integer(0, MAX_SEED)),
         *shape,
         components=source.integer(0, 3),
         mixing=source.choice(["none", "attention", "maxout"]),
@@ -218,3 +226,45 @@ CASES = (
         {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
     ),
 )
+
+
+def derived_cases(cases: Iterable[Case]) -> Iterator[RandomCase]:
+    """Yield a random case for each bijector that has none in `CASES`.
+
+    It is derived from the bijector's first case without a context and without parameters that
+    differ by example.
+    """
+    files = {getattr(bijectors, name).__module__.split(".")[-1] for name in bijectors.__all__}
+    missing = files - {_class_of(case) for case in CASES}
+    for case in cases:
+        if _class_of(case) in missing and case.context is None and not case.fixed_batch:
+            missing.remove(_class_of(case))
+            yield derived_case(case)
+
+
+def derived_case(case: Case) -> RandomCase:
+    """Return a random case that draws seeds and inputs for an ordinary case.
+
+    Shapes are the case's: only its author can state which others fit.
+    """
+
+    def make(source: Source) -> Drawn:
+        spec = case.build(np.random.default_rng([0, source.integer(0, MAX_SEED)]))
+        draw = source.choice([case.typical, case.tails])
+        x = draw(np.random.default_rng([1, source.integer(0, MAX_SEED)]))
+        return Drawn(spec, x[: source.integer(1, len(x))])
+
+    return RandomCase(
+        f"{_class_of(case)}/random",
+        make,
+        case.tolerances,
+        case.without,
+        case.domain,
+        case.image,
+        case.margin,
+    )
+
+
+def _class_of(case: Case | RandomCase) -> str:
+    """Return the first part of a case's name: its class in snake case."""
+    return case.name.split("/")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.adapter import NotSupported
-from conformance.cases.case import Case, Tolerance
+from conformance.cases.case import Case, stated_tolerance
 from conformance.cases.random import Drawn
 from conformance.laws.contract import contract
 from conformance.laws.law import Findings
@@ -66,11 +66,16 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
         lambda rng: drawn.x,
         lambda rng: drawn.x,
         tolerances=random.case.tolerances,
+        domain=random.case.domain,
+        image=random.case.image,
+        margin=random.case.margin,
     )
     trial = Trial(case, random.adapter, random.dtype.name, "typical", random.seed, random.device)
     for name, (check, default) in CHECKS.items():
-        stated = case.tolerances.get(name)
-        allowed = stated.ulps if isinstance(stated, Tolerance) else default
+        if name in random.case.without:
+            continue
+        stated = stated_tolerance(case, name, random.dtype.name)
+        allowed = stated.ulps if stated else default
         try:
             for label, found in check(trial):
                 if isinstance(found, Unresolved):

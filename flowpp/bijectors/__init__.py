@@ -1,6 +1,6 @@
 """Bijectors, one class a file. The contract is in `flowpp.bijectors.bijector`.
 
-Every bijector defined in a module of this folder is exported: a new one needs no entry here.
+Every bijector defined in a module of this folder is exported: a new one needs no line here.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from inspect import isclass
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .bijector import Bijector
 
-if TYPE_CHECKING:  # type checkers and editors cannot follow the discovery below
+if TYPE_CHECKING:
+    # Type checkers and editors cannot follow the discovery below. A bijector that is not listed
+    # works, with type Any; a line here gives it its own type.
+    def __getattr__(name: str) -> Any: ...
+
     from .act_norm import ActNorm as ActNorm
     from .affine import Affine as Affine
     from .chain import Chain as Chain

@@ -27,7 +27,7 @@ class Bijector(nn.Module):
 
     Subclasses define `forward` and `inverse`; both are wrapped to check their input first, so a
     subclass holds only its mathematics. It states its own conditions on the input by `divisors`,
-    `inverse_divisors` and `check_fields`.
+    `inverse_divisors` and `check_fields`, and by `permutes` whether it only moves numbers.
     """
 
     divisors: ClassVar[Mapping[str, int]] = {}
@@ -35,6 +35,9 @@ class Bijector(nn.Module):
 
     inverse_divisors: ClassVar[Mapping[str, int]] = {}
     """The same for the inverse."""
+
+    permutes: ClassVar[bool] = False
+    """Whether the output holds the input's numbers in another order; its log_det is then 0."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

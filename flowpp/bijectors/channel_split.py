@@ -18,6 +18,7 @@ class ChannelSplit(Bijector):
     """
 
     divisors = inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x, no_log_det(x)

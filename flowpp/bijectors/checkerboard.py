@@ -22,6 +22,7 @@ class Checkerboard(Bijector):
 
     divisors = {"width": 2}
     inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         halves = _swap_in_odd_rows(x[..., 0::2], x[..., 1::2])

@@ -18,6 +18,7 @@ class ColumnStripes(Bijector):
 
     divisors = {"width": 2}
     inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return torch.cat([x[..., 0::2], x[..., 1::2]], dim=1), no_log_det(x)

@@ -19,6 +19,7 @@ class Flip(Bijector):
     """
 
     divisors = inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         a, b = x.chunk(2, dim=1)

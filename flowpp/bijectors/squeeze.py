@@ -23,6 +23,7 @@ class Squeeze(Bijector):
 
     divisors = {"height": 2, "width": 2}
     inverse_divisors = {"channels": 4}
+    permutes = True
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         batch, channels, height, width = x.shape

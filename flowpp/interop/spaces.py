@@ -5,23 +5,10 @@ from __future__ import annotations
 import torch
 from torch.distributions import constraints
 
-from ..bijectors import (
-    Bijector,
-    Chain,
-    ChannelSplit,
-    Checkerboard,
-    ColumnStripes,
-    DataLogit,
-    Flip,
-    Inverse,
-    Sigmoid,
-    Squeeze,
-)
+from ..bijectors import Bijector, Chain, DataLogit, Inverse, Sigmoid
 
 Shape = tuple[int, int, int]
 Interval = tuple[float, float]
-
-PERMUTATIONS = (ChannelSplit, Checkerboard, ColumnStripes, Flip, Squeeze)
 
 
 def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> Shape:
@@ -40,7 +27,7 @@ def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> 
         return shape
     if isinstance(bijector, Inverse):
         return output_shape(bijector.bijector, shape, inverse=not inverse)
-    if isinstance(bijector, PERMUTATIONS):
+    if bijector.permutes:
         blank = torch.empty((1, *shape), device="meta")
         moved, _ = bijector.inverse(blank) if inverse else bijector(blank)
         channels, height, width = moved.shape[1:]
@@ -48,20 +35,23 @@ def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> 
     return shape
 
 
-def interval_of(bijector: Bijector, *, inverse: bool = False) -> Interval | None:
+def interval_of(
+    bijector: Bijector, *, inverse: bool = False, inputs: Interval | None = None
+) -> Interval | None:
     """Return the interval of all outputs of the bijector or its inverse; None for all reals.
 
     The interval is the bijector's full range: that of a `DataLogit`'s inverse is slightly wider
-    than [0, levels]. The last bijector that is not a permutation determines it.
+    than [0, levels]. A permutation's is that of its `inputs`.
     """
     if isinstance(bijector, Chain):
         parts = list(bijector.bijectors)
-        for part in parts if inverse else reversed(parts):
-            if not isinstance(part, PERMUTATIONS):
-                return interval_of(part, inverse=inverse)  # type: ignore[arg-type]
-        return None
+        for part in reversed(parts) if inverse else parts:
+            inputs = interval_of(part, inverse=inverse, inputs=inputs)  # type: ignore[arg-type]
+        return inputs
     if isinstance(bijector, Inverse):
-        return interval_of(bijector.bijector, inverse=not inverse)
+        return interval_of(bijector.bijector, inverse=not inverse, inputs=inputs)
+    if bijector.permutes:
+        return inputs
     if isinstance(bijector, Sigmoid) and not inverse:
         return 0.0, 1.0
     if isinstance(bijector, DataLogit) and inverse:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bijector_cases import FIRST_CASES
 from conformance.adapter import NotSupported, ReferenceAdapter
-from conformance.cases import RANDOM_CASES
-from conformance.cases.random import Drawn
+from conformance.cases import BIJECTOR_CASES, RANDOM_CASES, random
+from conformance.cases.random import Drawn, derived_case
 from conformance.cases.source import NumpySource
 from conformance.judging.diagnosis.reproducer import expression
 from conformance.judging.judge import Judge
@@ -23,6 +24,34 @@ LAW = LAWS["random_specs"]
 def test_the_reference_holds_whatever_is_drawn(name):
     result = Judge(ReferenceAdapter, examples=2).judge(RANDOM_CASES[name], LAW, "float64")
     assert result.status == "holds", result.message
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", [name for name, case in FIRST_CASES.items() if not case.context])
+def test_a_random_case_derived_from_an_ordinary_one_holds(name, dtype):
+    case = derived_case(FIRST_CASES[name])
+    assert case.name == f"{name}/random"
+    result = Judge(faulty_adapter()).judge(case, LAW, dtype)
+    assert result.status == "holds", result.message
+
+
+def test_a_random_case_derived_from_an_ordinary_one_finds_a_mistake():
+    def wrong_beyond_two(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return np.where(x > 2, y + 1, y), log_det
+
+    case = derived_case(FIRST_CASES["affine"])
+    result = Judge(faulty_adapter(forward=wrong_beyond_two)).judge(case, LAW, "float64")
+    assert result.status == "fails"
+    assert "smallest counterexample found: forward" in result.message
+
+
+def test_only_bijectors_without_a_random_case_get_one(monkeypatch):
+    assert not list(random.derived_cases(BIJECTOR_CASES.values()))
+    others = [case for case in random.CASES if case.name not in ("sigmoid/random", "flip/random")]
+    monkeypatch.setattr(random, "CASES", others)
+    derived = random.derived_cases(BIJECTOR_CASES.values())
+    assert [case.name for case in derived] == ["sigmoid/random", "flip/random"]
 
 
 def test_a_mistake_is_shrunk_to_its_simplest():

@@ -181,6 +181,7 @@ def test_the_inverse_of_the_inverse():
         (DataLogit(18), (-1.0, 19.0), None),
         (Chain((ColumnStripes(), Sigmoid(), Flip())), None, (0.0, 1.0)),
         (Chain((DataLogit(18), Squeeze())), (-1.0, 19.0), None),
+        (Chain((Squeeze(), Sigmoid(), Chain((Flip(), Inverse(Squeeze()))))), None, (0.0, 1.0)),
         (Chain((Sigmoid(), Affine(torch.ones(1), torch.ones(1)))), None, None),
         (Chain(()), None, None),
     ],

@@ -5,29 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bijector_cases import FIRST_CASES, flowpp_bijector
 from flowpp import bijectors as b
 from flowpp.dequantization import UniformDequantizer
-from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
+from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.objective import bits_per_dim
 from flowpp.root_finding import Root, check_finished
-
-ALL = (
-    b.ActNorm.create(4),
-    b.Affine(torch.zeros(1), torch.zeros(1)),
-    b.Chain([]),
-    b.ChannelSplit(),
-    b.Checkerboard(),
-    b.ColumnStripes(),
-    b.Coupling(lambda a, context: a, AffineFamily()),
-    b.DataLogit(256),
-    b.FactorOut(b.Flip()),
-    b.Flip(),
-    b.InvertibleConv.create(4),
-    b.InvertibleConvLU.create(4),
-    b.MixtureLogistic(*torch.zeros(3, 2)),
-    b.Sigmoid(),
-    b.Squeeze(),
-)
 
 
 def refusal(action) -> tuple[str, str]:
@@ -39,8 +22,9 @@ def refusal(action) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-@pytest.mark.parametrize("bijector", ALL, ids=[type(bijector).__name__ for bijector in ALL])
-def test_a_wrong_number_of_axes(bijector, direction):
+@pytest.mark.parametrize("name", FIRST_CASES)
+def test_a_wrong_number_of_axes(name, direction):
+    bijector = flowpp_bijector(name)
     needed, got = refusal(lambda: getattr(bijector, direction)(torch.zeros(4, 4, 5)))
     who = type(bijector).__name__ + (" inverse" if direction == "inverse" else "")
     assert needed.startswith(f"{who} needs ") and "(batch, channels, height, width)" in needed

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from reference import bijectors
+from bijector_cases import FIRST_CASES
 from reference.bijectors import (
     ActNorm,
     Affine,
@@ -49,33 +52,60 @@ LU = InvertibleConvLU(
     signs=[[1, -1], [-1, -1]],
 )
 AFFINE = Affine(RNG.standard_normal((4, 1, 2)), RNG.standard_normal((2, 4, 2, 2)))
-CASES = {
-    "act_norm_activation": ActNorm(RNG.uniform(0.5, 2, (4, 2, 2)), RNG.standard_normal((4, 2, 2))),
-    "act_norm_channel": ActNorm(RNG.uniform(0.5, 2, (4, 1, 1)), RNG.standard_normal((4, 1, 1))),
-    "affine": AFFINE,
-    "chain": Chain((Flip(), AFFINE, Squeeze())),
-    "chain_empty": Chain(()),
-    "channel_split": ChannelSplit(),
-    "checkerboard": Checkerboard(),
-    "column_stripes": ColumnStripes(),
-    "coupling_affine": Coupling(local_conditioner(4), AffineFamily()),
-    "coupling_mixture": Coupling(local_conditioner(2 * 11), MixtureLogisticFamily(3, -7.0)),
-    "data_logit": Chain((Sigmoid(), DataLogit(8))),
-    "factor_out": FactorOut(Coupling(local_conditioner(2), AffineFamily())),
-    "flip": Flip(),
-    "inverse": Inverse(Affine(RNG.standard_normal((4, 1, 1)), np.zeros(1))),
-    "inverse_of_a_split": Inverse(ColumnStripes()),
-    "invertible_conv_joint": InvertibleConv(RNG.standard_normal((1, 4, 4))),
-    "invertible_conv_halves": InvertibleConv(RNG.standard_normal((2, 2, 2))),
-    "invertible_conv_lu": LU,
-    "mixture_logistic": MixtureLogistic(*RNG.standard_normal((3, 4, 2, 2, 5))),
-    "sigmoid": Sigmoid(),
-    "squeeze": Squeeze(),
-}
+COUPLING = Coupling(local_conditioner(4), AffineFamily())
+MIXTURE_COUPLING = Coupling(local_conditioner(2 * 11), MixtureLogisticFamily(3, -7.0))
+ACT_NORM = ActNorm(RNG.uniform(0.5, 2, (4, 2, 2)), RNG.standard_normal((4, 2, 2)))
+ACT_NORM_CHANNEL = ActNorm(RNG.uniform(0.5, 2, (4, 1, 1)), RNG.standard_normal((4, 1, 1)))
+HALVES = InvertibleConv(RNG.standard_normal((2, 2, 2)))
 
 
 def images(seed=0):
     return np.random.default_rng(seed).standard_normal(SHAPE)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A bijector, inputs by seed, and a context if it takes one."""
+
+    bijector: Bijector
+    images: Callable[[int], np.ndarray] = images
+    context: np.ndarray | None = None
+
+    def forward(self, x):
+        return self.bijector.forward(x, self.context)
+
+    def inverse(self, y):
+        return self.bijector.inverse(y, self.context)
+
+
+def example_of(case):
+    """Return a conformance case's bijector with typical inputs."""
+    rng = np.random.default_rng(0)
+    return Example(
+        case.build(rng),
+        lambda seed: case.typical(np.random.default_rng(seed)),
+        case.context and case.context(rng),
+    )
+
+
+EXAMPLES = {name: example_of(case) for name, case in FIRST_CASES.items()} | {
+    "act_norm_activation": Example(ACT_NORM),
+    "act_norm_channel": Example(ACT_NORM_CHANNEL),
+    "affine_per_example": Example(AFFINE),
+    "chain_of_three": Example(Chain((Flip(), AFFINE, Squeeze()))),
+    "chain_empty": Example(Chain(())),
+    "coupling_affine": Example(COUPLING),
+    "coupling_mixture": Example(MIXTURE_COUPLING),
+    "data_logit_of_sigmoid": Example(Chain((Sigmoid(), DataLogit(8)))),
+    "factor_out_coupling": Example(FactorOut(Coupling(local_conditioner(2), AffineFamily()))),
+    "inverse_affine": Example(Inverse(Affine(RNG.standard_normal((4, 1, 1)), np.zeros(1)))),
+    "inverse_of_a_split": Example(Inverse(ColumnStripes())),
+    "invertible_conv_joint": Example(InvertibleConv(RNG.standard_normal((1, 4, 4)))),
+    "invertible_conv_halves": Example(HALVES),
+    "invertible_conv_lu_halves": Example(LU),
+    "mixture_logistic_five": Example(MixtureLogistic(*RNG.standard_normal((3, 4, 2, 2, 5)))),
+}
+"""The first conformance case of every bijector, and further variants."""
 
 
 def slogdet_of_jacobian(function, x):
@@ -91,66 +121,58 @@ def slogdet_of_jacobian(function, x):
     return np.linalg.slogdet(np.stack(columns, axis=1)).logabsdet
 
 
-def test_every_class_has_a_case():
-    tested = {type(case).__name__ for case in CASES.values()}
-    assert tested | {"Bijector", "DataLogit"} == set(bijectors.__all__)
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 class TestEvery:
-    def test_log_det_is_that_of_the_full_jacobian(self, name):
-        bijector, x = CASES[name], images()
-        y, log_det = bijector.forward(x)
-        assert y.dtype == np.float64 and log_det.shape == (2,)
+    def test_log_det_is_that_of_the_full_jacobian(self, example):
+        x = example.images(0)
+        y, log_det = example.forward(x)
+        assert y.dtype == np.float64 and log_det.shape == (len(x),)
         for b in range(len(x)):
             # Parameters may differ by example, so the other examples stay unchanged.
             def one(flat, b=b):
                 changed = x.copy()
                 changed[b] = flat.reshape(x.shape[1:])
-                return bijector.forward(changed)[0][b]
+                return example.forward(changed)[0][b]
 
             np.testing.assert_allclose(log_det[b], slogdet_of_jacobian(one, x[b]), atol=1e-7)
 
-    def test_inverse(self, name):
-        bijector, x = CASES[name], images(1)
-        y, log_det = bijector.forward(x)
-        back, inverse_log_det = bijector.inverse(y)
-        assert inverse_log_det.shape == (2,)
+    def test_inverse(self, example):
+        x = example.images(1)
+        y, log_det = example.forward(x)
+        back, inverse_log_det = example.inverse(y)
+        assert inverse_log_det.shape == (len(x),)
         np.testing.assert_allclose(back, x, atol=1e-12)
         np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-11)
 
-    def test_nan_stays_nan(self, name):
-        x = images(2)
+    def test_nan_stays_nan(self, example):
+        x = example.images(2)
         x[0, 0, 0, 0] = np.nan
-        bijector = CASES[name]
-        for output, _ in (bijector.forward(x), bijector.inverse(bijector.forward(x)[0])):
+        for output, _ in (example.forward(x), example.inverse(example.forward(x)[0])):
             assert np.isnan(output[0]).any()
             assert not np.isnan(output[1]).any()
 
-    def test_input_is_left_alone(self, name):
-        x = images(3)
+    def test_input_is_left_alone(self, example):
+        x = example.images(3)
         before = x.copy()
-        CASES[name].forward(x)[0][...] = 7.0
+        example.forward(x)[0][...] = 7.0
         np.testing.assert_array_equal(x, before)
 
-    def test_integers_are_accepted(self, name):
-        x = np.ones(SHAPE, dtype=np.uint8)
-        for got, want in zip(
-            CASES[name].forward(x), CASES[name].forward(x.astype(float)), strict=True
-        ):
+    def test_integers_are_accepted(self, example):
+        x = np.ones_like(example.images(0), dtype=np.uint8)
+        for got, want in zip(example.forward(x), example.forward(x.astype(float)), strict=True):
             np.testing.assert_array_equal(got, want)
 
-    def test_other_inputs_are_refused(self, name):
+    def test_other_inputs_are_refused(self, example):
         with pytest.raises(ValueError, match=r"needs .*\(batch, .* got \(4, 2\)"):
-            CASES[name].forward(np.zeros((4, 2)))
+            example.forward(np.zeros((4, 2)))
         with pytest.raises(TypeError, match="needs real numbers in its input, got complex128"):
-            CASES[name].inverse(np.zeros(SHAPE, dtype=complex))
+            example.inverse(np.zeros(SHAPE, dtype=complex))
 
-    def test_initialized_gives_the_same_kind_and_its_output(self, name):
-        x = images(4)
-        fitted, y = CASES[name].initialize(x)
-        assert type(fitted) is type(CASES[name])
-        np.testing.assert_allclose(fitted.forward(x)[0], y, atol=1e-12)
+    def test_initialized_gives_the_same_kind_and_its_output(self, example):
+        x = example.images(4)
+        fitted, y = example.bijector.initialize(x, example.context)
+        assert type(fitted) is type(example.bijector)
+        np.testing.assert_allclose(fitted.forward(x, example.context)[0], y, atol=1e-12)
 
 
 def test_act_norm_fits_per_activation_and_per_channel():
@@ -170,7 +192,7 @@ def test_act_norm_floors_its_gain():
 
 
 def test_coupling_leaves_the_first_half_and_uses_the_context():
-    bijector, x = CASES["coupling_affine"], images(6)
+    bijector, x = COUPLING, images(6)
     context = np.ones((2, 4, 2, 2))
     y, _ = bijector.forward(x, context)
     np.testing.assert_array_equal(y[:, :2], x[:, :2])
@@ -296,9 +318,9 @@ def test_splits_follow_their_docstrings():
         (Squeeze(), (1, 3, 3, 2), "Squeeze needs an even height, got 3"),
         (Squeeze(), (1, 3, 2, 3), "Squeeze needs an even width, got 3"),
         (Inverse(Squeeze()), (1, 6, 2, 2), "Squeeze inverse .* of 4 .* channels, got 6"),
-        (CASES["invertible_conv_halves"], (1, 3, 2, 2), "InvertibleConv needs 4 channels"),
+        (HALVES, (1, 3, 2, 2), "InvertibleConv needs 4 channels"),
         (LU, (1, 6, 2, 2), r"InvertibleConvLU needs 4 channels, got 6"),
-        (CASES["act_norm_activation"], (1, 4, 2, 3), r"ActNorm .* \(4, 2, 3\) or \(4, 1, 1\)"),
+        (ACT_NORM, (1, 4, 2, 3), r"ActNorm .* \(4, 2, 3\) or \(4, 1, 1\)"),
         (AFFINE, (2, 4, 3, 2), "Affine needs shift broadcastable to"),
     ],
 )
@@ -323,6 +345,6 @@ def test_chain_and_inverse_take_bijectors_only():
 
 def test_fields_cannot_be_changed():
     with pytest.raises(AttributeError):
-        CASES["act_norm_channel"].gain = 1.0
+        ACT_NORM_CHANNEL.gain = 1.0
     with pytest.raises(ValueError, match="read-only"):
-        CASES["act_norm_channel"].gain[0] = 1.0
+        ACT_NORM_CHANNEL.gain[0] = 1.0
