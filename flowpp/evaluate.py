@@ -97,17 +97,20 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     """
     import torch
 
+    from flowpp.kernels.backend import check_variable
     from flowpp.runs.environment import check_images
     from flowpp.runs.open_model import load_images, open_model
     from flowpp.runs.run import Run
     from flowpp.runtime.device import local_device
 
+    device = local_device(arguments.device)
+    check_variable(device)
     # `open_model` also accepts a checkpoint file, which has no environment.json to check the
     # images with; so require a run directory, with its own error message.
     Run.open(arguments.run)
     opened = open_model(
         arguments.run,
-        device=local_device(arguments.device),
+        device=device,
         warn=print if group.is_main else lambda message: None,
     )
     images = load_images(opened.config, arguments.data_path)

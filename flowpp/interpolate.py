@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.grids import output_path, save_arrays, save_grid
+from flowpp.evaluation.grids import save_arrays, save_grid
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -66,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
 
         from flowpp import trained_model  # imports torch
+        from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
 
+        check_variable(arguments.device)
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"pairs must be at most {len(images) // 2}, half the {len(images)} held-out "
                 f"images, got {arguments.pairs}"
             )
-        out = output_path(arguments.out, arguments.run, "samples", "interpolated.png")
+        out = arguments.output_file("interpolated.png")
     z = model.encode(images[: 2 * arguments.pairs], seed=arguments.seed).astype(np.float64)
     rows = [
         between(a, b, arguments.steps, arguments.way) for a, b in zip(z[::2], z[1::2], strict=True)

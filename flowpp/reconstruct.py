@@ -9,7 +9,7 @@ from typing import Literal
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.grids import output_path, save_arrays, save_grid
+from flowpp.evaluation.grids import save_arrays, save_grid
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
@@ -41,14 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         import torch  # takes seconds to import: not for --help
 
         from flowpp import trained_model
+        from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
 
+        check_variable(arguments.device)
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
         model.model.to(getattr(torch, arguments.dtype))
         images = load_images(model.config, arguments.data_path).test[: arguments.count]
-        out = output_path(arguments.out, arguments.run, "samples", "reconstructed.png")
+        out = arguments.output_file("reconstructed.png")
     reconstructed, distance = model.round_trip(images, seed=arguments.seed)
     pairs = np.stack([images, reconstructed], axis=1).reshape(-1, *images.shape[1:])
     with user_errors():

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import ImageArguments
-from flowpp.evaluation.grids import output_path, save_arrays, save_grid
-from flowpp.runtime.files import make_writable_folder
+from flowpp.evaluation.grids import save_arrays, save_grid
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
@@ -41,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp import trained_model  # imports torch
         from flowpp.evaluation import sampling
+        from flowpp.kernels.backend import check_variable
 
+        check_variable(arguments.device)
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
-        out = output_path(arguments.out, arguments.run, "samples", _default_name(arguments))
-        make_writable_folder(out.parent)
+        out = arguments.output_file(_default_name(arguments))
     try:
         images = model.sample(
             arguments.count, temperature=arguments.temperature, seed=arguments.seed

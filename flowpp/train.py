@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
 from flowpp.config.command_line import parse, user_errors
+from flowpp.config.migration import check_flags
 from flowpp.runtime.files import make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
@@ -53,9 +54,11 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
 
     Raises:
         FileNotFoundError: No such run to resume.
-        ValueError: Unknown preset, value out of range, or one that a resumed run cannot change.
-        SystemExit: Unknown flag, or help requested.
+        ValueError: Unknown preset, flag of a former setting, or value that a resumed run cannot
+            change.
+        SystemExit: Unknown flag, value out of range, or help requested.
     """
+    check_flags(argv)
     named, argv = _split_preset(argv)
     preset = presets.get(named or "digits")
     arguments = _parse(argv, preset)

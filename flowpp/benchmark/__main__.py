@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Memory, Precision
 from flowpp.runtime.standard_output import exit_on_broken_pipe
@@ -45,9 +46,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """Validate counts and the report's folder."""
-        for name in ("batch_size", "repeats", "elements", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("batch_size", "repeats", "elements", "components", "threads"):
+            at_least(name, getattr(self, name), 1)
         if self.json is not None and not self.json.parent.is_dir():
             raise ValueError(f"json must be in an existing folder, got {self.json}")
 
@@ -64,13 +64,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         import torch  # takes seconds, so only after parsing
 
         from flowpp.config import presets
-        from flowpp.runtime.files import write_json
+        from flowpp.kernels.backend import check_variable
+        from flowpp.runtime.files import make_writable_folder, write_json
 
         from . import machine, measure, table
         from .tasks import Sizes
 
         tasks = measure.tasks_named(arguments.what)
         presets.get(arguments.preset)
+        check_variable("cpu")
+        if arguments.json is not None:
+            folder = arguments.json if arguments.json.is_dir() else arguments.json.parent
+            make_writable_folder(folder)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     sizes = Sizes(

@@ -1,4 +1,4 @@
-"""Migration of settings written by version 0.1.0 to the present fields.
+"""Migration of settings and flags of version 0.1.0 to the present fields.
 
 Version 0.1.0 described the learning rate by `warmup_steps` and `decay_from`, or by a `schedule`
 of absolute rates such as "linear 5000 1e-3, hold 50000, decay 0.99995 3e-4".
@@ -6,10 +6,28 @@ of absolute rates such as "linear 5000 1e-3, hold 50000, decay 0.99995 3e-4".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-FORMER_FIELDS = ("warmup_steps", "decay_from")
+FORMER_FIELDS = {"warmup_steps": "warm-up STEPS", "decay_from": "constant UNTIL, cosine end 0"}
+"""Former fields of `TrainingConfig`, and the pieces of a schedule that replace them."""
+
+
+def check_flags(argv: Sequence[str]) -> None:
+    """Refuse the command-line flags of former fields.
+
+    Raises:
+        ValueError: A former flag; the message names its replacement.
+    """
+    for argument in argv:
+        flag = argument.partition("=")[0]
+        for name, pieces in FORMER_FIELDS.items():
+            if flag.replace("-", "_") == f"__training.{name}":
+                raise ValueError(
+                    f"the learning rate must be set by --training.schedule, here with {pieces!r} "
+                    f"in it, got {flag}"
+                )
 
 
 def migrate_training(values: dict[str, Any]) -> dict[str, Any]:

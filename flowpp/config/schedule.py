@@ -79,12 +79,12 @@ def parse_schedule(text: str) -> Schedule:
     """
     items = [" ".join(item.split()) for item in text.split(",")]
     warm_up = 1
-    if items[0].startswith("warm-up "):
+    word, _, number = items[0].partition(" ")
+    if word == "warm-up":
         item = items.pop(0)
-        steps = item.removeprefix("warm-up ")
-        if not STEP.fullmatch(steps) or int(steps) < 1:
-            raise _error("a warm-up of at least 1 step", item, text)
-        warm_up = int(steps)
+        if not STEP.fullmatch(number) or int(number) < 1:
+            raise _error("a warm-up of 1 to 999999999999999 steps", item, text)
+        warm_up = int(number)
     pieces = tuple(_parse_piece(item, text) for item in items)
     _check_factors(items, pieces, text)
     _check_ends(items, pieces, text)
@@ -92,7 +92,7 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def _parse_piece(item: str, text: str) -> Piece:
-    if item.startswith("warm-up"):
+    if item.partition(" ")[0] == "warm-up":
         raise _error("warm-up STEPS as its first piece only", item, text)
     try:
         kind, *words = item.split()

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.evaluation.grids import output_path
+from flowpp.runtime.files import make_writable_folder
 
 DataPath = Annotated[
     str | None,
@@ -24,7 +25,7 @@ class ImageArguments:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run directory, or a checkpoint file."""
     out: Annotated[
-        Path | None, arg(metavar="PNG", help_behavior_hint="(default: a new name in RUN/samples)")
+        Path | None, arg(metavar="PNG", help_behavior_hint="(default: a file in RUN/samples)")
     ] = None
     """File to write; the images are also written as .npz beside it."""
     checkpoint: Literal["newest", "best"] = "newest"
@@ -38,6 +39,16 @@ class ImageArguments:
         """Validate the seed and the output path."""
         checks.seed("seed", self.seed)
         output_path(self.out)
+
+    def output_file(self, name: str) -> Path:
+        """Return `out`, or `name` in RUN/samples, and check that its folder is writable.
+
+        Raises:
+            OSError: The folder cannot be created or written to.
+        """
+        out = output_path(self.out, self.run, "samples", name)
+        make_writable_folder(out.parent)
+        return out
 
 
 @dataclass(frozen=True)

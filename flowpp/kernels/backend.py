@@ -55,7 +55,10 @@ def backend_for(
     if kernel != "mixture_logistic" and not _suit_layer_kernels(tensors):
         return "torch"
     x = tensors[0]
-    requested = _requested[-1] if _requested else _checked(os.environ.get(VARIABLE, "auto"))
+    if _requested:
+        requested = _requested[-1]
+    else:
+        requested = _checked(os.environ.get(VARIABLE, "auto"), name=VARIABLE)
     if requested == "cuda":
         cuda.require(x)
         return "cuda"
@@ -72,6 +75,22 @@ def backend_for(
     return "torch"
 
 
+def check_variable(device: str) -> None:
+    """Check that the backend of `$FLOWPP_BACKEND` can compute on this device.
+
+    Commands call this before a long computation; without the variable it does nothing.
+
+    Raises:
+        ValueError: Not the name of a backend, or one that is not available.
+    """
+    if VARIABLE not in os.environ:
+        return
+    try:
+        backend_for(torch.empty(0, device=device))
+    except RuntimeError as error:
+        raise ValueError(f"{VARIABLE} must be available, got {error}") from error
+
+
 def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
     return (
         all(
@@ -86,8 +105,9 @@ def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
     )
 
 
-def _checked(backend: str) -> str:
+def _checked(backend: str, name: str = "backend") -> str:
     if backend not in get_args(Backend):
         known = ", ".join(get_args(Backend))
-        raise ValueError(f"a backend must be one of {known}, got {backend!r}")
+        former = "; version 0.1.0 called 'cpu' so" if backend == "cpp" else ""
+        raise ValueError(f"{name} must be one of {known}, got {backend!r}{former}")
     return backend

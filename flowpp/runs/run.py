@@ -82,7 +82,8 @@ class Run:
             ValueError: it is not a run directory, or an entry that is written to is a link.
         """
         if not path.is_dir():
-            raise FileNotFoundError(f"no run directory at {path}")
+            found = ", got a file" if path.is_file() else ""
+            raise FileNotFoundError(f"no run directory at {path}{found}")
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a run directory: it has no config.json")
         for folder in WRITTEN_TO:

@@ -74,7 +74,8 @@ def train(
         NonFiniteError: Loss or gradient were infinite or NaN for too many steps in a row.
         OSError: A file could not be written, and the earlier checkpoints are intact; or another
             process is training in the directory.
-        ResumptionError: The run has already done more steps than `config` asks for.
+        ResumptionError: The run has already done more steps than `config` asks for, or its metrics
+            are damaged.
         TrainingInterrupted: A signal was received; the run has been saved.
         ValueError: The run directory is neither new nor a run.
     """

@@ -209,9 +209,14 @@ def resume_run(
 
     Raises:
         CheckpointError: No checkpoint is valid, or the newest was trained on other images.
-        ResumptionError: More steps have been done than `config` asks for.
+        ResumptionError: More steps have been done than `config` asks for, or the metrics are
+            damaged.
     """
     notes: list[str] = []
+    try:
+        run.metrics()
+    except ValueError as error:
+        raise ResumptionError(f"{error}; repair or remove the file to resume") from error
     checkpoint = run.newest_valid_checkpoint(notes.append)
     if checkpoint is None:
         notes.append("no checkpoint yet: starting from step 0")

@@ -7,6 +7,7 @@ import torch
 from flowpp import data
 from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
+from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.device import local_device, to_device
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
@@ -29,7 +30,10 @@ def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
     )
     set_compute(model, memory=settings.memory, precision=settings.precision)
-    return images, to_device(model, local_device(settings.device))
+    device = local_device(settings.device)
+    model = to_device(model, device)
+    check_variable(device)
+    return images, model
 
 
 def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: ProcessGroup) -> None:

@@ -19,6 +19,19 @@ from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf
 SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--threads", "0"], "threads must be at least 1, got 0"), ([], "got 'cpp'")],
+)
+def test_invalid_settings_are_refused_before_measuring(capsys, monkeypatch, arguments, expected):
+    monkeypatch.setenv("FLOWPP_BACKEND", "cpp")
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert expected in captured.out + captured.err
+
+
 def test_functions_are_timed_alternately():
     order = []
     seconds = timing.interleaved(

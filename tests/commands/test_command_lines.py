@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 import flowpp
-from flowpp import data, evaluate, sample, train
+from flowpp import data, evaluate, interpolate, reconstruct, sample, train
 from flowpp.runs.checkpoint import Checkpoint
 
 
@@ -39,6 +40,21 @@ def test_unknown_preset(capsys):
 def test_unknown_flag(capsys):
     message = refused(capsys, train.main, "--training.step", "3")
     assert "--training.step" in message and "--training.steps" in message
+
+
+@pytest.mark.parametrize(
+    ("flag", "pieces"),
+    [
+        (["--training.warmup_steps", "10"], "warm-up STEPS"),
+        (["--training.warmup-steps=10"], "warm-up STEPS"),
+        (["--training.decay_from", "0.5"], "constant UNTIL, cosine end 0"),
+    ],
+)
+def test_a_former_flag_is_refused_with_its_replacement(capsys, flag, pieces):
+    for arguments in (flag, ["photos", *flag], ["--resume", "auto", *flag]):
+        message = refused_in_one_line(capsys, train.main, *arguments)
+        assert "--training.schedule" in message and f"'{pieces}'" in message
+        assert message.endswith(f"got {flag[0].partition('=')[0]}")
 
 
 def test_value_of_wrong_type(capsys):
@@ -156,6 +172,44 @@ def test_unwritable_image(capsys, tiny_run):
         capsys, sample.main, tiny_run[0], "--count", "1", "--out", "/proc/x.png"
     )
     assert "/proc/" in message
+
+
+@pytest.mark.parametrize("main", [evaluate.main, sample.main, reconstruct.main, interpolate.main])
+def test_an_unusable_backend(capsys, tiny_run, monkeypatch, main):
+    for name, expected in (
+        ("fast", "FLOWPP_BACKEND must be one of auto, torch, cpu, cuda, got 'fast'"),
+        ("cpp", "got 'cpp'; version 0.1.0 called 'cpu' so"),
+        ("cuda", "'cuda' needs"),
+    ):
+        monkeypatch.setenv("FLOWPP_BACKEND", name)
+        assert expected in refused_in_one_line(capsys, main, tiny_run[0])
+
+
+def test_an_unusable_backend_in_training(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWPP_BACKEND", "cpp")
+    message = refused_in_one_line(capsys, train.main, "--out", tmp_path / "run")
+    assert "FLOWPP_BACKEND must be one of auto, torch, cpu, cuda, got 'cpp'" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("main", [sample.main, reconstruct.main, interpolate.main])
+def test_a_missing_sample_folder_is_created_and_an_unwritable_one_is_refused(
+    capsys, tmp_path, tiny_run, monkeypatch, main
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run[0], copy, ignore=shutil.ignore_patterns("samples"))
+    main([str(copy)])
+    assert list((copy / "samples").glob("*.png"))
+    capsys.readouterr()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    message = refused_in_one_line(capsys, main, copy)
+    assert f"{copy / 'samples'} is not writable" in message
+
+
+def test_a_file_instead_of_a_run(capsys, tiny_run):
+    file = tiny_run[0] / "checkpoints" / "best.safetensors"
+    message = refused_in_one_line(capsys, evaluate.main, file)
+    assert message.endswith(f"no run directory at {file}, got a file")
 
 
 def test_run_is_required(capsys):

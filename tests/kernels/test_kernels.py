@@ -144,7 +144,7 @@ def test_an_unknown_backend_is_refused_with_the_list(monkeypatch):
             with use_backend(unknown):
                 pass
     monkeypatch.setenv("FLOWPP_BACKEND", "fast")
-    with pytest.raises(ValueError, match="auto, torch, cpu, cuda, got 'fast'"):
+    with pytest.raises(ValueError, match="FLOWPP_BACKEND must .* cuda, got 'fast'"):
         backend_for(torch.zeros(1))
 
 

@@ -311,6 +311,16 @@ def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
     assert "no run directory at" in error_output(capsys, "--resume", tmp_path / "none")
 
 
+def test_damaged_metrics_are_refused_and_nothing_is_changed(copy, config):
+    (copy / "result.json").unlink()
+    file = copy / "metrics.jsonl"
+    file.write_text("{\n" + file.read_text())
+    before = file.read_text()
+    with pytest.raises(resume.ResumptionError, match="line 1 is damaged: .* repair or remove"):
+        loop.train(config, copy, resume=True)
+    assert file.read_text() == before
+
+
 def test_auto_starts_a_run_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not train.read_arguments(["--resume", "auto"]).resume
