@@ -48,8 +48,8 @@ class Arguments:
     """Seed of the dequantization noise."""
     data_path: DataPath = None
     """Path of the data set, if it has moved since training."""
-    device: str = "cpu"
-    """Device to compute on, such as cpu, cuda or cuda:1."""
+    device: str = "auto"
+    """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type to compute in."""
     fingerprint: bool = False
@@ -79,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.evaluate",
             description="Held-out bits/dim of a trained model, with its averaged weights.",
         )
-        from flowpp.runtime.distributed import process_group  # imports torch
+        from flowpp.runtime.device import choose_device  # imports torch
+        from flowpp.runtime.distributed import process_group
 
     with ExitStack() as stack:
         with user_errors():
-            group = stack.enter_context(process_group(arguments.device))
+            group = stack.enter_context(process_group(choose_device(arguments.device)))
         if arguments.fingerprint:
             _fingerprint(arguments, group)
         else:

@@ -112,11 +112,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     with user_errors():
         request = read_arguments(sys.argv[1:] if argv is None else list(argv))
+    from flowpp.runtime.device import choose_device
     from flowpp.runtime.distributed import process_group
 
     with ExitStack() as stack:
         with user_errors():
-            group = stack.enter_context(process_group(request.config.training.device))
+            device = choose_device(request.config.training.device)
+            group = stack.enter_context(process_group(device))
         # Processes would read different times for the directory's name, and see its creation.
         _train(group.broadcast_object(request), group)
 

@@ -232,8 +232,8 @@ class TrainingConfig:
     """Seed of all random numbers."""
     threads: int | None = None
     """Number of CPU threads; None leaves torch's choice."""
-    device: str = "cpu"
-    """Device to train on, such as cpu, cuda or cuda:1."""
+    device: str = "auto"
+    """Device to train on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     deterministic: bool = False
     """Use deterministic algorithms only: reproducible on the same GPU, but slower."""
     memory: Memory = "normal"

@@ -30,8 +30,8 @@ class ImageArguments:
     """File to write; the images are also written as .npz beside it."""
     checkpoint: Literal["newest", "best"] = "newest"
     """Checkpoint of a run directory: the newest, or the best on held-out images."""
-    device: str = "cpu"
-    """Device to compute on, such as cpu, cuda or cuda:1."""
+    device: str = "auto"
+    """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     seed: int = 0
     """Seed of the random noise."""
 

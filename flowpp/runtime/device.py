@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from flowpp.runtime.distributed import local_rank, started_by_torchrun
@@ -11,15 +12,23 @@ from flowpp.runtime.distributed import local_rank, started_by_torchrun
 M = TypeVar("M", bound=nn.Module)
 
 
+def choose_device(device: str) -> str:
+    """Return `device`, with `auto` resolved to a GPU if there is one, and to the CPU otherwise."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def local_device(device: str) -> str:
-    """Return `device`, with `cuda` resolved to this process's GPU under torchrun."""
+    """Return the chosen device, with `cuda` resolved to this process's GPU under torchrun."""
+    device = choose_device(device)
     if device == "cuda" and started_by_torchrun():
         return f"cuda:{local_rank()}"
     return device
 
 
 def to_device(model: M, device: str) -> M:
-    """Move the model to `device`.
+    """Move the model to `device`, which may be `auto`.
 
     Raises:
         ValueError: unknown or unavailable device.
@@ -27,6 +36,6 @@ def to_device(model: M, device: str) -> M:
     if device.split(":")[0] == "meta":
         raise ValueError(f"device {device!r} is not usable: its tensors hold no numbers")
     try:
-        return model.to(device)
+        return model.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:  # torch's errors: a bad name, no CUDA
         raise ValueError(f"device {device!r} is not usable: {error}") from error

@@ -119,7 +119,8 @@ def _train(
         logger.message(
             f"preset {config.preset}, data {images.name}: "
             f"{len(images.train)} training images of shape {images.shape}, "
-            f"{sum(p.numel() for p in model.parameters()):,} weights, {run.path}"
+            f"{sum(p.numel() for p in model.parameters()):,} weights, on {state.device}, "
+            f"{run.path}"
         )
         for note in notes:
             logger.message(note)

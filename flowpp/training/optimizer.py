@@ -78,7 +78,9 @@ class Adam(torch.optim.Optimizer):
             for p in params:
                 if not self.state[p]:
                     self.state[p] |= {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
-            late = {p.device: torch.tensor(LATE, device=p.device) for p in params}
+            # Filled on the device: copying the number there would wait for it.
+            devices = {p.device for p in params}
+            late = {device: torch.full((), LATE, device=device) for device in devices}
             # Torch's fused kernel passes through memory once.
             adam(
                 params,

@@ -7,7 +7,8 @@ import torch
 from torch import distributed
 
 from flowpp import train as train_command
-from flowpp.root_finding import RootError
+from flowpp.config.presets import PRESETS
+from flowpp.runtime.device import choose_device
 from flowpp.runtime.distributed import process_group
 from flowpp.training import loop
 from flowpp.training.loop import train
@@ -78,12 +79,6 @@ def raising(error):
     return sample
 
 
-def test_a_failed_inverse_ends_no_run(tiny_config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "sample", raising(RootError("no root for 3 elements")))
-    train(tiny_config, tmp_path / "run")
-    assert "no samples: no root for 3 elements" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -104,3 +99,15 @@ def test_the_command_says_how_to_need_less_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("flowpp.training.loop.train", raising(error))
     with pytest.raises(SystemExit, match="2.00 GiB.; needs less memory: --training.memory low"):
         train_command.main(["digits", "--training.steps", "1", "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(("gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_a_gpu_if_there_is_one(monkeypatch, gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert choose_device("auto") == expected
+    assert choose_device("cuda:1") == "cuda:1"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_takes_a_gpu_if_there_is_one(name):
+    assert PRESETS[name].training.device == "auto"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowpp.bijectors import Chain, InvertibleConv
+from flowpp.root_finding import RootError
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
@@ -103,7 +104,7 @@ def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkey
 
 def test_a_failing_inverse_does_not_end_the_run(config, uninterrupted, tmp_path, monkeypatch):
     def fail(*_):
-        raise RuntimeError("no root")
+        raise RootError("no root")
 
     with monkeypatch.context() as patch:
         patch.setattr(Chain, "inverse", fail)
