@@ -28,6 +28,7 @@ class Bijector(nn.Module):
     Subclasses define `forward` and `inverse`; both are wrapped to check their input first, so a
     subclass holds only its mathematics. It states its own conditions on the input by `divisors`,
     `inverse_divisors` and `check_fields`, and by `permutes` whether it only moves numbers.
+    One with data-dependent initialization has a method `initialize(x)`, which fits it to a batch.
     """
 
     divisors: ClassVar[Mapping[str, int]] = {}

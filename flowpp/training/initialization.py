@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowpp.bijectors.act_norm import ActNorm
-from flowpp.conditioner import Conv2d
-
 
 @torch.no_grad()
 def initialize(module: nn.Module, *inputs: Any) -> Any:
-    """Run `module` forward once and initialize each ActNorm and Conv2d from its input.
+    """Run `module` forward once; each layer with a method `initialize` gets its input.
 
     A layer is initialized before it is applied, so that later layers receive normalized input.
 
@@ -34,7 +31,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
 
     with ExitStack() as hooks:
         for layer in module.modules():
-            if isinstance(layer, (ActNorm, Conv2d)):
+            if hasattr(layer, "initialize"):
                 handle = layer.register_forward_pre_hook(set_layer)
                 hooks.callback(handle.remove)
         return module(*inputs)

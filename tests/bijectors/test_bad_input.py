@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bijector_cases import FIRST_CASES, flowpp_bijector
-from conformance.adapters.flowpp import from_reference
 from flowpp import bijectors as b
 from flowpp.conditioner import (
     Conditioner,
@@ -29,6 +28,18 @@ ALL = {name: flowpp_bijector(name) for name in FIRST_CASES}
 COUPLING = b.Coupling(Conditioner(Conv2d.create(2, 4), []), AffineFamily())
 
 
+def reference_and_inputs(name, direction):
+    """Return the reference twin of `ALL[name]`, typical inputs of a direction, and the context."""
+    case, rng = FIRST_CASES[name], np.random.default_rng(0)
+    spec, x = case.build(rng), case.typical(rng)
+    context = case.context and case.context(rng)
+    return spec, x if direction == "forward" else spec.forward(x, context)[0], context
+
+
+def float32(array):
+    return torch.tensor(array, dtype=torch.float32)
+
+
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("name", ALL)
 def test_wrong_rank(name, direction):
@@ -45,7 +56,9 @@ def test_integers(name):
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("name", ALL)
 def test_an_empty_batch(name, direction):
-    y, log_det = getattr(ALL[name], direction)(torch.zeros(0, 4, 4, 4))
+    _, *inputs = reference_and_inputs(name, direction)
+    x, context = (None if a is None else float32(a[:0]) for a in inputs)
+    y, log_det = getattr(ALL[name], direction)(x, context)
     assert len(y) == 0 and log_det.shape == (0,)
 
 
@@ -113,19 +126,14 @@ FIRST, LAST = (1, 0, 0, 0), (1, -1, -1, -1)
 @pytest.mark.parametrize("place", [FIRST, LAST], ids=["read", "mapped"])
 @pytest.mark.parametrize("name", ALL)
 def test_nan_stays_in_its_own_example(name, place, direction):
-    case, rng = FIRST_CASES[name], np.random.default_rng(0)
-    spec, x = case.build(rng), case.typical(rng)
-    context = case.context and case.context(rng)
-    if direction == "inverse":
-        x = spec.forward(x, context)[0]
+    spec, x, context = reference_and_inputs(name, direction)
     halved = x.copy()
     halved[place] /= 2
     log_dets = [getattr(spec, direction)(one, context)[1] for one in (x, halved)]
     log_det_depends_on_x = bool(log_dets[0][1] != log_dets[1][1])
 
-    context = None if context is None else torch.tensor(context, dtype=torch.float32)
-    method = getattr(from_reference(spec, "float32"), direction)
-    x = torch.tensor(x, dtype=torch.float32)
+    x, context = float32(x), None if context is None else float32(context)
+    method = getattr(ALL[name], direction)
     clean_y, clean_log_det = method(x, context)
     x[place] = torch.nan
     y, log_det = method(x, context)
