@@ -1,4 +1,7 @@
-// The kernels of mixture_logistic.cu for the CPU: LANES elements at a time, in several threads.
+// CPU kernels of the logistic mixture: LANES elements at a time, in several threads.
+//
+// The formulas are in ../cuda/mixture_logistic.cu, the source of the CUDA kernels too, which is
+// included below. This file has only the memory layout, the threads and the interface.
 
 #include <cmath>
 #include <memory>
@@ -35,8 +38,8 @@ template <typename T> Order order_of(const Layout &layout, long begin, int prese
     return layout.component_stride == 1 ? Order::components_contiguous : Order::other;
 }
 
-// Copies columns[k][i] = rows[i][k] for LANES rows and the largest multiple of 8 values of k within
-// `count`, and returns that multiple.
+// Copies columns[k][i] = rows[i][k] for LANES rows and the largest multiple of 8 values of k
+// within `count`, and returns that multiple.
 inline int to_columns(const float *rows, long row_stride, int count, float *columns) {
     constexpr int L = lanes<float>();
     const int whole = count / EIGHT * EIGHT;
@@ -77,12 +80,14 @@ void gather(const T *source, const Layout &layout, long begin, int present, int 
     if (copied == count) return;
     for (int i = 0; i < L; ++i) {
         const T *element = source + layout.offset(begin + (i < present ? i : present - 1));
-        for (int k = copied; k < count; ++k) buffer[k * L + i] = element[k * layout.component_stride];
+        for (int k = copied; k < count; ++k)
+            buffer[k * L + i] = element[k * layout.component_stride];
     }
 }
 
 template <typename T>
-void scatter(const T *buffer, const Layout &layout, long begin, int present, int count, T *target) {
+void scatter(const T *buffer, const Layout &layout, long begin, int present, int count,
+             T *target) {
     constexpr int L = lanes<T>();
     const Order order = order_of<T>(layout, begin, present);
     if (order == Order::elements_contiguous) {
@@ -97,7 +102,8 @@ void scatter(const T *buffer, const Layout &layout, long begin, int present, int
     if (copied == count) return;
     for (int i = 0; i < present; ++i) {
         T *element = target + layout.offset(begin + i);
-        for (int k = copied; k < count; ++k) element[k * layout.component_stride] = buffer[k * L + i];
+        for (int k = copied; k < count; ++k)
+            element[k * layout.component_stride] = buffer[k * L + i];
     }
 }
 
@@ -121,8 +127,8 @@ template <typename T, typename Work> void for_each_group(long elements, int thre
 }
 
 template <typename T>
-void forward(const T *x, const T *logits, const T *means, const T *log_scales, const Layout *layout,
-             long elements, int count, T *y, T *l, int threads) {
+void forward(const T *x, const T *logits, const T *means, const T *log_scales,
+             const Layout *layout, long elements, int count, T *y, T *l, int threads) {
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
         return [&, buffer = std::vector<T>(3 * L * count)](long begin, int present) mutable {
@@ -165,8 +171,8 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
     });
 }
 
-// One element prepared for many evaluations. Quantities that do not depend on x are computed once, and
-// the components are contiguous and padded with weight 0 to a multiple of L.
+// One element prepared for many evaluations. Quantities that do not depend on x are computed once,
+// and the components are contiguous and padded with weight 0 to a multiple of L.
 template <typename T, int L> class Prepared {
   public:
     explicit Prepared(int count) : padded((count + L - 1) / L * L), memory(6 * padded) {}
@@ -279,8 +285,8 @@ void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales
         return [&, element](long begin, int present) {
             for (long n = begin; n < begin + present; ++n) {
                 element->load(logits, means, log_scales, layout, n, count);
-                const Root<T> r = find_root<T, Prepared<T, L> &>(y[n], element->bracket(y[n]), ulps,
-                                                                 cap, *element);
+                const Root<T> r = find_root<T, Prepared<T, L> &>(
+                    y[n], element->bracket(y[n]), ulps, cap, *element);
                 root[n] = r.root;
                 residual[n] = r.residual;
                 width[n] = r.width;
@@ -292,9 +298,9 @@ void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales
 
 // For few components half the vector length is faster: less of the last vector is padding.
 template <typename T>
-void inverse(const T *y, const T *logits, const T *means, const T *log_scales, const Layout *layout,
-             long elements, int count, T ulps, int cap, T *root, T *residual, T *width,
-             long long *evaluations, int threads) {
+void inverse(const T *y, const T *logits, const T *means, const T *log_scales,
+             const Layout *layout, long elements, int count, T ulps, int cap, T *root, T *residual,
+             T *width, long long *evaluations, int threads) {
     constexpr int L = lanes<T>();
     const auto solve = count > L ? inverse_by<T, L> : inverse_by<T, L / 2>;
     solve(y, logits, means, log_scales, layout, elements, count, ulps, cap, root, residual, width,
@@ -303,25 +309,25 @@ void inverse(const T *y, const T *logits, const T *means, const T *log_scales, c
 
 }  // namespace
 
-#define FLOWPP_CPU_KERNELS(T, NAME)                                                                  \
-    extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,           \
-                                           const Layout *layout, long elements, int count, T *y,     \
-                                           T *l, int threads) {                                      \
-        forward<T>(x, a, b, c, layout, elements, count, y, l, threads);                              \
-    }                                                                                                \
-    extern "C" void mixture_backward_##NAME(                                                         \
-        const T *x, const T *a, const T *b, const T *c, const Layout *layout, long elements,         \
-        int count, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,                       \
-        const Layout *target, int threads) {                                                         \
-        backward<T>(x, a, b, c, layout, elements, count, g_y, g_l, g_x, g_a, g_b, g_c, target,       \
-                    threads);                                                                        \
-    }                                                                                                \
-    extern "C" void mixture_inverse_##NAME(const T *y, const T *a, const T *b, const T *c,           \
-                                           const Layout *layout, long elements, int count, T ulps,   \
-                                           int cap, T *root, T *residual, T *width,                  \
-                                           long long *evaluations, int threads) {                    \
-        inverse<T>(y, a, b, c, layout, elements, count, ulps, cap, root, residual, width,            \
-                   evaluations, threads);                                                            \
+#define FLOWPP_CPU_KERNELS(T, NAME)                                                               \
+    extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,        \
+                                           const Layout *layout, long elements, int count, T *y,  \
+                                           T *l, int threads) {                                   \
+        forward<T>(x, a, b, c, layout, elements, count, y, l, threads);                           \
+    }                                                                                             \
+    extern "C" void mixture_backward_##NAME(                                                      \
+        const T *x, const T *a, const T *b, const T *c, const Layout *layout, long elements,      \
+        int count, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,                    \
+        const Layout *target, int threads) {                                                      \
+        backward<T>(x, a, b, c, layout, elements, count, g_y, g_l, g_x, g_a, g_b, g_c, target,    \
+                    threads);                                                                     \
+    }                                                                                             \
+    extern "C" void mixture_inverse_##NAME(const T *y, const T *a, const T *b, const T *c,        \
+                                           const Layout *layout, long elements, int count,        \
+                                           T ulps, int cap, T *root, T *residual, T *width,       \
+                                           long long *evaluations, int threads) {                 \
+        inverse<T>(y, a, b, c, layout, elements, count, ulps, cap, root, residual, width,         \
+                   evaluations, threads);                                                         \
     }
 
 FLOWPP_CPU_KERNELS(float, float32)

@@ -1,6 +1,7 @@
 """The logistic mixture by the CUDA kernels: compiled by CuPy (NVRTC) on first use.
 
-Kernels are launched on torch's current stream.
+Kernels are launched on torch's current stream. `mixture_logistic.cu` is also the source of the CPU
+kernels, which include it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from torch import Tensor
 SOURCE = Path(__file__).parent / "mixture_logistic.cu"
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 THREADS = 128
-"""Threads of a block. Each computes one element and loops over its components."""
+"""Threads of a block. Each computes one element and loops over its components.
+
+An element's number and its offset into the parameters may exceed 32 bits: `Index` in the source.
+"""
 
 
 @functools.cache

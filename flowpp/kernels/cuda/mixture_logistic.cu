@@ -1,9 +1,11 @@
 // Logit of a logistic mixture's CDF: value, log-derivative, gradients, root.
 //
-// One source for GPU and CPU. NVRTC or nvcc compiles it to CUDA kernels, one element per thread.
-// Included by mixture_logistic.cpp, the same functions compute LANES elements at a time, which a C++
-// compiler turns into vector instructions. Do not compile with fast-math: the accuracy depends on the
-// order of operations.
+// One source for GPU and CPU: a change here changes both. NVRTC or nvcc compiles it to CUDA
+// kernels, one element per thread. ../cpu/mixture_logistic.cpp includes it: there the same
+// functions compute LANES elements at a time, which a C++ compiler turns into vector instructions.
+// Do not compile with fast-math: the accuracy depends on the order of operations.
+//
+// Offsets into arrays have the type Index, because elements * components may exceed 32 bits.
 //
 // With w = softmax(logits), z_k = (x - mu_k) e^{-s_k}, e_k = e^{-|z_k|}, r_k = 1 / (1 + e_k):
 //
@@ -11,11 +13,11 @@
 //     f = sum_k w_k e^{-s_k} sigmoid(z_k) sigmoid(-z_k)
 //     y = log(F / S)                  l = log dy/dx = log(f / (F S))
 //
-// While F, S and f are far from underflow ("body"), these sums of positive terms are computed directly,
-// with three exponentials per component and compensated summation. Elsewhere ("tail") every sum is
-// taken relative to its largest term, its anchor, and large numbers are subtracted from each other
-// before anything is added: the anchor's logit from the logits, its z from the zs. Near the median
-// y = 2 atanh(F - S), with F - S summed term by term.
+// While F, S and f are far from underflow ("body"), these sums of positive terms are computed
+// directly, with three exponentials per component and compensated summation. Elsewhere ("tail")
+// every sum is taken relative to its largest term, its anchor, and large numbers are subtracted
+// from each other before anything is added: the anchor's logit from the logits, its z from the zs.
+// Near the median y = 2 atanh(F - S), with F - S summed term by term.
 
 #ifdef __CUDACC__
 #define FLOWPP_FUNCTION __device__ static inline
@@ -27,7 +29,9 @@
 #define FLOWPP_VECTOR _Pragma("GCC ivdep")
 #endif
 
-// ---- numbers --------------------------------------------------------------------------------------
+typedef long long Index;  // 64 bits everywhere, as the launcher passes; `long` has 32 on Windows
+
+// ---- numbers -----------------------------------------------------------------------------------
 
 template <typename T> struct Number;
 
@@ -60,10 +64,15 @@ FLOWPP_FUNCTION float from_bits(int b) { return __int_as_float(b); }
 FLOWPP_FUNCTION double from_bits(long long b) { return __longlong_as_double(b); }
 FLOWPP_FUNCTION int leading_zeros(unsigned long long n) { return __clzll((long long)n); }
 #else
-FLOWPP_FUNCTION int bits_of(float x) { int b; __builtin_memcpy(&b, &x, sizeof b); return b; }
-FLOWPP_FUNCTION long long bits_of(double x) { long long b; __builtin_memcpy(&b, &x, sizeof b); return b; }
-FLOWPP_FUNCTION float from_bits(int b) { float x; __builtin_memcpy(&x, &b, sizeof x); return x; }
-FLOWPP_FUNCTION double from_bits(long long b) { double x; __builtin_memcpy(&x, &b, sizeof x); return x; }
+template <typename To, typename From> FLOWPP_FUNCTION To same_bits(From from) {
+    To to;
+    __builtin_memcpy(&to, &from, sizeof to);
+    return to;
+}
+FLOWPP_FUNCTION int bits_of(float x) { return same_bits<int>(x); }
+FLOWPP_FUNCTION long long bits_of(double x) { return same_bits<long long>(x); }
+FLOWPP_FUNCTION float from_bits(int b) { return same_bits<float>(b); }
+FLOWPP_FUNCTION double from_bits(long long b) { return same_bits<double>(b); }
 FLOWPP_FUNCTION int leading_zeros(unsigned long long n) { return __builtin_clzll(n); }
 #endif
 
@@ -74,8 +83,8 @@ template <typename T> FLOWPP_FUNCTION bool is_finite(T a) {
     return magnitude(a) <= Number<T>::largest;
 }
 
-// e^x within about 1 ulp, without branches, so that a loop over lanes vectorizes; 0 far below the range
-// and infinite above it. NaN does not propagate: callers handle it.
+// e^x within about 1 ulp, without branches, so that a loop over lanes vectorizes; 0 far below the
+// range and infinite above it. NaN does not propagate: callers handle it.
 FLOWPP_FUNCTION float exponential(float x) {
     x = lesser(greater(x, -104.0f), 89.0f);
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -124,7 +133,7 @@ FLOWPP_FUNCTION double logarithm(double x) { return log(x); }
 FLOWPP_FUNCTION float area_tanh(float x) { return atanhf(x); }
 FLOWPP_FUNCTION double area_tanh(double x) { return atanh(x); }
 
-// ---- one component --------------------------------------------------------------------------------
+// ---- one component -----------------------------------------------------------------------------
 
 template <typename T> struct Component {
     T rate, z;       // e^{-s}, (x - mu) e^{-s}
@@ -153,7 +162,8 @@ template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_
     return component_at((x - mean) * rate, rate);
 }
 
-// For any log-scale: x - mean or e^-s can overflow where z does not, so multiply by e^(-s/2) twice.
+// For any log-scale: x - mean or e^-s can overflow where z does not, so multiply by e^(-s/2)
+// twice.
 template <typename T> FLOWPP_FUNCTION Component<T> any_component(T x, T mean, T log_scale) {
     if (x == mean) return component_at(T(0), exponential(-log_scale));
     if (is_finite(x - mean) && magnitude(log_scale) <= Number<T>::exp_range)
@@ -169,7 +179,7 @@ template <typename T> FLOWPP_FUNCTION void add(T &sum, T &lost, T term) {
     sum = next;
 }
 
-// ---- body, LANES elements at a time ---------------------------------------------------------------
+// ---- body, LANES elements at a time ------------------------------------------------------------
 
 // Sums over components with unnormalized weights e^{logit - shift}. Parameter k of lane i is at
 // [k * stride + i].
@@ -190,7 +200,8 @@ template <typename T, int LANES> struct Saved {
 // compute both sides of a condition inside the loop over lanes.
 template <typename T, int LANES, bool SAVES>
 FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
-                               long stride, int count, Sums<T, LANES> &s, Saved<T, LANES> *saved) {
+                               Index stride, int count, Sums<T, LANES> &s,
+                               Saved<T, LANES> *saved) {
     s.components = T(count);
     T lost_weight[LANES], lost_cdf[LANES], lost_survival[LANES], lost_excess[LANES];
     FLOWPP_VECTOR
@@ -234,8 +245,8 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
     }
 }
 
-// Whether a lane's sums are accurate. Weights and slopes that underflow are missing from them; beside a
-// large rate these must have been negligible for the density.
+// Whether a lane's sums are accurate. Weights and slopes that underflow are missing from them;
+// beside a large rate these must have been negligible for the density.
 template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
     T least = lesser(lesser(s.cdf[i], s.survival[i]), s.density[i]);
     return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]) &&
@@ -252,7 +263,7 @@ FLOWPP_FUNCTION void body_values(const Sums<T, LANES> &s, int i, T &y, T &l) {
     l = logarithm((s.density[i] / small) * (s.weight[i] / large));
 }
 
-// ---- tail, one element at a time ------------------------------------------------------------------
+// ---- tail, one element at a time ---------------------------------------------------------------
 
 // log sum_k e^{lw_k + q_k} r_k, in parts: the anchor's logit and q, and the sum relative to them.
 // For F, q_k = min(z_k, 0); for S, q_k = -max(z_k, 0).
@@ -285,7 +296,7 @@ template <typename T> FLOWPP_FUNCTION T exponent_survival(T z) { return -greater
 
 template <typename T>
 FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, const T *log_scales,
-                                      long stride, int count, T shift, T weight) {
+                                      Index stride, int count, T shift, T weight) {
     Anchored<T> a;
     a.log_weight = logarithm(weight);
     a.cdf.logit = a.survival.logit = shift;
@@ -348,13 +359,14 @@ template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T &
     l = a.anchor_density + (logarithm(a.density) - log_cdf - log_survival);
 }
 
-// ---- value, gradient, root ------------------------------------------------------------------------
+// ---- value, gradient, root ---------------------------------------------------------------------
 
 template <typename T, int LANES>
 FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const T *log_scales,
-                              long stride, int count, T *y, T *l) {
+                              Index stride, int count, T *y, T *l) {
     Sums<T, LANES> s;
-    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s, (Saved<T, LANES> *)0);
+    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s,
+                               (Saved<T, LANES> *)0);
     for (int i = 0; i < LANES; ++i) {
         if (in_body(s, i)) {
             body_values(s, i, y[i], l[i]);
@@ -389,7 +401,7 @@ FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_cdf, T sh
 // With SAVES, `saved` has space for `count` entries; without, each component is computed twice.
 template <typename T, int LANES, bool SAVES>
 FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const T *log_scales,
-                              long stride, int count, const T *g_y, const T *g_l, T *g_x,
+                              Index stride, int count, const T *g_y, const T *g_l, T *g_x,
                               T *g_logits, T *g_means, T *g_log_scales, Saved<T, LANES> *saved) {
     Sums<T, LANES> s;
     body_sums<T, LANES, SAVES>(x, logits, means, log_scales, stride, count, s, saved);
@@ -403,7 +415,7 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
         sum[i] = s.poison[i];
     }
     for (int k = 0; k < count; ++k) {
-        const long at = k * stride;
+        const Index at = k * stride;
         FLOWPP_VECTOR
         for (int i = 0; i < LANES; ++i) {
             T w;
@@ -411,7 +423,8 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
             if (SAVES) {
                 const Saved<T, LANES> &entry = saved[k];
                 w = entry.weight[i];
-                c = {entry.rate[i], entry.z[i], entry.cdf[i], entry.survival[i], 0, entry.small[i]};
+                c = {entry.rate[i], entry.z[i], entry.cdf[i], entry.survival[i], 0,
+                     entry.small[i]};
             } else {
                 w = exponential(logits[at + i] - s.shift[i]);
                 c = component(x[i], means[at + i], log_scales[at + i]);
@@ -429,30 +442,32 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
                                   s.shift[i], s.weight[i]);
         g_x[i] = s.poison[i];
         for (int k = 0; k < count; ++k) {
-            const long at = k * stride + i;
+            const Index at = k * stride + i;
             const T logit = logits[at];
             Component<T> c = any_component(x[i], means[at], log_scales[at]);
             T r = greater(c.cdf, c.survival);
             T cdf = exponential(a.cdf.relative(logit, exponent_cdf(c.z))) * r / a.cdf.sum;
-            T survival =
-                exponential(a.survival.relative(logit, exponent_survival(c.z))) * r / a.survival.sum;
+            T survival = exponential(a.survival.relative(logit, exponent_survival(c.z))) * r /
+                         a.survival.sum;
             T q = a.log_term(logit, c.z, log_scales[at]);
             T density = exponential(q - a.anchor_density) * (r * r) / a.density;
-            component_gradient(c, cdf, survival, density, exponential(logit - s.shift[i]) / s.weight[i],
-                               g_y[i], g_l[i], g_x[i], g_logits + at, g_means + at,
-                               g_log_scales + at);
+            component_gradient(c, cdf, survival, density,
+                               exponential(logit - s.shift[i]) / s.weight[i], g_y[i], g_l[i],
+                               g_x[i], g_logits + at, g_means + at, g_log_scales + at);
         }
     }
 }
 
 // Map bits to integers in the order of the floating-point numbers; its own inverse.
-FLOWPP_FUNCTION int ordinal(int bits) { return bits < 0 ? (int)(0x80000000u - (unsigned)bits) : bits; }
+FLOWPP_FUNCTION int ordinal(int bits) {
+    return bits < 0 ? (int)(0x80000000u - (unsigned)bits) : bits;
+}
 FLOWPP_FUNCTION long long ordinal(long long bits) {
     return bits < 0 ? (long long)(0x8000000000000000ull - (unsigned long long)bits) : bits;
 }
 
-// An ordered grid of numbers: multiples of `resolution` near zero, where floating-point numbers are
-// denser than that, and every floating-point number from resolution / eps on.
+// An ordered grid of numbers: multiples of `resolution` near zero, where floating-point numbers
+// are denser than that, and every floating-point number from resolution / eps on.
 template <typename T> struct Places {
     using Bits = typename Number<T>::Bits;
     static constexpr Bits dense = Number<T>::numbers_per_octave;
@@ -474,10 +489,12 @@ template <typename T> struct Places {
     }
     // Number of halvings until no place is left between a bracket's ends.
     FLOWPP_METHOD int halvings(T lower, T upper) const {
-        const unsigned long long gap = (unsigned long long)of(upper) - (unsigned long long)of(lower);
+        const unsigned long long gap =
+            (unsigned long long)of(upper) - (unsigned long long)of(lower);
         return gap > 1 ? 64 - leading_zeros(gap - 1) : 0;
     }
-    // The number halfway in places, or between neighbouring places halfway in floating-point numbers.
+    // The number halfway in places, or between neighbouring places halfway in floating-point
+    // numbers.
     FLOWPP_METHOD T middle(T lower, T upper) const {
         const T x = at(halfway(of(lower), of(upper)));
         if (x > lower && x < upper) return x;
@@ -491,14 +508,14 @@ template <typename T> struct Root {
     int evaluations;  // cap + 1 if the cap was reached; -1 if the bracket holds no root
 };
 
-// A bracket of the root, a first guess, the resolution near zero (eps / 4 of the smallest component's
-// mean or scale; over less than that y hardly changes), and `poison`: 0, or NaN if any argument is not
-// finite.
+// A bracket of the root, a first guess, the resolution near zero (eps / 4 of the smallest
+// component's mean or scale; over less than that y hardly changes), and `poison`: 0, or NaN if any
+// argument is not finite.
 template <typename T> struct Bracket { T lower, upper, start, resolution, poison; };
 
-// Accumulates a bracket over components. Component k alone has its root at mu_k + target e^{s_k}; the
-// mixture's lies between the smallest and the largest of these. The ends are moved out by a few
-// roundings of these and of the target; beyond the type they are its largest number. So
+// Accumulates a bracket over components. Component k alone has its root at mu_k + target e^{s_k};
+// the mixture's lies between the smallest and the largest of these. The ends are moved out by a
+// few roundings of these and of the target; beyond the type they are its largest number. So
 // `extend` compares in a way that NaN (infinity minus infinity) gives that number, too.
 template <typename T, int LANES> struct Bounds {
     T lower[LANES], upper[LANES], resolution[LANES], start[LANES], weight[LANES], poison[LANES];
@@ -528,8 +545,8 @@ FLOWPP_FUNCTION void extend(Bounds<T, LANES> &r, int i, T target, T weight, T lo
     const T left = root - slack, right = root + slack;
     r.lower[i] = lesser(r.lower[i], left >= -largest ? left : -largest);
     r.upper[i] = greater(r.upper[i], right <= largest ? right : largest);
-    r.resolution[i] =
-        lesser(r.resolution[i], eps / 4 * greater(magnitude(mean), lesser(first * second, largest)));
+    r.resolution[i] = lesser(r.resolution[i], eps / 4 * greater(magnitude(mean),
+                                                                lesser(first * second, largest)));
     r.start[i] += weight * lesser(greater(root, -largest), largest);
     r.weight[i] += weight;
     r.poison[i] += logit * 0 + mean * 0 + log_scale * 0;
@@ -557,7 +574,7 @@ FLOWPP_FUNCTION Bracket<T> bracket_within(const Bounds<T, LANES> &r, T target) {
 
 template <typename T>
 FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
-                                        const T *log_scales, long stride, int count) {
+                                        const T *log_scales, Index stride, int count) {
     T top = logits[0];
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
     Bounds<T, 1> r;
@@ -570,9 +587,9 @@ FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *mean
     return bracket_within(r, target);
 }
 
-// Find x with y(x) = target by Newton's method, safeguarded by bisection, stopped in ulps. The same
-// steps as in flowpp/root_finding.py, which explains them. `evaluate_at(x, y, l)` computes the function
-// and its log-derivative.
+// Find x with y(x) = target by Newton's method, safeguarded by bisection, stopped in ulps. The
+// same steps as in flowpp/root_finding.py, which explains them. `evaluate_at(x, y, l)` computes
+// the function and its log-derivative.
 template <typename T, typename Evaluate>
 FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evaluate evaluate_at) {
     const T eps = Number<T>::eps, tiny = Number<T>::tiny, infinite = 2 * Number<T>::largest;
@@ -610,8 +627,9 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
             nudge *= 2;
         }
         T next = x + step;
-        // If Newton gains nothing, enough evaluations must be left to close the bracket by halving:
-        // besides those, Newton's own, one halving by length, and one at an end not yet evaluated.
+        // If Newton gains nothing, enough evaluations must be left to close the bracket by
+        // halving: besides those, Newton's own, one halving by length, and one at an end not yet
+        // evaluated.
         const int needed = 1 + !halved + !(has_lower && has_upper);
         bool trusted = next > lower && next < upper &&
                        (is_short || magnitude(step) <= last_step / 2) &&
@@ -626,47 +644,50 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
 // Evaluation of one element for find_root.
 template <typename T> struct ElementAt {
     const T *logits, *means, *log_scales;
-    long stride;
+    Index stride;
     int count;
     FLOWPP_METHOD void operator()(T x, T &y, T &l) const {
         evaluate<T, 1>(&x, logits, means, log_scales, stride, count, &y, &l);
     }
 };
 
-// ---- CUDA kernels ---------------------------------------------------------------------------------
+// ---- CUDA kernels ------------------------------------------------------------------------------
 
 #ifdef __CUDACC__
-#define FLOWPP_ELEMENT long n = blockIdx.x * (long)blockDim.x + threadIdx.x; if (n >= elements) return
-#define FLOWPP_KERNELS(T, NAME)                                                                      \
-    extern "C" __global__ void mixture_forward_##NAME(                                               \
-        const T *x, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
-        T *y, T *l) {                                                                                \
-        FLOWPP_ELEMENT;                                                                              \
-        const long at = n * count;                                                                   \
-        evaluate<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, y + n, l + n);     \
-    }                                                                                                \
-    extern "C" __global__ void mixture_backward_##NAME(                                              \
-        const T *x, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
-        const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means, T *g_log_scales) {              \
-        FLOWPP_ELEMENT;                                                                              \
-        const long at = n * count;                                                                   \
-        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n,    \
-                              g_l + n, g_x + n, g_logits + at, g_means + at, g_log_scales + at,      \
-                              (Saved<T, 1> *)0);                                                     \
-    }                                                                                                \
-    extern "C" __global__ void mixture_inverse_##NAME(                                               \
-        const T *y, const T *logits, const T *means, const T *log_scales, long elements, int count,  \
-        T ulps, int cap, T *root, T *residual, T *width, long long *evaluations) {                   \
-        FLOWPP_ELEMENT;                                                                              \
-        const long at = n * count;                                                                   \
-        const ElementAt<T> element = {logits + at, means + at, log_scales + at, 1, count};           \
-        Root<T> found = find_root(                                                                   \
-            y[n], bracket_root(y[n], logits + at, means + at, log_scales + at, 1, count), ulps, cap, \
-            element);                                                                                \
-        root[n] = found.root;                                                                        \
-        residual[n] = found.residual;                                                                \
-        width[n] = found.width;                                                                      \
-        evaluations[n] = found.evaluations;                                                          \
+#define FLOWPP_ELEMENT                                                                            \
+    const Index n = blockIdx.x * (Index)blockDim.x + threadIdx.x;                                 \
+    if (n >= elements) return
+#define FLOWPP_KERNELS(T, NAME)                                                                   \
+    extern "C" __global__ void mixture_forward_##NAME(                                            \
+        const T *x, const T *logits, const T *means, const T *log_scales, Index elements,         \
+        int count, T *y, T *l) {                                                                  \
+        FLOWPP_ELEMENT;                                                                           \
+        const Index at = n * count;                                                               \
+        evaluate<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, y + n, l + n);  \
+    }                                                                                             \
+    extern "C" __global__ void mixture_backward_##NAME(                                           \
+        const T *x, const T *logits, const T *means, const T *log_scales, Index elements,         \
+        int count, const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means,                   \
+        T *g_log_scales) {                                                                        \
+        FLOWPP_ELEMENT;                                                                           \
+        const Index at = n * count;                                                               \
+        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, \
+                              g_l + n, g_x + n, g_logits + at, g_means + at, g_log_scales + at,   \
+                              (Saved<T, 1> *)0);                                                  \
+    }                                                                                             \
+    extern "C" __global__ void mixture_inverse_##NAME(                                            \
+        const T *y, const T *logits, const T *means, const T *log_scales, Index elements,         \
+        int count, T ulps, int cap, T *root, T *residual, T *width, long long *evaluations) {     \
+        FLOWPP_ELEMENT;                                                                           \
+        const Index at = n * count;                                                               \
+        const ElementAt<T> element = {logits + at, means + at, log_scales + at, 1, count};        \
+        Root<T> found = find_root(                                                                \
+            y[n], bracket_root(y[n], logits + at, means + at, log_scales + at, 1, count), ulps,   \
+            cap, element);                                                                        \
+        root[n] = found.root;                                                                     \
+        residual[n] = found.residual;                                                             \
+        width[n] = found.width;                                                                   \
+        evaluations[n] = found.evaluations;                                                       \
     }
 FLOWPP_KERNELS(float, float32)
 FLOWPP_KERNELS(double, float64)
