@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import textwrap
 import time
 
@@ -239,6 +240,22 @@ def test_no_alarm_is_left_after_the_block():
     with time_limit(0.05):
         pass
     time.sleep(0.1)
+
+
+@pytest.mark.parametrize("duration", [0.0, 0.2])
+def test_a_timer_that_runs_already_is_set_again(duration):
+    received = []
+    previous = signal.signal(signal.SIGALRM, lambda number, frame: received.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.15)
+        with time_limit(10.0):
+            time.sleep(duration)
+        assert not received
+        time.sleep(0.3)
+        assert received == [signal.SIGALRM]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_a_judge_in_this_process_interrupts_a_loop_in_python():
