@@ -74,7 +74,7 @@ def apply(result: Result, xfails: Iterable[Xfail]) -> Result:
             message = f"expected ({xfail.reason}): {result.message}"
             return dataclasses.replace(result, status="expected", message=message)
         if result.status == "holds":
-            message = f"listed as a known failure ({xfail.reason}), but it holds: remove it from the list"
+            message = f"listed as a known failure ({xfail.reason}), but it holds: unlist it"
             return dataclasses.replace(result, status="fails", message=message)
     return result
 
