@@ -48,6 +48,7 @@ class Arguments:
         """Validate counts and the report's folder."""
         for name in ("batch_size", "repeats", "elements", "components", "threads"):
             at_least(name, getattr(self, name), 1)
+        at_least("warm_up", self.warm_up, 0)
         if self.json is not None and not self.json.parent.is_dir():
             raise ValueError(f"json must be in an existing folder, got {self.json}")
 

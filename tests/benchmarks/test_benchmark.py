@@ -21,7 +21,11 @@ SMALL = Sizes(preset="digits", batch_size=2, elements=100, components=3)
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["--threads", "0"], "threads must be at least 1, got 0"), ([], "got 'cpp'")],
+    [
+        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--warm_up", "-1"], "warm_up must be at least 0, got -1"),
+        ([], "got 'cpp'"),
+    ],
 )
 def test_invalid_settings_are_refused_before_measuring(capsys, monkeypatch, arguments, expected):
     monkeypatch.setenv("FLOWPP_BACKEND", "cpp")
