@@ -105,7 +105,6 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     from flowpp.runtime.device import local_device
 
     device = local_device(arguments.device)
-    check_variable(device)
     # `open_model` also accepts a checkpoint file, which has no environment.json to check the
     # images with; so require a run directory, with its own error message.
     Run.open(arguments.run)
@@ -114,6 +113,7 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
         device=device,
         warn=print if group.is_main else lambda message: None,
     )
+    check_variable(device)
     images = load_images(opened.config, arguments.data_path)
     check_images(arguments.run, images, opened.image_shape, opened.model.levels)
     group.broadcast(opened.model)  # one process may have found a newer checkpoint than another

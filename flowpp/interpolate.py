@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
 
-        check_variable(arguments.device)
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
+        check_variable(arguments.device)
         images = load_images(model.config, arguments.data_path).test
         if 2 * arguments.pairs > len(images):
             raise ValueError(

@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.evaluation import sampling
         from flowpp.kernels.backend import check_variable
 
-        check_variable(arguments.device)
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
         )
+        check_variable(arguments.device)
         out = arguments.output_file(_default_name(arguments))
     try:
         images = model.sample(

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from flowpp.runtime.device import choose_device
+
 from .cpu import build
 from .cuda import launch as cuda
 
@@ -80,13 +82,16 @@ def check_variable(device: str) -> None:
 
     Commands call this before a long computation; without the variable it does nothing.
 
+    Args:
+        device: A usable device, or `auto`.
+
     Raises:
         ValueError: Not the name of a backend, or one that is not available.
     """
     if VARIABLE not in os.environ:
         return
     try:
-        backend_for(torch.empty(0, device=device))
+        backend_for(torch.empty(0, device=choose_device(device)))
     except RuntimeError as error:
         raise ValueError(f"{VARIABLE} must be available, got {error}") from error
 

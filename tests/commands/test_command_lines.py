@@ -182,7 +182,9 @@ def test_an_unusable_backend(capsys, tiny_run, monkeypatch, main):
         ("cuda", "'cuda' needs"),
     ):
         monkeypatch.setenv("FLOWPP_BACKEND", name)
-        assert expected in refused_in_one_line(capsys, main, tiny_run[0])
+        assert expected in refused_in_one_line(capsys, main, tiny_run[0], "--device", "cpu")
+    message = refused_in_one_line(capsys, main, tiny_run[0], "--device", "cuda:99")
+    assert "device 'cuda:99' is not usable" in message
 
 
 def test_an_unusable_backend_in_training(capsys, tmp_path, monkeypatch):
