@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
+from flowpp.config.settings import Precision
 from flowpp.evaluation.arguments import DataPath
 from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
@@ -52,6 +53,8 @@ class Arguments:
     """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type to compute in."""
+    precision: Precision = "float32"
+    """Arithmetic of float32, as in `training.precision`, whatever the model was trained in."""
     fingerprint: bool = False
     """Compare each layer with float64 on the CPU, instead of computing the bound.
     `python -m conformance.fingerprint RUN` then compares the results with the reference."""
@@ -68,6 +71,8 @@ class Arguments:
         if not 0 < self.memory < math.inf:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         checks.seed("seed", self.seed)
+        if self.dtype == "float64" and self.precision != "float32":
+            raise ValueError(f"precision must be float32 with dtype float64, got {self.precision}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -148,6 +153,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         bounds = importance.importance_bounds(
             model, images.test[:count], arguments.importance_samples, seed=arguments.seed,
             batch=batch, progress=lambda rows: advance(rows * group.size), group=group,
+            precision=arguments.precision,
         )  # fmt: skip
     if not group.is_main:
         return
@@ -157,6 +163,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=arguments.seed, batch=batch, memory=arguments.memory, seconds=seconds,
+        precision=arguments.precision,
     )  # fmt: skip
     with user_errors():
         write_json(out, result)
@@ -181,7 +188,8 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         opened.model,
         images.test[:count],
         arguments.seed,
-        fingerprint.describe(opened, images, arguments.seed),
+        fingerprint.describe(opened, images, arguments.seed, arguments.precision),
+        arguments.precision,
     )
     # float32 weights are exact in float64, so a copy needs no second reading of the checkpoint.
     report = comparison.compare(recorded, comparison.Float64(copy.deepcopy(opened.model)))

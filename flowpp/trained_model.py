@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowpp.config import Config
+from flowpp.config.settings import Precision
 from flowpp.evaluation import sampling
 from flowpp.evaluation.bound import log_weights
+from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.open_model import open_model
 from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _computed(method: Method) -> Method:
+    """Compute a method in the model's precision, without gradients."""
+
+    @functools.wraps(method)
+    def computed(self: TrainedModel, *args: Any, **options: Any) -> Any:
+        with torch.no_grad(), evaluated_in(self.model, self.precision):
+            return method(self, *args, **options)
+
+    return cast("Method", computed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,19 +50,21 @@ class TrainedModel:
         config: the settings it was trained with.
         image_shape: (channels, height, width).
         step: number of training steps.
+        precision: arithmetic of all methods, as in `TrainingConfig.precision`.
     """
 
     model: FlowPlusPlus
     config: Config
     image_shape: tuple[int, int, int]
     step: int
+    precision: Precision = "float32"
 
     @property
     def levels(self) -> int:
         """Number of values of a channel."""
         return self.model.levels
 
-    @torch.no_grad()
+    @_computed
     def log_prob(self, images: Any, *, seed: int = 0) -> np.ndarray:
         """Return one-sample lower bounds on log P(x) in nats, one per image: (N,).
 
@@ -57,6 +75,7 @@ class TrainedModel:
         parts = [log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)]
         return torch.cat(parts).numpy() if parts else np.empty(0)
 
+    @_computed
     def sample(self, n: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
         """Draw n images, uint8 (n, C, H, W), from z of standard deviation `temperature`.
 
@@ -70,7 +89,7 @@ class TrainedModel:
             self.model, self.image_shape, n, seeded_generator(seed), temperature=temperature
         )
 
-    @torch.no_grad()
+    @_computed
     def encode(self, images: Any, *, seed: int = 0) -> np.ndarray:
         """Return the latents z of dequantized images: (N, *latent shape).
 
@@ -79,14 +98,14 @@ class TrainedModel:
         """
         return torch.cat([z for _, z in self._encoded(images, seed)]).numpy()
 
-    @torch.no_grad()
+    @_computed
     def decode(self, z: Any) -> np.ndarray:
         """Return the images of latents, uint8 (N, C, H, W); the inverse of `encode`."""
         parts = torch.as_tensor(np.asarray(z)).to(self._like.dtype).split(BATCH)
         images = [self.model.decode_images(part.to(self._like.device)).cpu() for part in parts]
         return torch.cat(images).to(torch.uint8).numpy()
 
-    @torch.no_grad()
+    @_computed
     def round_trip(self, images: Any, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Encode and decode images; return the reconstructions and the error of each value.
 
@@ -134,6 +153,7 @@ def load(
     *,
     device: str = "cpu",
     which: Literal["newest", "best"] = "newest",
+    precision: Precision = "float32",
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainedModel:
     """Load the model of a run directory or of a single checkpoint file; needs no data set.
@@ -142,6 +162,8 @@ def load(
         run: a run directory, or a checkpoint file with its settings inside.
         device: where to compute.
         which: the checkpoint of a run directory: the newest, or the best on held-out images.
+        precision: arithmetic of the model, whatever it was trained in; see
+            `TrainingConfig.precision`.
         warn: called with a message for each damaged newest checkpoint that is skipped.
 
     Raises:
@@ -149,4 +171,6 @@ def load(
         ValueError: the settings or all checkpoints are damaged, or the device is not usable.
     """
     opened = open_model(Path(run), which=which, device=device, warn=warn)
-    return TrainedModel(opened.model, opened.config, opened.image_shape, opened.checkpoint.step)
+    return TrainedModel(
+        opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision
+    )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from conformance.adapter import Dtype, NotSupported
 from conformance.numerics.specs import is_object
 from flowpp.kernels.backend import Kernel, backend_for
+from flowpp.runtime.precision import Float32, float32_precision
 from flowpp.training.initialization import initialize
 from reference.bijectors import MixtureLogistic
 
@@ -72,6 +73,9 @@ def to_reference(module: Any) -> Any:
 class FlowppAdapter:
     """Adapter of flowpp; see `conformance.adapter`."""
 
+    float32: Float32 = "ieee"
+    """Meaning of float32 on CUDA devices; a subclass may set "tf32"."""
+
     def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise NotSupported(f"no CUDA device for {device}")
@@ -87,15 +91,20 @@ class FlowppAdapter:
 
     def build(self, spec: Any) -> Any:
         return NumpyModule(
-            from_reference(spec, self.dtype, self.device), TORCH_DTYPES[self.dtype], self.device
+            from_reference(spec, self.dtype, self.device),
+            TORCH_DTYPES[self.dtype],
+            self.device,
+            self.float32,
         )
 
 
 class NumpyModule:
     """Wrapper of a flowpp object whose methods take and return NumPy arrays."""
 
-    def __init__(self, twin: Any, dtype: torch.dtype, device: str) -> None:
-        self._twin, self._dtype, self._device = twin, dtype, device
+    def __init__(
+        self, twin: Any, dtype: torch.dtype, device: str, float32: Float32 = "ieee"
+    ) -> None:
+        self._twin, self._dtype, self._device, self._float32 = twin, dtype, device, float32
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._twin, name)
@@ -127,10 +136,16 @@ class NumpyModule:
     def initialize(self, *inputs: np.ndarray) -> tuple[NumpyModule, Any]:
         """Initialize a copy from a batch; return it and its output for the batch."""
         initialized = copy.deepcopy(self._twin)
-        output = initialize(initialized, *(self._in(array) for array in inputs))
-        return NumpyModule(initialized, self._dtype, self._device), _arrays(output)
+        with float32_precision(self._float32):
+            output = initialize(initialized, *(self._in(array) for array in inputs))
+        module = NumpyModule(initialized, self._dtype, self._device, self._float32)
+        return module, _arrays(output)
 
-    def _vjp(
+    def _vjp(self, *args: Any) -> dict[str, np.ndarray]:
+        with float32_precision(self._float32):
+            return self._gradients(*args)
+
+    def _gradients(
         self,
         direction: str,
         x: np.ndarray,
@@ -162,7 +177,7 @@ class NumpyModule:
 
     def _with_arrays(self, function: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
-            with torch.no_grad():
+            with torch.no_grad(), float32_precision(self._float32):
                 return _arrays(
                     function(
                         *(self._in(a) for a in args),

@@ -28,6 +28,7 @@ from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs.open_model import load_images, open_model
+from flowpp.runtime.precision import float32_precision
 from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
 
@@ -153,7 +154,7 @@ class Model:
         x = torch.from_numpy(self.images).to(noise)
         with (
             torch.autocast(device, half) if half else contextlib.nullcontext(),
-            _tf32() if tf32 else contextlib.nullcontext(),
+            float32_precision("tf32" if tf32 else "ieee"),
         ):
             total = model.elbo(x, noise).total
         return bits_per_dim(total.double(), self.dims).cpu().numpy()
@@ -286,16 +287,3 @@ class _RecordedMixture:
         y, log_det = self._mixture.forward(torch.from_numpy(x))
         self._seen.append(y.abs().flatten().numpy())
         return y, log_det
-
-
-@contextlib.contextmanager
-def _tf32() -> Iterator[None]:
-    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [s.fp32_precision for s in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "tf32"
-        yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

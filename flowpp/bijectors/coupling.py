@@ -90,5 +90,6 @@ class Coupling(Bijector):
                 f"Coupling needs parameters of shape {needed} from its conditioner, "
                 f"got {tuple(raw.shape)}"
             )
-        split = raw.reshape(batch, channels, per_scalar, height, width)
+        # Under autocast the networks alone have half precision.
+        split = raw.to(a.dtype).reshape(batch, channels, per_scalar, height, width)
         return split.permute(0, 1, 3, 4, 2)

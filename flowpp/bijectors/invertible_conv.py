@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..kernels.pointwise import pointwise
 from .bijector import Bijector
 
 
@@ -45,7 +46,7 @@ class InvertibleConv(Bijector):
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = -self._log_det(y)
         self._check_condition()
-        inverse = torch.linalg.inv(self.weight.double()).to(y.dtype)
+        inverse = torch.linalg.inv(self.weight.double()).to(self.weight.dtype)
         return mix_channels(y, inverse), log_det
 
     @torch.no_grad()
@@ -82,14 +83,15 @@ class InvertibleConv(Bijector):
                 f"{log_abs.item()}"
             )
         positions = x.shape[2] * x.shape[3]
-        return (positions * log_abs).to(x.dtype).expand(x.shape[0])
+        return (positions * log_abs).to(self.weight.dtype).expand(x.shape[0])
 
 
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply each group of channels by its matrix, `(B, G*c, H, W)` by `(G, c, c)`."""
-    groups, size, _ = weight.shape
-    kernel = weight.reshape(groups * size, size, 1, 1)
-    return nn.functional.conv2d(x, kernel, groups=groups)
+    """Multiply each group of channels by its matrix, `(B, G*c, H, W)` by `(G, c, c)`.
+
+    Numerics: at least float32, also where torch would use TF32 or autocast.
+    """
+    return pointwise(x, weight)
 
 
 def check_channels(x: Tensor, channels: int, owner: str) -> None:

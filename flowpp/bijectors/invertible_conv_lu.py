@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..kernels.pointwise import is_rounded
 from .bijector import Bijector
 from .invertible_conv import check_channels, mix_channels
 
@@ -25,6 +26,7 @@ class InvertibleConvLU(Bijector):
             number of channels than G * c.
 
     Numerics: never singular; log|det| = sum log_diagonal; the inverse is two triangular solves.
+    Where torch might round products of float32, the matrices are multiplied in float64.
 
     Source: Kingma and Dhariwal 2018, eqs. 10 and 11.
     """
@@ -81,28 +83,30 @@ class InvertibleConvLU(Bijector):
         return cls.from_matrix(torch.linalg.qr(torch.randn(groups, size, size)).Q)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
+        lower, upper = self._factors(x)
         product = torch.gather(lower @ upper, 1, self._rows())
-        return mix_channels(x, product), self._log_det(x)
+        return mix_channels(x, product.to(self.lower.dtype)), self._log_det(x)
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        identity = torch.eye(lower.shape[-1], dtype=y.dtype, device=y.device)
+        lower, upper = self._factors(y)
+        identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=y.device)
         # (P M)[i] = M[permutation[i]], so P^-1 scatters the rows back.
         unpermuted = torch.zeros_like(lower).scatter(1, self._rows(), identity.expand_as(lower))
         half = torch.linalg.solve_triangular(lower, unpermuted, upper=False, unitriangular=True)
         inverse = torch.linalg.solve_triangular(upper, half, upper=True)
-        return mix_channels(y, inverse), -self._log_det(y)
+        return mix_channels(y, inverse.to(self.lower.dtype)), -self._log_det(y)
 
     def check_fields(self, x: Tensor, owner: str) -> None:
         check_channels(x, self.permutation.numel(), owner)
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
+    def _factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the triangular matrices, in float64 where products might be rounded."""
         identity = torch.eye(
             self.lower.shape[-1], dtype=self.lower.dtype, device=self.lower.device
         )
         diagonal = torch.diag_embed(self.signs * torch.exp(self.log_diagonal))
-        return self.lower.tril(-1) + identity, self.upper.triu(1) + diagonal
+        lower, upper = self.lower.tril(-1) + identity, self.upper.triu(1) + diagonal
+        return (lower.double(), upper.double()) if is_rounded(x) else (lower, upper)
 
     def _rows(self) -> Tensor:
         return self.permutation[:, :, None].expand(-1, -1, self.permutation.shape[1])

@@ -46,6 +46,7 @@ from flowpp.config.settings import (
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.precision import Float32
 
 Shape = tuple[int, int, int]
 """(channels, height, width) of one image."""
@@ -92,13 +93,24 @@ def set_compute(
             gradients.
         precision: "bfloat16" computes the networks under torch's autocast. Their outputs are
             float32 again, and everything between them (normalizations, 1x1 convolutions, the
-            mixture) stays float32.
+            mixture) stays float32. "float32" and "tf32" differ by torch's global switches; see
+            `float32_meaning`.
     """
     for module in model.modules():
         if isinstance(module, Coupling):
             module.recompute = memory == "low"
         elif isinstance(module, Conditioner):
-            module.autocast = torch.bfloat16 if precision == "bfloat16" else None
+            module.autocast = autocast_dtype(precision)
+
+
+def autocast_dtype(precision: Precision) -> torch.dtype | None:
+    """Return the half precision of networks, None without autocast."""
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def float32_meaning(precision: Precision) -> Float32:
+    """Return what float32 means, for `flowpp.runtime.precision.float32_precision`."""
+    return "tf32" if precision == "tf32" else "ieee"
 
 
 def build_dequantizer(

@@ -22,7 +22,7 @@ Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
 Memory = Literal["normal", "low"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 HeldOut = Literal["test", "valid"]
 if TYPE_CHECKING:
     Source = str
@@ -239,7 +239,9 @@ class TrainingConfig:
     memory: Memory = "normal"
     """low recomputes couplings in the backward pass: same gradients, less memory, more time."""
     precision: Precision = "float32"
-    """bfloat16 applies to the networks inside couplings; everything else stays float32."""
+    """Arithmetic of the networks; everything else is float32. float32: IEEE. tf32: matrix products
+    and convolutions round their factors to TF32 on CUDA devices that have it; float32 elsewhere.
+    bfloat16: mixed precision."""
 
     def __post_init__(self) -> None:
         """Validate the settings.

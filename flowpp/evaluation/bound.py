@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.config.settings import Precision
+from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
@@ -42,6 +44,8 @@ def evaluate_bound(
     images: np.ndarray,
     generator: torch.Generator,
     group: ProcessGroup = SINGLE_PROCESS,
+    *,
+    precision: Precision = "float32",
 ) -> dict[str, Estimate]:
     """Compute the one-sample bound in bits per dimension, and its terms in the same unit.
 
@@ -53,6 +57,7 @@ def evaluate_bound(
         images: uint8 `(N, C, H, W)`.
         generator: source of the dequantization noise.
         group: processes that divide the batches; each returns all terms.
+        precision: see `evaluated_in`.
 
     Returns:
         `bits_per_dim`, `log_q`, `log_det` and `log_prior`.
@@ -66,7 +71,8 @@ def evaluate_bound(
             x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
         )
         if number % group.size == group.rank:
-            e = model.elbo(x, noise.to(like.device))
+            with evaluated_in(model, precision):
+                e = model.elbo(x, noise.to(like.device))
             rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior)).double().cpu()
             terms[:, begin : begin + BATCH] = rows.numpy()
     # Each column is computed by one process and zero in the others.

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowpp.config.settings import Precision
 from flowpp.data import ImageSet, npz
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.evaluation.diagnostics import layers
 from flowpp.evaluation.grids import save_arrays
+from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs import environment
 from flowpp.runs.open_model import OpenedModel
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.precision import precision_name
 
 IMAGES = 8
 """Default number of held-out images."""
@@ -118,7 +121,11 @@ def named_layers(model: FlowPlusPlus) -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def record(
-    model: FlowPlusPlus, images: np.ndarray, seed: int, facts: Mapping[str, Any]
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    seed: int,
+    facts: Mapping[str, Any],
+    precision: Precision = "float32",
 ) -> Fingerprint:
     """Record a model's layers on its own device and in its own dtype.
 
@@ -127,6 +134,7 @@ def record(
         images: uint8 `(N, C, H, W)`.
         seed: seed of the dequantization noise.
         facts: plain values to store with the recording.
+        precision: see `evaluated_in`.
     """
     like = next(model.parameters())
     draw = model.dequantizer.draw_noise(
@@ -137,19 +145,23 @@ def record(
     with ExitStack() as hooks:
         for name, layer in named_layers(model).items():
             hooks.callback(layer.register_forward_hook(_recorder(name, recorded)).remove)
+        hooks.enter_context(evaluated_in(model, precision))
         total = model.elbo(torch.from_numpy(images).to(like), noise.to(like.device)).total
     bits = bits_per_dim(total.double(), images[0].size).cpu().numpy()
     return Fingerprint(images, noise.numpy(), bits, recorded, facts)
 
 
-def describe(opened: OpenedModel, images: ImageSet, seed: int) -> dict[str, Any]:
-    """Return the facts of a recording: device, dtype, weights and environment."""
+def describe(
+    opened: OpenedModel, images: ImageSet, seed: int, precision: Precision = "float32"
+) -> dict[str, Any]:
+    """Return the facts of a recording: device, dtype, precision, weights and environment."""
     like = next(opened.model.parameters())
-    described = environment.describe(like.device, seed, images)
+    described = environment.describe(like.device, seed, images, precision)
     return {
         "device": described["device"],
         "device_name": described["device_name"],
         "dtype": str(like.dtype).removeprefix("torch."),
+        "precision": precision_name(precision, like.dtype, like.device),
         "step": opened.checkpoint.step,
         "weights_sha256": weights_hash(opened.checkpoint.selected_weights(average=True)),
         "levels": images.levels,

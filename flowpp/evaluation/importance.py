@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowpp.config.settings import Precision
 from flowpp.evaluation.bound import Estimate
+from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
@@ -29,6 +31,7 @@ def importance_bounds(
     batch: int = 128,
     progress: Callable[[int], None] = lambda count: None,
     group: ProcessGroup = SINGLE_PROCESS,
+    precision: Precision = "float32",
 ) -> dict[int, Estimate]:
     """Compute bits per dimension by log-mean-exp over 1, 4, 16, ... and `samples` samples.
 
@@ -44,6 +47,7 @@ def importance_bounds(
         batch: number of rows evaluated at once.
         progress: called after each batch with its number of rows.
         group: processes that divide the batches; each returns all bounds.
+        precision: see `evaluated_in`.
 
     Returns:
         Mean over images and its standard error by number of samples. Memory does not depend on
@@ -66,7 +70,8 @@ def importance_bounds(
         for number, pairs in enumerate(_batches(len(images), range(drawn, mark), batch)):
             if number % group.size != group.rank:
                 continue
-            weights = _log_weights(model, images, pairs, seed)
+            with evaluated_in(model, precision):
+                weights = _log_weights(model, images, pairs, seed)
             np.logaddexp.at(running, [index for index, _ in pairs], weights)
             progress(len(pairs))
         drawn = mark

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
 from flowpp.evaluation.bound import Estimate
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.files import finite_or_null
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.precision import precision_name
 
 
 def receipt(
@@ -24,6 +26,7 @@ def receipt(
     bounds: Mapping[int, Estimate],
     checkpoint: Checkpoint,
     dtype: torch.dtype,
+    precision: Precision,
     device: torch.device,
     seed: int,
     batch: int,
@@ -38,6 +41,7 @@ def receipt(
         bounds: bits per dimension by number of importance samples.
         checkpoint: the checkpoint whose averaged weights were used.
         dtype: floating-point type of the computation.
+        precision: what float32 was computed in.
         device: device of the computation.
         seed: seed of the noise.
         batch: number of rows evaluated at once.
@@ -67,8 +71,9 @@ def receipt(
             "sha256": weights_hash(checkpoint.selected_weights(average=True)),
         },
         "dtype": str(dtype).removeprefix("torch."),
+        "precision": precision_name(precision, dtype, device),
         "batch": batch,
         "memory_megabytes": memory,
         "seconds": round(seconds, 1),
-        "environment": environment.describe(device, seed, images),
+        "environment": environment.describe(device, seed, images, precision),
     }

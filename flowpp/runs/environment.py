@@ -12,14 +12,19 @@ from typing import Any
 
 import torch
 
+from flowpp.config.build import float32_meaning
+from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
 from flowpp.kernels.backend import backend_for
 from flowpp.runtime.machine import processor_name
+from flowpp.runtime.precision import float32_precision, precision_name, tf32_switches
 
 PACKAGES = ("flowpp", "torch", "numpy", "scipy", "scikit-learn", "safetensors")
 
 
-def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any]:
+def describe(
+    device: torch.device, seed: int, images: ImageSet, precision: Precision = "float32"
+) -> dict[str, Any]:
     """Return the contents of environment.json.
 
     To repeat a run: install these versions on the same processor or GPU, use the same number of
@@ -35,8 +40,8 @@ def describe(device: torch.device, seed: int, images: ImageSet) -> dict[str, Any
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "tf32": _tf32(device),
+        "precision": precision_name(precision, torch.float32, device),
+        **_float32(device, precision),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "kernels": backend_for(torch.empty(0, device=device)),
         "deterministic": {
@@ -97,14 +102,13 @@ def check_images(
         )
 
 
-def _tf32(device: torch.device) -> dict[str, bool] | str:
-    """Return whether CUDA rounds matrix products and convolutions to TF32."""
-    if device.type != "cuda":
-        return "not applicable"
-    return {
-        "matmul": torch.backends.cuda.matmul.fp32_precision == "tf32",
-        "convolution": torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
-    }
+def _float32(device: torch.device, precision: Precision) -> dict[str, Any]:
+    """Return torch's switches as they are in this precision."""
+    with float32_precision(float32_meaning(precision)):
+        return {
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "tf32": tf32_switches() if device.type == "cuda" else "not applicable",
+        }
 
 
 def _version(package: str) -> str | None:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import Config
+from flowpp.config.build import float32_meaning
 from flowpp.data import ImageSet
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
 from flowpp.evaluation.grids import save_grid
+from flowpp.evaluation.precision import evaluated_in
 from flowpp.evaluation.sampling import NonFiniteSampleError, sample
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
@@ -30,6 +32,7 @@ from flowpp.runtime import random_state
 from flowpp.runtime.determinism import deterministic_algorithms
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.files import write_json
+from flowpp.runtime.precision import float32_precision
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
@@ -83,10 +86,15 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     images, model = prepared or prepare(config, group)
-    with deterministic_algorithms(enabled=settings.deterministic):
+    with (
+        deterministic_algorithms(enabled=settings.deterministic),
+        float32_precision(float32_meaning(settings.precision)),
+    ):
         if group.is_main and not resume:
             device = next(model.parameters()).device
-            described = environment.describe(device, settings.seed, images)
+            described = environment.describe(
+                device, settings.seed, images, settings.precision
+            )
             Run.create(Path(out_dir), config, described)
         group.barrier()
         run = Run.open(Path(out_dir))
@@ -323,7 +331,7 @@ class Trainer:
         settings, model, seed = self.settings, self.state.model, self.settings.seed
         held_out = self.images.test
         levels = self.images.levels
-        with self.state.ema.applied():
+        with self.state.ema.applied(), evaluated_in(model):
             subset = held_out[: settings.evaluation_images]
             terms = evaluate_bound(model, subset, seeded_generator(seed), self.group)
             if self.group.is_main:

@@ -29,12 +29,14 @@ class Result:
     """Time for initialization, training and evaluations, without loading and building."""
     samples: str
     """File of the last sample grid."""
+    precision: str | None = None
+    """Precision of the evaluation; None in results of version 0.1.0, which did not record it."""
 
 
 def final_result(
     state: TrainingState, run: Run, images: ImageSet, *, seed: int, group: ProcessGroup
 ) -> Result:
-    """Evaluate the averaged weights on all held-out images.
+    """Evaluate the averaged weights on all held-out images, in float32.
 
     Args:
         state: State after the last step.
@@ -53,4 +55,5 @@ def final_result(
         steps=state.step,
         seconds=state.elapsed(),
         samples=str(run.sample_path(state.step)),
+        precision="float32",
     )

@@ -1,0 +1,72 @@
+"""TF32 on the CPU: round the factors of products as a CUDA device would, under torch's switches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flowpp.kernels import pointwise
+from flowpp.runtime.precision import tf32_switches
+
+DROPPED_BITS = 13
+"""float32 has 23 bits after the leading one, TF32 has 10."""
+aten = torch.ops.aten
+PRODUCTS = {
+    aten.convolution.default: "convolution",
+    aten.convolution_backward.default: "convolution",
+    aten.mm.default: "matmul",
+    aten.bmm.default: "matmul",
+    aten.addmm.default: "matmul",
+    aten.baddbmm.default: "matmul",
+    aten._scaled_dot_product_flash_attention_for_cpu.default: "matmul",
+}
+FACTORS = {aten.addmm.default: slice(1, 3), aten.baddbmm.default: slice(1, 3)}
+"""Arguments that are factors of the product; the first two elsewhere."""
+OPERATORS = {
+    torch.ops.flowpp.pointwise.default: pointwise._pointwise._init_fn,
+    torch.ops.flowpp.pointwise_gradient.default: pointwise._gradient._init_fn,
+}
+
+
+def round_to_tf32(x: Tensor) -> Tensor:
+    """Round float32 to 10 bits after the leading one, to nearest, ties to even."""
+    bits = x.contiguous().view(torch.int32)
+    odd = (bits >> DROPPED_BITS) & 1
+    half_minus_one = (1 << (DROPPED_BITS - 1)) - 1
+    rounded = (bits + half_minus_one + odd) >> DROPPED_BITS << DROPPED_BITS
+    return torch.where(x.isfinite(), rounded.view(torch.float32), x)
+
+
+class TF32Rounding(TorchDispatchMode):
+    """Round the factors of float32 products to TF32 where torch's switches allow it on CUDA.
+
+    Args:
+        rounded: Names of the operations whose factors were rounded, filled by use.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounded: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in OPERATORS:  # its body would be computed outside the mode
+            with self:
+                return OPERATORS[func](*args)
+        if func in PRODUCTS and tf32_switches()[PRODUCTS[func]]:
+            factors = FACTORS.get(func, slice(0, 2))
+            if func is aten.convolution_backward.default:
+                factors = slice(0, 3)
+            if func is aten._scaled_dot_product_flash_attention_for_cpu.default:
+                factors = slice(0, 3)
+            arguments = list(args)
+            arguments[factors] = [
+                round_to_tf32(a) if a.dtype == torch.float32 else a for a in args[factors]
+            ]
+            self.rounded.add(func.name())
+            args = tuple(arguments)
+        return func(*args, **(kwargs or {}))
