@@ -23,7 +23,12 @@ PRODUCTS = {
     aten.baddbmm.default: "matmul",
     aten._scaled_dot_product_flash_attention_for_cpu.default: "matmul",
 }
-FACTORS = {aten.addmm.default: slice(1, 3), aten.baddbmm.default: slice(1, 3)}
+FACTORS = {
+    aten.convolution_backward.default: slice(0, 3),
+    aten.addmm.default: slice(1, 3),
+    aten.baddbmm.default: slice(1, 3),
+    aten._scaled_dot_product_flash_attention_for_cpu.default: slice(0, 3),
+}
 """Arguments that are factors of the product; the first two elsewhere."""
 OPERATORS = {
     torch.ops.flowpp.pointwise.default: pointwise._pointwise._init_fn,
@@ -59,14 +64,10 @@ class TF32Rounding(TorchDispatchMode):
                 return OPERATORS[func](*args)
         if func in PRODUCTS and tf32_switches()[PRODUCTS[func]]:
             factors = FACTORS.get(func, slice(0, 2))
-            if func is aten.convolution_backward.default:
-                factors = slice(0, 3)
-            if func is aten._scaled_dot_product_flash_attention_for_cpu.default:
-                factors = slice(0, 3)
             arguments = list(args)
-            arguments[factors] = [
-                round_to_tf32(a) if a.dtype == torch.float32 else a for a in args[factors]
-            ]
-            self.rounded.add(func.name())
+            for index in range(*factors.indices(len(args))):
+                if args[index].dtype == torch.float32:
+                    arguments[index] = round_to_tf32(args[index])
+                    self.rounded.add(func.name())
             args = tuple(arguments)
         return func(*args, **(kwargs or {}))
