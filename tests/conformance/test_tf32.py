@@ -1,6 +1,6 @@
-"""With products rounded to TF32, as on a GPU, the laws fail for torch's default, and hold for ours.
+"""With products rounded to TF32 the laws fail for torch's default, and hold for float32.
 
-There is no GPU here: `TF32Rounding` rounds on the CPU where torch's switches would on CUDA devices.
+`TF32Rounding` rounds on the CPU where torch's switches allow it on CUDA devices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TF32 on the CPU: round the factors of products as a CUDA device would, under torch's switches."""
+"""TF32 on the CPU: rounding of the factors of products, under torch's switches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator of 1x1 convolutions equals torch's convolution in every derivative and transform."""
+"""1x1 convolutions under autocast: float32, with all derivatives and transforms."""
 
 from __future__ import annotations
 
