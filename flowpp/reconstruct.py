@@ -49,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))
-        images = load_images(model.config, arguments.data_path).test[: arguments.count]
+        held_out = load_images(model.config, arguments.data_path).test
+        if arguments.count > len(held_out):
+            raise ValueError(
+                f"count must be at most the {len(held_out)} held-out images, got {arguments.count}"
+            )
+        images = held_out[: arguments.count]
         out = arguments.output_file("reconstructed.png")
     reconstructed, distance = model.round_trip(images, seed=arguments.seed)
     pairs = np.stack([images, reconstructed], axis=1).reshape(-1, *images.shape[1:])

@@ -35,7 +35,7 @@ def load(config: DataConfig) -> ImageSet:
     if data_set.bundled and config.path is not None:
         raise ValueError(
             f"data.path is not used by data.source {config.source!r} (bundled), got "
-            f"{config.path!r}; for your own images add `--preset small`"
+            f"{config.path!r}; to train on your own images add `--preset small`"
         )
     images: ImageSet = importlib.import_module(data_set.module).load(config)
     if config.size is not None and data_set.shape is not None:
