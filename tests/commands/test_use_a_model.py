@@ -146,7 +146,7 @@ def test_great_circles_keep_the_length():
         (reconstruct.main, ["--count", "0"], "count must be at least 1"),
         (interpolate.main, ["--steps", "1"], "steps must be at least 2"),
         (interpolate.main, ["--pairs", "149"], "pairs must be at most 148"),
-        (reconstruct.main, ["--count", "298"], "count must be at most the 297 held-out images, got 298"),
+        (reconstruct.main, ["--count", "298"], "at most the 297 held-out images, got 298"),
         (sample.main, ["--temperature", "nan"], "temperature must lie in [0, inf), got nan"),
         (plot.main, ["--out", "/no/such/folder"], "out must be an existing folder"),
     ],
