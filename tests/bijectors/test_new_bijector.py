@@ -96,6 +96,7 @@ def test_the_tests_of_every_bijector_include_it(copy):
         "tests/test_tree.py",
         "tests/bijectors/test_bad_input.py",
         "tests/bijectors/test_permutations.py",
+        "tests/conformance/test_search.py",
         "tests/mutation/test_cells.py",
         "tests/mutation/test_refusals.py",
         "tests/reference/test_bijectors.py",
