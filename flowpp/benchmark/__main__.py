@@ -65,8 +65,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         import torch  # takes seconds, so only after parsing
 
         from flowpp.config import presets
+        from flowpp.config.build import float32_meaning
         from flowpp.kernels.backend import check_variable
         from flowpp.runtime.files import make_writable_folder, write_json
+        from flowpp.runtime.precision import float32_precision
 
         from . import machine, measure, table
         from .tasks import Sizes
@@ -96,14 +98,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
     print(table.heading(report))
     for task in tasks:
-        record = measure.measure(
-            task,
-            sizes,
-            report["machine"],
-            warm_up=arguments.warm_up,
-            repeats=arguments.repeats,
-            with_memory=arguments.peak_memory,
-        )
+        with float32_precision(float32_meaning(arguments.precision)):
+            record = measure.measure(
+                task,
+                sizes,
+                report["machine"],
+                warm_up=arguments.warm_up,
+                repeats=arguments.repeats,
+                with_memory=arguments.peak_memory,
+            )
         report["results"].append(record)
         print(table.rows(record), flush=True)
     if arguments.json is not None:

@@ -158,3 +158,51 @@ def test_settings_reach_the_model():
     networks = [m for m in model.modules() if isinstance(m, Conditioner)]
     assert couplings and all(m.recompute for m in couplings)
     assert networks and all(m.autocast is torch.bfloat16 for m in networks)
+
+
+@pytest.mark.parametrize("convolution", ["joint", "halves", "lu"])
+def test_autocast_around_a_model_reaches_the_networks_alone(convolution):
+    from dataclasses import replace
+
+    from flowpp.conditioner import Conditioner
+
+    settings = presets.get("digits").model
+    settings = replace(settings, flow=replace(settings.flow, convolution=convolution))
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(settings, (1, 8, 8), 17, generator).eval()
+    x = torch.randint(17, (32, 1, 8, 8), generator=generator).float()
+    noise = torch.randn(x.shape, generator=generator)
+    initialize(model, x, noise)
+    networks = [m for m in model.modules() if isinstance(m, Conditioner)]
+    inside = {part for network in networks for part in network.modules()}
+    dtypes = {True: set(), False: set()}
+
+    def record(module, _, output):
+        outputs = output if isinstance(output, tuple) else (output,)
+        dtypes[module in inside].update(o.dtype for o in outputs if isinstance(o, torch.Tensor))
+
+    for module in model.modules():
+        module.register_forward_hook(record)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        bound = model.elbo(x, noise)
+        u, log_q = model.dequantizer.sample(x, noise)
+        z, log_det = model.flow(x + u)
+        back, inverse_log_det = model.flow.inverse(z)
+        log_p = model.dequantizer.log_prob(x, u)
+    results = (bound.total, bound.log_q, bound.log_det, bound.log_prior, u, log_q, z, log_p)
+    assert {t.dtype for t in (*results, log_det, back, inverse_log_det)} == {torch.float32}
+    assert torch.bfloat16 in dtypes[True]
+    assert dtypes[False] == {torch.float32}
+    torch.testing.assert_close(back, x + u, rtol=0, atol=1e-4)
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=0, atol=1e-2)
+
+
+def test_tf32_computes_float32_on_the_cpu():
+    from flowpp.runtime.precision import float32_precision
+
+    model, x, noise = small_model()
+    expected = loss_and_gradients(model, x, noise)
+    set_compute(model, precision="tf32")
+    with float32_precision("tf32"):
+        got = loss_and_gradients(model, x, noise)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
