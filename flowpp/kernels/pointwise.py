@@ -1,8 +1,9 @@
 """Grouped 1x1 convolution that never computes in less than float32.
 
 With matrices W and images x it is y[g, i] = sum_j W[g, i, j] x[g, j] at every position. On CUDA
-devices, and under autocast, it is an operator that switches TF32 and autocast off, whatever their
-settings are where it or its derivatives are computed. Elsewhere it is torch's convolution.
+devices, and under autocast, TF32 and autocast are switched off for it, whatever their settings are
+where it or its derivatives are computed; for torch.compile that is inside of an operator, which it
+does not trace. Elsewhere it is torch's convolution.
 
 It is linear in both arguments, and so is the gradient by W; the derivatives of each are written
 with the two, to every order.
@@ -10,6 +11,7 @@ with the two, to every order.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -51,6 +53,12 @@ def _gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
         return _convolution_gradient(x, grad, groups)
 
 
+def _no_autocast(x: Tensor) -> AbstractContextManager[object]:
+    device = x.device.type
+    enabled = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else nullcontext()
+
+
 def _convolution(x: Tensor, weight: Tensor) -> Tensor:
     groups, size, _ = weight.shape
     kernel = weight.reshape(groups * size, size, 1, 1)
@@ -89,7 +97,10 @@ def _product_gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
 class _Pointwise(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return _pointwise(x, weight)
+        if torch.compiler.is_compiling():
+            return _pointwise(x, weight)
+        with ieee_convolutions(), _no_autocast(x):
+            return _convolution(x, weight)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -116,7 +127,10 @@ class _Pointwise(torch.autograd.Function):
 class _Gradient(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, grad: Tensor, groups: int) -> Tensor:
-        return _gradient(x, grad, groups)
+        if torch.compiler.is_compiling():
+            return _gradient(x, grad, groups)
+        with ieee_convolutions(), _no_autocast(x):
+            return _convolution_gradient(x, grad, groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

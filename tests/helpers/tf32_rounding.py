@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flowpp.kernels import pointwise
 from flowpp.runtime.precision import tf32_switches
 
 DROPPED_BITS = 13
@@ -30,10 +29,6 @@ FACTORS = {
     aten._scaled_dot_product_flash_attention_for_cpu.default: slice(0, 3),
 }
 """Arguments that are factors of the product; the first two elsewhere."""
-OPERATORS = {
-    torch.ops.flowpp.pointwise.default: pointwise._pointwise._init_fn,
-    torch.ops.flowpp.pointwise_gradient.default: pointwise._gradient._init_fn,
-}
 
 
 def round_to_tf32(x: Tensor) -> Tensor:
@@ -59,9 +54,6 @@ class TF32Rounding(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in OPERATORS:  # its body would be computed outside the mode
-            with self:
-                return OPERATORS[func](*args)
         if func in PRODUCTS and tf32_switches()[PRODUCTS[func]]:
             factors = FACTORS.get(func, slice(0, 2))
             arguments = list(args)
