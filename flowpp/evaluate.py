@@ -38,7 +38,8 @@ class Arguments:
     image_count: Annotated[
         int | None,
         arg(
-            name="images", metavar="INT",
+            name="images",
+            metavar="INT",
             help_behavior_hint="(default: all; 8 with --fingerprint)",
         ),
     ] = None

@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "soak" in item.keywords and "soak" not in config.getoption("-m"):
             item.add_marker(soak)
 
+
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
     """Settings of a three-step run."""

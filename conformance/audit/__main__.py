@@ -53,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("audit"), metavar="DIR",
+        "--out",
+        type=Path,
+        default=Path("audit"),
+        metavar="DIR",
         help="output folder, created if missing (default: audit)",
     )
     parser.add_argument(

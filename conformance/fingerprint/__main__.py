@@ -44,11 +44,15 @@ def _parser() -> argparse.ArgumentParser:
         "run", type=Path, metavar="RUN", help="run directory with the recorded weights"
     )
     parser.add_argument(
-        "--recorded", type=Path, metavar="FILE.npz",
+        "--recorded",
+        type=Path,
+        metavar="FILE.npz",
         help="recorded fingerprint (default: the newest in the run's folder fingerprints)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.json",
+        "--out",
+        type=Path,
+        metavar="FILE.json",
         help="output file (default: next to the recording, with the suffix -reference)",
     )
     return parser

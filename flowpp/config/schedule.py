@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from flowpp.config.schedule_pieces import KINDS, STEP, Piece, PieceUntil
+from flowpp.config.schedule_pieces import KINDS, WHOLE_NUMBER, Piece, PieceUntil
 
 FORMS = ("warm-up STEPS", *(kind.form() for kind in KINDS.values()))
 
@@ -55,10 +55,10 @@ class Schedule:
         """
         start, factor = 0.0, 1.0
         for piece in self.pieces:
-            end = piece.end(start, factor, steps)
+            end = piece.end_step(start, factor, steps)
             if step < end:
                 return piece.inside(step, start, end, factor)
-            start, factor = max(start, end), piece.last(factor)
+            start, factor = max(start, end), piece.end_factor(factor)
         return factor
 
     @property
@@ -82,7 +82,7 @@ def parse_schedule(text: str) -> Schedule:
     word, _, number = items[0].partition(" ")
     if word == "warm-up":
         item = items.pop(0)
-        if not STEP.fullmatch(number) or int(number) < 1:
+        if not WHOLE_NUMBER.fullmatch(number) or int(number) < 1:
             raise _error("a warm-up of 1 to 999999999999999 steps", item, text)
         warm_up = int(number)
     pieces = tuple(_parse_piece(item, text) for item in items)
@@ -106,7 +106,7 @@ def _check_factors(items: Sequence[str], pieces: Sequence[Piece], text: str) -> 
     for item, piece in zip(items, pieces, strict=True):
         if needed := piece.requirement(factor):
             raise _error(needed, item, text)
-        factor = piece.last(factor)
+        factor = piece.end_factor(factor)
 
 
 def _check_ends(items: Sequence[str], pieces: Sequence[Piece], text: str) -> None:
@@ -117,7 +117,7 @@ def _check_ends(items: Sequence[str], pieces: Sequence[Piece], text: str) -> Non
             raise _error("no piece after one that lasts until the end", item, text)
         if not isinstance(piece, PieceUntil):
             # A lower bound, and the actual end unless a percentage precedes the piece.
-            step = piece.end(step, factor, 0)
+            step = piece.end_step(step, factor, 0)
         elif piece.until.unit == "step":
             if piece.until.value <= step:
                 raise _error(f"an end after {step:.0f}", item, text)
@@ -128,7 +128,7 @@ def _check_ends(items: Sequence[str], pieces: Sequence[Piece], text: str) -> Non
             fraction = piece.until.value
         else:
             ended = True
-        factor = piece.last(factor)
+        factor = piece.end_factor(factor)
 
 
 def _error(needed: str, item: str, text: str) -> ValueError:

@@ -1,6 +1,8 @@
 """Pieces of a learning-rate schedule. To add a kind, write its class and add it to `KINDS`.
 
-The class's name and fields are its form: `Linear(until, factor)` is written "linear UNTIL FACTOR".
+A test asks for its form in the docstring of `schedule.py`, in the help of `training.schedule` in
+`settings.py`, and in docs/guide.md. The class's name and fields are its form:
+`Linear(until, factor)` is written "linear UNTIL FACTOR".
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import ClassVar, Literal
 
-STEP = re.compile(r"\d{1,15}")
+WHOLE_NUMBER = re.compile(r"\d{1,15}")
 PERCENTAGE = re.compile(r"\d{1,3}(\.\d+)?%")
 
 
@@ -40,7 +42,7 @@ class Position:
         if PERCENTAGE.fullmatch(text) and Decimal(text[:-1]) <= 100:
             # Via Decimal, so that 12.3% is the double nearest to 0.123.
             return cls("fraction", float(Decimal(text[:-1]).scaleb(-2)))
-        if STEP.fullmatch(text):
+        if WHOLE_NUMBER.fullmatch(text):
             return cls("step", int(text))
         raise ValueError(f"UNTIL must be a step, a percentage or 'end', got {text!r}")
 
@@ -52,9 +54,10 @@ class Position:
 
 
 class Piece(ABC):
-    """One piece of a schedule, whose factor starts at the last one of the piece before it."""
+    """One piece of a schedule; it starts with the factor that the piece before it ended with."""
 
     changes_factor: ClassVar[bool] = True
+    """False if the factor stays, so that the end of a last piece does not matter."""
     depends_on_length: bool = False
     """Whether the piece's end depends on the number of steps of the run."""
 
@@ -81,7 +84,7 @@ class Piece(ABC):
         return None
 
     @abstractmethod
-    def end(self, start: float, before: float, steps: int) -> float:
+    def end_step(self, start: float, before: float, steps: int) -> float:
         """Return the step at which the piece ends.
 
         Args:
@@ -95,7 +98,7 @@ class Piece(ABC):
         """Return the factor at a step in [start, end)."""
 
     @abstractmethod
-    def last(self, before: float) -> float:
+    def end_factor(self, before: float) -> float:
         """Return the factor at the end of the piece."""
 
 
@@ -114,7 +117,7 @@ class PieceUntil(Piece):
         """Whether the end is a percentage or the end of the run."""
         return self.until.unit != "step"
 
-    def end(self, start: float, before: float, steps: int) -> float:
+    def end_step(self, start: float, before: float, steps: int) -> float:
         """Return the given end as a step."""
         return self.until.step(steps)
 
@@ -133,7 +136,7 @@ class Constant(PieceUntil):
         """Return the factor before the piece."""
         return before
 
-    def last(self, before: float) -> float:
+    def end_factor(self, before: float) -> float:
         """Return the factor before the piece."""
         return before
 
@@ -157,7 +160,7 @@ class Linear(PieceUntil):
         """Interpolate linearly."""
         return before + (self.factor - before) * ((step - start) / (end - start))
 
-    def last(self, before: float) -> float:
+    def end_factor(self, before: float) -> float:
         """Return the given factor."""
         return self.factor
 
@@ -197,7 +200,7 @@ class Exponential(Piece):
             return "a factor above 0 before it"
         return None if self.factor <= before else f"at most the factor before it, {before:g}"
 
-    def end(self, start: float, before: float, steps: int) -> float:
+    def end_step(self, start: float, before: float, steps: int) -> float:
         """Return the step at which the given factor is reached."""
         return start + math.ceil(math.log(self.factor / before) / math.log(self.ratio))
 
@@ -205,7 +208,7 @@ class Exponential(Piece):
         """Return the power of the ratio."""
         return before * self.ratio ** (step - start)
 
-    def last(self, before: float) -> float:
+    def end_factor(self, before: float) -> float:
         """Return the given factor."""
         return self.factor
 

@@ -151,6 +151,7 @@ class DataConfig:
     cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`.
     imagenet32, imagenet64: the folder of the PNG archives or of the `.npz` batches.
     folder: a folder of images, with or without subfolders `train` and `test`.
+    Others: an `.npz` with uint8 arrays `train` and `test`, (N, height, width, channels).
     """
     size: int | None = None
     """Height and width: a folder's images are cropped to it, others averaged down."""

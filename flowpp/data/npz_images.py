@@ -51,10 +51,12 @@ def _to_nchw(array: np.ndarray, shape: Shape, who: str) -> np.ndarray:
     channels, height, width = shape
     if array.dtype != np.uint8:
         raise TypeError(f"{who} must be uint8, got {array.dtype}")
+    given = array.shape
     if array.ndim == 3 and channels == 1:
         array = array[..., None]
     if array.ndim != 4 or array.shape[1:] != (height, width, channels) or len(array) == 0:
+        grey = f"(N, {height}, {width}) or " if channels == 1 else ""
         raise ValueError(
-            f"{who} must have shape (N, {height}, {width}, {channels}), got {array.shape}"
+            f"{who} must have shape {grey}(N, {height}, {width}, {channels}), got {given}"
         )
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2))

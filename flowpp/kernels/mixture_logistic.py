@@ -2,6 +2,10 @@
 
 The operators are computed by the backend's kernels (`cpu/`, `cuda/`) or by torch's operations
 (`mixture_formulas`, which states the formulas). Second derivatives go through the latter.
+
+The path from a training step: `Coupling.forward`, the family's `transform`,
+`bijectors.mixture_logistic`, `logit_cdf`, the operator `mixture_forward`, and the launch in
+`cpu/mixture_logistic.py` or `cuda/launch.py`.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ def machine_facts(device: torch.device, processes: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "processor": torch.cuda.get_device_name(device) if cuda else processor_name(),
+        "kernels": backend_for(torch.empty(0, device=device)),
     }
 
 

@@ -92,9 +92,7 @@ def train(
     ):
         if group.is_main and not resume:
             device = next(model.parameters()).device
-            described = environment.describe(
-                device, settings.seed, images, settings.precision
-            )
+            described = environment.describe(device, settings.seed, images, settings.precision)
             Run.create(Path(out_dir), config, described)
         group.barrier()
         run = Run.open(Path(out_dir))

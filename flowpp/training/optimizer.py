@@ -1,4 +1,4 @@
-"""The optimizer: Adam as in TensorFlow 1."""
+"""Choice of the optimizer, and Adam as in TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ LATE = 1e30
 
 
 def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of a model's parameters, by name. The only place that chooses it."""
+    """Return the optimizer of a model's parameters, by name. The only place that chooses it.
+
+    Checkpoints save the state of any torch optimizer with one group of named parameters. Runs
+    resume only with the optimizer that wrote them.
+    """
     return Adam(model.named_parameters(), settings.learning_rate)
 
 

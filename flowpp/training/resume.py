@@ -54,6 +54,7 @@ MACHINE = {
     "threads": "the number of threads",
     "torch": "the torch version",
     "processor": "the processor",
+    "kernels": "the backend of the kernels",
 }
 """Descriptions of `environment.machine_facts`."""
 POSSIBLE = "the result may not be bit-identical to an uninterrupted run"

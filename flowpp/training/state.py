@@ -121,7 +121,7 @@ class TrainingState:
         facts, tensors = checkpoint.facts, checkpoint.state
         written_with = facts.get("optimizer", FIRST_OPTIMIZER)
         training_with = NamedState(self.optimizer).kind
-        if written_with != training_with:
+        if tensors and written_with != training_with:  # weights alone have no optimizer
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step} was written with {written_with}, "
                 f"training uses {training_with}"

@@ -16,6 +16,8 @@ from flowpp.config.schedule_pieces import PieceUntil, Position
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.training.learning_rate import learning_rate
 
+# Learning rate, warm-up, start of the decay and schedule of the presets in version 0.1.0. Delete
+# the line of a preset whose schedule is changed on purpose.
 FORMER = {
     "digits": (3e-3, 100, 0.5, None),
     "photos": (1e-3, 100, 0.5, None),
@@ -247,7 +249,7 @@ class Half(PieceUntil):
     def inside(self, step, start, end, before):
         return before
 
-    def last(self, before):
+    def end_factor(self, before):
         return before / 2
 
 

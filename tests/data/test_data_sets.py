@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from dataclasses import replace
 from typing import get_args
 
@@ -66,5 +67,6 @@ def test_a_line_of_the_table_suffices_for_an_npz(tmp_path, monkeypatch, trailing
     valid = data.load(replace(config, held_out="valid"))
     assert valid.name == "digits, valid" and len(valid.test) == 1
     monkeypatch.setitem(DATA_SETS, "digits", replace(entry, shape=(1, 4, 4)))
-    with pytest.raises(ValueError, match=r"shape \(N, 4, 4, 1\), got \(3, 5, 4, 1\)"):
+    got = re.escape(str(arrays["train"].shape))
+    with pytest.raises(ValueError, match=rf"shape \(N, 4, 4\) or \(N, 4, 4, 1\), got {got}"):
         data.load(config)

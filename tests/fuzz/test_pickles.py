@@ -52,7 +52,8 @@ HOSTILE_PICKLES = {
     "nested": pickle.dumps({b"data": nested()}, protocol=2),
     "repeated text": repeated_text(),
     "nested dtype": b"\x80\x02cnumpy\ndtype\n" + NESTED + b"\x85R.",
-    "nested shape": b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01(" + NESTED
+    "nested shape": b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01("
+    + NESTED
     + b"tcnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R\x89B\x01\x00\x00\x00atb.",
     "nested codec": b"c_codecs\nencode\nX\x01\x00\x00\x00a" + NESTED + b"\x86R.",
     "extension": b"\x80\x02\x82\x01.",

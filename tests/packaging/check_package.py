@@ -56,9 +56,7 @@ def check_content(wheel: Path) -> None:
     extra = {top for top in tops - TREES if not top.endswith(".dist-info")}
     required = [name for name in tracked() if name.split("/")[0] in TREES]
     missing = [
-        name
-        for name in required
-        if name not in names and Path(name).name not in NOT_PACKAGED
+        name for name in required if name not in names and Path(name).name not in NOT_PACKAGED
     ]
     if extra or missing:
         raise SystemExit(f"wheel has unexpected {sorted(extra)}, lacks {missing}")

@@ -95,6 +95,10 @@ def with_steps(config, steps):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
 
 
+def adam(model, settings):
+    return Adam(model.named_parameters(), settings.learning_rate)
+
+
 def use_adamw(monkeypatch):
     def make(model, settings):
         return torch.optim.AdamW(model.named_parameters(), lr=settings.learning_rate)
@@ -104,7 +108,9 @@ def use_adamw(monkeypatch):
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["this version", "0.1.0"])
 def test_a_run_of_another_optimizer_is_refused(tiny_config, tmp_path, monkeypatch, recorded):
-    loop.train(with_steps(tiny_config, 2), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "make_optimizer", adam)
+        loop.train(with_steps(tiny_config, 2), tmp_path / "run")
     if not recorded:
         run = Run.open(tmp_path / "run")
         former = run.load_checkpoint()

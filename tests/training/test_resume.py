@@ -16,6 +16,7 @@ import torch
 from flowpp import train
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+from flowpp.runs.environment import machine_facts
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
 from flowpp.runtime import random_state
@@ -232,11 +233,13 @@ def test_two_processes_do_not_train_in_one_directory(copy, config):
         ("threads", "number of threads"),
         ("torch", "torch version"),
         ("processor", "processor"),
+        ("kernels", "backend of the kernels"),
     ],
 )
 def test_another_machine_is_noted_where_the_checkpoint_records_it(copy, config, fact, name):
     checkpoint = Run.open(copy).load_checkpoint()
-    now = {key: checkpoint.facts[key] for key in resume.MACHINE}
+    now = machine_facts(torch.device("cpu"), 1)
+    assert now == {key: checkpoint.facts[key] for key in resume.MACHINE}
     assert resume.differences(checkpoint, config, now) == []
     (note,) = resume.differences(checkpoint, config, now | {fact: "other"})
     former = checkpoint.facts[fact]
