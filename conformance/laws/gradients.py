@@ -96,8 +96,8 @@ def inverse_gradients(trial: Trial) -> Findings:
     with np.errstate(invalid="ignore", over="ignore"):  # flat places, which are left out below
         r = vector_matrix(along_x, inverse)
         size = vector_matrix(along_x_size, abs(inverse))
-        doubt = vector_matrix(vector_matrix(size, at.error), abs(inverse))
-        doubt += vector_matrix(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
+        uncertainty = vector_matrix(vector_matrix(size, at.error), abs(inverse))
+        uncertainty += vector_matrix(abs(v)[:, None] * at.log_det_gradient_error, abs(inverse))
     expected = ExpectedGradient(
         x=trial.want_inverse[0],
         w=r,
@@ -105,8 +105,8 @@ def inverse_gradients(trial: Trial) -> Findings:
         sign=-1.0,
         for_input=r,
         size=size,
-        uncertainty=doubt,
-        uncertainty_of_w=doubt,
+        uncertainty=uncertainty,
+        uncertainty_of_w=uncertainty,
     )
     yield from compare_gradient(trial, got, expected)
 
@@ -176,21 +176,22 @@ def _along(
         yield ", ".join(steps), Unresolved(1, CONSTANT)
         return
     noise = float(np.finfo(np.float64).eps * size)
-    want, doubt = derivative(lambda t: float(terms(t, expected.w).sum()), noise=noise)
+    want, uncertainty = derivative(lambda t: float(terms(t, expected.w).sum()), noise=noise)
     # Extrapolation misses a small component that is narrower than its steps; a step that is
     # smaller still does not.
     rise = terms(SMALL_STEP, expected.w).sum() - terms(-SMALL_STEP, expected.w).sum()
-    doubt = max(doubt, abs(float(rise) / (2 * SMALL_STEP) - want) - 8 * noise / SMALL_STEP)
+    missed = abs(float(rise) / (2 * SMALL_STEP) - want) - 8 * noise / SMALL_STEP
+    uncertainty = max(uncertainty, missed)
     if expected.uncertainty_of_w.any():
         change = (
             abs(terms(1e-3, expected.uncertainty_of_w) - terms(-1e-3, expected.uncertainty_of_w))
             / 2e-3
         )
-        doubt += float(change.sum())
+        uncertainty += float(change.sum())
     products = np.concatenate([np.ravel(got[path] * step) for path, step in steps.items()])
     unit = max(1.0, float(abs(products).sum()))
     label = ", ".join(list(steps)[:3])
-    if not doubt <= resolution(trial) * unit:
+    if not uncertainty <= resolution(trial) * unit:
         yield label, Unresolved(1, DIRECTIONS)
         return
     yield (
