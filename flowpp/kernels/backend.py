@@ -113,6 +113,6 @@ def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
 def _checked(backend: str, name: str = "backend") -> str:
     if backend not in get_args(Backend):
         known = ", ".join(get_args(Backend))
-        former = "; version 0.1.0 called 'cpu' so" if backend == "cpp" else ""
+        former = ", which was the name of 'cpu' in version 0.1.0" if backend == "cpp" else ""
         raise ValueError(f"{name} must be one of {known}, got {backend!r}{former}")
     return backend

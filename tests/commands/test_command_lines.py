@@ -178,7 +178,7 @@ def test_unwritable_image(capsys, tiny_run):
 def test_an_unusable_backend(capsys, tiny_run, monkeypatch, main):
     for name, expected in (
         ("fast", "FLOWPP_BACKEND must be one of auto, torch, cpu, cuda, got 'fast'"),
-        ("cpp", "got 'cpp'; version 0.1.0 called 'cpu' so"),
+        ("cpp", "got 'cpp', which was the name of 'cpu' in version 0.1.0"),
         ("cuda", "'cuda' needs"),
     ):
         monkeypatch.setenv("FLOWPP_BACKEND", name)

@@ -72,7 +72,7 @@ def test_load_a_single_checkpoint_file(tiny_run, tmp_path, images):
     assert np.array_equal(alone.log_prob(images), flowpp.load(tiny_run[0]).log_prob(images))
     bare = Checkpoint.load(file)
     Checkpoint(3, bare.weights, bare.ema).save(tmp_path / "bare.safetensors")
-    with pytest.raises(ValueError, match="bare.safetensors stores no settings"):
+    with pytest.raises(ValueError, match="bare.safetensors stores no settings; load its run"):
         flowpp.load(tmp_path / "bare.safetensors")
 
 

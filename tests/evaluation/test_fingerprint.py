@@ -117,7 +117,8 @@ def test_recordings_survive_saving_and_loading(model, images, tmp_path):
 
 def test_missing_fingerprints_and_weights(copy, capsys):
     assert by_reference.main([str(copy)]) == 2
-    assert "has no fingerprint" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has no fingerprint" in error and f"python -m flowpp.evaluate {copy}" in error
     evaluate.main([str(copy), "--fingerprint", "--images", "1"])
     run = Run.open(copy)
     (newest,) = run.checkpoint_files()[-1:]
@@ -129,7 +130,8 @@ def test_missing_fingerprints_and_weights(copy, capsys):
         other.unlink(missing_ok=True)
     capsys.readouterr()
     assert by_reference.main([str(copy)]) == 2
-    assert "no checkpoint of" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"no checkpoint of {copy}" in error and "weights with hash" in error
 
 
 def _copy(model):
