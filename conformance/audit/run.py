@@ -61,7 +61,7 @@ def subjects(adapter: str | None) -> tuple[list[Subject], list[Subject]]:
         adapter: Adapter as MODULE:CLASS; None for flowpp and the reference.
 
     Raises:
-        ValueError: There is no such adapter, or it has no mixture.
+        ValueError: An unknown adapter, or one without a mixture.
     """
     flowpp = [Subject("flowpp", FlowppAdapter, dtype, "judged") for dtype in DTYPES_UNDER_AUDIT]
     if adapter is None:

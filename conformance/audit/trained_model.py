@@ -104,7 +104,7 @@ class Model:
         """Open a run directory.
 
         Raises:
-            FileNotFoundError: There is no run directory at `path`.
+            FileNotFoundError: `path` is not a run directory.
             ValueError: The run is damaged.
         """
         opened = open_model(path)

@@ -26,7 +26,7 @@ from conformance.laws.trial import Trial
 from conformance.numerics.compare import Comparison, Unresolved
 
 Findings = Iterator[tuple[str, Comparison | Unresolved]]
-"""What a law yields: labels, each with a comparison or with what could not be compared."""
+"""Results of a law: labels, each with a comparison or with values that cannot be compared."""
 Check = (
     Callable[[Trial], Findings]
     | Callable[[LayerTrial], Findings]

@@ -44,7 +44,7 @@ def infer_topology(
         levels: Number of values of a channel.
 
     Raises:
-        ValueError: There is no main coupling or kernel, or a coupling does not split the image.
+        ValueError: A missing main coupling or kernel, or a coupling that does not split the image.
     """
     scopes = sorted({name.partition("/")[0] for name in variables}, key=_number)
     couplings = [scope for scope in scopes if COUPLING.fullmatch(scope)]

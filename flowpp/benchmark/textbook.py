@@ -80,7 +80,7 @@ class Mixture(Bijector):
         return x, -log_derivative.flatten(1).sum(1)
 
 
-class Family(MixtureLogisticFamily):
+class MixtureFamily(MixtureLogisticFamily):
     """`MixtureLogisticFamily` of textbook mixtures, whose components are contiguous in memory."""
 
     def forward(self, parameters: Tensor) -> Chain:
@@ -164,7 +164,7 @@ def model(library: FlowPlusPlus) -> FlowPlusPlus:
             part.__class__ = Network
     for parent, name, part in list(_parts(twin)):
         if isinstance(part, MixtureLogisticFamily):
-            new: nn.Module = Family(part.components, part.log_scale_floor)
+            new: nn.Module = MixtureFamily(part.components, part.log_scale_floor)
         elif isinstance(part, GatedAttention):
             new = Attention(part.proj_in, part.proj_out, part.heads, part.dropout)
         elif isinstance(part, GatedMaxout):

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .bijector import Bijector
 
 
-class Family(Protocol):
+class ElementwiseFamily(Protocol):
     """Elementwise bijectors, indexed by `parameters_per_scalar` numbers for each scalar.
 
     The parameters have shape `(B, C, H, W, parameters_per_scalar)`. `flowpp.elementwise.Family` is
@@ -52,7 +52,7 @@ class Coupling(Bijector):
     """Recompute the map in the backward pass instead of storing its activations; see
     `flowpp.config.build.set_compute`. The values are the same either way."""
 
-    def __init__(self, conditioner: Callable[..., Tensor], family: Family) -> None:
+    def __init__(self, conditioner: Callable[..., Tensor], family: ElementwiseFamily) -> None:
         super().__init__()
         if not (hasattr(family, "transform") and hasattr(family, "inverse_transform")):
             raise TypeError(

@@ -117,7 +117,7 @@ class InvertibleConvLU(Bijector):
 
 def _check_values(permutation: Tensor, signs: Tensor) -> None:
     """Raise ValueError on rows that are not permutations or signs that are not +1 or -1."""
-    # On the meta device there are no values to check.
+    # Tensors on the meta device have no values to check.
     if permutation.is_meta or signs.is_meta:
         return
     size = permutation.shape[1]

@@ -22,7 +22,7 @@ from flowpp.bijectors import (
     Sigmoid,
     Squeeze,
 )
-from flowpp.bijectors.coupling import Family
+from flowpp.bijectors.coupling import ElementwiseFamily
 from flowpp.conditioner import (
     BEFORE_GATE,
     POSITION_DEVIATION,
@@ -193,7 +193,7 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
 def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coupling:
     """Build a coupling whose halves have this shape."""
     if config.coupling == "affine":
-        family: Family = AffineFamily()
+        family: ElementwiseFamily = AffineFamily()
     else:
         family = MixtureLogisticFamily(config.components, config.log_scale_floor)
     channels, height, width = half

@@ -169,7 +169,7 @@ def _detached(trial: Trial, direction: str) -> str:
 
 
 def _changed(spec: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy with `change` made to every object it applies to; None if there is none."""
+    """Return a copy with `change` made wherever it applies; None if it applies nowhere."""
     found = False
 
     def walk(value: Any) -> Any:
