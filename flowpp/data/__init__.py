@@ -12,10 +12,12 @@ Other sources are read from disk: `DataConfig(source="cifar10", path="cifar-10-b
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 from flowpp.config import DataConfig
 from flowpp.config.data_sets import DATA_SETS, Shape
+from flowpp.data import decoded
 from flowpp.data.image_set import ImageSet
 from flowpp.data.reduce import reduce_bits, reduce_size
 
@@ -24,6 +26,9 @@ __all__ = ["ImageSet", "declared_shape", "load"]
 
 def load(config: DataConfig) -> ImageSet:
     """Load a data set, then reduce it to `config.size` and `config.bits`.
+
+    Images of large archives and folders are decoded once and then read from disk when they are
+    used, see `flowpp.data.decoded`.
 
     Raises:
         ValueError: Missing or unused path, damaged files, or images of another kind than
@@ -37,10 +42,22 @@ def load(config: DataConfig) -> ImageSet:
             f"data.path is not used by data.source {config.source!r} (bundled), got "
             f"{config.path!r}; to train on your own images add `--preset small`"
         )
-    images: ImageSet = importlib.import_module(data_set.module).load(config)
+    if not data_set.kept_decoded:
+        return _decode(config, decoded.in_memory)
+    files = importlib.import_module(data_set.module).files(config)
+    if not decoded.is_large(files):
+        return _decode(config, decoded.in_memory)
+    return decoded.load(config, files, functools.partial(_decode, config))
+
+
+def _decode(config: DataConfig, allocate: decoded.Allocate) -> ImageSet:
+    """Load and reduce the images."""
+    data_set = DATA_SETS[config.source]
+    load = importlib.import_module(data_set.module).load
+    images: ImageSet = load(config, allocate) if data_set.kept_decoded else load(config)
     if config.size is not None and data_set.shape is not None:
-        images = reduce_size(images, config.size)
-    return reduce_bits(images, config.bits)
+        images = reduce_size(images, config.size, allocate)
+    return reduce_bits(images, config.bits, allocate)
 
 
 def declared_shape(config: DataConfig) -> tuple[Shape, int]:

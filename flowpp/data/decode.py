@@ -1,12 +1,15 @@
-"""Decoding of one image file to pixels."""
+"""Decoding of image files to pixels."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,6 +26,10 @@ COLOUR: Kind = 3
 KINDS: dict[int, str] = {GREY: "grey", COLOUR: "colour"}
 GREY_MODES = frozenset({"1", "L", "LA"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+TASK = 32
+"""Images that a thread decodes at a time."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ImageError(ValueError):
@@ -127,6 +134,25 @@ def read_file(path: Path) -> bytes:
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path} must have at most {MAX_FILE_BYTES:,} bytes, got {size:,}")
     return path.read_bytes()
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield `function` of each item, in order, computed by a thread for each processor.
+
+    Pillow decodes without holding the interpreter's lock. A bounded number of items and results
+    is in memory.
+    """
+
+    def compute(task: list[T]) -> list[R]:
+        return [function(item) for item in task]
+
+    threads, remaining = os.cpu_count() or 1, iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        while tasks := [
+            t for _ in range(threads) if (t := list(itertools.islice(remaining, TASK)))
+        ]:
+            for results in pool.map(compute, tasks):
+                yield from results
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

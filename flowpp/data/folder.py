@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from flowpp.config import DataConfig
-from flowpp.data.decode import decode, read_file
+from flowpp.data.decode import ImageError, decode, in_parallel, read_file
+from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.image_set import ImageSet
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
@@ -16,7 +17,7 @@ TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "valid", "val", "validation")
 
 
-def load(config: DataConfig) -> ImageSet:
+def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     """Load the images below a folder, resized to `config.size` and cropped square.
 
     Subfolders `train` and `test` (or `valid`), if present, are the split. Otherwise every tenth
@@ -33,13 +34,20 @@ def load(config: DataConfig) -> ImageSet:
     skipped: list[str] | None = [] if config.skip_bad else None
     splits = []
     for paths, purpose in zip(split(folder), ("train on", "hold out"), strict=True):
-        splits.append(_read(paths, config.size, config.channels, skipped))
+        images = allocate((len(paths), config.channels, config.size, config.size))
+        splits.append(_read(paths, images, skipped))
         if not len(splits[-1]):
             raise ValueError(
                 f"folder: at least one image to {purpose} is needed, "
                 f"got 0 after skipping {len(skipped or ())}"
             )
     return ImageSet(folder.name, splits[0], splits[1], 256, tuple(skipped or ()))
+
+
+def files(config: DataConfig) -> list[Path]:
+    """Return all files that `load` reads; raises as `find` and `split`."""
+    train, test = split(find(config))
+    return [*train, *test]
 
 
 def find(config: DataConfig) -> Path:
@@ -88,17 +96,26 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
-def _read(paths: list[Path], size: int, channels: int, skipped: list[str] | None) -> np.ndarray:
-    """Decode files; append the reasons for bad ones to `skipped`, or raise if it is None."""
-    images = np.empty((len(paths), channels, size, size), np.uint8)
-    count = 0
-    for path in paths:
+def _read(paths: list[Path], images: np.ndarray, skipped: list[str] | None) -> np.ndarray:
+    """Decode files into the first rows of `images`, and return those.
+
+    The reasons for bad files are appended to `skipped`, or raised if it is None.
+    """
+    _, channels, size, _ = images.shape
+
+    def read(path: Path) -> np.ndarray | ImageError:
         try:
-            images[count] = decode(read_file(path), str(path), size, channels)
-        except ValueError as error:
-            if skipped is None:
-                raise
-            skipped.append(str(error))
-            continue
-        count += 1
+            return decode(read_file(path), str(path), size, channels)
+        except ImageError as error:
+            return error
+
+    count = 0
+    for pixels in in_parallel(read, paths):
+        if not isinstance(pixels, ImageError):
+            images[count] = pixels
+            count += 1
+        elif skipped is None:
+            raise pixels
+        else:
+            skipped.append(str(pixels))
     return images[:count]

@@ -8,22 +8,26 @@ other likelihoods. So the version is part of the data set's name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from flowpp.config import DataConfig
 from flowpp.data import archive, npz
-from flowpp.data.decode import decode_rgb, read_file
+from flowpp.data.decode import decode_rgb, in_parallel, read_file
+from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.image_set import ImageSet
 
 PNG_COUNTS = {"train": 1_281_149, "valid": 49_999}
 NPZ_COUNTS = {"train": 1_281_167, "valid": 50_000}
-NPZ_BATCHES = 10
+TRAIN_NPZ = tuple(f"train_data_batch_{i}.npz" for i in range(1, 11))
+VALID_NPZ = "val_data.npz"
+SPLITS = ("train", "valid")
 MAX_PNG_BYTES = 1 << 20
 
 
-def load(config: DataConfig) -> ImageSet:
+def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     """Load ImageNet at 32x32 or 64x64 pixels, by `config.source`, from the folder of its files.
 
     The folder holds `train_SxS.tar` and `valid_SxS.tar` (or folders so named), or
@@ -34,17 +38,13 @@ def load(config: DataConfig) -> ImageSet:
         ValueError: No path, a damaged file, images of another size, or, without
             `config.partial`, another number of images than published.
     """
-    who = config.source
-    side = int(who.removeprefix("imagenet"))
-    folder = config.required_path("the folder of its .tar or .npz files")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{who}: {folder} is not a folder")
-    if (folder / "val_data.npz").is_file():
+    who, side, folder = config.source, _side(config), _folder(config)
+    if (folder / VALID_NPZ).is_file():
         version, counts = "npz batches of 2017", NPZ_COUNTS
-        train, valid = _from_npz(folder, side, who, partial=config.partial)
+        train, valid = _from_npz(folder, side, who, allocate, partial=config.partial)
     else:
         version, counts = "PNG archives of 2016", PNG_COUNTS
-        train, valid = (_from_png(folder, split, side, who) for split in ("train", "valid"))
+        train, valid = (_from_png(folder, split, side, who, allocate) for split in SPLITS)
     for split, images in (("train", train), ("valid", valid)):
         if len(images) != counts[split] and not config.partial:
             raise ValueError(
@@ -55,42 +55,99 @@ def load(config: DataConfig) -> ImageSet:
     return ImageSet(f"{who} ({version}{suffix})", train, valid, 256)
 
 
-def _from_png(folder: Path, split: str, side: int, who: str) -> np.ndarray:
-    stem = f"{split}_{side}x{side}"
+def files(config: DataConfig) -> list[Path]:
+    """Return the files that `load` reads, as far as they are there.
+
+    Raises:
+        FileNotFoundError: A missing folder.
+        ValueError: No path.
+    """
+    folder, side = _folder(config), _side(config)
+    if (folder / VALID_NPZ).is_file():
+        return [file for name in (*TRAIN_NPZ, VALID_NPZ) if (file := folder / name).is_file()]
+    found: list[Path] = []
+    for split in SPLITS:
+        stem = folder / _stem(split, side)
+        tar = stem.with_name(f"{stem.name}.tar")
+        found += [tar] if tar.is_file() else _png_files(stem)
+    return found
+
+
+def _side(config: DataConfig) -> int:
+    return int(config.source.removeprefix("imagenet"))
+
+
+def _folder(config: DataConfig) -> Path:
+    folder = config.required_path("the folder of its .tar or .npz files")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{config.source}: {folder} is not a folder")
+    return folder
+
+
+def _stem(split: str, side: int) -> str:
+    return f"{split}_{side}x{side}"
+
+
+def _png_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.png") if p.is_file())
+
+
+def _from_png(folder: Path, split: str, side: int, who: str, allocate: Allocate) -> np.ndarray:
+    stem = _stem(split, side)
     if (folder / f"{stem}.tar").is_file():
-        return _from_tar(folder / f"{stem}.tar", side, who)
+        return _from_tar(folder / f"{stem}.tar", side, who, allocate)
     if (folder / stem).is_dir():
-        paths = sorted(p for p in (folder / stem).glob("*.png") if p.is_file())
-        return _stack([decode_rgb(read_file(p), f"{who}: {p}", side) for p in paths], side)
+        paths = _png_files(folder / stem)
+        images = allocate((len(paths), 3, side, side))
+
+        def read(path: Path) -> np.ndarray:
+            return decode_rgb(read_file(path), f"{who}: {path}", side)
+
+        for row, pixels in enumerate(in_parallel(read, paths)):
+            images[row] = pixels
+        return images
     raise FileNotFoundError(f"{who}: {folder} has neither {stem}.tar nor a folder {stem}")
 
 
-def _from_tar(path: Path, side: int, who: str) -> np.ndarray:
-    images: dict[str, np.ndarray] = {}
-    try:
-        for name, raw in archive.files(
+def _from_tar(path: Path, side: int, who: str, allocate: Allocate) -> np.ndarray:
+    """Decode a tar archive's images, in the order of their names, of which the last one counts."""
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        return archive.files(
             path, lambda member: member.endswith(".png"), max_file_bytes=MAX_PNG_BYTES
-        ):
-            images[name] = decode_rgb(raw, f"{who}: {name} in {path}", side)
+        )
+
+    def read(member: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+        name, raw = member
+        return name, decode_rgb(raw, f"{who}: {name} in {path}", side)
+
+    try:
+        rows = {name: row for row, name in enumerate(sorted({name for name, _ in members()}))}
+        images = allocate((len(rows), 3, side, side))
+        for name, pixels in in_parallel(read, members()):
+            images[rows[name]] = pixels
     except archive.ArchiveError as error:
         raise ValueError(f"{who}: {error}") from error
-    return _stack([images[name] for name in sorted(images)], side)
-
-
-def _stack(images: list[np.ndarray], side: int) -> np.ndarray:
-    return np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
+    return images
 
 
 def _from_npz(
-    folder: Path, side: int, who: str, *, partial: bool
+    folder: Path, side: int, who: str, allocate: Allocate, *, partial: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    names = [f"train_data_batch_{i}.npz" for i in range(1, NPZ_BATCHES + 1)]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing and not (partial and len(missing) < len(names)):
+    missing = [name for name in TRAIN_NPZ if not (folder / name).is_file()]
+    if missing and not (partial and len(missing) < len(TRAIN_NPZ)):
         raise FileNotFoundError(f"{who}: {folder} has no {', '.join(missing)}")
-    present = [folder / name for name in names if name not in missing]
-    train = np.concatenate([_read_batch(file, side, who) for file in present])
-    return train, _read_batch(folder / "val_data.npz", side, who)
+    batches = [folder / name for name in TRAIN_NPZ if name not in missing]
+    # Each batch is read twice, so that no more than one of them is in memory.
+    ends = np.cumsum([len(_read_batch(file, side, who)) for file in batches])
+    train = allocate((int(ends[-1]), 3, side, side))
+    for file, end in zip(batches, ends, strict=True):
+        batch = _read_batch(file, side, who)
+        train[end - len(batch) : end] = batch
+    valid = _read_batch(folder / VALID_NPZ, side, who)
+    held_out = allocate(valid.shape)
+    held_out[:] = valid
+    return train, held_out
 
 
 def _read_batch(file: Path, side: int, who: str) -> np.ndarray:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.image_set import ImageSet
 
 
-def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
+def reduce_bits(images: ImageSet, bits: int, allocate: Allocate = in_memory) -> ImageSet:
     """Keep the `bits` highest of 8 bits: floor(x / 2^(8 - bits)), as the 5-bit benchmarks do.
 
     Raises:
@@ -22,16 +23,20 @@ def reduce_bits(images: ImageSet, bits: int) -> ImageSet:
             f"data.bits={bits} needs images of 256 levels, got {images.name} with {images.levels}"
         )
     shift = 8 - bits
+    train, test = (
+        np.right_shift(part, shift, out=allocate(part.shape))
+        for part in (images.train, images.test)
+    )
     return ImageSet(
         f"{images.name}, {bits}-bit",
-        images.train >> shift,
-        images.test >> shift,
+        train,
+        test,
         1 << bits,
         images.skipped,
     )
 
 
-def reduce_size(images: ImageSet, size: int) -> ImageSet:
+def reduce_size(images: ImageSet, size: int, allocate: Allocate = in_memory) -> ImageSet:
     """Average square blocks, rounding half up, as the published downsampled sets do.
 
     Raises:
@@ -47,17 +52,19 @@ def reduce_size(images: ImageSet, size: int) -> ImageSet:
         return images
     return ImageSet(
         f"{images.name}, {size}x{size}",
-        _average_blocks(images.train, size),
-        _average_blocks(images.test, size),
+        _average_blocks(images.train, size, allocate),
+        _average_blocks(images.test, size, allocate),
         images.levels,
     )
 
 
-def _average_blocks(images: np.ndarray, size: int, chunk: int = 4096) -> np.ndarray:
+def _average_blocks(
+    images: np.ndarray, size: int, allocate: Allocate, chunk: int = 4096
+) -> np.ndarray:
     count, channels, side, _ = images.shape
     block = side // size
     area = block * block
-    reduced = np.empty((count, channels, size, size), np.uint8)
+    reduced = allocate((count, channels, size, size))
     for i in range(0, count, chunk):
         part = images[i : i + chunk].reshape(-1, channels, size, block, size, block)
         sums = part.sum(axis=(3, 5), dtype=np.int64)

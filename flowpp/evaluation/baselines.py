@@ -8,6 +8,9 @@ import numpy as np
 
 from flowpp.data import ImageSet
 
+CHUNK = 1024
+"""Images whose histograms are counted at once, to bound the memory."""
+
 
 def uniform_code(images: ImageSet) -> float:
     """Return log2(levels): bits per dimension if all levels are equally likely."""
@@ -20,10 +23,20 @@ def histogram_code(images: ImageSet) -> float:
     Pixels and channels d are independent, each with a histogram: n_d(v) is the count of value v
     among the N training images. The added 1 gives unseen values a positive probability.
     """
-    train = images.train.reshape(len(images.train), -1).astype(np.int64)
-    test = images.test.reshape(len(images.test), -1).astype(np.int64)
-    dims = np.arange(train.shape[1])
-    cells = train + images.levels * dims  # one bin for each pair of dimension and value
-    counts = np.bincount(cells.ravel(), minlength=images.levels * len(dims)).reshape(len(dims), -1)
-    probabilities = (counts + 1) / (len(train) + images.levels)
-    return float(-np.log2(probabilities[dims, test]).mean())
+    counts, tested = (
+        _histograms(images.train, images.levels),
+        _histograms(images.test, images.levels),
+    )
+    bits = -np.log2((counts + 1) / (len(images.train) + images.levels))
+    return float((tested * bits).sum() / images.test.size)
+
+
+def _histograms(images: np.ndarray, levels: int) -> np.ndarray:
+    """Return the number of images with each value in each dimension: (D, levels)."""
+    size = images[0].size
+    counts = np.zeros(size * levels, np.int64)
+    bins = levels * np.arange(size)  # one bin for each pair of dimension and value
+    for begin in range(0, len(images), CHUNK):
+        cells = images[begin : begin + CHUNK].reshape(-1, size) + bins
+        counts += np.bincount(cells.ravel(), minlength=len(counts))
+    return counts.reshape(size, levels)

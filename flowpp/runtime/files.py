@@ -1,4 +1,4 @@
-"""Atomic writes: a reader finds the old file or the new one, never a part of either."""
+"""Atomic writes, where a reader finds the old file or the new one; and the cache folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+def cache_folder() -> Path:
+    """Return `$FLOWPP_CACHE`, or `flowpp` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FLOWPP_CACHE") or Path(base) / "flowpp")
 
 
 @contextmanager
@@ -24,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,10 +49,10 @@ def make_writable_folder(path: Path) -> None:
         raise PermissionError(f"folder {path} is not writable")
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename durable, which POSIX systems need."""
+def flush(path: Path) -> None:
+    """Write a file to disk, or make the renames in a folder durable, which POSIX systems need."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

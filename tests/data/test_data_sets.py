@@ -23,8 +23,13 @@ def test_the_settings_accept_the_names_of_the_table():
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_every_module_has_a_loader(name):
-    load = importlib.import_module(DATA_SETS[name].module).load
-    assert len(inspect.signature(load).parameters) == 1
+    module = importlib.import_module(DATA_SETS[name].module)
+    parameters = list(inspect.signature(module.load).parameters)
+    if DATA_SETS[name].kept_decoded:
+        assert parameters == ["config", "allocate"]
+        assert list(inspect.signature(module.files).parameters) == ["config"]
+    else:
+        assert len(parameters) == 1
 
 
 BUNDLED = [DataConfig(source=name) for name, entry in DATA_SETS.items() if entry.bundled]

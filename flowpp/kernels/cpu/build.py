@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from flowpp.runtime.files import cache_folder
 from flowpp.runtime.machine import processor_key
 
 FOLDER = Path(__file__).parent
@@ -90,12 +91,6 @@ def torch_pool() -> ctypes.c_void_p | None:
             except (OSError, AttributeError):
                 continue
     return None
-
-
-def cache_folder() -> Path:
-    """Return `$FLOWPP_CACHE`, or `flowpp` below `$XDG_CACHE_HOME` or `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("FLOWPP_CACHE") or Path(base) / "flowpp")
 
 
 def included_files(path: Path) -> Iterator[Path]:

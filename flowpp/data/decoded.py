@@ -1,0 +1,269 @@
+"""Images decoded once into memory-mapped files, which the processes of a machine share.
+
+The folder of a data set holds `train.npy`, `test.npy` and `images.json`: what the arrays were
+decoded from, and the hash of the values. It is written by one process under a lock and renamed
+when it is complete. A changed source, other settings or a damaged file make it be written anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpp.config import DataConfig
+from flowpp.data.image_set import ImageSet
+from flowpp.runtime.files import cache_folder, flush, write_json
+
+FORMAT = "flowpp-images-1"
+LARGE = 256 << 20
+"""Size of the source files, in bytes, from which on their images are kept decoded."""
+NAME = "flowpp-decoded"
+"""Folder beside the data."""
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Function that returns a uint8 array of a shape, to be filled."""
+
+
+class UnusableError(ValueError):
+    """The folder does not hold these images, or they are damaged."""
+
+
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array in memory."""
+    return np.empty(shape, np.uint8)
+
+
+def is_large(files: Sequence[Path]) -> bool:
+    """Return whether the files together have at least `LARGE` bytes."""
+    return sum(file.stat().st_size for file in files) >= LARGE
+
+
+def load(
+    config: DataConfig, files: Sequence[Path], decode: Callable[[Allocate], ImageSet]
+) -> ImageSet:
+    """Return the decoded images as arrays that are read from disk when they are used.
+
+    The first process decodes; others wait for it. Where nothing can be written, or the disk is
+    too small, the images are decoded into memory, and a line says so.
+
+    Args:
+        config: Settings of the data set.
+        files: Files that the images are decoded from.
+        decode: Function that decodes them into the arrays that it is given.
+
+    Raises:
+        ValueError, OSError: As `decode` does.
+    """
+    origin = _origin(config, files)
+    folders = [base / _key(config) for base in _bases(config)]
+    for folder in folders:
+        try:
+            return _open(folder, origin)
+        except UnusableError:
+            continue
+    for folder in folders:
+        if not _is_writable(folder.parent):
+            continue
+        with _locked(folder):
+            try:
+                return _open(folder, origin)  # another process has decoded meanwhile
+            except UnusableError as error:
+                if folder.exists():
+                    _say(f"{folder} is not used: {error}")
+            try:
+                _write(folder, origin, decode)
+                return _open(folder, origin)
+            except _DiskFullError as error:
+                _say(f"images are decoded into memory, in every process and run: {error}")
+                return decode(in_memory)
+    _say(
+        "images are decoded into memory, in every process and run: none of "
+        f"{', '.join(str(folder.parent) for folder in folders)} is writable"
+    )
+    return decode(in_memory)
+
+
+def _bases(config: DataConfig) -> list[Path]:
+    """Return the folders that may hold decoded images, the preferred one first."""
+    cache = cache_folder() / NAME
+    if os.environ.get("FLOWPP_CACHE"):
+        return [cache]
+    return [config.required_path("images").resolve().parent / NAME, cache]
+
+
+def _key(config: DataConfig) -> str:
+    text = json.dumps(_settings(config), sort_keys=True)
+    return f"{config.source}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _settings(config: DataConfig) -> dict[str, Any]:
+    path = config.required_path("images").resolve()
+    return {**dataclasses.asdict(config), "path": str(path)}
+
+
+def _origin(config: DataConfig, files: Sequence[Path]) -> dict[str, Any]:
+    """Return the settings, and the number and a hash of the files' names, sizes and times."""
+    digest, folder = hashlib.sha256(), config.required_path("images")
+    for file in files:
+        status = file.stat()
+        name = str(file.relative_to(folder))
+        digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
+    return {**_settings(config), "files": len(files), "files_sha256": digest.hexdigest()}
+
+
+def _is_writable(base: Path) -> bool:
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(base, os.W_OK)
+
+
+def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
+    """Map the arrays and verify their hash.
+
+    Raises:
+        UnusableError: They are missing, damaged, or of another origin.
+    """
+    try:
+        facts = json.loads((folder / "images.json").read_text(encoding="utf-8"))
+        if facts["format"] != FORMAT or facts["origin"] != origin:
+            raise UnusableError("its source has changed since")
+        # Copy-on-write: torch warns about read-only arrays, and the files remain unchanged.
+        train, test = (
+            np.asarray(np.load(folder / f"{split}.npy", mmap_mode="c", allow_pickle=False))
+            for split in ("train", "test")
+        )
+        images = ImageSet(
+            facts["name"],
+            train[: facts["train"]],
+            test[: facts["test"]],
+            facts["levels"],
+            tuple(facts["skipped"]),
+        )
+    except UnusableError:
+        raise
+    except FileNotFoundError as error:
+        raise UnusableError(f"it has no {Path(error.filename).name}") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+        raise UnusableError(f"it is damaged ({error})") from error
+    if images.sha256 != facts["sha256"]:
+        raise UnusableError("it is damaged (its hash does not match)")
+    return images
+
+
+def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], ImageSet]) -> None:
+    """Decode into a temporary folder, flush it to disk and rename it to `folder`."""
+    for abandoned in folder.parent.glob(f".{folder.name}.*.part"):
+        shutil.rmtree(abandoned)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary.mkdir()
+    _say(f"decoding {origin['files']} files of {origin['source']} once, into {folder}")
+    try:
+        allocate = _MappedArrays(temporary)
+        images = decode(allocate)
+        for split in ("train", "test"):
+            allocate.file_of(getattr(images, split)).rename(temporary / f"{split}.npy")
+        allocate.remove_others()
+        for split in ("train", "test"):
+            flush(temporary / f"{split}.npy")
+        write_json(
+            temporary / "images.json",
+            {
+                "format": FORMAT,
+                "origin": origin,
+                "name": images.name,
+                "levels": images.levels,
+                "skipped": list(images.skipped),
+                "train": len(images.train),
+                "test": len(images.test),
+                "sha256": images.sha256,
+            },
+        )
+        if folder.exists():
+            shutil.rmtree(folder)  # processes that have mapped its files keep them
+        temporary.rename(folder)
+        flush(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    size = images.train.nbytes + images.test.nbytes
+    _say(f"decoded {len(images.train) + len(images.test)} images, {size / 1e9:.3g} GB")
+
+
+class _DiskFullError(OSError):
+    """The disk has no space for an array."""
+
+
+class _MappedArrays:
+    """Allocator of arrays in files of a folder.
+
+    Args:
+        folder: Existing folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an array of zeros in a file of its own, for which the disk has space.
+
+        Raises:
+            _DiskFullError: It has not.
+        """
+        size, free = int(np.prod(shape)), shutil.disk_usage(self.folder).free
+        if size > free:
+            raise _DiskFullError(f"{self.folder.parent} needs {size:,} bytes, {free:,} are free")
+        if not size:
+            return in_memory(shape)
+        path = self.folder / f"array-{self.count}.npy"
+        self.count += 1
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        self._reserve(path)
+        return array
+
+    def file_of(self, array: np.ndarray) -> Path:
+        """Return the file of an array, or of its first rows."""
+        assert isinstance(array, np.memmap)
+        return Path(str(array.filename))
+
+    def remove_others(self) -> None:
+        """Remove the files that have kept their first names."""
+        for path in self.folder.glob("array-*.npy"):
+            path.unlink()
+
+    def _reserve(self, path: Path) -> None:
+        """Reserve the file's blocks: writing to a mapping of a full disk ends the process."""
+        if not hasattr(os, "posix_fallocate"):
+            return
+        with path.open("rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise _DiskFullError(f"{self.folder.parent}: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of decoded images; wait while another process holds it."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,243 @@
+"""Images decoded once: the same images, from a file that is made again if anything is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowpp import data
+from flowpp.config import DataConfig
+from flowpp.data import decoded, folder
+
+RESIDENT = Path(__file__).parents[1] / "helpers" / "resident.py"
+COUNTS = {"train": 7, "valid": 3}
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_tar(path, count, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    with tarfile.open(path, "w") as tar:
+        for i in reversed(range(count)):
+            raw = png(pixels[i])
+            member = tarfile.TarInfo(f"{i:05}.png")
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    """Settings of a small downsampled ImageNet that counts as large."""
+    monkeypatch.delenv("FLOWPP_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoded, "LARGE", 0)
+    source = tmp_path / "data" / "imagenet"
+    source.mkdir(parents=True)
+    for seed, (split, count) in enumerate(COUNTS.items()):
+        write_tar(source / f"{split}_32x32.tar", count, seed)
+    return DataConfig(source="imagenet32", path=str(source), partial=True)
+
+
+def kept(config):
+    """Return the only folder of decoded images beside the data."""
+    (found,) = (
+        path for path in (Path(config.path).parent / decoded.NAME).iterdir() if path.is_dir()
+    )
+    return found
+
+
+def in_memory(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, "LARGE", 1 << 62)
+        return data.load(config)
+
+
+def is_mapped(array):
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+@pytest.mark.parametrize("changes", [{}, {"bits": 5}, {"size": 8}, {"size": 16, "bits": 3}])
+def test_the_images_are_those_decoded_into_memory(archives, monkeypatch, capsys, changes):
+    config = dataclasses.replace(archives, **changes)
+    expected = in_memory(config, monkeypatch)
+    capsys.readouterr()
+    for turn in ("written", "read"):
+        images = data.load(config)
+        assert is_mapped(images.train) and is_mapped(images.test)
+        assert (images.name, images.levels, images.sha256) == (
+            expected.name, expected.levels, expected.sha256,
+        )  # fmt: skip
+        np.testing.assert_array_equal(images.train, expected.train)
+        assert ("decoding 2 files" in capsys.readouterr().err) == (turn == "written")
+    assert sorted(p.name for p in kept(config).iterdir()) == [
+        "images.json", "test.npy", "train.npy",
+    ]  # fmt: skip
+
+
+def test_small_sets_are_decoded_into_memory(archives, monkeypatch):
+    monkeypatch.setattr(decoded, "LARGE", 1 << 20)
+    assert not is_mapped(data.load(archives).train)
+    assert not (Path(archives.path).parent / decoded.NAME).exists()
+
+
+def test_a_changed_source_is_decoded_again_in_the_same_place(archives, monkeypatch, capsys):
+    former, place = data.load(archives), kept(archives)
+    write_tar(Path(archives.path) / "train_32x32.tar", 9, seed=5)
+    images = data.load(archives)
+    assert "its source has changed" in capsys.readouterr().err
+    assert images.sha256 == in_memory(archives, monkeypatch).sha256 != former.sha256
+    assert kept(archives) == place
+    np.testing.assert_array_equal(former.train, former.train)  # its mapping is still there
+
+
+def damage_values(place):
+    with (place / "train.npy").open("rb+") as file:
+        file.seek(-5, os.SEEK_END)
+        value = file.read(1)[0]
+        file.seek(-5, os.SEEK_END)
+        file.write(bytes([value ^ 1]))
+
+
+def damage_facts(place, **changes):
+    facts = json.loads((place / "images.json").read_text())
+    (place / "images.json").write_text(json.dumps({**facts, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_values, "its hash does not match"),
+        (lambda p: os.truncate(p / "train.npy", 5000), "damaged"),
+        (lambda p: os.truncate(p / "test.npy", 0), "damaged"),
+        (lambda p: (p / "test.npy").unlink(), "it has no test.npy"),
+        (lambda p: (p / "images.json").unlink(), "it has no images.json"),
+        (lambda p: (p / "images.json").write_text("{"), "damaged"),
+        (lambda p: (p / "images.json").write_text("[]"), "damaged"),
+        (lambda p: damage_facts(p, train=3), "its hash does not match"),
+        (lambda p: damage_facts(p, levels=17), "damaged"),
+        (lambda p: np.save(p / "train.npy", np.array([{}], object), allow_pickle=True), "damaged"),
+    ],
+)
+def test_damaged_images_are_decoded_again(archives, capsys, damage, reason):
+    sha256 = data.load(archives).sha256
+    damage(kept(archives))
+    capsys.readouterr()
+    assert data.load(archives).sha256 == sha256
+    error = capsys.readouterr().err
+    assert reason in error and "decoding 2 files" in error
+    data.load(archives)
+    assert not capsys.readouterr().err
+
+
+def test_an_interrupted_decoding_leaves_nothing(archives, monkeypatch):
+    def interrupted(config, allocate):
+        allocate((4, 3, 32, 32))[:] = 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.importlib.import_module("flowpp.data.imagenet"), "load", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.load(archives)
+    base = Path(archives.path).parent / decoded.NAME
+    assert not [path for path in base.iterdir() if path.is_dir()]
+    # One that was killed could not remove its files: the next one does.
+    (base / f".{decoded._key(archives)}.1.part").mkdir()
+    data.load(archives)
+    assert [path.name for path in base.iterdir() if path.is_dir()] == [decoded._key(archives)]
+
+
+def test_a_full_disk_is_said_and_decoded_into_memory(archives, monkeypatch, capsys):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(decoded.shutil, "disk_usage", lambda path: usage(1, 0, 20_000))
+    images = data.load(archives)
+    assert "needs 21,504 bytes, 20,000 are free" in capsys.readouterr().err
+    assert not is_mapped(images.train) and len(images.train) == COUNTS["train"]
+
+
+def test_the_place_is_the_cache_where_the_data_is_read_only(
+    archives, tmp_path, monkeypatch, capsys
+):
+    beside = Path(archives.path).parent / decoded.NAME
+    monkeypatch.setattr(decoded, "_is_writable", lambda base: base != beside and _made(base))
+    assert is_mapped(data.load(archives).train)
+    assert (tmp_path / "cache" / "flowpp" / decoded.NAME).is_dir() and not beside.exists()
+    capsys.readouterr()
+    monkeypatch.setattr(decoded, "_is_writable", lambda base: False)
+    assert is_mapped(data.load(archives).train)  # reading needs no permission to write
+    changed = dataclasses.replace(archives, bits=4)
+    assert not is_mapped(data.load(changed).train)
+    assert "none of" in capsys.readouterr().err
+
+
+def _made(base):
+    base.mkdir(parents=True, exist_ok=True)
+    return True
+
+
+def test_the_cache_folder_of_the_environment_wins(archives, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWPP_CACHE", str(tmp_path / "own"))
+    data.load(archives)
+    assert (tmp_path / "own" / decoded.NAME).is_dir()
+    assert not (Path(archives.path).parent / decoded.NAME).exists()
+
+
+def test_a_folder_with_bad_files_keeps_their_reasons(archives, tmp_path, monkeypatch):
+    source = tmp_path / "photos"
+    source.mkdir()
+    for i in range(20):
+        write = png(np.full((9, 8, 3), i, np.uint8)) if i % 7 else b"not an image"
+        (source / f"{i:02}.png").write_bytes(write)
+    config = DataConfig(source="folder", path=str(source), size=8, skip_bad=True)
+    expected = in_memory(config, monkeypatch)
+    for _ in range(2):
+        images = data.load(config)
+        assert images.skipped == expected.skipped and len(images.skipped) == 3
+        assert images.sha256 == expected.sha256
+    with pytest.raises(ValueError, match="00.png is not a readable image"):
+        data.load(dataclasses.replace(config, skip_bad=False))
+    relative = dataclasses.replace(config, path=os.path.relpath(source))
+    with monkeypatch.context() as patch:  # the same folder, named in another way
+        patch.setattr(folder, "load", None)
+        assert data.load(relative).sha256 == expected.sha256
+
+
+def test_two_processes_share_the_images(archives, tmp_path, monkeypatch):
+    """Neither needs memory of its own for them, and only one decodes."""
+    rows = np.random.default_rng(0).integers(0, 256, (2000, 3072), dtype=np.uint8)
+    for i in range(1, 11):
+        np.savez(Path(archives.path) / f"train_data_batch_{i}.npz", data=rows)
+    np.savez(Path(archives.path) / "val_data.npz", data=rows[:100])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, RESIDENT, "imagenet32", archives.path],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=300) for process in processes]
+    assert all(process.returncode == 0 for process in processes), ended
+    assert sorted(error.count("decoding 11 files") for _, error in ended) == [0, 1]
+    results = [json.loads(output) for output, _ in ended]
+    assert results[0]["sha256"] == results[1]["sha256"]
+    assert results[0]["images"] == 20_100 * 3072
+    for result in results:
+        assert result["peak"] < result["images"]
