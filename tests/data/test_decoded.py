@@ -222,7 +222,7 @@ def test_a_folder_with_bad_files_keeps_their_reasons(archives, tmp_path, monkeyp
 
 def test_two_processes_share_the_images(archives, tmp_path, monkeypatch):
     """Neither needs memory of its own for them, and only one decodes."""
-    rows = np.random.default_rng(0).integers(0, 256, (2000, 3072), dtype=np.uint8)
+    rows = np.random.default_rng(0).integers(0, 256, (4000, 3072), dtype=np.uint8)
     for i in range(1, 11):
         np.savez(Path(archives.path) / f"train_data_batch_{i}.npz", data=rows)
     np.savez(Path(archives.path) / "val_data.npz", data=rows[:100])
@@ -238,6 +238,6 @@ def test_two_processes_share_the_images(archives, tmp_path, monkeypatch):
     assert sorted(error.count("decoding 11 files") for _, error in ended) == [0, 1]
     results = [json.loads(output) for output, _ in ended]
     assert results[0]["sha256"] == results[1]["sha256"]
-    assert results[0]["images"] == 20_100 * 3072
+    assert results[0]["images"] == 40_100 * 3072
     for result in results:
-        assert result["peak"] < result["images"]
+        assert result["peak"] < 0.7 * result["images"]
