@@ -135,7 +135,7 @@ def _train(
     if version == "library":
         settings = replace(config.training, learning_rate=rate)
         optimizer = make_optimizer(model, settings)
-        update = EMA(model, config.training.ema_decay).update
+        update: Callable[[], None] = EMA(model, config.training.ema_decay).update
     else:
         optimizer = torch.optim.Adam(params, rate, foreach=False)
         update = _plain_average(model, config.training.ema_decay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowpp.runtime.distributed import local_rank, started_by_torchrun
 
@@ -39,3 +39,10 @@ def to_device(model: M, device: str) -> M:
         return model.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:  # torch's errors: a bad name, no CUDA
         raise ValueError(f"device {device!r} is not usable: {error}") from error
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor from the CPU to `device`; a CUDA device is not waited for."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -47,6 +47,13 @@ class ProcessGroup:
         distributed.all_reduce(tensor)
         return (tensor / self.size).tolist()
 
+    def average(self, tensor: Tensor) -> Tensor:
+        """Average a tensor over the processes, in place; a CUDA device is not waited for."""
+        if self.size == 1:
+            return tensor
+        distributed.all_reduce(tensor)
+        return tensor.div_(self.size)
+
     def gather(self, tensor: Tensor) -> Tensor:
         """Stack the processes' tensors, all of one shape, along a new first axis, by rank."""
         own = tensor.cpu().contiguous()

@@ -10,36 +10,71 @@ import torch
 from torch import Tensor
 
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.device import send
+
+SHARE_OF_MEMORY = 0.25
+"""Largest share of a GPU's free memory that the training images may take."""
+
+
+def noise_generator(seed: int, rank: int) -> torch.Generator:
+    """Return the generator of the noise of one of several processes."""
+    mixed = np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(mixed[0]))
 
 
 class NoisyImages:
     """Training images, with noise for the model's dequantizer.
 
+    On a CUDA device the images are kept there, as bytes, if they take at most a quarter of its
+    free memory; else each batch is sent to it.
+
     Args:
         images: Integers of shape (N, C, H, W).
         model: Model whose dequantizer defines the noise, and whose device the batches go to.
-        generator: Source of the noise, on the CPU so that it is the same for every device.
+
+    Attributes:
+        on_device: Whether the images are on the model's device.
     """
 
-    def __init__(
-        self, images: np.ndarray, model: FlowPlusPlus, generator: torch.Generator
-    ) -> None:
-        self.images = torch.from_numpy(images)
+    def __init__(self, images: np.ndarray, model: FlowPlusPlus) -> None:
+        self.images = images
         self.model = model
-        self.generator = generator
+        self.device = next(model.parameters()).device
+        self._resident: Tensor | None = None
+        if self.device.type == "cuda" and _fits(images, self.device):
+            self._resident = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        self.on_device = self.device.type == "cpu" or self._resident is not None
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
 
-    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and fresh noise in float32, both of shape (len(indices), C, H, W)."""
-        device = next(self.model.parameters()).device
-        x = self.images[indices].to(device, torch.float32)
+    def draw(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return images and fresh noise in float32, both of shape (len(indices), C, H, W).
+
+        Neither waits for the device, so that it computes the present step meanwhile.
+
+        Args:
+            indices: Indices of the images, on the CPU.
+            generator: Source of the noise, on the CPU so that it is the same for every device.
+        """
         noise = self.model.dequantizer.draw_noise(
-            x.shape, dtype=torch.float32, device=torch.device("cpu"), generator=self.generator
+            (len(indices), *self.images.shape[1:]),
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+            generator=generator,
         )
-        return x, noise.to(device)
+        return self._batch(indices).to(torch.float32), send(noise, self.device)
+
+    def _batch(self, indices: Tensor) -> Tensor:
+        if self._resident is not None:
+            return self._resident.index_select(0, send(indices, self.device))
+        return send(torch.from_numpy(self.images[indices.numpy()]), self.device)
+
+
+def _fits(images: np.ndarray, device: torch.device) -> bool:
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.nbytes <= SHARE_OF_MEMORY * free
 
 
 class ShuffledBatches:
@@ -74,6 +109,14 @@ class ShuffledBatches:
         batch = self._order[self._begin : self._begin + self.batch_size]
         self._begin += self.batch_size
         return batch
+
+    def place(self) -> tuple[Any, ...]:
+        """Return the place reached, for `return_to`. It shares the permutation."""
+        return self._order, self._begin, self._drawn_from
+
+    def return_to(self, place: tuple[Any, ...]) -> None:
+        """Return to a place; the caller restores the state of the shared generator."""
+        self._order, self._begin, self._drawn_from = place
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the epoch, and the generator state its permutation came from.

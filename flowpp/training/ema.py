@@ -30,11 +30,24 @@ class EMA:
         self.average = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Update the average with the current weights."""
-        torch._foreach_lerp_(
-            list(self.average.values()), list(self._parameters.values()), 1 - self.decay
-        )
+    def update(self, skip_if: Tensor | None = None) -> None:
+        """Update the average with the current weights.
+
+        Args:
+            skip_if: float32 scalar on the weights' device: if it is 1, the device leaves the
+                average unchanged. The result is then rounded in another order.
+        """
+        averages = list(self.average.values())
+        weights: list[Tensor] = list(self._parameters.values())
+        if skip_if is None:
+            torch._foreach_lerp_(averages, weights, 1 - self.decay)
+            return
+        # Gradient descent on |a - w|^2 / 2: the one kernel of torch that computes
+        # a - (1 - decay) (a - w) for all tensors together, unless a flag on the device is set.
+        torch._fused_sgd_(
+            averages, weights, [], maximize=True, weight_decay=1.0, lr=1 - self.decay,
+            momentum=0.0, dampening=0.0, nesterov=False, is_first_step=False, found_inf=skip_if,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averages by parameter name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from flowpp.training import non_finite
 
 
-def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> float:
+def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> Tensor:
     """Accumulate the gradients of the mean negative bound over the batch, part by part.
 
     With several processes the gradients are averaged over them during the last part.
@@ -26,9 +25,9 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
         parts: Number of parts of nearly equal size, at most N.
 
     Returns:
-        The loss in nats per image; NaN if a layer refused non-finite weights.
+        The loss in nats per image, a float64 scalar; NaN if a layer refused non-finite weights.
     """
-    loss = 0.0
+    loss = torch.zeros((), dtype=torch.float64, device=x.device)
     pieces = list(zip(x.tensor_split(parts), noise.tensor_split(parts), strict=True))
     for number, (x_part, noise_part) in enumerate(pieces, 1):
         early = isinstance(model, DistributedDataParallel) and number < parts
@@ -38,10 +37,10 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
             except ValueError:
                 if non_finite.non_finite_weight(model) is None:
                     raise
-                return math.nan
+                return torch.full_like(loss, torch.nan)
             part = -elbo.total.mean() * (len(x_part) / len(x))
             part.backward()
-        loss += part.item()
+        loss += part.detach()
     return loss
 
 
@@ -50,9 +49,10 @@ def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """g <- g * max_norm / max(||g||, max_norm), with the norm of all gradients together.
 
     Returns:
-        The norm before clipping, a scalar tensor.
+        The norm before clipping, a scalar tensor; 0 without gradients.
     """
     grads = [p.grad for p in params if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads)
-    torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))
+    if grads:
+        torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))
     return norm

@@ -36,18 +36,16 @@ from flowpp.runtime.precision import float32_precision
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
-from flowpp.training.batches import NoisyImages, ShuffledBatches
-from flowpp.training.ema import EMA
-from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm
-from flowpp.training.initialization import initialize
+from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.learning_rate import learning_rate
-from flowpp.training.optimizer import make_optimizer
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
 from flowpp.training.resume import finished_result, resume_run
 from flowpp.training.run_logger import RunLogger
-from flowpp.training.setup import Prepared, prepare
+from flowpp.training.setup import Prepared, initial_state, prepare
 from flowpp.training.state import TrainingState
+from flowpp.training.step import TrainingStep, steps_between_reads
+from flowpp.training.unread import Moment, UnreadStep
 
 
 def train(
@@ -117,7 +115,7 @@ def _train(
     if resume:
         device = next(model.parameters()).device
         checkpoint, notes = resume_run(run, images, device, group, config)
-    state, inputs = _initial_state(config, images, model, group, checkpoint)
+    state, inputs = initial_state(config, images, model, group, checkpoint)
     with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
         trainer = Trainer(config, run, images, state, inputs, group, signals, logger)
         if checkpoint is None:
@@ -130,45 +128,17 @@ def _train(
         )
         for note in notes:
             logger.message(note)
+        if not inputs.on_device:
+            logger.message(
+                "the training images stay in the host's memory: they would take more than "
+                f"{SHARE_OF_MEMORY:.0%} of the GPU's free memory"
+            )
         trainer.run_steps()
         with signals.immediate():
             result = final_result(state, run, images, seed=config.training.seed, group=group)
         if group.is_main:
             write_json(run.path / "result.json", asdict(result))
     return result
-
-
-def _initial_state(
-    config: Config,
-    images: ImageSet,
-    model: FlowPlusPlus,
-    group: ProcessGroup,
-    checkpoint: Checkpoint | None,
-) -> tuple[TrainingState, NoisyImages]:
-    """Return an initialized state, or that of the checkpoint, and the source of the batches."""
-    settings, start = config.training, time.perf_counter()
-    # Two sources of randomness: torch's global one for dropout, and a generator for batches and
-    # noise. The latter is the same in every process: each draws for all and takes its rows.
-    random_state.seed_all(settings.seed, group.rank)
-    generator = torch.Generator().manual_seed(settings.seed)
-    inputs = NoisyImages(images.train, model, generator)
-    model.train()
-    first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
-    x, noise = inputs.draw(first)
-    if group.is_main and checkpoint is None:
-        initialize(model, x, noise)
-    group.broadcast(model)
-    state = TrainingState(
-        model,
-        EMA(model, settings.ema_decay),
-        make_optimizer(model, settings),
-        ShuffledBatches(len(inputs), settings.batch_size, generator),
-        x.device,
-        start=start,
-    )
-    if checkpoint is not None:
-        state.restore(checkpoint, group)
-    return state, inputs
 
 
 class Trainer:
@@ -197,6 +167,9 @@ class Trainer:
         bounds = (r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
         self.saved_at = time.monotonic()
+        self.compute = TrainingStep(self.model, state, self.settings, group)
+        self.read_every = steps_between_reads(state.device, self.settings)
+        self.unread: list[UnreadStep] = []
 
     def save_start(self) -> None:
         """Write a grid of held-out images and the first checkpoint."""
@@ -219,86 +192,113 @@ class Trainer:
         self.evaluate()
 
     def step(self) -> None:
-        """Do one training step, then log and save if due."""
-        state, settings = self.state, self.settings
-        random_before = random_state.torch_state(state.device)
-
-        # Batch: the same in every process, which computes its own rows.
-        x, noise = self.inputs.draw(next(state.batches))
-        rows = self.group.rows(len(x))
-
-        # Gradients, averaged over the processes and clipped.
-        state.optimizer.zero_grad()
-        own_loss = accumulate_gradients(self.model, x[rows], noise[rows], settings.accumulate)
-        grad_norm = math.nan
-        if math.isfinite(own_loss):
-            parameters = state.model.parameters()
-            grad_norm = clip_by_global_norm(parameters, settings.max_grad_norm).item()
-
-        # Signals and clocks differ between processes: agree on what to do.
-        loss, stop, overdue = self.group.mean(
-            [own_loss, self.signals.received is not None, self._is_overdue()]
-        )
-
-        # Update of the weights and their average.
+        """Start one training step, and read its loss if it is time to."""
+        state = self.state
+        before = Moment.of(state)
+        rate = learning_rate(state.step + 1, self.settings)
+        x, noise = self._next_batch()
+        for parameter_group in state.optimizer.param_groups:
+            parameter_group["lr"] = rate
+        outcome = self.compute(x, noise)
         state.step += 1
-        rate = learning_rate(state.step, settings)
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            for parameter_group in state.optimizer.param_groups:
-                parameter_group["lr"] = rate
-            state.optimizer.step()
-            state.ema.update()
-            state.skipped_in_a_row = 0
-            state.recent.append(loss / (x[0].numel() * math.log(2)))
-        else:
-            problem = (
-                f"step {state.step}: the loss is {loss} and the gradient's norm is {grad_norm}"
-            )
-            self.skip(problem, random_before, x, noise)
+        self.unread.append(UnreadStep(before, rate, outcome))
+        if self._must_read():
+            self.read()
 
-        # Log, checkpoint, and the end after a signal.
-        self.logger.advance()
-        if state.step % settings.log_every == 0 or state.step == settings.steps:
-            self.log_interval(rate, grad_norm)
+    def read(self) -> None:
+        """Read losses and gradient norms of the steps since the last read; log and save if due."""
+        unread, self.unread = self.unread, []
+        # The only place where the host waits for the device.
+        outcomes = torch.stack([step.outcome for step in unread]).tolist()
+        # Signals and clocks differ between processes: agree on what to do.
+        stop, overdue = self.group.mean([self.signals.received is not None, self._is_overdue()])
+        for index, (step, (loss, norm)) in enumerate(zip(unread, outcomes, strict=True)):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self.skip(unread[index:], loss, norm if math.isfinite(loss) else math.nan)
+                break
+            self.accept(step, loss, norm)
         if stop or overdue or self._is_milestone():
             self.save()
         if stop:
             raise TrainingInterrupted(self.signals.received or signal.SIGTERM)
 
-    def skip(
-        self, problem: str, random_before: dict[str, Tensor], x: Tensor, noise: Tensor
-    ) -> None:
-        """Skip the update, and keep the batch and the state before the step.
+    def accept(self, step: UnreadStep, loss: float, norm: float) -> None:
+        """Record a finite step."""
+        self.state.skipped_in_a_row = 0
+        self.state.recent.append(loss / (math.prod(self.images.shape) * math.log(2)))
+        self._log_step(step, norm)
+
+    def skip(self, unread: list[UnreadStep], loss: float, norm: float) -> None:
+        """Skip the first of these steps, and keep its batch and the state before it.
+
+        The steps after it did not change the weights: the host forgets them.
 
         Raises:
             NonFiniteError: Too many steps in a row were skipped.
         """
-        state = self.state
+        state, step = self.state, unread[0]
+        problem = f"step {step.number}: the loss is {loss} and the gradient's norm is {norm}"
         self.logger.message(f"{problem}; skipped")
+        x, noise = self._return_to_the_end_of(unread)
         state.optimizer.zero_grad()
         state.skipped += 1
         state.skipped_in_a_row += 1
         captured = state.capture(self.config, self.images, self.group)
-        before = {f"random/{name}": self.group.gather(t) for name, t in random_before.items()}
+        before = {f"random/{name}": self.group.gather(t) for name, t in step.before.random.items()}
         folder = self.run.path / "non-finite"
         if self.group.is_main:
             non_finite.save_batch(folder, captured, before, x, noise)
         if state.skipped_in_a_row >= self.settings.max_non_finite:
             # The same dropout as in the step, to find the layer.
-            random_state.set_torch_state(random_before, state.device)
+            random_state.set_torch_state(step.before.random, state.device)
             cause = non_finite.find_cause(state.model, x, noise)
             raise non_finite.NonFiniteError(
                 f"{problem}, after {state.skipped_in_a_row} skipped steps in a row: {cause}; "
                 f"batches and states are in {folder}; try a lower training.learning_rate"
             )
+        self._log_step(step, norm)
 
-    def log_interval(self, rate: float, grad_norm: float) -> None:
+    def _return_to_the_end_of(self, unread: list[UnreadStep]) -> tuple[Tensor, Tensor]:
+        """Set the state to that after the first of these steps; return its whole batch."""
+        state = self.state
+        random_after = (unread[1].before if len(unread) > 1 else Moment.of(state)).random
+        unread[0].before.restore(state)
+        own = self._next_batch()
+        random_state.set_torch_state(random_after, state.device)
+        state.step += 1
+        self.compute.resume()
+        x, noise = (self.group.gather(part).flatten(0, 1).to(state.device) for part in own)
+        return x, noise
+
+    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        """Draw the next batch: images and noise of this process's rows."""
+        indices = next(self.state.batches)
+        return self.inputs.draw(indices[self.group.rows(len(indices))], self.state.noise)
+
+    def _must_read(self) -> bool:
+        """Return whether to wait for the device; the answer is the same in all processes."""
+        state, settings = self.state, self.settings
+        return (
+            len(self.unread) >= self.read_every
+            or state.skipped_in_a_row > 0  # until a step is finite
+            or state.step % settings.log_every == 0
+            or self._is_milestone()
+            or (self.group.size == 1 and (self.signals.received is not None or self._is_overdue()))
+        )
+
+    def _log_step(self, step: UnreadStep, norm: float) -> None:
+        """Advance the progress bar, and log the steps since the last log line if due."""
+        self.logger.advance()
+        if step.number % self.settings.log_every == 0 or step.number == self.settings.steps:
+            self.log_interval(step.number, step.rate, norm)
+
+    def log_interval(self, step: int, rate: float, grad_norm: float) -> None:
         """Log the steps since the last log line."""
         state = self.state
-        steps_per_second = self.throughput.steps_per_second(state.step)
+        steps_per_second = self.throughput.steps_per_second(step)
         self.logger.log_training(
             {
-                "step": state.step,
+                "step": step,
                 "bits_per_dim": _mean(state.recent),
                 "learning_rate": rate,
                 "grad_norm": grad_norm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,17 @@ class Adam(torch.optim.Optimizer):
         betas: Decay rates (beta1, beta2) of the two averages, each in [0, 1).
         epsilon: Term added to sqrt(v).
 
+    Attributes:
+        skip_if: float32 scalar on the parameters' device, or None; while it is 1, `step` changes
+            no parameter and no average, as decided by the device. The powers advance nevertheless:
+            `param_groups` is the host's.
+
     Raises:
         ValueError: A setting out of range.
     """
+
+    skip_if: Tensor | None = None
+    _rates: Sequence[float | Tensor] = ()
 
     def __init__(
         self,
@@ -72,10 +80,36 @@ class Adam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            betas = beta1, beta2 = group["betas"]
+        self.advance()
+        self.update()
+        return loss
+
+    def advance(self) -> None:
+        """Do the host's part of a step: the powers, and the step sizes with their correction.
+
+        On a CUDA device the step size of a group is one tensor for ever, which this writes to
+        without waiting: a captured graph of `update` reads it there.
+        """
+        rates: list[float | Tensor] = []
+        for index, group in enumerate(self.param_groups):
+            betas = group["betas"]
             power1, power2 = (_float32(p * b) for p, b in zip(group["powers"], betas, strict=True))
             group["powers"] = (power1, power2)
+            rate = group["lr"] * math.sqrt(1 - power2) / (1 - power1)
+            device = group["params"][0].device
+            if device.type == "cuda":
+                former = self._rates[index] if index < len(self._rates) else None
+                tensor = former if isinstance(former, Tensor) else torch.empty((), device=device)
+                rates.append(tensor.fill_(rate))
+            else:
+                rates.append(rate)
+        self._rates = rates
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Do the device's part of a step, with the step sizes of the last `advance`."""
+        for group, rate in zip(self.param_groups, self._rates, strict=True):
+            beta1, beta2 = group["betas"]
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
@@ -94,15 +128,15 @@ class Adam(torch.optim.Optimizer):
                 [],
                 [late[p.device] for p in params],
                 fused=True,
+                found_inf=self.skip_if,
                 amsgrad=False,
                 maximize=False,
                 weight_decay=0.0,
                 beta1=beta1,
                 beta2=beta2,
-                lr=group["lr"] * math.sqrt(1 - power2) / (1 - power1),
+                lr=rate,
                 eps=group["epsilon"],
             )
-        return loss
 
 
 def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class NamedState:
         for index, entry in state["state"].items():
             for key, tensor in entry.items():
                 tensors[key][names[index]] = tensor
-        return {**_settings(group), **tensors}
+        return {**group_settings(group), **tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; settings missing from `state` keep their values.
@@ -54,7 +54,7 @@ class NamedState:
             TypeError, ValueError: No settings at all, or settings of another type.
         """
         (group,) = self.optimizer.state_dict()["param_groups"]
-        current = _settings(group)
+        current = group_settings(group)
         settings = {key: _like(state[key], current[key]) for key in current if key in state}
         if not settings:
             raise ValueError(f"optimizer settings must be some of {', '.join(current)}, got none")
@@ -83,7 +83,8 @@ class NamedState:
         return dict(entries)
 
 
-def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+def group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a parameter group, without its parameters."""
     return {key: value for key, value in group.items() if key not in ("params", "param_names")}
 
 

@@ -1,6 +1,8 @@
-"""Load the data and build the model, failing early on invalid settings."""
+"""Load the data and build the model, failing early on invalid settings; the initial state."""
 
 from __future__ import annotations
+
+import time
 
 import torch
 
@@ -9,8 +11,15 @@ from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
 from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
+from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.device import local_device, to_device
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
+from flowpp.runtime.random_state import seed_all
+from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
+from flowpp.training.ema import EMA
+from flowpp.training.initialization import initialize
+from flowpp.training.optimizer import make_optimizer
+from flowpp.training.state import TrainingState
 
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
@@ -53,3 +62,37 @@ def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: Proce
             f"training.accumulate must be at most the {settings.batch_size // group.size} images "
             f"of one process, got {settings.accumulate}"
         )
+
+
+def initial_state(
+    config: Config,
+    images: data.ImageSet,
+    model: FlowPlusPlus,
+    group: ProcessGroup,
+    checkpoint: Checkpoint | None,
+) -> tuple[TrainingState, NoisyImages]:
+    """Return an initialized state, or that of the checkpoint, and the source of the batches."""
+    settings, start = config.training, time.perf_counter()
+    # Two sources of randomness: torch's global one for dropout, and a generator for batches and
+    # noise. With several processes each has a third for the noise of its own rows.
+    seed_all(settings.seed, group.rank)
+    generator = torch.Generator().manual_seed(settings.seed)
+    inputs = NoisyImages(images.train, model)
+    model.train()
+    first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
+    x, noise = inputs.draw(first, generator)
+    if group.is_main and checkpoint is None:
+        initialize(model, x, noise)
+    group.broadcast(model)
+    state = TrainingState(
+        model,
+        EMA(model, settings.ema_decay),
+        make_optimizer(model, settings),
+        ShuffledBatches(len(inputs), settings.batch_size, generator),
+        generator if group.size == 1 else noise_generator(settings.seed, group.rank),
+        x.device,
+        start=start,
+    )
+    if checkpoint is not None:
+        state.restore(checkpoint, group)
+    return state, inputs

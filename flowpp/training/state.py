@@ -51,7 +51,8 @@ class TrainingState:
         model: The model itself, not its wrapper for several processes.
         ema: Average of the model's weights.
         optimizer: Optimizer with one group of named parameters.
-        batches: Order of the images; its generator also draws the noise.
+        batches: Order of the images, the same in every process.
+        noise: Generator of this process's noise; with one process it is that of `batches`.
         device: Device of the model.
         step: Number of steps done.
         skipped: Number of steps skipped because loss or gradient were not finite.
@@ -65,6 +66,7 @@ class TrainingState:
     ema: EMA
     optimizer: Optimizer
     batches: ShuffledBatches
+    noise: torch.Generator
     device: torch.device
     step: int = 0
     skipped: int = 0
@@ -76,6 +78,10 @@ class TrainingState:
     def elapsed(self) -> float:
         """Return the training time in seconds, including earlier processes of the run."""
         return self.seconds + time.perf_counter() - self.start
+
+    def generators(self) -> list[torch.Generator]:
+        """Return the generators of the images' order and of the noise."""
+        return [self.batches.generator, self.noise]
 
     def capture(self, config: Config, images: ImageSet, group: ProcessGroup) -> Checkpoint:
         """Return a checkpoint of the state.
@@ -153,6 +159,8 @@ class TrainingState:
         for name, tensor in random_state.torch_state(self.device).items():
             states[name] = group.gather(tensor)
         states["generator"] = self.batches.generator.get_state()
+        if group.size > 1:
+            states["noise"] = group.gather(self.noise.get_state())
         return {f"random/{name}": tensor for name, tensor in states.items()}
 
     def _restore_random(
@@ -166,10 +174,13 @@ class TrainingState:
             for name in ("torch", "cuda")
             if f"random/{name}" in tensors
         }
-        # With another number of processes, dropout continues from the seed instead.
+        # With another number of processes, dropout and noise continue from the seed instead.
         if group.size == len(stacked["torch"]):
             own = {name: states[group.rank].clone() for name, states in stacked.items()}
             random_state.set_torch_state(own, self.device)
+            # In version 0.1.0 every process drew the noise of all from the other generator.
+            if group.size > 1 and "random/noise" in tensors:
+                self.noise.set_state(tensors["random/noise"][group.rank].clone())
 
 
 def _pack(

@@ -20,6 +20,7 @@ from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.random_state import seeded_generator
+from flowpp.training.batches import NoisyImages, noise_generator
 from flowpp.training.loop import train
 from flowpp.training.setup import prepare
 from two_processes import config
@@ -55,8 +56,23 @@ def numbers(path):
     )
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
+def draw_the_noise_of_two(monkeypatch, settings):
+    """Give one process the noise that two processes draw, each for its half of a batch."""
+    draw = NoisyImages.draw
+    ranks = [noise_generator(settings.seed, rank) for rank in range(2)]
+
+    def draw_halves(self, indices, generator):
+        if len(indices) != settings.batch_size:  # the initialization
+            return draw(self, indices, generator)
+        parts = [draw(self, half, own) for half, own in zip(indices.chunk(2), ranks, strict=True)]
+        return tuple(map(torch.cat, zip(*parts, strict=True)))
+
+    monkeypatch.setattr(NoisyImages, "draw", draw_halves)
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path, monkeypatch):
     output = torchrun(tmp_path / "two", 6, 0.0, "new")
+    draw_the_noise_of_two(monkeypatch, config(6, dropout=0.0).training)
     assert output.count("step 6/6") == 1  # only rank 0 prints
     result = train(config(6, dropout=0.0), tmp_path / "one")
     for two, one in zip(numbers(tmp_path / "two"), numbers(tmp_path / "one"), strict=True):
@@ -72,7 +88,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     "started", ["once", pytest.param("for each part", marks=pytest.mark.slow)]
 )
 def test_two_processes_resume_bit_for_bit(tmp_path, started):
-    """Each process draws its own dropout."""
+    """Each process draws its own dropout and noise."""
     runs = [
         (tmp_path / "whole", 6, 0.2, "new"),
         (tmp_path / "parts", 4, 0.2, "new"),
@@ -85,7 +101,8 @@ def test_two_processes_resume_bit_for_bit(tmp_path, started):
         for name, tensor in getattr(one, kind).items():
             assert torch.equal(tensor, getattr(other, kind)[name]), name
     assert one.state["random/torch"].shape[0] == 2
-    assert not torch.equal(*one.state["random/torch"])
+    for name in ("random/torch", "random/noise"):  # dropout, and the noise of its own rows
+        assert not torch.equal(*one.state[name])
 
 
 def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):

@@ -12,13 +12,13 @@ from flowpp.root_finding import RootError
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
-from flowpp.training import loop, non_finite
+from flowpp.training import loop, non_finite, setup, step
 from flowpp.training.setup import prepare
 
 
 def corrupt_steps(monkeypatch, steps):
     """Make a weight NaN during the given steps."""
-    compute, count = loop.accumulate_gradients, 0
+    compute, count = step.accumulate_gradients, 0
 
     def corrupt(model, *arguments):
         nonlocal count
@@ -31,7 +31,7 @@ def corrupt_steps(monkeypatch, steps):
         weight.data.copy_(kept)
         return loss
 
-    monkeypatch.setattr(loop, "accumulate_gradients", corrupt)
+    monkeypatch.setattr(step, "accumulate_gradients", corrupt)
 
 
 def test_a_non_finite_step_is_skipped_counted_and_kept(config, tmp_path, monkeypatch):
@@ -51,7 +51,7 @@ def test_too_many_in_a_row_end_the_run_with_the_cause(config, tmp_path, monkeypa
     def corrupt(model, *_):
         next(model.flow.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(loop, "initialize", corrupt)
+    monkeypatch.setattr(setup, "initialize", corrupt)
     few = dataclasses.replace(config.training, max_non_finite=4)
     with pytest.raises(non_finite.NonFiniteError) as stop:
         loop.train(dataclasses.replace(config, training=few), tmp_path / "run")
@@ -96,7 +96,7 @@ def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkey
         layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
         layer.weight.data.fill_(torch.nan)
 
-    monkeypatch.setattr(loop, "initialize", corrupt)
+    monkeypatch.setattr(setup, "initialize", corrupt)
     few = dataclasses.replace(config.training, max_non_finite=2)
     with pytest.raises(non_finite.NonFiniteError, match=r"the weight .*\.weight is not finite"):
         loop.train(dataclasses.replace(config, training=few), tmp_path / "run")

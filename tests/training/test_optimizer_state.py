@@ -10,7 +10,7 @@ import torch
 
 from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runs.run import Run
-from flowpp.training import loop
+from flowpp.training import loop, setup
 from flowpp.training.optimizer import Adam
 from flowpp.training.optimizer_state import NamedState
 
@@ -103,13 +103,13 @@ def use_adamw(monkeypatch):
     def make(model, settings):
         return torch.optim.AdamW(model.named_parameters(), lr=settings.learning_rate)
 
-    monkeypatch.setattr(loop, "make_optimizer", make)
+    monkeypatch.setattr(setup, "make_optimizer", make)
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["this version", "0.1.0"])
 def test_a_run_of_another_optimizer_is_refused(tiny_config, tmp_path, monkeypatch, recorded):
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_optimizer", adam)
+        patch.setattr(setup, "make_optimizer", adam)
         loop.train(with_steps(tiny_config, 2), tmp_path / "run")
     if not recorded:
         run = Run.open(tmp_path / "run")

@@ -22,6 +22,7 @@ from flowpp.runs.run import Run
 from flowpp.runtime import random_state
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import loop, resume
+from flowpp.training import step as training_step
 from flowpp.training.setup import prepare
 
 STEPS = 7  # as in conftest.py
@@ -34,7 +35,7 @@ def copy(uninterrupted, tmp_path):
 
 def stop_after(monkeypatch, step, number=signal.SIGTERM):
     """Send a signal in the middle of the given step."""
-    compute, count = loop.accumulate_gradients, 0
+    compute, count = training_step.accumulate_gradients, 0
 
     def interrupted(*arguments):
         nonlocal count
@@ -43,7 +44,7 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
         return compute(*arguments)
 
-    monkeypatch.setattr(loop, "accumulate_gradients", interrupted)
+    monkeypatch.setattr(training_step, "accumulate_gradients", interrupted)
 
 
 def same_state(one, other):
