@@ -28,13 +28,11 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         ValueError: No path or size, fewer than two images, or, without `config.skip_bad`, a file
             that is not an image of `config.channels` channels.
     """
-    folder = find(config)
-    if config.size is None:
-        raise ValueError("folder needs --data.size, got none")
+    folder, size = find(config), _size(config)
     skipped: list[str] | None = [] if config.skip_bad else None
     splits = []
     for paths, purpose in zip(split(folder), ("train on", "hold out"), strict=True):
-        images = allocate((len(paths), config.channels, config.size, config.size))
+        images = allocate((len(paths), config.channels, size, size))
         splits.append(_read(paths, images, skipped))
         if not len(splits[-1]):
             raise ValueError(
@@ -45,8 +43,9 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Return all files that `load` reads; raises as `find` and `split`."""
-    train, test = split(find(config))
+    """Return all files that `load` reads; raises as it does for settings and folders."""
+    folder, _ = find(config), _size(config)
+    train, test = split(folder)
     return [*train, *test]
 
 
@@ -61,6 +60,12 @@ def find(config: DataConfig) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder: {folder} is not a folder")
     return folder
+
+
+def _size(config: DataConfig) -> int:
+    if config.size is None:
+        raise ValueError("folder needs --data.size, got none")
+    return config.size
 
 
 def split(folder: Path) -> tuple[list[Path], list[Path]]:
