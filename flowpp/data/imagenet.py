@@ -21,7 +21,7 @@ from flowpp.data.image_set import ImageSet
 
 PNG_COUNTS = {"train": 1_281_149, "valid": 49_999}
 NPZ_COUNTS = {"train": 1_281_167, "valid": 50_000}
-TRAIN_NPZ = tuple(f"train_data_batch_{i}.npz" for i in range(1, 11))
+NPZ_BATCHES = 10
 VALID_NPZ = "val_data.npz"
 SPLITS = ("train", "valid")
 MAX_PNG_BYTES = 1 << 20
@@ -64,13 +64,17 @@ def files(config: DataConfig) -> list[Path]:
     """
     folder, side = _folder(config), _side(config)
     if (folder / VALID_NPZ).is_file():
-        return [file for name in (*TRAIN_NPZ, VALID_NPZ) if (file := folder / name).is_file()]
+        return [file for name in (*_train_npz(), VALID_NPZ) if (file := folder / name).is_file()]
     found: list[Path] = []
     for split in SPLITS:
         stem = folder / _stem(split, side)
         tar = stem.with_name(f"{stem.name}.tar")
         found += [tar] if tar.is_file() else _png_files(stem)
     return found
+
+
+def _train_npz() -> list[str]:
+    return [f"train_data_batch_{i}.npz" for i in range(1, NPZ_BATCHES + 1)]
 
 
 def _side(config: DataConfig) -> int:
@@ -134,10 +138,11 @@ def _from_tar(path: Path, side: int, who: str, allocate: Allocate) -> np.ndarray
 def _from_npz(
     folder: Path, side: int, who: str, allocate: Allocate, *, partial: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    missing = [name for name in TRAIN_NPZ if not (folder / name).is_file()]
-    if missing and not (partial and len(missing) < len(TRAIN_NPZ)):
+    names = _train_npz()
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing and not (partial and len(missing) < len(names)):
         raise FileNotFoundError(f"{who}: {folder} has no {', '.join(missing)}")
-    batches = [folder / name for name in TRAIN_NPZ if name not in missing]
+    batches = [folder / name for name in names if name not in missing]
     # Each batch is read twice, so that no more than one of them is in memory.
     ends = np.cumsum([len(_read_batch(file, side, who)) for file in batches])
     train = allocate((int(ends[-1]), 3, side, side))
