@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .bijectors.bijector import Bijector
-from .bijectors.checks import owner_name
+from .bijectors.checks import may_read_values, owner_name
 from .objective import log_normal
 
 
@@ -50,8 +50,12 @@ class Dequantizer(nn.Module):
         """Convert noise from `draw_noise` to another dtype, such that `sample` accepts it."""
         return noise.to(dtype)
 
-    def check_images(self, x: Tensor) -> None:
+    def check_images(self, x: Tensor) -> Tensor | None:
         """Require integer images within the levels.
+
+        Returns:
+            None. Where the values may not be read (see `may_read_values`): which images are valid,
+            booleans `(B, 1, 1, 1)`; the noise of the others must become NaN.
 
         Raises:
             ValueError: the wrong number of axes, or a value that is not an integer within
@@ -65,11 +69,14 @@ class Dequantizer(nn.Module):
         valid = (x >= 0) & (x <= self.levels - 1)
         if x.is_floating_point():
             valid &= x == x.round()
-        if not torch.compiler.is_exporting() and not valid.all():
+        if not may_read_values(x, self):
+            return valid.flatten(1).all(1)[:, None, None, None]
+        if not valid.all():
             raise ValueError(
                 f"{owner_name(self)} needs integers within 0 ... {self.levels - 1}, "
                 f"got {x[~valid][0].item()}"
             )
+        return None
 
     def check_noise(self, noise: Tensor, x: Tensor) -> None:
         """Require floating-point noise of the images' shape; its values are not checked.
@@ -111,10 +118,12 @@ class UniformDequantizer(Dequantizer):
             ValueError: x is not a batch of integer images, or the noise has another shape or a
                 value outside [0, 1).
         """
-        self.check_images(x)
+        valid = self.check_images(x)
         self.check_noise(noise, x)
         inside = _in_unit_interval(noise)
-        if not torch.compiler.is_exporting() and not inside.all():
+        if valid is not None:
+            noise = _or_nan(noise, valid & inside)
+        elif not inside.all():
             raise ValueError(
                 f"{owner_name(self)} needs noise in [0, 1), got {noise[~inside][0].item()}"
             )
@@ -131,8 +140,9 @@ class UniformDequantizer(Dequantizer):
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
         """Compute log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
-        self.check_images(x)
+        valid = self.check_images(x)
         self.check_noise(u, x)
+        u = _or_nan(u, valid)
         inside = _in_unit_interval(u).flatten(1).all(1)
         log_q = torch.where(inside, 0.0, -torch.inf).to(u.dtype)
         return torch.where(u.isnan().flatten(1).any(1), torch.nan, log_q)
@@ -140,6 +150,11 @@ class UniformDequantizer(Dequantizer):
 
 def _in_unit_interval(u: Tensor) -> Tensor:
     return (u >= 0) & (u < 1)
+
+
+def _or_nan(noise: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the noise, NaN where it is not valid; None stands for valid everywhere."""
+    return noise if valid is None else noise.masked_fill(~valid, torch.nan)
 
 
 class VariationalDequantizer(Dequantizer):
@@ -184,14 +199,14 @@ class VariationalDequantizer(Dequantizer):
         Raises:
             ValueError: x is not a batch of integer images, or the noise has another shape.
         """
-        self.check_images(x)
+        valid = self.check_images(x)
         self.check_noise(noise, x)
-        u, log_det = self.flow(noise, self.context(x, noise.dtype))
+        u, log_det = self.flow(_or_nan(noise, valid), self.context(x, noise.dtype))
         return u, log_normal(noise) - log_det
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
         """Compute log q(u|x) `(B,)` for given u in (0, 1)."""
-        self.check_images(x)
+        valid = self.check_images(x)
         self.check_noise(u, x)
-        noise, log_det = self.flow.inverse(u, self.context(x, u.dtype))
+        noise, log_det = self.flow.inverse(_or_nan(u, valid), self.context(x, u.dtype))
         return log_normal(noise) + log_det

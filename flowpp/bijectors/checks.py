@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 AXES = ("batch", "channels", "height", "width")
 
@@ -14,6 +14,17 @@ AXES = ("batch", "channels", "height", "width")
 def owner_name(owner: object) -> str:
     """Return the name that an error message begins with."""
     return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def may_read_values(tensor: Tensor, owner: nn.Module) -> bool:
+    """Return whether `owner` may check the values of a tensor, of its own or of its input.
+
+    While a graph is traced there are none, and reading them from a device in training would wait
+    for it. There an infinite or NaN result must say that a value was wrong.
+    """
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or tensor.is_meta:
+        return False
+    return tensor.device.type == "cpu" or not owner.training
 
 
 def check_images(x: Tensor, owner: object) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..kernels.pointwise import pointwise
 from .bijector import Bijector
+from .checks import may_read_values
 
 
 class InvertibleConv(Bijector):
@@ -18,7 +19,8 @@ class InvertibleConv(Bijector):
 
     Raises:
         ValueError: weights of another shape, another number of channels than G * c, or a singular
-            or non-finite matrix.
+            or non-finite matrix. In training on a CUDA device, and in compiled modules, log_det
+            is infinite or NaN instead.
 
     Numerics: log_det = H * W * sum_g log|det W_g|, by LU in float64 whatever the dtype. The
     inverse is computed in float64 too; a matrix singular to float64's precision is an error.
@@ -76,8 +78,7 @@ class InvertibleConv(Bijector):
 
     def _log_det(self, x: Tensor) -> Tensor:
         log_abs = torch.linalg.slogdet(self.weight.double()).logabsdet.sum()
-        without_values = self.weight.is_meta or torch.compiler.is_exporting()
-        if not without_values and not torch.isfinite(log_abs):
+        if may_read_values(self.weight, self) and not torch.isfinite(log_abs):
             raise ValueError(
                 "InvertibleConv needs finite, non-singular matrices, got log|det W| = "
                 f"{log_abs.item()}"

@@ -42,7 +42,10 @@ def to_device(model: M, device: str) -> M:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to `device`; a CUDA device is not waited for."""
-    if device.type != "cuda":
+    """Copy a tensor from the CPU to `device`, or return one that is there.
+
+    A CUDA device is not waited for.
+    """
+    if device.type != "cuda" or tensor.device == device:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,13 +38,14 @@ class NoisyImages:
     """
 
     def __init__(self, images: np.ndarray, model: FlowPlusPlus) -> None:
-        self.images = images
         self.model = model
         self.device = next(model.parameters()).device
-        self._resident: Tensor | None = None
-        if self.device.type == "cuda" and _fits(images, self.device):
-            self._resident = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        self.on_device = self.device.type == "cpu" or self._resident is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of images in a file that cannot be written to
+            self.images = torch.from_numpy(images)
+        self.on_device = _fits(self.images, self.device)
+        if self.on_device:
+            self.images = self.images.to(self.device)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -64,15 +66,13 @@ class NoisyImages:
             device=torch.device("cpu"),
             generator=generator,
         )
-        return self._batch(indices).to(torch.float32), send(noise, self.device)
-
-    def _batch(self, indices: Tensor) -> Tensor:
-        if self._resident is not None:
-            return self._resident.index_select(0, send(indices, self.device))
-        return send(torch.from_numpy(self.images[indices.numpy()]), self.device)
+        selected = self.images.index_select(0, send(indices, self.images.device))
+        return send(selected, self.device).to(torch.float32), send(noise, self.device)
 
 
-def _fits(images: np.ndarray, device: torch.device) -> bool:
+def _fits(images: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
     free, _ = torch.cuda.mem_get_info(device)
     return images.nbytes <= SHARE_OF_MEMORY * free
 

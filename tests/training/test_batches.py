@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from flowpp.training.batches import ShuffledBatches
+from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
+from flowpp.training.setup import prepare
 
 
 def generator(seed=0):
@@ -39,3 +41,38 @@ def test_the_sampler_resumes_at_any_position(count, size):
         batches.load_state_dict(state)
         next(batches)
         torch.rand(3, generator=own)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_the_sampler_returns_to_a_place(size):
+    own = generator()
+    batches = ShuffledBatches(10, size, own)
+    for _ in range(7):
+        place, random = batches.place(), own.get_state()
+        expected = [next(batches).tolist() for _ in range(5)]
+        batches.return_to(place)
+        own.set_state(random)
+        assert [next(batches).tolist() for _ in range(5)] == expected
+        batches.return_to(place)
+        own.set_state(random)
+        next(batches)
+
+
+def test_images_of_a_file_that_cannot_be_written_to_are_drawn(tiny_config, tmp_path):
+    images, model = prepare(tiny_config)
+    np.save(tmp_path / "images.npy", images.train)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    indices = torch.tensor([5, 1, 1, 1499])
+    x, noise = NoisyImages(mapped, model).draw(indices, generator())
+    assert x.dtype == noise.dtype == torch.float32 and x.shape == noise.shape
+    assert torch.equal(x, torch.from_numpy(images.train[indices.numpy()]).float())
+    assert torch.equal(noise, torch.randn(x.shape, generator=generator()))
+
+
+def test_processes_draw_different_noise():
+    draws = [
+        torch.randn(8, generator=noise_generator(seed, rank)).tolist()
+        for seed in range(3)
+        for rank in range(4)
+    ]
+    assert len(set(map(tuple, draws))) == 12

@@ -189,3 +189,28 @@ def test_no_warm_up_unless_the_schedule_has_one():
 def test_settings_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=rf"training\.{name} must .* got {value!r}"):
         dataclasses.replace(SETTINGS, **{name: value})
+
+
+def test_the_device_skips_a_step_or_does_it():
+    """A finite step has the same bits with the flag, and a skipped one changes no tensor."""
+    generator = torch.Generator().manual_seed(3)
+    plain, flagged = (torch.zeros(5, requires_grad=True) for _ in range(2))
+    optimizers = Adam([plain], 1e-2), Adam([flagged], 1e-2)
+    skip = optimizers[1].skip_if = torch.zeros(())
+    for step in range(4):
+        gradient = torch.randn(5, generator=generator)
+        if step == 2:  # between two steps, a skipped one
+            skip.fill_(1)
+            flagged.grad = torch.full_like(gradient, torch.nan)
+            settings = dict(optimizers[1].param_groups[0])
+            optimizers[1].step()
+            optimizers[1].param_groups[0].update(settings)  # the powers are the host's
+            skip.fill_(0)
+        for parameter, optimizer in zip((plain, flagged), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        assert torch.equal(plain, flagged)
+        for name in "mv":
+            assert torch.equal(
+                optimizers[0].state[plain][name], optimizers[1].state[flagged][name]
+            )

@@ -12,6 +12,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from same_runs import same_state
 
 from flowpp import train
 from flowpp.data import ImageSet
@@ -45,26 +46,6 @@ def stop_after(monkeypatch, step, number=signal.SIGTERM):
         return compute(*arguments)
 
     monkeypatch.setattr(training_step, "accumulate_gradients", interrupted)
-
-
-def same_state(one, other):
-    """Assert that two runs are equal in everything but their timings."""
-    a, b = Run.open(one).load_checkpoint(), Run.open(other).load_checkpoint()
-    for kind in ("weights", "ema", "state"):
-        left, right = getattr(a, kind), getattr(b, kind)
-        assert left.keys() == right.keys()
-        for name, tensor in left.items():
-            assert torch.equal(tensor, right[name]), name
-    facts = [{k: v for k, v in c.facts.items() if k not in ("seconds", "config")} for c in (a, b)]
-    assert facts[0] == facts[1] and a.step == b.step
-    metrics = [
-        [{k: v for k, v in r.items() if k != "images_per_second"} for r in Run.open(p).metrics()]
-        for p in (one, other)
-    ]
-    assert metrics[0] == metrics[1]
-    best = [Checkpoint.load(Run.open(path).best_path) for path in (one, other)]
-    assert best[0].step == best[1].step
-    return True
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, STEPS])
