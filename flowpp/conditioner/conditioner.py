@@ -6,11 +6,14 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from flowpp.kernels.layers import concat_elu
 
 from .block import Block
+from .compiled import compiled_block
 from .conv2d import Conv2d
+from .half_precision import half_parameters
 
 POSITION_DEVIATION = 0.01
 """Standard deviation of a new position embedding."""
@@ -31,9 +34,12 @@ class Conditioner(nn.Module):
         ValueError: a position without three axes, or `activate_last` without `proj_out`.
     """
 
-    autocast: torch.dtype | None = None
-    """Half precision of the computation, by torch's autocast; the output still has the input's
-    dtype. See `flowpp.config.build.set_compute`."""
+    compute_dtype: torch.dtype | None = None
+    """Half precision of the computation, None for that of the input; the output still has the
+    input's dtype. See `flowpp.config.build.set_compute`."""
+
+    compiled = False
+    """Compute the blocks by torch.compile in training; see `flowpp.config.build.set_compute`."""
 
     def __init__(
         self,
@@ -57,15 +63,29 @@ class Conditioner(nn.Module):
         self.activate_last = activate_last
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.autocast is None:
+        if self.compute_dtype is None or x.dtype == self.compute_dtype:
             return self._network(x, context)
-        with torch.autocast(x.device.type, self.autocast):
-            return self._network(x, context).to(x.dtype)
+        narrow = x.to(self.compute_dtype), None if context is None else context.to(self.compute_dtype)
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            parameters = half_parameters(self, self.compute_dtype)
+            return functional_call(self, parameters, narrow, strict=False).to(x.dtype)
+        return self._network(*narrow).to(x.dtype)  # each layer converts its own parameters
 
     def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
+        if x.is_cuda:
+            x = x.contiguous(memory_format=torch.channels_last)
+        call = compiled_block if self._uses_compiler() else _call
         h = self.proj_in(x)
         for block in self.blocks:
-            h = block(h, context, self.position)
+            h = call(block, h, context, self.position)
         if self.proj_out is None:
             return h
         return self.proj_out(concat_elu(h) if self.activate_last else h)
+
+    def _uses_compiler(self) -> bool:
+        training = self.training and torch.is_grad_enabled()
+        return self.compiled and training and not torch.compiler.is_compiling()
+
+
+def _call(block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None) -> Tensor:
+    return block(x, context, position)

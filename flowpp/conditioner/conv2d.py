@@ -10,6 +10,8 @@ from flowpp.kernels.convolution import convolution
 KERNEL_DEVIATION = 0.05
 SQUARED_NORM_FLOOR = 1e-12
 VARIANCE_OFFSET = 1e-8
+HALF = (torch.bfloat16, torch.float16)
+"""Dtypes of the input in which a layer also computes when its own parameters are wider."""
 BEFORE_GATE = 0.1
 """Initial output scale of layers before a gate and of a coupling's last layer."""
 
@@ -67,7 +69,10 @@ class Conv2d(nn.Module):
                 f"Conv2d needs (batch, {self.weight.shape[1]}, height, width), "
                 f"got {tuple(x.shape)}"
             )
-        return convolution(x, self.kernel(), self.bias)
+        weight, bias = self.kernel(), self.bias
+        if x.dtype in HALF:
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        return convolution(x, weight, bias)
 
     def kernel(self) -> Tensor:
         """Return the kernel that is applied: the weight, or its normalized form."""
@@ -81,7 +86,7 @@ class Conv2d(nn.Module):
         """Rescale such that the output for this batch has mean 0 and deviation `init_scale`."""
         self.bias.zero_()
         y = self.forward(x)
-        # Under autocast y may have half precision, too coarse for its own statistics.
+        # Half precision is too coarse for its own statistics.
         y = y.to(torch.promote_types(y.dtype, torch.float32))
         variance, mean = torch.var_mean(y, dim=(0, 2, 3), correction=0)
         scale = self.init_scale * torch.rsqrt(variance + VARIANCE_OFFSET)
@@ -90,7 +95,7 @@ class Conv2d(nn.Module):
         else:
             self.gain.mul_(scale)
         self.bias.copy_(-mean * scale)
-        # Autocast keeps half-precision copies of the weights that were just changed.
+        # Torch's autocast keeps half-precision copies of the weights that were just changed.
         torch.clear_autocast_cache()
 
     def extra_repr(self) -> str:

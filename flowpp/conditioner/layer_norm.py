@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from flowpp.kernels.layers import layer_norm
 
+from .conv2d import HALF
+
 LAYER_NORM_EPSILON = 1e-5
 
 
@@ -42,4 +44,7 @@ class LayerNorm(nn.Module):
             raise ValueError(
                 f"LayerNorm needs (batch, {len(self.gain)}, height, width), got {tuple(x.shape)}"
             )
-        return layer_norm(x, self.gain, self.bias, LAYER_NORM_EPSILON)
+        gain, bias = self.gain, self.bias
+        if x.dtype in HALF:
+            gain, bias = gain.to(x.dtype), bias.to(x.dtype)
+        return layer_norm(x, gain, bias, LAYER_NORM_EPSILON)

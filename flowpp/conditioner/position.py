@@ -20,4 +20,4 @@ def add_position(x: Tensor, position: Tensor | None, owner: object) -> Tensor:
             f"{owner_name(owner)} needs a position of shape {tuple(x.shape[1:])}, "
             f"got {tuple(position.shape)}"
         )
-    return x + position
+    return (x + position).to(x.dtype)  # the sum of half precision and float32 is float32

@@ -82,29 +82,37 @@ def build_model(
 
 
 def set_compute(
-    model: nn.Module, *, memory: Memory = "normal", precision: Precision = "float32"
+    model: nn.Module,
+    *,
+    memory: Memory = "normal",
+    precision: Precision = "float32",
+    compiled: bool = False,
 ) -> None:
-    """Set activation checkpointing and mixed precision in all couplings and networks of a model.
+    """Set how all couplings and networks of a model are computed.
 
     Args:
         model: a model, bijector or network; changed in place, its weights are not.
         memory: "low" recomputes every coupling in the backward pass instead of storing its
             activations: the peak memory of one coupling, one more forward pass, bit-identical
             gradients.
-        precision: "bfloat16" computes the networks under torch's autocast. Their outputs are
-            float32 again, and everything between them (normalizations, 1x1 convolutions, the
-            mixture) stays float32. "float32" and "tf32" differ by torch's global switches; see
+        precision: "bfloat16" computes the networks in bfloat16, from copies of their float32
+            parameters; statistics of layer normalizations are float32. Their outputs are float32
+            again, and everything between them (normalizations, 1x1 convolutions, the mixture)
+            stays float32. "float32" and "tf32" differ by torch's global switches; see
             `float32_meaning`.
+        compiled: compute the networks' blocks by torch.compile in training; elsewhere, as in
+            evaluation, they are computed as without it.
     """
     for module in model.modules():
         if isinstance(module, Coupling):
             module.recompute = memory == "low"
         elif isinstance(module, Conditioner):
-            module.autocast = autocast_dtype(precision)
+            module.compute_dtype = compute_dtype(precision)
+            module.compiled = compiled
 
 
-def autocast_dtype(precision: Precision) -> torch.dtype | None:
-    """Return the half precision of networks, None without autocast."""
+def compute_dtype(precision: Precision) -> torch.dtype | None:
+    """Return the half precision of networks, None for float32."""
     return torch.bfloat16 if precision == "bfloat16" else None
 
 

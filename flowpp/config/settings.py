@@ -23,6 +23,8 @@ ActNormKind = Literal["activation", "channel"]
 Dequantization = Literal["variational", "uniform"]
 Memory = Literal["normal", "low"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+Compilation = Literal["auto", "none", "blocks"]
+CudaGraph = Literal["auto", "on", "off"]
 HeldOut = Literal["test", "valid"]
 if TYPE_CHECKING:
     Source = str
@@ -243,6 +245,13 @@ class TrainingConfig:
     """Arithmetic of the networks; everything else is float32. float32: IEEE. tf32: matrix products
     and convolutions round their factors to TF32 on CUDA devices that have it; float32 elsewhere.
     bfloat16: mixed precision."""
+    compile: Compilation = "auto"
+    """blocks: torch.compile computes the networks' blocks in training, which takes minutes at the
+    start and random numbers of its own for dropout. auto: blocks on CUDA devices, unless they
+    cannot be compiled there; none elsewhere."""
+    cuda_graph: CudaGraph = "auto"
+    """on: a CUDA graph replays the whole step, so that the host does not launch each kernel. auto:
+    on on CUDA devices for one process, unless the step cannot be captured; off elsewhere."""
 
     def __post_init__(self) -> None:
         """Validate the settings.
@@ -272,6 +281,8 @@ class TrainingConfig:
                 )
         parse_schedule(self.schedule)
         within("training.ema_decay", self.ema_decay, 0, 1)
+        one_of("training.compile", self.compile, Compilation)
+        one_of("training.cuda_graph", self.cuda_graph, CudaGraph)
 
     @staticmethod
     def migrate(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flowpp.conditioner import Conditioner
-from flowpp.config.build import autocast_dtype, float32_meaning
+from flowpp.config.build import compute_dtype, float32_meaning
 from flowpp.config.settings import Precision
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.precision import float32_precision
@@ -21,12 +21,12 @@ def evaluated_in(model: FlowPlusPlus, precision: Precision = "float32") -> Itera
         precision: see `TrainingConfig.precision`.
     """
     networks = [module for module in model.modules() if isinstance(module, Conditioner)]
-    before = [network.autocast for network in networks]
+    before = [network.compute_dtype for network in networks]
     try:
         for network in networks:
-            network.autocast = autocast_dtype(precision)
+            network.compute_dtype = compute_dtype(precision)
         with float32_precision(float32_meaning(precision)):
             yield
     finally:
         for network, dtype in zip(networks, before, strict=True):
-            network.autocast = dtype
+            network.compute_dtype = dtype

@@ -70,11 +70,22 @@ def backend_for(
         build.library(f"{kernel}.cpp")
         return "cpu"
     if requested == "auto" and x.dtype in DTYPES:
-        if x.device.type == "cpu" and build.is_available(f"{kernel}.cpp"):
-            return "cpu"
-        if x.device.type == "cuda" and cuda.is_available():
-            return "cuda"
+        return _available(x.device.type, kernel)
     return "torch"
+
+
+def _available(device: str, kernel: Kernel) -> Literal["torch", "cpu", "cuda"]:
+    """Return the device's own backend if its kernels are available, else "torch"."""
+    if device == "cpu" and build.is_available(f"{kernel}.cpp"):
+        return "cpu"
+    if device == "cuda" and cuda.is_available():
+        return "cuda"
+    return "torch"
+
+
+# What `torch.compiler.assume_constant_result` sets, without importing the compiler here: it calls
+# this function once, where it would otherwise trace the search for a C++ compiler.
+_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def check_variable(device: str) -> None:

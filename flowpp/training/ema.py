@@ -63,12 +63,20 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Replace the model's weights with the averages inside the block."""
-        own = {name: p.data for name, p in self._parameters.items()}
+        """Give the model the averaged weights inside the block, and its own bits afterwards.
+
+        The values are copied, since a CUDA graph of the training step refers to the weights by
+        their addresses; the model's own are kept in a copy of the size of its parameters.
+        """
+        parameters = list(self._parameters.values())
+        own = [p.detach().clone() for p in parameters]
         try:
-            for name, p in self._parameters.items():
-                p.data = self.average[name]
+            self._overwrite(parameters, [self.average[name] for name in self._parameters])
             yield
         finally:
-            for name, p in self._parameters.items():
-                p.data = own[name]
+            self._overwrite(parameters, own)
+
+    @staticmethod
+    @torch.no_grad()
+    def _overwrite(parameters: list[Tensor], values: list[Tensor]) -> None:
+        torch._foreach_copy_(parameters, values)

@@ -157,7 +157,7 @@ def test_settings_reach_the_model():
     couplings = [m for m in model.modules() if isinstance(m, Coupling)]
     networks = [m for m in model.modules() if isinstance(m, Conditioner)]
     assert couplings and all(m.recompute for m in couplings)
-    assert networks and all(m.autocast is torch.bfloat16 for m in networks)
+    assert networks and all(m.compute_dtype is torch.bfloat16 for m in networks)
 
 
 @pytest.mark.parametrize("convolution", ["joint", "halves", "lu"])

@@ -92,10 +92,10 @@ def test_models_in_python_are_computed_in_the_precision_asked_for(run, tiny_conf
 
 def test_the_networks_have_their_own_precision_again_after_an_error(run):
     model = open_model(run[0]).model
-    networks = [m for m in model.modules() if hasattr(m, "autocast")]
-    networks[0].autocast = torch.bfloat16
-    before = [n.autocast for n in networks]
+    networks = [m for m in model.modules() if hasattr(m, "compute_dtype")]
+    networks[0].compute_dtype = torch.bfloat16
+    before = [n.compute_dtype for n in networks]
     with pytest.raises(KeyError), evaluated_in(model):
-        assert all(n.autocast is None for n in networks)
+        assert all(n.compute_dtype is None for n in networks)
         raise KeyError
-    assert [n.autocast for n in networks] == before
+    assert [n.compute_dtype for n in networks] == before
