@@ -130,6 +130,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.runs.checkpoint import CheckpointError
     from flowpp.runs.run import check_new, default_out, is_new_or_aborted
     from flowpp.runtime.signals import TrainingInterrupted
+    from flowpp.training.captured_step import CaptureError
+    from flowpp.training.compiled_blocks import CompilationError
     from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
     from flowpp.training.resume import ResumptionError
@@ -159,7 +161,9 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     except OSError as error:
         hint = f"; to resume:  python -m flowpp.train --resume {out}"
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
-    except (CheckpointError, NonFiniteError, ResumptionError) as error:
+    except (
+        CaptureError, CheckpointError, CompilationError, NonFiniteError, ResumptionError
+    ) as error:  # fmt: skip
         raise SystemExit(f"error: {error}") from None
     except torch.OutOfMemoryError as error:
         raise SystemExit(

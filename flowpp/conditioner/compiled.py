@@ -20,9 +20,7 @@ def compiled_block(
     return _compiled()(block, x, context, position)
 
 
-def _apply(
-    block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None
-) -> Tensor:
+def _apply(block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None) -> Tensor:
     return block(x, context, position)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,10 @@ class Conditioner(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if self.compute_dtype is None or x.dtype == self.compute_dtype:
             return self._network(x, context)
-        narrow = x.to(self.compute_dtype), None if context is None else context.to(self.compute_dtype)
+        narrow = (
+            x.to(self.compute_dtype),
+            None if context is None else context.to(self.compute_dtype),
+        )
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             parameters = half_parameters(self, self.compute_dtype)
             return functional_call(self, parameters, narrow, strict=False).to(x.dtype)
@@ -85,6 +89,22 @@ class Conditioner(nn.Module):
     def _uses_compiler(self) -> bool:
         training = self.training and torch.is_grad_enabled()
         return self.compiled and training and not torch.compiler.is_compiling()
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Compute the blocks of all networks without torch.compile inside the block.
+
+    Hooks of their layers are called only then.
+    """
+    networks = [m for m in model.modules() if isinstance(m, Conditioner) and m.compiled]
+    for network in networks:
+        network.compiled = False
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.compiled = True
 
 
 def _call(block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None) -> Tensor:

@@ -16,6 +16,17 @@ BEFORE_GATE = 0.1
 """Initial output scale of layers before a gate and of a coupling's last layer."""
 
 
+def use_channels_last(model: nn.Module) -> None:
+    """Store the kernels of convolutions as CUDA's libraries read them: input channels innermost.
+
+    Otherwise each convolution of a network in channels last, as they are on CUDA devices, copies
+    its kernel first. 1x1 kernels are the same in both layouts.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Conv2d) and layer.weight[0, 0].numel() > 1:
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+
+
 class Conv2d(nn.Module):
     """Cross-correlation with zero padding that keeps height and width, and a bias.
 
@@ -69,10 +80,9 @@ class Conv2d(nn.Module):
                 f"Conv2d needs (batch, {self.weight.shape[1]}, height, width), "
                 f"got {tuple(x.shape)}"
             )
-        weight, bias = self.kernel(), self.bias
         if x.dtype in HALF:
-            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-        return convolution(x, weight, bias)
+            return convolution(x, self.kernel().to(x.dtype), self.bias.to(x.dtype))
+        return convolution(x, self.kernel(), self.bias)
 
     def kernel(self) -> Tensor:
         """Return the kernel that is applied: the weight, or its normalized form."""

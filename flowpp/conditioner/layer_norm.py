@@ -44,7 +44,7 @@ class LayerNorm(nn.Module):
             raise ValueError(
                 f"LayerNorm needs (batch, {len(self.gain)}, height, width), got {tuple(x.shape)}"
             )
-        gain, bias = self.gain, self.bias
         if x.dtype in HALF:
-            gain, bias = gain.to(x.dtype), bias.to(x.dtype)
-        return layer_norm(x, gain, bias, LAYER_NORM_EPSILON)
+            gain, bias = self.gain.to(x.dtype), self.bias.to(x.dtype)
+            return layer_norm(x, gain, bias, LAYER_NORM_EPSILON)
+        return layer_norm(x, self.gain, self.bias, LAYER_NORM_EPSILON)

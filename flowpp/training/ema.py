@@ -68,7 +68,7 @@ class EMA:
         The values are copied, since a CUDA graph of the training step refers to the weights by
         their addresses; the model's own are kept in a copy of the size of its parameters.
         """
-        parameters = list(self._parameters.values())
+        parameters: list[Tensor] = list(self._parameters.values())
         own = [p.detach().clone() for p in parameters]
         try:
             self._overwrite(parameters, [self.average[name] for name in self._parameters])

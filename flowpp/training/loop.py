@@ -37,6 +37,8 @@ from flowpp.runtime.random_state import seeded_generator
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
 from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
+from flowpp.training.captured_step import capturing
+from flowpp.training.compiled_blocks import compile_blocks
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
@@ -133,6 +135,8 @@ def _train(
                 "the training images stay in the host's memory: they would take more than "
                 f"{SHARE_OF_MEMORY:.0%} of the GPU's free memory"
             )
+        if state.step < config.training.steps:
+            compile_blocks(model, images.shape, config.training, group, logger.message)
         trainer.run_steps()
         with signals.immediate():
             result = final_result(state, run, images, seed=config.training.seed, group=group)
@@ -167,7 +171,8 @@ class Trainer:
         bounds = (r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
         self.saved_at = time.monotonic()
-        self.compute = TrainingStep(self.model, state, self.settings, group)
+        step = TrainingStep(self.model, state, self.settings, group)
+        self.compute = capturing(step, self.settings, group, logger.message)
         self.read_every = steps_between_reads(state.device, self.settings)
         self.unread: list[UnreadStep] = []
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowpp.conditioner.conditioner import uncompiled
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint
 
@@ -68,7 +69,7 @@ def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
     if name is not None:
         return f"the weight {name} is not finite"
     found: dict[str, str] = {}
-    with ExitStack() as hooks:
+    with ExitStack() as hooks, uncompiled(model):
         for layer, module in model.named_modules():
             hooks.callback(module.register_forward_hook(_hook(layer or "model", found)).remove)
         total = model.elbo(x, noise).total

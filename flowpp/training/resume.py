@@ -46,6 +46,8 @@ AFFECTING_WEIGHTS = (
     "training.accumulate",
     "training.device",
     "training.deterministic",
+    "training.compile",
+    "training.cuda_graph",
 )
 """Changeable settings that affect the weights; the number of steps does where the schedule
 depends on it."""

@@ -7,6 +7,7 @@ import time
 import torch
 
 from flowpp import data
+from flowpp.conditioner.conv2d import use_channels_last
 from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
 from flowpp.kernels.backend import check_variable
@@ -16,6 +17,7 @@ from flowpp.runtime.device import local_device, to_device
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.random_state import seed_all
 from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
+from flowpp.training.captured_step import uses_graph
 from flowpp.training.ema import EMA
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import make_optimizer
@@ -41,6 +43,9 @@ def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
     set_compute(model, memory=settings.memory, precision=settings.precision)
     device = local_device(settings.device)
     model = to_device(model, device)
+    uses_graph(settings, torch.device(device), group)  # refuses what is not possible
+    if torch.device(device).type == "cuda":
+        use_channels_last(model)
     check_variable(device)
     return images, model
 

@@ -54,6 +54,16 @@ class TrainingStep:
             Loss in nats per image, averaged over the processes, and norm of the gradient before
             clipping: float64 of shape (2,), on the device.
         """
+        self.advance()
+        return self.compute(x, noise)
+
+    def advance(self) -> None:
+        """Do the host's part of a step, before the device's."""
+        if self.skips_on_device:
+            self.state.optimizer.advance()  # type: ignore[attr-defined]
+
+    def compute(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Do the device's part of a step, which a CUDA graph can repeat; see `__call__`."""
         settings, optimizer = self.settings, self.state.optimizer
         optimizer.zero_grad()
         loss = accumulate_gradients(self.model, x, noise, settings.accumulate)
@@ -62,7 +72,7 @@ class TrainingStep:
         torch.maximum(self.halted, (~outcome.isfinite()).any(), out=self.halted)
         if self.skips_on_device:
             optimizer.skip_if = self.halted  # type: ignore[attr-defined]
-            optimizer.step()
+            optimizer.update()  # type: ignore[attr-defined]
             self.state.ema.update(skip_if=self.halted)
         elif not self.halted.item():
             optimizer.step()

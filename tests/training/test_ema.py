@@ -24,7 +24,9 @@ def test_applied_uses_the_average_and_restores_the_weights():
     ema = EMA(model, 0.5)
     average = model.weight.detach().clone()
     model.weight.data.add_(1.0)
+    addresses = model.weight.data_ptr(), ema.average["weight"].data_ptr()
     with pytest.raises(RuntimeError, match="inside"), ema.applied():
+        assert (model.weight.data_ptr(), ema.average["weight"].data_ptr()) == addresses
         assert torch.equal(model.weight, average)
         raise RuntimeError("inside")
     assert torch.equal(model.weight, average + 1)
