@@ -65,9 +65,15 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     if arguments.resume is None:
         return TrainRequest(_config(preset, arguments), arguments.out)
     from flowpp.runs.run import Run
+    from flowpp.runtime.distributed import is_first_process
     from flowpp.training.resume import check_settings, find_run
 
-    path = find_run(arguments.resume, arguments.out, preset.preset)
+    try:
+        path = find_run(arguments.resume, arguments.out, preset.preset)
+    except FileNotFoundError:
+        if is_first_process():
+            raise
+        path = None  # on another machine, which gets the request of the first process
     if path is None:
         return TrainRequest(_config(preset, arguments), arguments.out)
     former = Run.open(path).config()
@@ -146,7 +152,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         if not request.resume:
             config, notes = autoconfig.configure(config)
         prepared = prepare(config, group)
-        make_writable_folder(out)
+        group.from_main(lambda: make_writable_folder(out))
     skipped = prepared[0].skipped
     if skipped:
         notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")

@@ -7,7 +7,7 @@ there is one process, and every collective operation here is the identity.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -81,6 +81,37 @@ class ProcessGroup:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return rank 0's tensors, on the CPU, in every process."""
+        if self.size == 1:
+            return dict(tensors)
+        layout = self.broadcast_object({n: (t.shape, t.dtype) for n, t in tensors.items()})
+        received = {}
+        for name, (shape, dtype) in layout.items():
+            own = tensors[name].cpu() if self.is_main else torch.empty(shape, dtype=dtype)
+            received[name] = own.contiguous()
+            if own.numel():  # as bytes, because Gloo does not know all dtypes
+                distributed.broadcast(received[name].reshape(-1).view(torch.uint8), src=0)
+        return received
+
+    def from_main(self, compute: Callable[[], T]) -> T:
+        """Return, or raise, in every process what `compute` returns or raises in rank 0.
+
+        The others do not call it: on other machines they may lack the files that it reads.
+        """
+        if self.size == 1:
+            return compute()
+        value, error = None, None
+        if self.is_main:
+            try:
+                value = compute()
+            except Exception as caught:
+                error = caught
+        value, error = self.broadcast_object((value, error))
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
     def barrier(self) -> None:
         """Wait until every process has reached this point."""
         if self.size > 1:
@@ -93,6 +124,11 @@ SINGLE_PROCESS = ProcessGroup()
 def started_by_torchrun() -> bool:
     """Return whether the environment describes several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_first_process() -> bool:
+    """Return whether this is rank 0, from the environment: before the processes have joined."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def local_rank() -> int:
@@ -116,8 +152,9 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         yield SINGLE_PROCESS
         return
     if device.split(":")[0] == "cuda":
-        _take_gpu(device)
-        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
+        # Named, the GPU is connected to the others at once, and barriers need not guess it.
+        gpu = _take_gpu(device)
+        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT, device_id=gpu)
     else:
         distributed.init_process_group("gloo", timeout=TIMEOUT)
     try:
@@ -126,8 +163,8 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         distributed.destroy_process_group()
 
 
-def _take_gpu(device: str) -> None:
-    """Make the GPU with this process's local rank the current one."""
+def _take_gpu(device: str) -> torch.device:
+    """Make the GPU with this process's local rank the current one, and return it."""
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if processes > 1 and device != "cuda":
         raise ValueError(f"device must be cuda for several processes, got {device}")
@@ -135,4 +172,6 @@ def _take_gpu(device: str) -> None:
         raise ValueError(
             f"torchrun's processes on a machine must be at most its {gpus} GPUs, got {processes}"
         )
-    torch.cuda.set_device(local_rank() if device == "cuda" else torch.device(device))
+    gpu = torch.device("cuda", local_rank()) if device == "cuda" else torch.device(device)
+    torch.cuda.set_device(gpu)
+    return gpu

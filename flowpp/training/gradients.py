@@ -12,6 +12,21 @@ from torch.nn.parallel import DistributedDataParallel
 from flowpp.training import non_finite
 
 
+def averaging_gradients(model: nn.Module) -> nn.Module:
+    """Wrap a model so that its gradients are averaged over the processes, during backward.
+
+    Gradients lie in the buffers that are sent, which saves a copy of each. The graph is not
+    declared static: torch, at least up to 2.13, then omits the first step's average unless the
+    model's output is a tensor or a container that torch knows, and fails in `no_sync`, which
+    accumulation uses. It would save nothing, since every parameter is used in each step.
+    """
+    return DistributedDataParallel(
+        model,
+        broadcast_buffers=False,  # they are constants
+        gradient_as_bucket_view=True,
+    )
+
+
 def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> Tensor:
     """Accumulate the gradients of the mean negative bound over the batch, part by part.
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import Config
 from flowpp.config.build import float32_meaning
@@ -39,6 +38,7 @@ from flowpp.training import non_finite
 from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.captured_step import capturing
 from flowpp.training.compiled_blocks import compile_blocks
+from flowpp.training.gradients import averaging_gradients
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
@@ -90,15 +90,17 @@ def train(
         deterministic_algorithms(enabled=settings.deterministic),
         float32_precision(float32_meaning(settings.precision)),
     ):
-        if group.is_main and not resume:
-            device = next(model.parameters()).device
-            described = environment.describe(device, settings.seed, images, settings.precision)
-            Run.create(Path(out_dir), config, described)
-        group.barrier()
-        run = Run.open(Path(out_dir))
+        device = next(model.parameters()).device
+        described = environment.describe(device, settings.seed, images, settings.precision)
+        path = Path(out_dir)
+        run = group.from_main(
+            lambda: Run.open(path) if resume else Run.create(path, config, described)
+        )
         with run.locked() if group.is_main else nullcontext(), DeferredSignals() as signals:
-            if resume and (done := finished_result(run, images, config, Result)):
-                return done
+            if resume:
+                done = group.from_main(lambda: finished_result(run, images, config, Result))
+                if done is not None:
+                    return done
             return _train(config, run, images, model, group, signals, resume=resume)
 
 
@@ -166,9 +168,10 @@ class Trainer:
         self.run, self.images, self.state, self.inputs = run, images, state, inputs
         self.group, self.signals, self.logger = group, signals, logger
         self.model: nn.Module = state.model
-        if group.size > 1:  # buffers are constants, so they need not be broadcast
-            self.model = DistributedDataParallel(state.model, broadcast_buffers=False)
-        bounds = (r[HELD_OUT] or math.inf for r in run.metrics() if HELD_OUT in r)
+        if group.size > 1:
+            self.model = averaging_gradients(state.model)
+        records = run.metrics() if group.is_main else []  # others may not have the file
+        bounds = (r[HELD_OUT] or math.inf for r in records if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
         self.saved_at = time.monotonic()
         step = TrainingStep(self.model, state, self.settings, group)

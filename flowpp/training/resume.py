@@ -203,19 +203,36 @@ def finished_result(
 def resume_run(
     run: Run, images: ImageSet, device: torch.device, group: ProcessGroup, config: Config
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Prepare the run's directory for further steps.
+    """Prepare the run's directory for further steps; only rank 0 reads and writes it.
 
     Records after the checkpoint are removed from the metrics, and `config` becomes the run's.
 
     Returns:
-        The newest valid checkpoint, if any, and lines for the user.
+        The newest valid checkpoint, if any, and in rank 0 lines for the user.
 
     Raises:
         CheckpointError: No checkpoint is valid, or the newest was trained on other images.
         ResumptionError: More steps have been done than `config` asks for, or the metrics are
             damaged.
     """
+    facts = machine_facts(device, group.size)
+    checkpoint: Checkpoint | None = None
     notes: list[str] = []
+
+    def read() -> bool:
+        nonlocal checkpoint
+        checkpoint = _read(run, images, facts, config, notes)
+        return checkpoint is not None
+
+    if group.from_main(read):
+        checkpoint = _broadcast(checkpoint, group)
+    return checkpoint, notes
+
+
+def _read(
+    run: Run, images: ImageSet, facts: dict[str, Any], config: Config, notes: list[str]
+) -> Checkpoint | None:
+    """Do in one process what `resume_run` does in all; add the lines for the user to `notes`."""
     try:
         run.metrics()
     except ValueError as error:
@@ -227,17 +244,25 @@ def resume_run(
         check_data(checkpoint, images)
         check_steps(run, config)
         notes.append(f"resumed after step {checkpoint.step}")
-        notes += differences(checkpoint, config, machine_facts(device, group.size))
-    group.barrier()  # all processes have read what changes now
-    if group.is_main:
-        run.sweep()
-        for folder in FOLDERS:  # copies of a run may lack empty folders
-            (run.path / folder).mkdir(exist_ok=True)
-        run.rewind(0 if checkpoint is None else checkpoint.step)
-        write_json(run.path / "config.json", to_dict(config))
-        (run.path / "result.json").unlink(missing_ok=True)
-    group.barrier()
-    return checkpoint, notes
+        notes += differences(checkpoint, config, facts)
+    run.sweep()
+    for folder in FOLDERS:  # copies of a run may lack empty folders
+        (run.path / folder).mkdir(exist_ok=True)
+    run.rewind(0 if checkpoint is None else checkpoint.step)
+    write_json(run.path / "config.json", to_dict(config))
+    (run.path / "result.json").unlink(missing_ok=True)
+    return checkpoint
+
+
+def _broadcast(checkpoint: Checkpoint | None, group: ProcessGroup) -> Checkpoint:
+    """Return rank 0's checkpoint in every process: other machines may not have the file."""
+    outline = (0, {}) if checkpoint is None else (checkpoint.step, checkpoint.facts)
+    step, facts = group.broadcast_object(outline)
+    weights, ema, state = (
+        group.broadcast_tensors({} if checkpoint is None else getattr(checkpoint, name))
+        for name in ("weights", "ema", "state")
+    )
+    return Checkpoint(step, weights, ema, state, facts)
 
 
 def _recorded_settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
     settings = config.training
     images = data.load(config.data)
     _check_batches(settings, images, group)
+    _check_same_images(images, group)
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
@@ -48,6 +49,16 @@ def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
         use_channels_last(model)
     check_variable(device)
     return images, model
+
+
+def _check_same_images(images: data.ImageSet, group: ProcessGroup) -> None:
+    """Require the images of rank 0, since each machine reads its own."""
+    name, sha256 = group.broadcast_object((images.name, images.sha256))
+    if images.sha256 != sha256:
+        raise ValueError(
+            f"all machines must have the images of the first, {name} with hash "
+            f"{sha256[:12]}..., got {images.name} with hash {images.sha256[:12]}..."
+        )
 
 
 def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: ProcessGroup) -> None:

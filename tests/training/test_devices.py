@@ -22,7 +22,11 @@ def machine(monkeypatch):
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "1")
     calls = []
-    monkeypatch.setattr(distributed, "init_process_group", lambda name, **_: calls.append(name))
+    monkeypatch.setattr(
+        distributed,
+        "init_process_group",
+        lambda name, device_id=None, **_: calls.append((name, device_id)),
+    )
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
     monkeypatch.setattr(distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
@@ -40,14 +44,15 @@ def test_processes_on_the_cpu_leave_the_gpu_alone(machine):
     calls = machine(1)
     with process_group("cpu") as group:
         assert (group.rank, group.size) == (1, 2)
-    assert calls == ["gloo"]
+    assert calls == [("gloo", None)]
 
 
 def test_each_process_takes_a_gpu_of_its_own(machine):
     calls = machine(2)
     with process_group("cuda"):
         pass
-    assert calls == [1, "cpu:gloo,cuda:nccl"]
+    gpu = torch.device("cuda", 1)
+    assert calls == [gpu, ("cpu:gloo,cuda:nccl", gpu)]
 
 
 @pytest.mark.parametrize(
