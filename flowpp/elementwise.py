@@ -6,6 +6,7 @@ instead: the same maps by the same functions, without building a module in every
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,9 @@ from torch import Tensor, nn
 
 from .bijectors.affine import Affine, affine, affine_inverse
 from .bijectors.chain import Chain
-from .bijectors.mixture_logistic import (
-    MixtureLogistic,
-    mixture_logistic,
-    mixture_logistic_inverse,
-)
+from .bijectors.log_dets import sum_per_example
+from .bijectors.mixture_logistic import MixtureLogistic
+from .kernels.mixture_logistic import packed_inverse_logit_cdf, packed_logit_cdf
 
 
 class Family(nn.Module):
@@ -25,14 +24,21 @@ class Family(nn.Module):
 
     A subclass defines P as `parameters_per_scalar`, and `forward`, which returns a member. It may
     override `transform` and `inverse_transform` by equal maps that build no member. A subclass
-    or mixin that redefines `forward` alone gets the default ones, so that couplings follow it.
+    or mixin that redefines `forward` or `fields` alone gets the default ones, so that couplings
+    follow it.
     """
+
+    reads_bfloat16 = False
+    """Whether `transform` and `inverse_transform` accept parameters in bfloat16 for an input in
+    float32. A coupling converts them for all other families."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        defined = [_position(cls, name) for name in ("forward", "fields") if hasattr(cls, name)]
         for name in ("transform", "inverse_transform"):
-            if _position(cls, "forward") < _position(cls, name):
+            if min(defined) < _position(cls, name):
                 setattr(cls, name, vars(Family)[name])
+                cls.reads_bfloat16 = False
 
     def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map x forward by the member of these parameters: `(y, log_det)`."""
@@ -95,6 +101,8 @@ class MixtureLogisticFamily(Family):
     Source: Flow++ eqs. 17-20; the floor of -7 is the released code's.
     """
 
+    reads_bfloat16 = True
+
     def __init__(self, components: int, log_scale_floor: float | None = None) -> None:
         super().__init__()
         if components < 1:
@@ -114,17 +122,19 @@ class MixtureLogisticFamily(Family):
 
     def transform(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map x forward by the member of these parameters: `(y, log_det)`."""
-        mixture, affine_fields = self.fields(parameters)
-        h, mixture_log_det = mixture_logistic(x, *mixture)
-        y, affine_log_det = affine(h, *affine_fields)
-        return y, mixture_log_det + affine_log_det
+        check_parameters(self, parameters)
+        h, log_derivative, (scale, shift) = packed_logit_cdf(x, parameters, self._floor())
+        y, affine_log_det = affine(h, torch.tanh(scale), shift)
+        return y, sum_per_example(log_derivative) + affine_log_det
 
     def inverse_transform(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Map y back by the member of these parameters: `(x, log_det)`."""
-        mixture, affine_fields = self.fields(parameters)
-        h, affine_log_det = affine_inverse(y, *affine_fields)
-        x, mixture_log_det = mixture_logistic_inverse(h, *mixture)
-        return x, affine_log_det + mixture_log_det
+        check_parameters(self, parameters)
+        scale, shift = parameters[..., :2].to(y.dtype).unbind(-1)
+        h, affine_log_det = affine_inverse(y, torch.tanh(scale), shift)
+        x = packed_inverse_logit_cdf(h, parameters, self._floor())
+        _, log_derivative, _ = packed_logit_cdf(x, parameters, self._floor())
+        return x, affine_log_det - sum_per_example(log_derivative)
 
     def fields(
         self, parameters: Tensor
@@ -140,6 +150,9 @@ class MixtureLogisticFamily(Family):
             (logits, means, log_scales),
             (torch.tanh(scale_shift[..., 0]), scale_shift[..., 1]),
         )
+
+    def _floor(self) -> float:
+        return -math.inf if self.log_scale_floor is None else self.log_scale_floor
 
     def extra_repr(self) -> str:
         return f"components={self.components}, log_scale_floor={self.log_scale_floor}"

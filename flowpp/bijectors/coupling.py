@@ -91,5 +91,8 @@ class Coupling(Bijector):
                 f"got {tuple(raw.shape)}"
             )
         # Under autocast the networks alone have half precision.
-        split = raw.to(a.dtype).reshape(batch, channels, per_scalar, height, width)
+        kept = raw.dtype is torch.bfloat16 and getattr(self.family, "reads_bfloat16", False)
+        if not (kept and a.dtype is torch.float32):
+            raw = raw.to(a.dtype)
+        split = raw.reshape(batch, channels, per_scalar, height, width)
         return split.permute(0, 1, 3, 4, 2)

@@ -16,6 +16,8 @@ correct everywhere, also where some z_k is exactly 0.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +59,46 @@ def evaluate(
     log_sum_density = _log_sum(log_density - anchor_density.unsqueeze(-1), r * r)
     log_derivative = anchor_density + (log_sum_density - cdf.log_sum - survival.log_sum)
     return y + poison, log_derivative + poison
+
+
+def unpack(
+    parameters: Sequence[Tensor], floor: float = -math.inf
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, means and log-scales, each of shape S + (K,).
+
+    Args:
+        parameters: These three; or one tensor of shape S + (P,), whose last axis holds P mod 3
+            numbers that are not the mixture's, K logits, K means and K log-scales.
+        floor: Lower bound of the log-scales.
+    """
+    if len(parameters) == 1:
+        packed, count = parameters[0], parameters[0].shape[-1] // 3
+        _, *parameters = packed.split([packed.shape[-1] % 3, count, count, count], -1)
+    logits, means, log_scales = parameters
+    return logits, means, log_scales.clamp(min=floor) if floor > -math.inf else log_scales
+
+
+def pack(
+    parameters: Sequence[Tensor], floor: float, leading: Tensor, gradients: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the gradients of `parameters`, given those of what `unpack` returns.
+
+    Args:
+        parameters: As for `unpack`.
+        floor: Likewise. Below it, and for NaN, the gradient of a log-scale is 0.
+        leading: Gradients of the numbers that are not the mixture's, of shape (P mod 3,) + S.
+        gradients: Gradients of logits, means and log-scales.
+    """
+    *others, by_log_scale = gradients
+    if floor > -math.inf:
+        _, _, log_scales = unpack(parameters)
+        by_log_scale = torch.where(log_scales >= floor, by_log_scale, 0.0)
+    gradients = [*others, by_log_scale]
+    return (
+        gradients
+        if len(parameters) == 3
+        else [torch.cat([*leading.unsqueeze(-1), *gradients], -1)]
+    )
 
 
 def standardize(x: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:

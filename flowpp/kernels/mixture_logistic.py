@@ -3,58 +3,64 @@
 The operators are computed by the backend's kernels (`cpu/`, `cuda/`) or by torch's operations
 (`mixture_formulas`, which states the formulas). Second derivatives go through the latter.
 
-The path from a training step: `Coupling.forward`, the family's `transform`,
-`bijectors.mixture_logistic`, `logit_cdf`, the operator `mixture_forward`, and the launch in
-`cpu/mixture_logistic.py` or `cuda/launch.py`.
+The path from a training step: `Coupling.forward`, the family's `transform`, `packed_logit_cdf`,
+the operator `mixture_forward`, and the launch in `cpu/mixture_logistic.py` or `cuda/launch.py`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
 from ..root_finding import MAX_EVALUATIONS, Root, bisection, check_finished, find_root
 from .backend import backend_for
 from .cpu import mixture_logistic as cpu
 from .cuda import launch as cuda
-from .mixture_formulas import Partials, bracket, evaluate
+from .mixture_formulas import Partials, bracket, evaluate, pack, unpack
 
-Parameters = tuple[Tensor, Tensor, Tensor]
+# The compiled kernels as torch operators, opaque to torch.compile and torch.export. `parameters`
+# are logits, means and log-scales, or one tensor that holds them: see `unpack`. Defined by schema,
+# because `custom_op` spends about 10 us more on a call.
+_SCHEMAS = {
+    "mixture_forward": "(Tensor x, Tensor[] parameters, float floor) -> (Tensor, Tensor, Tensor)",
+    "mixture_backward": "(Tensor x, Tensor[] parameters, float floor, Tensor grad_y, "
+    "Tensor grad_l, Tensor grad_leading) -> Tensor[]",
+    "mixture_inverse": "(Tensor y, Tensor[] parameters, float floor, float ulps, "
+    "int max_evaluations) -> (Tensor, Tensor, Tensor, Tensor)",
+}
+for _name, _schema in _SCHEMAS.items():
+    torch.library.define(f"flowpp::{_name}", _schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for _device, _kernels in (("cpu", cpu), ("cuda", cuda)):
+        _function = getattr(_kernels, _name.removeprefix("mixture_"))
+        torch.library.impl(f"flowpp::{_name}", _device, _function)
 
-# The compiled kernels as torch operators, opaque to torch.compile and torch.export.
-
-mixture_forward = custom_op(
-    "flowpp::mixture_forward", cpu.forward, mutates_args=(), device_types="cpu"
-)
-mixture_backward = custom_op(
-    "flowpp::mixture_backward", cpu.backward, mutates_args=(), device_types="cpu"
-)
-mixture_inverse = custom_op(
-    "flowpp::mixture_inverse", cpu.inverse, mutates_args=(), device_types="cpu"
-)
-mixture_forward.register_kernel("cuda", cuda.forward)
-mixture_backward.register_kernel("cuda", cuda.backward)
-mixture_inverse.register_kernel("cuda", cuda.inverse)
-
-
-@mixture_forward.register_fake
-def _(x, logits, means, log_scales):
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
+mixture_forward = torch.ops.flowpp.mixture_forward.default
+mixture_backward = torch.ops.flowpp.mixture_backward.default
+mixture_inverse = torch.ops.flowpp.mixture_inverse.default
 
 
-@mixture_backward.register_fake
-def _(x, logits, means, log_scales, grad_y, grad_l):
-    parameters = (torch.empty_like(p) for p in (logits, means, log_scales))
-    return torch.empty_like(x, memory_format=torch.contiguous_format), *parameters
+@torch.library.register_fake("flowpp::mixture_forward")
+def _(x, parameters, floor):
+    y, log_derivative = (
+        torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2)
+    )
+    passed = parameters[0].shape[-1] % 3 if len(parameters) == 1 else 0
+    return y, log_derivative, x.new_empty((passed, *x.shape))
 
 
-@mixture_inverse.register_fake
-def _(y, logits, means, log_scales, ulps, max_evaluations):
+@torch.library.register_fake("flowpp::mixture_backward")
+def _(x, parameters, floor, grad_y, grad_l, grad_leading):
+    by_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return [by_x, *map(torch.empty_like, parameters)]
+
+
+@torch.library.register_fake("flowpp::mixture_inverse")
+def _(y, parameters, floor, ulps, max_evaluations):
     contiguous = torch.contiguous_format
     roots = (torch.empty_like(y, memory_format=contiguous) for _ in range(3))
     return *roots, torch.empty_like(y, dtype=torch.int64, memory_format=contiguous)
@@ -62,35 +68,47 @@ def _(y, logits, means, log_scales, ulps, max_evaluations):
 
 class _LogitCdf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
-        ctx.save_for_backward(x, logits, means, log_scales)
-        if backend_for(x) == "torch":
-            return evaluate(x, logits, means, log_scales)
-        return mixture_forward(x, logits, means, log_scales)
+    def forward(ctx: Any, x: Tensor, floor: float, *parameters: Tensor) -> Any:
+        ctx.floor = floor
+        ctx.save_for_backward(x, *parameters)
+        if backend_for(x) != "torch":
+            return mixture_forward(x, parameters, floor)
+        passed = parameters[0].shape[-1] % 3 if len(parameters) == 1 else 0
+        leading = parameters[0][..., :passed].movedim(-1, 0).to(x.dtype, copy=True)
+        components = unpack([p.to(x.dtype) for p in parameters], floor)
+        return *evaluate(x, *components), leading.contiguous()
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor) -> Any:
-        x, logits, means, log_scales = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor, grad_leading: Tensor) -> Any:
+        x, *parameters = ctx.saved_tensors
         # A second derivative needs a graph, which the compiled kernels do not record.
         if not torch.is_grad_enabled() and backend_for(x) != "torch":
-            return mixture_backward(x, logits, means, log_scales, grad_y, grad_l)
-        return Partials(x, logits, means, log_scales).gradients(grad_y, grad_l)
+            by_x, *by_parameters = mixture_backward(
+                x, parameters, ctx.floor, grad_y, grad_l, grad_leading
+            )
+            return by_x, None, *by_parameters
+        wide = [p.to(x.dtype) for p in parameters]
+        by_x, *by_components = Partials(x, *unpack(wide, ctx.floor)).gradients(grad_y, grad_l)
+        return by_x, None, *pack(parameters, ctx.floor, grad_leading, by_components)
 
 
 class _InverseLogitCdf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Any:
-        x = solve_with_certificate(y, logits, means, log_scales).root
-        ctx.save_for_backward(x, logits, means, log_scales)
+    def forward(ctx: Any, y: Tensor, floor: float, *parameters: Tensor) -> Any:
+        x = _solve(y, parameters, floor).root
+        ctx.floor = floor
+        ctx.save_for_backward(x, *parameters)
         return x
 
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor) -> Any:
         # x is an output, so a second derivative also follows its dependence on y and parameters.
-        x, logits, means, log_scales = ctx.saved_tensors
-        partials = Partials(x, logits, means, log_scales)
-        _, log_derivative = logit_cdf(x, logits, means, log_scales)
-        return partials.inverse_gradients(grad_x, log_derivative)
+        x, *parameters = ctx.saved_tensors
+        _, log_derivative, leading = _LogitCdf.apply(x, ctx.floor, *parameters)
+        partials = Partials(x, *unpack([p.to(x.dtype) for p in parameters], ctx.floor))
+        by_y, *by_components = partials.inverse_gradients(grad_x, log_derivative)
+        no_gradient = torch.zeros_like(leading)
+        return by_y, None, *pack(parameters, ctx.floor, no_gradient, by_components)
 
 
 def logit_cdf(
@@ -111,8 +129,9 @@ def logit_cdf(
     Raises:
         ValueError: The parameters do not broadcast to S + (K,).
     """
-    x, logits, means, log_scales = _one_dtype(x, logits, means, log_scales)
-    return _LogitCdf.apply(x, *_broadcast(x, logits, means, log_scales))
+    x, *parameters = _one_dtype(x, logits, means, log_scales)
+    y, log_derivative, _ = _LogitCdf.apply(x, -math.inf, *_broadcast(x, *parameters))
+    return y, log_derivative
 
 
 def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
@@ -132,8 +151,45 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
         RootError: An element did not converge.
         ValueError: The parameters do not broadcast to S + (K,).
     """
-    y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
-    return _InverseLogitCdf.apply(y, *_broadcast(y, logits, means, log_scales))
+    y, *parameters = _one_dtype(y, logits, means, log_scales)
+    return _InverseLogitCdf.apply(y, -math.inf, *_broadcast(y, *parameters))
+
+
+def packed_logit_cdf(
+    x: Tensor, parameters: Tensor, floor: float = -math.inf
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute `logit_cdf` of parameters that lie in one tensor, without copies of it.
+
+    Args:
+        x: Points, of any shape S.
+        parameters: Shape S + (P,): P mod 3 leading numbers that are not the mixture's, K logits, K
+            means and K log-scales, with K = P // 3. bfloat16 is read as it is, and computed in
+            float32.
+        floor: Lower bound of the log-scales; NaN stays NaN.
+
+    Returns:
+        y and log dy/dx, both of shape S, and the leading numbers, of shape (P mod 3,) + S. All are
+        differentiable twice. Below the floor the gradient of a log-scale is 0.
+
+    Raises:
+        ValueError: `parameters` is of another shape, or has fewer than 3 numbers.
+    """
+    return _LogitCdf.apply(*_packed(x, parameters, floor))
+
+
+def packed_inverse_logit_cdf(y: Tensor, parameters: Tensor, floor: float = -math.inf) -> Tensor:
+    """Compute `inverse_logit_cdf` of parameters that lie in one tensor.
+
+    Args:
+        y: Targets, of any shape S.
+        parameters: As for `packed_logit_cdf`.
+        floor: Likewise.
+
+    Raises:
+        RootError: An element did not converge.
+        ValueError: As for `packed_logit_cdf`.
+    """
+    return _InverseLogitCdf.apply(*_packed(y, parameters, floor))
 
 
 def solve_with_certificate(
@@ -178,36 +234,69 @@ def solve_with_certificate(
             raise ValueError(f"{name} must be finite and at least 0, got {size}")
     y, logits, means, log_scales = _one_dtype(y, logits, means, log_scales)
     parameters = _broadcast(y, logits, means, log_scales)
-    if method == "newton" and backend_for(y) != "torch":
-        result = Root(*mixture_inverse(y, *parameters, ulps, max_evaluations))
-        check_finished(result, max_evaluations)
-        return result
+    if method == "newton":
+        return _solve(y, parameters, -math.inf, ulps, max_evaluations)
     flat = tuple(p.reshape(-1, p.shape[-1]) for p in parameters)
     target = y.reshape(-1)
+    lower, upper, _, _ = bracket(target, *flat)
+    result = bisection(
+        evaluate,
+        flat,
+        target,
+        lower,
+        upper,
+        tolerance=tolerance,
+        max_iterations=max_evaluations - 1,  # the last evaluation is at the returned root
+    )
+    return _shaped(result, y)
+
+
+def _solve(
+    y: Tensor,
+    parameters: Sequence[Tensor],
+    floor: float,
+    ulps: float = 1.0,
+    max_evaluations: int = MAX_EVALUATIONS,
+) -> Root:
+    """Solve logit F(x) = y by Newton's method."""
+    if backend_for(y) != "torch":
+        result = Root(*mixture_inverse(y, parameters, floor, ulps, max_evaluations))
+        check_finished(result, max_evaluations)
+        return result
+    components = unpack([p.to(y.dtype) for p in parameters], floor)
+    flat = tuple(p.reshape(-1, p.shape[-1]) for p in components)
+    target = y.reshape(-1)
     lower, upper, start, resolution = bracket(target, *flat)
-    if method == "newton":
-        result = find_root(
-            evaluate,
-            flat,
-            target,
-            lower,
-            upper,
-            start,
-            resolution,
-            ulps=ulps,
-            max_evaluations=max_evaluations,
-        )
-    else:
-        result = bisection(
-            evaluate,
-            flat,
-            target,
-            lower,
-            upper,
-            tolerance=tolerance,
-            max_iterations=max_evaluations - 1,  # the last evaluation is at the returned root
-        )
+    result = find_root(
+        evaluate,
+        flat,
+        target,
+        lower,
+        upper,
+        start,
+        resolution,
+        ulps=ulps,
+        max_evaluations=max_evaluations,
+    )
+    return _shaped(result, y)
+
+
+def _shaped(result: Root, y: Tensor) -> Root:
     return Root(*(getattr(result, field.name).reshape(y.shape) for field in fields(Root)))
+
+
+def _packed(x: Tensor, parameters: Tensor, floor: float) -> tuple[Tensor, float, Tensor]:
+    if parameters.shape[:-1] != x.shape or parameters.shape[-1] < 3:
+        raise ValueError(
+            "packed parameters must have the input's shape and at least 3 numbers more, "
+            f"{tuple(x.shape)} + (P,), got {tuple(parameters.shape)}"
+        )
+    (wide,) = (
+        _one_dtype(x) if parameters.dtype is torch.bfloat16 else _one_dtype(x, parameters)[:1]
+    )
+    if parameters.dtype is not torch.bfloat16 or wide.dtype is not torch.float32:
+        parameters = parameters.to(wide.dtype)
+    return wide, floor, parameters
 
 
 def _one_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -218,7 +307,7 @@ def _one_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def _broadcast(x: Tensor, *parameters: Tensor) -> Parameters:
+def _broadcast(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     count = max(p.shape[-1] if p.ndim else 0 for p in parameters)
     if count == 0:
         got = ", ".join(str(tuple(p.shape)) for p in parameters)

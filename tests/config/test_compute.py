@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowpp.bijectors import ActNorm, mixture_logistic
+from flowpp import elementwise
+from flowpp.bijectors import ActNorm
 from flowpp.conditioner import Conv2d
 from flowpp.config import presets
 from flowpp.config.build import build_model, set_compute
@@ -67,13 +68,16 @@ def test_half_precision_is_close_and_excludes_the_mixture(monkeypatch):
     with torch.no_grad():
         expected = model.elbo(x, noise).total
     seen, inside = set(), set()
-    original = mixture_logistic.logit_cdf
+    original = elementwise.packed_logit_cdf
 
-    def recorded(*tensors):
-        seen.update(t.dtype for t in tensors)
-        return original(*tensors)
+    def recorded(x, parameters, floor):
+        results = original(x, parameters, floor)
+        seen.update(t.dtype for t in (x, *results))
+        for got, want in zip(results, original(x, parameters.float(), floor), strict=True):
+            assert torch.equal(got, want)
+        return results
 
-    monkeypatch.setattr(mixture_logistic, "logit_cdf", recorded)
+    monkeypatch.setattr(elementwise, "packed_logit_cdf", recorded)
     set_compute(model, precision="bfloat16")
     for module in model.modules():
         if type(module).__name__ == "GatedConv":

@@ -44,10 +44,10 @@ def values():
         shape = [(3, 37, 11)[i] for i in order]
         logits, means, log_scales = drawn(*shape).permute(*(order.index(i) for i in range(3)))
         x, by_y, by_l = drawn(3, 37)
-        arguments = (x, logits, means, log_scales)
+        arguments = (x, (logits, means, log_scales), -0.5)
         results += [
             *mixture_logistic.forward(*arguments),
-            *mixture_logistic.backward(*arguments, by_y, by_l),
+            *mixture_logistic.backward(*arguments, by_y, by_l, x.new_empty(0, *x.shape)),
         ]
     return [t.detach() for t in results]
 

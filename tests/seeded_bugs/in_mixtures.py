@@ -133,11 +133,12 @@ def logits_not_normalized(patch):
 
 @bug("coupling/mixture", "forward")
 def means_and_logits_exchanged(patch):
-    def exchanged(original, self, parameters):
-        (logits, means, log_scales), affine = original(self, parameters)
-        return (means, logits, log_scales), affine
+    def exchanged(original, x, parameters, floor):
+        count = parameters.shape[-1] // 3
+        leading, logits, means, log_scales = parameters.split([2, count, count, count], -1)
+        return original(x, torch.cat([leading, means, logits, log_scales], -1), floor)
 
-    wrap(patch, elementwise.MixtureLogisticFamily, "fields", exchanged)
+    wrap(patch, elementwise, "packed_logit_cdf", exchanged)
 
 
 @bug("coupling/mixture_narrow", "forward log_det")

@@ -3,6 +3,7 @@
 // The formulas are in ../cuda/mixture_logistic.cu, the source of the CUDA kernels too, which is
 // included below. This file has only the memory layout, the threads and the interface.
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -107,6 +108,18 @@ void scatter(const T *buffer, const Layout &layout, long begin, int present, int
     }
 }
 
+// Replaces log-scales below `floor` by it; NaN stays NaN. No floor is -infinity.
+template <typename T> void apply_floor(T floor, int count, T *log_scales) {
+    if (floor < -Number<T>::largest) return;
+    for (int i = 0; i < count; ++i) log_scales[i] = log_scales[i] < floor ? floor : log_scales[i];
+}
+
+// Gradients of `apply_floor`: 0 below the floor and for NaN.
+template <typename T> void clear_below(T floor, const T *log_scales, int count, T *gradients) {
+    if (floor < -Number<T>::largest) return;
+    for (int i = 0; i < count; ++i) gradients[i] = log_scales[i] >= floor ? gradients[i] : 0;
+}
+
 template <typename T> void load(const T *source, long begin, int present, T *lane) {
     for (int i = 0; i < lanes<T>(); ++i) lane[i] = source[begin + (i < present ? i : present - 1)];
 }
@@ -128,7 +141,7 @@ template <typename T, typename Work> void for_each_group(long elements, int thre
 
 template <typename T>
 void forward(const T *x, const T *logits, const T *means, const T *log_scales,
-             const Layout *layout, long elements, int count, T *y, T *l, int threads) {
+             const Layout *layout, long elements, int count, T floor, T *y, T *l, int threads) {
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
         return [&, buffer = std::vector<T>(3 * L * count)](long begin, int present) mutable {
@@ -138,6 +151,7 @@ void forward(const T *x, const T *logits, const T *means, const T *log_scales,
             gather(logits, layout[0], begin, present, count, a);
             gather(means, layout[1], begin, present, count, b);
             gather(log_scales, layout[2], begin, present, count, c);
+            apply_floor(floor, L * count, c);
             evaluate<T, L>(lane, a, b, c, L, count, value, slope);
             for (int i = 0; i < present; ++i) y[begin + i] = value[i], l[begin + i] = slope[i];
         };
@@ -146,14 +160,16 @@ void forward(const T *x, const T *logits, const T *means, const T *log_scales,
 
 template <typename T>
 void backward(const T *x, const T *logits, const T *means, const T *log_scales,
-              const Layout *layout, long elements, int count, const T *g_y, const T *g_l, T *g_x,
-              T *g_logits, T *g_means, T *g_log_scales, const Layout *target, int threads) {
+              const Layout *layout, long elements, int count, T floor, const T *g_y, const T *g_l,
+              T *g_x, T *g_logits, T *g_means, T *g_log_scales, const Layout *target,
+              int threads) {
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
-        return [&, buffer = std::vector<T>(6 * L * count),
+        return [&, buffer = std::vector<T>(7 * L * count),
                 saved = std::vector<Saved<T, L>>(count)](long begin, int present) mutable {
             T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
             T *ga = c + L * count, *gb = ga + L * count, *gc = gb + L * count;
+            T *raw = gc + L * count;
             alignas(64) T lane[L], by_y[L], by_l[L], by_x[L];
             load(x, begin, present, lane);
             load(g_y, begin, present, by_y);
@@ -161,8 +177,10 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
             gather(logits, layout[0], begin, present, count, a);
             gather(means, layout[1], begin, present, count, b);
             gather(log_scales, layout[2], begin, present, count, c);
-            gradient<T, L, true>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc,
-                                 saved.data());
+            if (floor >= -Number<T>::largest) std::copy_n(c, L * count, raw);
+            apply_floor(floor, L * count, c);
+            gradient<T, L>(lane, a, b, c, L, count, by_y, by_l, by_x, ga, gb, gc, saved.data());
+            clear_below(floor, raw, L * count, gc);
             for (int i = 0; i < present; ++i) g_x[begin + i] = by_x[i];
             scatter(ga, target[0], begin, present, count, g_logits);
             scatter(gb, target[1], begin, present, count, g_means);
@@ -178,7 +196,7 @@ template <typename T, int L> class Prepared {
     explicit Prepared(int count) : padded((count + L - 1) / L * L), memory(6 * padded) {}
 
     void load(const T *logit, const T *mean, const T *log_scale, const Layout *layout, long n,
-              int components) {
+              int components, T floor) {
         count = components;
         T *a = raw(0), *b = raw(1), *c = raw(2);
         for (int k = 0; k < count; ++k) {
@@ -186,6 +204,7 @@ template <typename T, int L> class Prepared {
             b[k] = mean[layout[1].offset(n) + k * layout[1].component_stride];
             c[k] = log_scale[layout[2].offset(n) + k * layout[2].component_stride];
         }
+        apply_floor(floor, count, c);
         T top = a[0];
         for (int k = 1; k < count; ++k) top = greater(top, a[k]);
         shift = top;
@@ -278,13 +297,13 @@ template <typename T, int L> class Prepared {
 
 template <typename T, int L>
 void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales,
-                const Layout *layout, long elements, int count, T ulps, int cap, T *root,
+                const Layout *layout, long elements, int count, T floor, T ulps, int cap, T *root,
                 T *residual, T *width, long long *evaluations, int threads) {
     for_each_group<T>(elements, threads, [&] {
         auto element = std::make_shared<Prepared<T, L>>(count);
         return [&, element](long begin, int present) {
             for (long n = begin; n < begin + present; ++n) {
-                element->load(logits, means, log_scales, layout, n, count);
+                element->load(logits, means, log_scales, layout, n, count, floor);
                 const Root<T> r = find_root<T, Prepared<T, L> &>(
                     y[n], element->bracket(y[n]), ulps, cap, *element);
                 root[n] = r.root;
@@ -299,34 +318,34 @@ void inverse_by(const T *y, const T *logits, const T *means, const T *log_scales
 // For few components half the vector length is faster: less of the last vector is padding.
 template <typename T>
 void inverse(const T *y, const T *logits, const T *means, const T *log_scales,
-             const Layout *layout, long elements, int count, T ulps, int cap, T *root, T *residual,
-             T *width, long long *evaluations, int threads) {
+             const Layout *layout, long elements, int count, T floor, T ulps, int cap, T *root,
+             T *residual, T *width, long long *evaluations, int threads) {
     constexpr int L = lanes<T>();
     const auto solve = count > L ? inverse_by<T, L> : inverse_by<T, L / 2>;
-    solve(y, logits, means, log_scales, layout, elements, count, ulps, cap, root, residual, width,
-          evaluations, threads);
+    solve(y, logits, means, log_scales, layout, elements, count, floor, ulps, cap, root, residual,
+          width, evaluations, threads);
 }
 
 }  // namespace
 
 #define FLOWPP_CPU_KERNELS(T, NAME)                                                               \
     extern "C" void mixture_forward_##NAME(const T *x, const T *a, const T *b, const T *c,        \
-                                           const Layout *layout, long elements, int count, T *y,  \
-                                           T *l, int threads) {                                   \
-        forward<T>(x, a, b, c, layout, elements, count, y, l, threads);                           \
+                                           const Layout *layout, long elements, int count,        \
+                                           T floor, T *y, T *l, int threads) {                    \
+        forward<T>(x, a, b, c, layout, elements, count, floor, y, l, threads);                    \
     }                                                                                             \
     extern "C" void mixture_backward_##NAME(                                                      \
         const T *x, const T *a, const T *b, const T *c, const Layout *layout, long elements,      \
-        int count, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,                    \
+        int count, T floor, const T *g_y, const T *g_l, T *g_x, T *g_a, T *g_b, T *g_c,           \
         const Layout *target, int threads) {                                                      \
-        backward<T>(x, a, b, c, layout, elements, count, g_y, g_l, g_x, g_a, g_b, g_c, target,    \
-                    threads);                                                                     \
+        backward<T>(x, a, b, c, layout, elements, count, floor, g_y, g_l, g_x, g_a, g_b, g_c,     \
+                    target, threads);                                                             \
     }                                                                                             \
     extern "C" void mixture_inverse_##NAME(const T *y, const T *a, const T *b, const T *c,        \
                                            const Layout *layout, long elements, int count,        \
-                                           T ulps, int cap, T *root, T *residual, T *width,       \
-                                           long long *evaluations, int threads) {                 \
-        inverse<T>(y, a, b, c, layout, elements, count, ulps, cap, root, residual, width,         \
+                                           T floor, T ulps, int cap, T *root, T *residual,        \
+                                           T *width, long long *evaluations, int threads) {       \
+        inverse<T>(y, a, b, c, layout, elements, count, floor, ulps, cap, root, residual, width,  \
                    evaluations, threads);                                                         \
     }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..mixture_formulas import unpack
 from .launch import call
 
 SOURCE = "mixture_logistic.cpp"
@@ -27,68 +29,73 @@ class Layout(ctypes.Structure):
     ]
 
 
-def forward(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, parameters: Sequence[Tensor], floor: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute y = logit F(x) and log dy/dx.
 
     Args:
         x: Any shape S.
-        logits: Shape S + (K,), any strides.
-        means: Likewise.
-        log_scales: Likewise.
+        parameters: Logits, means and log-scales, each of shape S + (K,); or one tensor of shape
+            S + (P,), see `mixture_formulas.unpack`. Any strides.
+        floor: Lower bound of the log-scales.
 
     Returns:
-        y and log dy/dx, both contiguous and of shape S.
+        y and log dy/dx, both contiguous and of shape S, and the P mod 3 leading numbers of packed
+        parameters, of shape (P mod 3,) + S.
     """
     x = x.contiguous()
     y, log_derivative = torch.empty_like(x), torch.empty_like(x)
-    parameters, layouts = _parameters(logits, means, log_scales)
-    count = logits.shape[-1]
-    _call("forward", x, *parameters, layouts, x.numel(), count, y, log_derivative)
-    return y, log_derivative
+    read, layouts = _parameters(*unpack([p.to(x.dtype) for p in parameters]))
+    _call("forward", x, read, layouts, floor, y, log_derivative)
+    leading = x.new_empty((_passed(parameters), *x.shape))
+    if len(leading):
+        leading.copy_(parameters[0][..., : len(leading)].movedim(-1, 0))
+    return y, log_derivative, leading
 
 
 def backward(
-    x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor, grad_y: Tensor, grad_l: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients of x, logits, means and log_scales.
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    floor: float,
+    grad_y: Tensor,
+    grad_l: Tensor,
+    grad_leading: Tensor,
+) -> list[Tensor]:
+    """Compute the gradients of x and of the parameters.
 
     Args:
         x: As for `forward`.
-        logits: Likewise.
-        means: Likewise.
-        log_scales: Likewise.
+        parameters: Likewise.
+        floor: Likewise. Below it, and for NaN, the gradient of a log-scale is 0.
         grad_y: Gradient of y, of shape S.
         grad_l: Gradient of log dy/dx, of shape S.
+        grad_leading: Gradient of the leading numbers, of shape (P mod 3,) + S.
 
     Returns:
-        The four gradients; those of the parameters with the parameters' own strides.
+        The gradient of x, and one for each of `parameters`, with the strides and dtype that
+        `torch.empty_like` gives.
     """
     x, grad_y, grad_l = x.contiguous(), grad_y.contiguous(), grad_l.contiguous()
+    read, layouts = _parameters(*unpack([p.to(x.dtype) for p in parameters]))
+    gradients = [_writable(p, x.dtype) for p in parameters]
+    written, targets = _parameters(*unpack(gradients))
     grad_x = torch.empty_like(x)
-    parameters, layouts = _parameters(logits, means, log_scales)
-    gradients, gradient_layouts = _parameters(*map(torch.empty_like, parameters))
-    _call(
-        "backward", x, *parameters, layouts, x.numel(), logits.shape[-1], grad_y, grad_l, grad_x,
-        *gradients, gradient_layouts,
-    )  # fmt: skip
-    return grad_x, gradients[0], gradients[1], gradients[2]
+    _call("backward", x, read, layouts, floor, grad_y, grad_l, grad_x, *written, targets)
+    if len(grad_leading):
+        gradients[0][..., : len(grad_leading)] = grad_leading.movedim(0, -1)
+    return [grad_x, *map(_like, gradients, parameters)]
 
 
 def inverse(
-    y: Tensor,
-    logits: Tensor,
-    means: Tensor,
-    log_scales: Tensor,
-    ulps: float,
-    max_evaluations: int,
+    y: Tensor, parameters: Sequence[Tensor], floor: float, ulps: float, max_evaluations: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Solve logit F(x) = y by Newton's method, safeguarded by bisection.
 
     Args:
         y: Any shape S.
-        logits: Shape S + (K,), any strides.
-        means: Likewise.
-        log_scales: Likewise.
+        parameters: As for `forward`.
+        floor: Likewise.
         ulps: Accepted residual in units of eps * max(1, |y|).
         max_evaluations: Cap for each element.
 
@@ -99,19 +106,49 @@ def inverse(
     y = y.contiguous()
     root, residual, width = (torch.empty_like(y) for _ in range(3))
     evaluations = torch.empty_like(y, dtype=torch.int64)
-    parameters, layouts = _parameters(logits, means, log_scales)
+    read, layouts = _parameters(*unpack([p.to(y.dtype) for p in parameters]))
     _, scalar = DTYPES[y.dtype]
     _call(
-        "inverse", y, *parameters, layouts, y.numel(), logits.shape[-1], scalar(ulps),
-        max_evaluations, root, residual, width, evaluations,
+        "inverse", y, read, layouts, floor, scalar(ulps), max_evaluations, root, residual, width,
+        evaluations,
     )  # fmt: skip
     return root, residual, width, evaluations
 
 
-def _call(name: str, x: Tensor, logits: Tensor, *arguments: object) -> None:
-    suffix, _ = DTYPES[x.dtype]
-    threads = 1 if logits.numel() < PARALLEL_FROM else None
-    call(SOURCE, f"mixture_{name}_{suffix}", x, logits, *arguments, threads=threads)
+def _call(
+    name: str,
+    x: Tensor,
+    read: list[Tensor],
+    layouts: ctypes.Array,
+    floor: float,
+    *arguments: object,
+) -> None:
+    suffix, scalar = DTYPES[x.dtype]
+    threads = 1 if read[0].numel() < PARALLEL_FROM else None
+    call(
+        SOURCE, f"mixture_{name}_{suffix}", x, *read, layouts, x.numel(), read[0].shape[-1],
+        scalar(floor), *arguments, threads=threads,
+    )  # fmt: skip
+
+
+def _writable(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return space for a gradient, with the strides of `empty_like` if these have a `Layout`."""
+    gradient = torch.empty_like(parameter, dtype=dtype)
+    return gradient if _layout(gradient) is not None else gradient.contiguous()
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return the gradient with the strides and dtype of `torch.empty_like(parameter)`."""
+    if gradient.dtype is parameter.dtype and gradient.stride() == parameter.stride():
+        return gradient
+    result = torch.empty_like(parameter)
+    same = gradient.dtype is result.dtype and gradient.stride() == result.stride()
+    return gradient if same else result.copy_(gradient)
+
+
+def _passed(parameters: Sequence[Tensor]) -> int:
+    """Return the number of leading numbers of packed parameters."""
+    return parameters[0].shape[-1] % 3 if len(parameters) == 1 else 0
 
 
 def _parameters(*tensors: Tensor) -> tuple[list[Tensor], ctypes.Array]:

@@ -1,31 +1,36 @@
-"""The logistic mixture by the CUDA kernels: compiled by CuPy (NVRTC) on first use.
+"""The logistic mixture by the CUDA kernels.
 
-Kernels are launched on torch's current stream. `mixture_logistic.cu` is also the source of the CPU
-kernels, which include it.
+Kernels are launched on torch's current stream. Temporary copies come from torch's allocator and
+are used on that stream only, so that memory which is freed here may be used again by what follows
+on the stream. Nothing waits for the device, so the kernels can be captured in a CUDA graph once
+they are loaded; see `load`.
 """
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+import struct
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).parent / "mixture_logistic.cu"
-NAMES = {torch.float32: "float32", torch.float64: "float64"}
-THREADS = 128
-"""Threads of a block. Each computes one element and loops over its components.
+from . import build
+from .geometry import FIELDS, POINTERS, Geometry, geometry
 
-An element's number and its offset into the parameters may exceed 32 bits: `Index` in the source.
-"""
+NAMES = {torch.float32: "float32", torch.float64: "float64"}
+_ADDRESSES = struct.Struct(f"<{POINTERS}Q")
+_SCALARS = struct.Struct("<2dq")
+TASK = np.dtype((np.void, _ADDRESSES.size + FIELDS.size + _SCALARS.size))
+"""The arguments of a kernel: `Task` in mixture_kernels.cu."""
 
 
 @functools.cache
 def is_available() -> bool:
     """Return whether torch finds a CUDA device and CuPy is installed."""
-    return torch.cuda.is_available() and _cupy() is not None
+    return torch.cuda.is_available() and build.cupy() is not None
 
 
 def require(x: Tensor) -> None:
@@ -36,7 +41,7 @@ def require(x: Tensor) -> None:
     """
     if not torch.cuda.is_available():
         raise RuntimeError("backend 'cuda' needs a CUDA device, and torch finds none")
-    if _cupy() is None:
+    if build.cupy() is None:
         raise RuntimeError("backend 'cuda' needs CuPy: pip install 'flowpp[gpu]'")
     if x.device.type != "cuda" or x.dtype not in NAMES:
         raise RuntimeError(
@@ -45,89 +50,153 @@ def require(x: Tensor) -> None:
         )
 
 
-def forward(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+def load(device: torch.device | int | None = None) -> None:
+    """Compile and load the kernels for a device; by default, for the current one.
+
+    Call this before capturing a CUDA graph: loading cannot be captured.
+    """
+    index = device if isinstance(device, int) else torch.device(device or "cuda").index
+    build.functions(torch.cuda.current_device() if index is None else index)
+
+
+def forward(
+    x: Tensor, parameters: Sequence[Tensor], floor: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute y = logit F(x) and log dy/dx, as `cpu.mixture_logistic.forward`."""
-    x, parameters = x.contiguous(), _contiguous(logits, means, log_scales)
+    x = x.contiguous()
+    read, plan = _readable(parameters, x)
     y, log_derivative = torch.empty_like(x), torch.empty_like(x)
-    count = _int(logits.shape[-1])
-    _launch("forward", x, *parameters, _long(x.numel()), count, y, log_derivative)
-    return y, log_derivative
+    passed = read[0].shape[-1] % 3 if len(read) == 1 else 0
+    leading = x.new_empty((passed, *x.shape))
+    _launch(
+        "forward", plan, x, read, y=y, log_derivative=log_derivative, leading=leading, floor=floor
+    )
+    return y, log_derivative, leading
 
 
 def backward(
-    x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor, grad_y: Tensor, grad_l: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients of all arguments, as `cpu.mixture_logistic.backward`."""
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    floor: float,
+    grad_y: Tensor,
+    grad_l: Tensor,
+    grad_leading: Tensor,
+) -> list[Tensor]:
+    """Compute the gradients of x and of the parameters, as `cpu.mixture_logistic.backward`."""
     x, grad_y, grad_l = x.contiguous(), grad_y.contiguous(), grad_l.contiguous()
-    parameters = _contiguous(logits, means, log_scales)
-    gradients = [torch.empty_like(t) for t in (x, *parameters)]
+    grad_leading = grad_leading.contiguous()
+    read, plan = _readable(parameters, x)
+    targets = [torch.empty_like(p) for p in read]
+    if any(t.stride() != p.stride() for t, p in zip(targets, read, strict=True)):
+        # Parameters that share memory, or leave gaps: their gradients cannot lie as they do.
+        read, plan = _readable([p.contiguous() for p in read], x)
+        targets = [torch.empty_like(p) for p in read]
+    grad_x = torch.empty_like(x)
     _launch(
-        "backward", x, *parameters, _long(x.numel()), _int(logits.shape[-1]), grad_y, grad_l,
-        *gradients,
+        "backward", plan, x, read, targets, grad_y=grad_y, grad_l=grad_l,
+        grad_leading=grad_leading, grad_x=grad_x, floor=floor,
     )  # fmt: skip
-    return gradients[0], gradients[1], gradients[2], gradients[3]
+    copied = (
+        target if p is q else torch.empty_like(q).copy_(target)
+        for target, p, q in zip(targets, read, parameters, strict=True)
+    )
+    return [grad_x, *copied]
 
 
 def inverse(
-    y: Tensor,
-    logits: Tensor,
-    means: Tensor,
-    log_scales: Tensor,
-    ulps: float,
-    max_evaluations: int,
+    y: Tensor, parameters: Sequence[Tensor], floor: float, ulps: float, max_evaluations: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Solve logit F(x) = y, as `cpu.mixture_logistic.inverse`.
 
     Each thread iterates until its own element is finished; there is no synchronization.
     """
-    y, parameters = y.contiguous(), _contiguous(logits, means, log_scales)
+    y = y.contiguous()
+    read, plan = _readable(parameters, y)
     root, residual, width = (torch.empty_like(y) for _ in range(3))
     evaluations = torch.empty_like(y, dtype=torch.int64)
-    scalar = getattr(_cupy(), NAMES[y.dtype])
     _launch(
-        "inverse", y, *parameters, _long(y.numel()), _int(logits.shape[-1]), scalar(ulps),
-        _int(max_evaluations), root, residual, width, evaluations,
+        "inverse", plan, y, read, root=root, residual=residual, width=width,
+        evaluations=evaluations, floor=floor, ulps=ulps, cap=max_evaluations,
     )  # fmt: skip
     return root, residual, width, evaluations
 
 
-@functools.cache
-def _cupy() -> Any:
-    try:
-        import cupy
-    except ImportError:
+def _readable(parameters: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], Geometry]:
+    """Return parameters that a kernel can read in place, copied where it could not."""
+    half = x.dtype is torch.float32 and all(p.dtype is torch.bfloat16 for p in parameters)
+    read = list(parameters)
+    if not half:
+        read = [p.to(x.dtype) for p in read]
+    plan = _geometry(read, x)
+    if plan is None:
+        read = [p.contiguous() for p in read]
+        plan = _geometry(read, x)
+    assert plan is not None  # contiguous parameters have one axis
+    return read, plan
+
+
+def _geometry(read: Sequence[Tensor], x: Tensor) -> Geometry | None:
+    first, *others = read
+    shape, strides = first.shape, first.stride()
+    if any(p.stride() != strides for p in others):
         return None
-    return cupy
+    return geometry(shape, strides, len(read), x.element_size(), first.element_size())
 
 
-@functools.cache
-def _module(device: int) -> Any:
-    """Compile the source for a device; NVRTC chooses the architecture."""
-    with _cupy().cuda.Device(device):
-        return _cupy().RawModule(code=SOURCE.read_text(), options=("--std=c++17",))
-
-
-def _launch(name: str, x: Tensor, *arguments: Any) -> None:
-    cupy = _cupy()
-    elements = x.numel()
-    if not elements:
+def _launch(
+    direction: str,
+    plan: Geometry,
+    x: Tensor,
+    read: Sequence[Tensor],
+    targets: Sequence[Tensor] = (),
+    *,
+    floor: float,
+    ulps: float = 0.0,
+    cap: int = 0,
+    **tensors: Tensor,
+) -> None:
+    if not plan.blocks:
         return
-    kernel = _module(x.device.index).get_function(f"mixture_{name}_{NAMES[x.dtype]}")
-    stream = torch.cuda.current_stream(x.device).cuda_stream
-    with cupy.cuda.Device(x.device.index), cupy.cuda.ExternalStream(stream):
-        converted = tuple(
-            cupy.from_dlpack(a.detach()) if isinstance(a, Tensor) else a for a in (x, *arguments)
-        )
-        kernel(((elements + THREADS - 1) // THREADS,), (THREADS,), converted)
+    task = arguments(plan, x, read, targets, floor=floor, ulps=ulps, cap=cap, **tensors)
+    index = x.device.index
+    kernel = build.functions(index)[f"mixture_{direction}_{NAMES[x.dtype]}"]
+    stream = _stream(torch.cuda.current_stream(index).cuda_stream)
+    sizes = (plan.blocks,), (plan.threads,), (task,), plan.shared_bytes
+    if torch.cuda.current_device() == index:
+        kernel(*sizes, stream)
+    else:
+        with torch.cuda.device(index):
+            kernel(*sizes, stream)
 
 
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
-    return [t.contiguous() for t in tensors]
+def arguments(
+    plan: Geometry,
+    x: Tensor,
+    read: Sequence[Tensor],
+    targets: Sequence[Tensor] = (),
+    *,
+    floor: float,
+    ulps: float = 0.0,
+    cap: int = 0,
+    **tensors: Tensor,
+) -> np.ndarray:
+    """Return a kernel's argument: `Task`, as an array of one value of `TASK`."""
+    missing = (0,) * (3 - len(read))
+    sources = (*(p.data_ptr() for p in read), *missing)
+    sinks = (*(p.data_ptr() for p in targets), *missing) if targets else (0, 0, 0)
+
+    def address(name: str) -> int:
+        return tensors[name].data_ptr() if name in tensors else 0
+
+    addresses = _ADDRESSES.pack(
+        x.data_ptr(), *sources,
+        address("grad_y"), address("grad_l"), address("grad_leading"),
+        address("y"), address("log_derivative"), address("leading"), address("grad_x"), *sinks,
+        address("root"), address("residual"), address("width"), address("evaluations"),
+    )  # fmt: skip
+    return np.frombuffer(addresses + plan.fields + _SCALARS.pack(floor, ulps, cap), dtype=TASK)
 
 
-def _long(value: int) -> Any:
-    return _cupy().int64(value)
-
-
-def _int(value: int) -> Any:
-    return _cupy().int32(value)
+@functools.lru_cache(maxsize=64)
+def _stream(pointer: int) -> Any:
+    return build.cupy().cuda.ExternalStream(pointer)

@@ -1,9 +1,10 @@
 // Logit of a logistic mixture's CDF: value, log-derivative, gradients, root.
 //
-// One source for GPU and CPU: a change here changes both. NVRTC or nvcc compiles it to CUDA
-// kernels, one element per thread. ../cpu/mixture_logistic.cpp includes it: there the same
-// functions compute LANES elements at a time, which a C++ compiler turns into vector instructions.
-// Do not compile with fast-math: the accuracy depends on the order of operations.
+// One source for GPU and CPU: a change here changes both. mixture_kernels.cu includes it for CUDA,
+// one element per thread; ../cpu/mixture_logistic.cpp for the CPU: there the same functions compute
+// LANES elements at a time, which a C++ compiler turns into vector instructions.
+// Do not compile with fast-math or with subnormal numbers flushed to zero: the accuracy depends on
+// the order of operations.
 //
 // Offsets into arrays have the type Index, because elements * components may exceed 32 bits.
 //
@@ -40,6 +41,11 @@ template <> struct Number<float> {
     static constexpr float tiny = 1.1754943508222875e-38f;
     static constexpr float largest = 3.4028234663852886e38f;
     static constexpr float body = 1e-30f;
+#ifdef __CUDACC__
+    static constexpr float lost = tiny / eps;  // `decay` is 0 where it would be subnormal
+#else
+    static constexpr float lost = tiny;
+#endif
     static constexpr float exp_range = 80.0f;  // largest |a| for which e^a is a normal number
     static constexpr int most_evaluations = 40;  // per element, see find_root
     static constexpr int numbers_per_octave = 1 << 23;
@@ -51,6 +57,7 @@ template <> struct Number<double> {
     static constexpr double tiny = 2.2250738585072014e-308;
     static constexpr double largest = 1.7976931348623157e308;
     static constexpr double body = 1e-280;
+    static constexpr double lost = tiny;
     static constexpr double exp_range = 700.0;
     static constexpr int most_evaluations = 65;
     static constexpr long long numbers_per_octave = 1ll << 52;
@@ -128,6 +135,43 @@ FLOWPP_FUNCTION double exponential(double x) {
     return p * from_bits((half + 1023) << 52) * from_bits((n - half + 1023) << 52);
 }
 
+// e^x for x <= 0, e^x for |x| <= exp_range, and 1 / x for 1 <= x <= 2.
+#ifdef __CUDACC__
+// Two thirds of the instructions: no subnormal results, and no test for the ends of the range.
+FLOWPP_FUNCTION float normal_exponential(float x) {
+    const float magic = 12582912.0f;
+    float shifted = x * 1.44269504f + magic;
+    float whole = shifted - magic;
+    float r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return from_bits(bits_of(p) + (int)((unsigned)bits_of(shifted) << 23));
+}
+FLOWPP_FUNCTION float decay(float x) {
+    const float power = normal_exponential(greater(x, -87.0f));
+    return x < -87.0f ? 0.0f : power;
+}
+FLOWPP_FUNCTION float moderate_exponential(float x) {
+    return normal_exponential(lesser(greater(x, -87.0f), 87.0f));
+}
+FLOWPP_FUNCTION float reciprocal(float x) {
+    const float r = __fdividef(1.0f, x);  // within 2 ulps; one step of Newton's method follows
+    return fmaf(r, fmaf(-x, r, 1.0f), r);
+}
+#else
+FLOWPP_FUNCTION float decay(float x) { return exponential(x); }
+FLOWPP_FUNCTION float moderate_exponential(float x) { return exponential(x); }
+FLOWPP_FUNCTION float reciprocal(float x) { return 1 / x; }
+#endif
+FLOWPP_FUNCTION double decay(double x) { return exponential(x); }
+FLOWPP_FUNCTION double moderate_exponential(double x) { return exponential(x); }
+FLOWPP_FUNCTION double reciprocal(double x) { return 1 / x; }
+
 FLOWPP_FUNCTION float logarithm(float x) { return logf(x); }
 FLOWPP_FUNCTION double logarithm(double x) { return log(x); }
 FLOWPP_FUNCTION float area_tanh(float x) { return atanhf(x); }
@@ -146,8 +190,8 @@ template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
     Component<T> c;
     c.rate = lesser(rate, Number<T>::largest);
     c.z = lesser(greater(z, -Number<T>::largest), Number<T>::largest);
-    T e = exponential(-magnitude(c.z));
-    T r = 1 / (1 + e), er = e * r;
+    T e = decay(-magnitude(c.z));
+    T r = reciprocal(1 + e), er = e * r;
     c.cdf = z < 0 ? er : r;
     c.survival = z < 0 ? r : er;
     T excess = (1 - e) * r;
@@ -158,7 +202,7 @@ template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
 
 // Branch-free, for log-scales within exp_range.
 template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
-    T rate = exponential(-log_scale);
+    T rate = moderate_exponential(-log_scale);
     return component_at((x - mean) * rate, rate);
 }
 
@@ -182,7 +226,7 @@ template <typename T> FLOWPP_FUNCTION void add(T &sum, T &lost, T term) {
 // ---- body, LANES elements at a time ------------------------------------------------------------
 
 // Sums over components with unnormalized weights e^{logit - shift}. Parameter k of lane i is at
-// [k * stride + i].
+// [k * stride + i]. Scales is a pointer to log-scales, or a class that reads like one.
 template <typename T, int LANES> struct Sums {
     T shift[LANES], weight[LANES], cdf[LANES], survival[LANES], density[LANES], excess[LANES];
     T poison[LANES];  // 0, or NaN if any argument is not finite
@@ -196,12 +240,26 @@ template <typename T, int LANES> struct Saved {
     T weight[LANES], rate[LANES], z[LANES], cdf[LANES], survival[LANES], small[LANES];
 };
 
-// With SAVES, `saved` receives `count` entries. A template parameter, because the vectorizer would
-// compute both sides of a condition inside the loop over lanes.
-template <typename T, int LANES, bool SAVES>
-FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, const T *log_scales,
-                               Index stride, int count, Sums<T, LANES> &s,
-                               Saved<T, LANES> *saved) {
+template <typename T, int LANES>
+FLOWPP_FUNCTION void save(Saved<T, LANES> *saved, int k, int i, T weight, const Component<T> &c) {
+    Saved<T, LANES> &entry = saved[k];
+    entry.weight[i] = weight;
+    entry.rate[i] = c.rate;
+    entry.z[i] = c.z;
+    entry.cdf[i] = c.cdf;
+    entry.survival[i] = c.survival;
+    entry.small[i] = c.small;
+}
+
+struct Unsaved {};
+template <typename T> FLOWPP_FUNCTION void save(Unsaved, int, int, T, const Component<T> &) {}
+
+// `saved` receives the values of `count` components: a pointer to Saved, or a class with another
+// function `save`. A template parameter, because the vectorizer would compute both sides of a
+// condition inside the loop over lanes.
+template <typename T, int LANES, typename Scales, typename Memory>
+FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, Scales log_scales,
+                               Index stride, int count, Sums<T, LANES> &s, Memory saved) {
     s.components = T(count);
     T lost_weight[LANES], lost_cdf[LANES], lost_survival[LANES], lost_excess[LANES];
     FLOWPP_VECTOR
@@ -219,10 +277,10 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
     }
     for (int k = 0; k < count; ++k) {
         const T *logit = logits + k * stride, *mean = means + k * stride;
-        const T *log_scale = log_scales + k * stride;
+        const auto log_scale = log_scales + k * stride;
         FLOWPP_VECTOR
         for (int i = 0; i < LANES; ++i) {
-            T w = exponential(logit[i] - s.shift[i]);
+            T w = decay(logit[i] - s.shift[i]);
             Component<T> c = component(x[i], mean[i], log_scale[i]);
             add(s.weight[i], lost_weight[i], w);
             add(s.cdf[i], lost_cdf[i], w * c.cdf);
@@ -232,15 +290,7 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
             s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
             s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
             s.fastest[i] = greater(s.fastest[i], c.rate);
-            if (SAVES) {
-                Saved<T, LANES> &entry = saved[k];
-                entry.weight[i] = w;
-                entry.rate[i] = c.rate;
-                entry.z[i] = c.z;
-                entry.cdf[i] = c.cdf;
-                entry.survival[i] = c.survival;
-                entry.small[i] = c.small;
-            }
+            save(saved, k, i, w, c);
         }
     }
 }
@@ -250,7 +300,7 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, cons
 template <typename T, int LANES> FLOWPP_FUNCTION bool in_body(const Sums<T, LANES> &s, int i) {
     T least = lesser(lesser(s.cdf[i], s.survival[i]), s.density[i]);
     return least > Number<T>::body * s.weight[i] && is_finite(s.density[i]) &&
-           s.density[i] > s.components * s.fastest[i] * Number<T>::tiny &&
+           s.density[i] > s.components * s.fastest[i] * Number<T>::lost &&
            s.widest[i] <= Number<T>::exp_range;
 }
 
@@ -294,8 +344,8 @@ template <typename T> struct Anchored {
 template <typename T> FLOWPP_FUNCTION T exponent_cdf(T z) { return lesser(z, T(0)); }
 template <typename T> FLOWPP_FUNCTION T exponent_survival(T z) { return -greater(z, T(0)); }
 
-template <typename T>
-FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, const T *log_scales,
+template <typename T, typename Scales>
+FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, Scales log_scales,
                                       Index stride, int count, T shift, T weight) {
     Anchored<T> a;
     a.log_weight = logarithm(weight);
@@ -361,12 +411,11 @@ template <typename T> FLOWPP_FUNCTION void tail_values(const Anchored<T> &a, T &
 
 // ---- value, gradient, root ---------------------------------------------------------------------
 
-template <typename T, int LANES>
-FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const T *log_scales,
+template <typename T, int LANES, typename Scales>
+FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, Scales log_scales,
                               Index stride, int count, T *y, T *l) {
     Sums<T, LANES> s;
-    body_sums<T, LANES, false>(x, logits, means, log_scales, stride, count, s,
-                               (Saved<T, LANES> *)0);
+    body_sums(x, logits, means, log_scales, stride, count, s, Unsaved());
     for (int i = 0; i < LANES; ++i) {
         if (in_body(s, i)) {
             body_values(s, i, y[i], l[i]);
@@ -384,10 +433,10 @@ FLOWPP_FUNCTION void evaluate(const T *x, const T *logits, const T *means, const
 //     dy/dz_k = A_k sigmoid(-z_k) + B_k sigmoid(z_k)           dy/dlog w_k = A_k - B_k
 //     dl/dz_k = (D_k - A_k) sigmoid(-z_k) - (D_k - B_k) sigmoid(z_k)
 //     dl/dlog w_k = D_k - A_k - B_k, and + w_k for the logits
-template <typename T>
+template <typename T, typename ScaleTarget>
 FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_cdf, T share_survival,
                                         T share_density, T weight, T g_y, T g_l, T &g_x,
-                                        T *g_logit, T *g_mean, T *g_log_scale) {
+                                        T *g_logit, T *g_mean, ScaleTarget g_log_scale) {
     T y_z = share_cdf * c.survival + share_survival * c.cdf;
     T l_z = (share_density - share_cdf) * c.survival - (share_density - share_survival) * c.cdf;
     T by_z = g_y * y_z + g_l * l_z, by_x = by_z * c.rate;
@@ -398,13 +447,34 @@ FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_cdf, T sh
                g_l * (share_density - share_cdf - share_survival + weight);
 }
 
-// With SAVES, `saved` has space for `count` entries; without, each component is computed twice.
-template <typename T, int LANES, bool SAVES>
+// Gradients of an element outside the body. They may be written over the parameters.
+template <typename T, typename Scales, typename ScaleTargets>
+FLOWPP_FUNCTION void tail_gradient(T x, const T *logits, const T *means, Scales log_scales,
+                                   Index stride, int count, T shift, T weight, T g_y, T g_l,
+                                   T &g_x, T *g_logits, T *g_means, ScaleTargets g_log_scales) {
+    Anchored<T> a = tail_sums(x, logits, means, log_scales, stride, count, shift, weight);
+    for (int k = 0; k < count; ++k) {
+        const Index at = k * stride;
+        const T logit = logits[at];
+        Component<T> c = any_component(x, means[at], log_scales[at]);
+        T r = greater(c.cdf, c.survival);
+        T cdf = exponential(a.cdf.relative(logit, exponent_cdf(c.z))) * r / a.cdf.sum;
+        T survival =
+            exponential(a.survival.relative(logit, exponent_survival(c.z))) * r / a.survival.sum;
+        T q = a.log_term(logit, c.z, log_scales[at]);
+        T density = exponential(q - a.anchor_density) * (r * r) / a.density;
+        component_gradient(c, cdf, survival, density, exponential(logit - shift) / weight, g_y,
+                           g_l, g_x, g_logits + at, g_means + at, g_log_scales + at);
+    }
+}
+
+// `saved` has space for `count` components.
+template <typename T, int LANES>
 FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const T *log_scales,
                               Index stride, int count, const T *g_y, const T *g_l, T *g_x,
                               T *g_logits, T *g_means, T *g_log_scales, Saved<T, LANES> *saved) {
     Sums<T, LANES> s;
-    body_sums<T, LANES, SAVES>(x, logits, means, log_scales, stride, count, s, saved);
+    body_sums(x, logits, means, log_scales, stride, count, s, saved);
     T per_cdf[LANES], per_survival[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
@@ -416,19 +486,12 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
     }
     for (int k = 0; k < count; ++k) {
         const Index at = k * stride;
+        const Saved<T, LANES> &entry = saved[k];
         FLOWPP_VECTOR
         for (int i = 0; i < LANES; ++i) {
-            T w;
-            Component<T> c;
-            if (SAVES) {
-                const Saved<T, LANES> &entry = saved[k];
-                w = entry.weight[i];
-                c = {entry.rate[i], entry.z[i], entry.cdf[i], entry.survival[i], 0,
-                     entry.small[i]};
-            } else {
-                w = exponential(logits[at + i] - s.shift[i]);
-                c = component(x[i], means[at + i], log_scales[at + i]);
-            }
+            const T w = entry.weight[i];
+            const Component<T> c = {entry.rate[i],     entry.z[i], entry.cdf[i],
+                                    entry.survival[i], 0,          entry.small[i]};
             component_gradient(c, w * c.cdf * per_cdf[i], w * c.survival * per_survival[i],
                                w * (c.rate * c.small) * per_density[i], w * per_weight[i], g_y[i],
                                g_l[i], sum[i], g_logits + at + i, g_means + at + i,
@@ -438,23 +501,10 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
     for (int i = 0; i < LANES; ++i) {
         g_x[i] = sum[i];
         if (in_body(s, i)) continue;
-        Anchored<T> a = tail_sums(x[i], logits + i, means + i, log_scales + i, stride, count,
-                                  s.shift[i], s.weight[i]);
         g_x[i] = s.poison[i];
-        for (int k = 0; k < count; ++k) {
-            const Index at = k * stride + i;
-            const T logit = logits[at];
-            Component<T> c = any_component(x[i], means[at], log_scales[at]);
-            T r = greater(c.cdf, c.survival);
-            T cdf = exponential(a.cdf.relative(logit, exponent_cdf(c.z))) * r / a.cdf.sum;
-            T survival = exponential(a.survival.relative(logit, exponent_survival(c.z))) * r /
-                         a.survival.sum;
-            T q = a.log_term(logit, c.z, log_scales[at]);
-            T density = exponential(q - a.anchor_density) * (r * r) / a.density;
-            component_gradient(c, cdf, survival, density,
-                               exponential(logit - s.shift[i]) / s.weight[i], g_y[i], g_l[i],
-                               g_x[i], g_logits + at, g_means + at, g_log_scales + at);
-        }
+        tail_gradient(x[i], logits + i, means + i, log_scales + i, stride, count, s.shift[i],
+                      s.weight[i], g_y[i], g_l[i], g_x[i], g_logits + i, g_means + i,
+                      g_log_scales + i);
     }
 }
 
@@ -572,9 +622,9 @@ FLOWPP_FUNCTION Bracket<T> bracket_within(const Bounds<T, LANES> &r, T target) {
     return b;
 }
 
-template <typename T>
+template <typename T, typename Scales>
 FLOWPP_FUNCTION Bracket<T> bracket_root(T target, const T *logits, const T *means,
-                                        const T *log_scales, Index stride, int count) {
+                                        Scales log_scales, Index stride, int count) {
     T top = logits[0];
     for (int k = 1; k < count; ++k) top = greater(top, logits[k * stride]);
     Bounds<T, 1> r;
@@ -640,55 +690,3 @@ FLOWPP_FUNCTION Root<T> find_root(T target, Bracket<T> b, T ulps, int cap, Evalu
     }
     return {x, r, upper - lower, cap + 1};
 }
-
-// Evaluation of one element for find_root.
-template <typename T> struct ElementAt {
-    const T *logits, *means, *log_scales;
-    Index stride;
-    int count;
-    FLOWPP_METHOD void operator()(T x, T &y, T &l) const {
-        evaluate<T, 1>(&x, logits, means, log_scales, stride, count, &y, &l);
-    }
-};
-
-// ---- CUDA kernels ------------------------------------------------------------------------------
-
-#ifdef __CUDACC__
-#define FLOWPP_ELEMENT                                                                            \
-    const Index n = blockIdx.x * (Index)blockDim.x + threadIdx.x;                                 \
-    if (n >= elements) return
-#define FLOWPP_KERNELS(T, NAME)                                                                   \
-    extern "C" __global__ void mixture_forward_##NAME(                                            \
-        const T *x, const T *logits, const T *means, const T *log_scales, Index elements,         \
-        int count, T *y, T *l) {                                                                  \
-        FLOWPP_ELEMENT;                                                                           \
-        const Index at = n * count;                                                               \
-        evaluate<T, 1>(x + n, logits + at, means + at, log_scales + at, 1, count, y + n, l + n);  \
-    }                                                                                             \
-    extern "C" __global__ void mixture_backward_##NAME(                                           \
-        const T *x, const T *logits, const T *means, const T *log_scales, Index elements,         \
-        int count, const T *g_y, const T *g_l, T *g_x, T *g_logits, T *g_means,                   \
-        T *g_log_scales) {                                                                        \
-        FLOWPP_ELEMENT;                                                                           \
-        const Index at = n * count;                                                               \
-        gradient<T, 1, false>(x + n, logits + at, means + at, log_scales + at, 1, count, g_y + n, \
-                              g_l + n, g_x + n, g_logits + at, g_means + at, g_log_scales + at,   \
-                              (Saved<T, 1> *)0);                                                  \
-    }                                                                                             \
-    extern "C" __global__ void mixture_inverse_##NAME(                                            \
-        const T *y, const T *logits, const T *means, const T *log_scales, Index elements,         \
-        int count, T ulps, int cap, T *root, T *residual, T *width, long long *evaluations) {     \
-        FLOWPP_ELEMENT;                                                                           \
-        const Index at = n * count;                                                               \
-        const ElementAt<T> element = {logits + at, means + at, log_scales + at, 1, count};        \
-        Root<T> found = find_root(                                                                \
-            y[n], bracket_root(y[n], logits + at, means + at, log_scales + at, 1, count), ulps,   \
-            cap, element);                                                                        \
-        root[n] = found.root;                                                                     \
-        residual[n] = found.residual;                                                             \
-        width[n] = found.width;                                                                   \
-        evaluations[n] = found.evaluations;                                                       \
-    }
-FLOWPP_KERNELS(float, float32)
-FLOWPP_KERNELS(double, float64)
-#endif
