@@ -70,7 +70,7 @@ class Dequantizer(nn.Module):
         if x.is_floating_point():
             valid &= x == x.round()
         if not may_read_values(x, self):
-            return valid.flatten(1).all(1)[:, None, None, None]
+            return valid.flatten(1).all(1).reshape(-1, 1, 1, 1)
         if not valid.all():
             raise ValueError(
                 f"{owner_name(self)} needs integers within 0 ... {self.levels - 1}, "

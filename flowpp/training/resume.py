@@ -156,9 +156,16 @@ def differences(checkpoint: Checkpoint, config: Config, now: dict[str, Any]) -> 
     """
     notes = [
         f"{MACHINE[name]} is {value} and was {checkpoint.facts[name]}: {POSSIBLE}"
+        + ("; noise and dropout are drawn anew" if name == "processes" else "")
         for name, value in now.items()
         if checkpoint.facts.get(name, value) != value
     ]
+    shared = checkpoint.state and "random/noise" not in checkpoint.state
+    if shared and checkpoint.facts.get("processes") == now["processes"] != 1:
+        notes.append(
+            "the checkpoint has one generator for the noise of all processes, as in version "
+            f"0.1.0; now each has its own: {CERTAIN}"
+        )
     before, after = _recorded_settings(checkpoint), _flat(to_dict(config))
     for name in AFFECTING_WEIGHTS:
         if name in before and before[name] != after[name]:

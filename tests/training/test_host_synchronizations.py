@@ -16,7 +16,13 @@ from flowpp.config.build import build_model, set_compute
 from flowpp.data import ImageSet
 from flowpp.data import load as load_images
 from flowpp.kernels.backend import use_backend
+from flowpp.runtime.distributed import SINGLE_PROCESS
 from flowpp.training import loop
+from flowpp.training.batches import ShuffledBatches
+from flowpp.training.ema import EMA
+from flowpp.training.optimizer import make_optimizer
+from flowpp.training.state import TrainingState
+from flowpp.training.step import TrainingStep
 
 
 def narrow(config):
@@ -86,6 +92,28 @@ def test_steps_between_two_reads_have_none(preset, precision, tmp_path, monkeypa
     monkeypatch.setattr(loop.Trainer, "run_steps", count)
     with use_backend("torch"), pytest.raises(Enough):  # as on a CUDA device, but for the mixture
         loop.train(config, tmp_path / "run", (images, model))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_runs_on_a_device_without_numbers(accumulate, monkeypatch):
+    """Reading a value of the meta device is an error."""
+    config = presets.get("digits")
+    settings = dataclasses.replace(config.training, accumulate=accumulate)
+    model = build_model(config.model, (1, 8, 8), 17).to("meta")
+    generator = torch.Generator()
+    batches = ShuffledBatches(100, 4, generator)
+    optimizer, average = make_optimizer(model, settings), EMA(model, 0.9)
+    state = TrainingState(model, average, optimizer, batches, generator, torch.device("meta"))
+    step = TrainingStep(model, state, settings, SINGLE_PROCESS)
+    step.skips_on_device = True
+    monkeypatch.setattr(torch, "_fused_sgd_", lambda *_, **__: None)  # has no meta kernel
+    x, noise = torch.rand(2, 4, 1, 8, 8, device="meta")
+    with use_backend("torch"):
+        for _ in range(2):
+            outcome = step(x, noise)
+    assert outcome.is_meta and outcome.shape == (2,)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        outcome.tolist()
 
 
 @pytest.mark.parametrize(

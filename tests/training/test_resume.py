@@ -231,6 +231,16 @@ def test_another_machine_is_noted_where_the_checkpoint_records_it(copy, config, 
     assert resume.differences(unrecorded, config, now | {fact: "other"}) == []
 
 
+def test_a_former_checkpoint_of_several_processes_is_noted(copy, config):
+    checkpoint = Run.open(copy).load_checkpoint()
+    several = dataclasses.replace(checkpoint, facts={**checkpoint.facts, "processes": 2})
+    now = machine_facts(torch.device("cpu"), 2)
+    (note,) = resume.differences(several, config, now)
+    assert "each has its own" in note and note.endswith(resume.CERTAIN)
+    own = {**checkpoint.state, "random/noise": torch.zeros(2, 5)}
+    assert resume.differences(dataclasses.replace(several, state=own), config, now) == []
+
+
 def test_longer_than_first_planned(copy, config):
     longer = dataclasses.replace(config.training, steps=STEPS + 2)
     loop.train(dataclasses.replace(config, training=longer), copy, resume=True)
