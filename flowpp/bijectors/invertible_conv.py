@@ -68,6 +68,10 @@ class InvertibleConv(Bijector):
         check_channels(x, self.weight.shape[0] * self.weight.shape[1], owner)
 
     def _check_condition(self) -> None:
+        if not bool(torch.isfinite(self.weight).all()):
+            raise ValueError(
+                "InvertibleConv needs finite, non-singular matrices, got entries that are not finite"
+            )
         numbers = self.condition_numbers()
         limit = 1 / (self.weight.shape[1] * torch.finfo(torch.float64).eps)
         if not bool((numbers < limit).all()):

@@ -15,7 +15,7 @@ from flowpp.training.loop import train
 from tiny import TINY
 
 
-def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
+def config(steps: int, *, dropout: float, accumulate: int = 1, log_every: int = 1) -> Config:
     """Return settings with two evaluations, the second after the last step."""
     model = dataclasses.replace(
         TINY.model,
@@ -23,8 +23,9 @@ def config(steps: int, *, dropout: float, accumulate: int = 1) -> Config:
         dequantizer=dataclasses.replace(TINY.model.dequantizer, dropout=dropout),
     )
     settings = dataclasses.replace(
-        TINY.training, steps=steps, evaluate_every=4, evaluation_images=200, accumulate=accumulate
-    )
+        TINY.training, steps=steps, evaluate_every=4, evaluation_images=200,
+        accumulate=accumulate, log_every=log_every,
+    )  # fmt: skip
     return dataclasses.replace(TINY, model=model, training=settings)
 
 

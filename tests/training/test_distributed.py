@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from same_runs import same_checkpoint, same_state
 
 from flowpp.evaluation import bound as evaluation
 from flowpp.evaluation import importance
+from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
@@ -30,11 +32,11 @@ TOLERANCE = 1e-5
 """Relative bound on losses: the halves of a batch are summed in another order, in each step."""
 
 
-def torchrun(*arguments):
+def torchrun(*arguments, driver=DRIVER):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
-            *map(str, (DRIVER, *arguments)),
+            *map(str, (driver, *arguments)),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -103,6 +105,19 @@ def test_two_processes_resume_bit_for_bit(tmp_path, started):
     assert one.state["random/torch"].shape[0] == 2
     for name in ("random/torch", "random/noise"):  # dropout, and the noise of its own rows
         assert not torch.equal(*one.state[name])
+
+
+def test_two_processes_agree_on_a_non_finite_step_that_they_read_late(tmp_path):
+    output = torchrun(tmp_path, driver=DRIVER.with_name("late_reads.py"))
+    for step in (2, 5):  # the loss of rank 1 was not finite
+        assert output.count(f"step {step}: the loss is nan") == 2  # runs; only rank 0 prints
+    assert same_state(tmp_path / "100", tmp_path / "1")
+    one, other = (sorted((tmp_path / n / "non-finite").glob("*")) for n in ("1", "100"))
+    assert len(one) == len(other) == 2
+    for file, late in zip(one, other, strict=True):
+        kept = Checkpoint.load(file)
+        assert kept.state["batch/x"].shape == (8, 1, 8, 8)  # of both processes
+        same_checkpoint(kept, Checkpoint.load(late))
 
 
 def test_a_batch_in_parts_has_the_losses_of_a_whole_one(tmp_path):

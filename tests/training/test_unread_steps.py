@@ -12,6 +12,7 @@ import signal
 
 import pytest
 import torch
+from late_reads import NonFinite, read_every
 from same_runs import same_checkpoint, same_state
 
 from flowpp.data import ImageSet
@@ -19,7 +20,6 @@ from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.run import Run
 from flowpp.runtime.signals import TrainingInterrupted
 from flowpp.training import loop, non_finite
-from flowpp.training import step as training_step
 from flowpp.training.setup import prepare
 
 
@@ -33,43 +33,6 @@ def config(tiny_config):
     flow = dataclasses.replace(tiny_config.model.flow, dropout=0.3)
     model = dataclasses.replace(tiny_config.model, flow=flow)
     return dataclasses.replace(tiny_config, model=model, training=settings)
-
-
-class NonFinite:
-    """Makes loss or gradient non-finite in chosen steps: {number of the step: "loss" ...}."""
-
-    def __init__(self, kinds):
-        self.kinds, self.number, self.computed = kinds, 0, 0
-
-    def install(self, patch):
-        step, compute = loop.Trainer.step, training_step.accumulate_gradients
-
-        def numbered(trainer):
-            self.number = trainer.state.step + 1
-            step(trainer)
-
-        def corrupted(model, *arguments):
-            self.computed += 1
-            loss = compute(model, *arguments)
-            kind = self.kinds.get(self.number)
-            if kind == "gradient":
-                next(model.parameters()).grad.fill_(torch.inf)
-            return {"loss": loss * torch.nan, "infinite": loss + torch.inf}.get(kind, loss)
-
-        patch.setattr(loop.Trainer, "step", numbered)
-        patch.setattr(training_step, "accumulate_gradients", corrupted)
-
-
-def read_every(patch, steps, *, on_device=True):
-    """Read the losses of this many steps together."""
-    start = loop.TrainingStep.__init__
-
-    def init(self, *arguments):
-        start(self, *arguments)
-        self.skips_on_device = on_device
-
-    patch.setattr(loop.TrainingStep, "__init__", init)
-    patch.setattr(loop, "steps_between_reads", lambda *_: steps)
 
 
 def train(config, out, steps, kinds, *, on_device=True, resume=False):
