@@ -70,7 +70,7 @@ class InvertibleConv(Bijector):
     def _check_condition(self) -> None:
         if not bool(torch.isfinite(self.weight).all()):
             raise ValueError(
-                "InvertibleConv needs finite, non-singular matrices, got entries that are not finite"
+                "InvertibleConv needs finite, non-singular matrices, got non-finite entries"
             )
         numbers = self.condition_numbers()
         limit = 1 / (self.weight.shape[1] * torch.finfo(torch.float64).eps)
