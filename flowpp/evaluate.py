@@ -44,8 +44,18 @@ class Arguments:
         ),
     ] = None
     """Number of held-out images, from the first."""
-    memory: float = 512.0
-    """Megabytes for activations. More is faster; the result is the same."""
+    memory: Annotated[
+        float | None,
+        arg(
+            metavar="MEGABYTES",
+            help_behavior_hint="(default: half of a GPU's free memory, 512 on a CPU)",
+        ),
+    ] = None
+    """Memory for activations. More is faster; the result is the same within rounding."""
+    batch_size: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: what fits into the memory)")
+    ] = None
+    """Number of rows computed at once, instead of `memory`."""
     seed: int = 0
     """Seed of the dequantization noise."""
     data_path: DataPath = None
@@ -69,7 +79,8 @@ class Arguments:
         """Validate counts, memory and seed."""
         checks.at_least("importance_samples", self.importance_samples, 1)
         checks.at_least("images", self.image_count, 1)
-        if not 0 < self.memory < math.inf:
+        checks.at_least("batch_size", self.batch_size, 1)
+        if self.memory is not None and not 0 < self.memory < math.inf:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         checks.seed("seed", self.seed)
         if self.dtype == "float64" and self.precision != "float32":
@@ -141,7 +152,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         model = opened.model
         count = _image_count(arguments.image_count, images)
         # The batches are divided among the processes, so all need the same size.
-        batch = group.broadcast_object(importance.batch_for(model, images.shape, arguments.memory))
+        memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
         out = arguments.out or arguments.run / "evaluations" / f"{_now()}.json"
         out = group.broadcast_object(out)
         if group.is_main:
@@ -163,12 +174,24 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
-        seed=arguments.seed, batch=batch, memory=arguments.memory, seconds=seconds,
+        seed=arguments.seed, batch=batch, memory=memory, seconds=seconds,
         precision=arguments.precision,
     )  # fmt: skip
     with user_errors():
         write_json(out, result)
     print(f"receipt   {out}")
+
+
+def _memory_and_batch(arguments: Arguments, opened: OpenedModel) -> tuple[float | None, int]:
+    """Return the megabytes for activations, None if they were not asked, and the rows at once."""
+    from flowpp.evaluation.batch_size import activation_megabytes
+    from flowpp.evaluation.importance import batch_for
+
+    if arguments.batch_size is not None:
+        return None, arguments.batch_size
+    device = next(opened.model.parameters()).device
+    memory = arguments.memory or activation_megabytes(device)
+    return memory, batch_for(opened.model, opened.image_shape, memory)
 
 
 def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
@@ -21,11 +24,17 @@ class Arguments(ImageArguments):
     """Number of images."""
     temperature: float = 1.0
     """Standard deviation of z; below 1, images are more likely and less varied."""
+    batch_size: Annotated[
+        int | None,
+        arg(metavar="INT", help_behavior_hint="(default: 64; on a GPU what fits into its memory)"),
+    ] = None
+    """Number of images computed at once; they differ by rounding only."""
 
     def __post_init__(self) -> None:
         """Validate the arguments."""
         super().__post_init__()
         checks.at_least("count", self.count, 1)
+        checks.at_least("batch_size", self.batch_size, 1)
         checks.within("temperature", self.temperature, 0, math.inf)
 
 
@@ -49,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = arguments.output_file(_default_name(arguments))
     try:
         images = model.sample(
-            arguments.count, temperature=arguments.temperature, seed=arguments.seed
+            arguments.count,
+            temperature=arguments.temperature,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
         )
     except sampling.NonFiniteSampleError as error:
         raise SystemExit(f"error: {error}") from None

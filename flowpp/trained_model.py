@@ -76,8 +76,12 @@ class TrainedModel:
         return torch.cat(parts).numpy() if parts else np.empty(0)
 
     @_computed
-    def sample(self, n: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
+    def sample(
+        self, n: int, *, temperature: float = 1.0, seed: int = 0, batch_size: int | None = None
+    ) -> np.ndarray:
         """Draw n images, uint8 (n, C, H, W), from z of standard deviation `temperature`.
+
+        `batch_size` are computed at once, by default 64, or what fits into a GPU's memory.
 
         Raises:
             ValueError: n is below 1, or the temperature is negative or not finite.
@@ -86,7 +90,12 @@ class TrainedModel:
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         return sampling.sample(
-            self.model, self.image_shape, n, seeded_generator(seed), temperature=temperature
+            self.model,
+            self.image_shape,
+            n,
+            seeded_generator(seed),
+            temperature=temperature,
+            batch=batch_size,
         )
 
     @_computed

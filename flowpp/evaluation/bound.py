@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
+from flowpp.evaluation.batch_size import Batches
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -64,7 +67,7 @@ def evaluate_bound(
     """
     model.eval()
     like = next(model.parameters())
-    terms = np.zeros((4, len(images)))
+    terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
         x = torch.from_numpy(images[begin : begin + BATCH]).to(like.device, like.dtype)
         noise = model.dequantizer.draw_noise(
@@ -72,9 +75,8 @@ def evaluate_bound(
         )
         if number % group.size == group.rank:
             with evaluated_in(model, precision):
-                e = model.elbo(x, noise.to(like.device))
-            rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior)).double().cpu()
-            terms[:, begin : begin + BATCH] = rows.numpy()
+                computed = batches.compute(functools.partial(_terms, model), x, noise)
+            terms[:, begin : begin + BATCH] = computed.T
     # Each column is computed by one process and zero in the others.
     nats = torch.from_numpy(group.gather_array(terms).sum(0))
     names = ("bits_per_dim", "log_q", "log_det", "log_prior")
@@ -82,6 +84,13 @@ def evaluate_bound(
         name: Estimate.of(-bits_per_dim(row, images[0].size))
         for name, row in zip(names, nats, strict=True)
     }
+
+
+def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
+    """Return -total, log_q, log_det and log_prior of each image: (B, 4), float64."""
+    e = model.elbo(x, noise.to(x.device))
+    rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior), 1)
+    return rows.double().cpu().numpy()
 
 
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:

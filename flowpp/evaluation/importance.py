@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
+from flowpp.evaluation.batch_size import Batches, measured_rows
 from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
@@ -55,6 +57,8 @@ def importance_bounds(
 
     Raises:
         ValueError: fewer than 1 sample or 1 image.
+        torch.OutOfMemoryError: a GPU has no memory for one row; with too little for a batch,
+            smaller ones are computed, and a line on standard error says so.
 
     Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
     """
@@ -65,13 +69,18 @@ def importance_bounds(
         )
     model.eval()
     running, drawn = np.full(len(images), -np.inf), 0
+    batches = Batches(batch, warn)
+
+    def compute(pairs: list[tuple[int, int]]) -> np.ndarray:
+        return _log_weights(model, images, pairs, seed)
+
     bounds = {}
     for mark in milestones(samples):
         for number, pairs in enumerate(_batches(len(images), range(drawn, mark), batch)):
             if number % group.size != group.rank:
                 continue
             with evaluated_in(model, precision):
-                weights = _log_weights(model, images, pairs, seed)
+                weights = batches.compute(compute, pairs)
             np.logaddexp.at(running, [index for index, _ in pairs], weights)
             progress(len(pairs))
         drawn = mark
@@ -91,7 +100,8 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     """Return the number of rows that fit into `megabytes`, at least 1.
 
     Without gradients, a layer's input and output are in memory together, with a few copies of them
-    inside the layer. A row is estimated as six times the largest input and output of one image.
+    inside the layer. On a CPU a row is estimated as six times the largest input and output of one
+    image; on a GPU the memory of a few rows is measured.
 
     Args:
         model: the model to measure.
@@ -103,6 +113,15 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     """
     if not megabytes > 0:
         raise ValueError(f"memory must be a positive number of megabytes, got {megabytes}")
+    like = next(model.parameters())
+    if like.device.type == "cuda":
+        blank = np.zeros((1, *image_shape), np.uint8)
+
+        def run(rows: int) -> None:
+            _log_weights(model, blank, [(0, draw) for draw in range(rows)], 0)
+
+        with torch.no_grad():
+            return measured_rows(run, like.device, megabytes)
     largest = 0
 
     def measure(_module: nn.Module, inputs: object, output: object) -> None:

@@ -30,7 +30,7 @@ def receipt(
     device: torch.device,
     seed: int,
     batch: int,
-    memory: float,
+    memory: float | None,
     seconds: float,
 ) -> dict[str, Any]:
     """Return the receipt as plain values; NaN and infinity become null.
@@ -45,7 +45,7 @@ def receipt(
         device: device of the computation.
         seed: seed of the noise.
         batch: number of rows evaluated at once.
-        memory: megabytes for activations, from which `batch` was chosen.
+        memory: megabytes for activations, from which `batch` was chosen; None if it was given.
         seconds: wall time.
     """
     return {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.config.command_line import warn
+from flowpp.evaluation.batch_size import Batches, activation_megabytes, measured_rows
 from flowpp.model import FlowPlusPlus
 
 BATCH = 64
+"""Images drawn at once: z is the same whatever number is decoded at once."""
 
 
 class NonFiniteSampleError(RuntimeError):
@@ -25,6 +29,7 @@ def sample(
     generator: torch.Generator,
     *,
     temperature: float = 1.0,
+    batch: int | None = None,
 ) -> np.ndarray:
     """Draw x = floor(f^-1(T z)), z ~ N(0, I), clipped to the levels.
 
@@ -36,6 +41,8 @@ def sample(
         count: number of images.
         generator: source of z.
         temperature: T; below 1, images are more likely and less varied.
+        batch: number of images decoded at once; by default 64, or on a GPU as many of `count` as
+            fit into half of its free memory.
 
     Returns:
         uint8 `(count, C, H, W)`.
@@ -43,6 +50,8 @@ def sample(
     Raises:
         NonFiniteSampleError: a pixel is NaN or infinite.
         ValueError: the temperature is negative or not finite.
+        torch.OutOfMemoryError: a GPU has no memory for one image; with too little for a batch,
+            smaller ones are computed, and a line on standard error says so.
     """
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
@@ -52,12 +61,50 @@ def sample(
     blank = torch.zeros((1, *image_shape), device=like.device)
     noise = model.dequantizer.draw_noise(blank.shape, dtype=like.dtype, generator=generator)
     latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
-    batches = []
-    for begin in range(0, count, BATCH):
-        shape = (min(BATCH, count - begin), *latent_shape)
-        z = torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device)
-        batches.append(_as_uint8(model.decode_images(temperature * z)))
-    return torch.cat(batches).numpy()
+
+    def decoded(z: Tensor) -> np.ndarray:
+        return _as_uint8(model.decode_images(temperature * z.to(like.device))).numpy()
+
+    if batch is None:
+        batch = _default_batch(decoded, latent_shape, count, like)
+    batches, images = Batches(batch, warn), []
+    for drawn in _drawn(count, latent_shape, like.dtype, generator, max(1, batch // BATCH)):
+        images.append(batches.compute(decoded, drawn))
+    return np.concatenate(images)
+
+
+def _default_batch(
+    decoded: Callable[[Tensor], np.ndarray],
+    latent_shape: tuple[int, ...],
+    count: int,
+    like: Tensor,
+) -> int:
+    """Return 64, or what the memory of a GPU suffices for."""
+    if like.device.type != "cuda" or count <= BATCH:
+        return BATCH
+
+    def run(rows: int) -> None:
+        decoded(torch.zeros((rows, *latent_shape), dtype=like.dtype))
+
+    return measured_rows(run, like.device, activation_megabytes(like.device))
+
+
+def _drawn(
+    count: int,
+    latent_shape: tuple[int, ...],
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    joined: int,
+) -> Iterator[Tensor]:
+    """Draw z ~ N(0, I) for `count` images, 64 at a time; yield `joined` draws together."""
+    sizes = [min(BATCH, count - begin) for begin in range(0, count, BATCH)]
+    for first in range(0, len(sizes), joined):
+        yield torch.cat(
+            [
+                torch.randn((size, *latent_shape), dtype=dtype, generator=generator)
+                for size in sizes[first : first + joined]
+            ]
+        )
 
 
 def _as_uint8(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Processor of this machine, as Linux reports it in /proc/cpuinfo."""
+"""Processor and memory of this machine, as Linux reports them in /proc."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO = Path("/proc/meminfo")
 
 
 def processor_name() -> str:
@@ -26,6 +27,15 @@ def processor_key() -> bytes:
         return platform.processor().encode()
     fields = ("flags", "Features", "model name")
     return "\n".join(sorted({line for line in lines if line.startswith(fields)})).encode()
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be allocated without swapping; None where they are unknown."""
+    try:
+        lines = MEMINFO.read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvail"))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def _cpuinfo() -> list[str]:
