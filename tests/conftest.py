@@ -26,18 +26,45 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option to run tests marked `gpu` without a GPU."""
+    parser.addoption(
+        "--emulate-cuda",
+        action="store_true",
+        help="run tests marked gpu on an emulated CUDA device, see tests/helpers/emulated_cuda.py",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the emulated device before anything is computed."""
+    if config.getoption("--emulate-cuda"):
+        import emulated_cuda
+
+        emulated_cuda.install()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip `slow` and `soak` tests unless selected, and `gpu` tests without a GPU."""
+    emulated = config.getoption("--emulate-cuda")
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
+    hardware = pytest.mark.skip(reason="needs a CUDA device itself, not an emulated one")
     slow = pytest.mark.skip(reason="takes minutes: run with -m slow")
     soak = pytest.mark.skip(reason="endurance test: run with -m soak")
     for item in items:
-        if "gpu" in item.keywords and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(without_gpu)
+        if "hardware" in item.keywords and emulated:
+            item.add_marker(hardware)
         if "slow" in item.keywords and not config.getoption("-m"):
             item.add_marker(slow)
         if "soak" in item.keywords and "soak" not in config.getoption("-m"):
             item.add_marker(soak)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Device to compute on: the CPU and, in tests marked `gpu`, a CUDA device."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
