@@ -1,8 +1,8 @@
 """The mixture on each device against float64 formulas and hundred-digit arithmetic on the CPU.
 
-Unit of error, u: eps max(1, |truth|). y is accurate to 3 u, and its log-derivative to 16 u, as
-tests/kernels/test_mixture_logistic.py proves for the CPU: the devices differ in their exponentials
-and logarithms, which CUDA computes to 2 ulps. float64's own error is nothing beside float32's.
+Unit of error, u: eps max(1, |truth|). On the CPU y is accurate to 3 u, and its log-derivative to
+16 u, by tests/kernels/test_mixture_logistic.py. Twice that is allowed here: a device has its own
+logarithms and divisions, accurate to 1 or 2 ulps, and another order of operations.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_
 from mpmath_truth import DIGITS, exact, mixture_logistic
 
 DTYPES = [torch.float32, torch.float64]
-Y_ULPS, LOG_DERIVATIVE_ULPS = 3, 16
+Y_ULPS, LOG_DERIVATIVE_ULPS = 6, 32
 GRADIENT_ULPS = 400
 """As the law of gradients in float32, in units of the largest gradient of the same scalar."""
 EVALUATIONS = {torch.float32: 40, torch.float64: 65}
 COMPONENTS = [1, 2, 3, 7, 8, 31, 32, 33, 64, 127, 128]
-# Above: one row of parameters does not fit a block's shared memory any more.
 LARGE = [1000, 5000]
+"""The parameters of one scalar fill, and exceed, the 48 KB of a block's shared memory."""
 
 
 def draw(components, points, dtype, *, log_scales=(-7.0, 3.0)):
@@ -51,21 +51,19 @@ def assert_within(got, expected, ulps, dtype):
     assert error.numel() == 0 or error.max() <= ulps, error.max()
 
 
-def assert_accurate(arguments, dtype, *, factor=1):
-    """Compare y and log dy/dx with the truth; `factor` widens the bounds."""
+def assert_accurate(arguments, dtype):
+    """Compare y and log dy/dx with the truth."""
     got = logit_cdf(*arguments)
     expected = formulas(logit_cdf, *arguments)
     assert got[0].device == arguments[0].device
-    assert_within(got[0], expected[0], factor * Y_ULPS, dtype)
-    assert_within(got[1], expected[1], factor * LOG_DERIVATIVE_ULPS, dtype)
+    assert_within(got[0], expected[0], Y_ULPS, dtype)
+    assert_within(got[1], expected[1], LOG_DERIVATIVE_ULPS, dtype)
 
 
 @pytest.mark.parametrize("components", COMPONENTS + LARGE)
 def test_value_and_log_derivative_in_float32(components, device):
     arguments = draw(components, 777 if components < 1000 else 33, torch.float32)
-    # The bounds are proven for 128 components; the error of a sum grows with its length.
-    factor = 1 if components <= 128 else 2
-    assert_accurate([a.to(device) for a in arguments], torch.float32, factor=factor)
+    assert_accurate([a.to(device) for a in arguments], torch.float32)
 
 
 @pytest.mark.parametrize("components", [1, 4, 33])
@@ -280,6 +278,6 @@ def test_family_of_a_coupling(floor, components, channels_last, device):
     eps = torch.finfo(torch.float32).eps
     for got, truth in zip(results(device, torch.float32), expected, strict=True):
         assert got.device.type == device
-        # Sums of 48 log-derivatives of 16 u, and gradients of 400 u.
+        # Sums of 48 log-derivatives, and gradients.
         allowed = GRADIENT_ULPS * eps * truth.abs().amax().clamp(min=1)
         assert ((got.detach().cpu().double() - truth).abs() <= allowed).all()

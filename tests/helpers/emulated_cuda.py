@@ -28,6 +28,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from flowpp.kernels.cuda import launch
+
 SOURCE = Path(__file__).with_suffix(".cpp")
 DEVICE = torch.device("cuda", 0)
 MEMORY = 80 << 30
@@ -74,6 +76,9 @@ class DeviceTensor(Tensor):
     def new_tensor(self, data: Any, **options: Any) -> Tensor:
         return torch.tensor(data, **{"dtype": self.dtype, "device": self.device, **options})
 
+    def tolist(self) -> Any:
+        return self.detach().cpu().tolist()
+
     def numpy(self, *, force: bool = False) -> Any:
         if not force:
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -105,6 +110,8 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"CUDA error: invalid device ordinal, got {named}")
     if on_device and name == "_fused_sdp_choice":
         return 0  # plain products: the others differ between the devices
+    if name in ("_pin_memory", "pin_memory"):
+        return args[0].clone()
     if name == "record_stream":
         return None
     _check_devices(func, name, tensors)
@@ -258,6 +265,8 @@ def _replace_functions() -> None:
     for name in ("_lazy_init", "init", "set_device", "synchronize", "empty_cache",
                  "reset_peak_memory_stats"):  # fmt: skip
         setattr(torch.cuda, name, nothing)
+    # The operators of the CUDA kernels are then chosen, and computed by the CPU kernels.
+    launch.is_available = lambda: True
     torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
     torch.cuda.get_rng_state = lambda device=None: _state["random"].clone()  # type: ignore
     torch.cuda.set_rng_state = _set_random_state  # type: ignore[assignment]
