@@ -9,7 +9,6 @@ import contextlib
 
 import pytest
 import torch
-from tf32_rounding import TF32Rounding, round_to_tf32
 
 from conformance.adapters import flowpp as flowpp_adapter
 from conformance.adapters.flowpp import FlowppAdapter
@@ -18,6 +17,7 @@ from conformance.judging.plan import plan
 from flowpp.bijectors import invertible_conv_lu
 from flowpp.kernels import pointwise
 from flowpp.kernels.backend import use_backend
+from tf32_rounding import TF32Rounding, round_to_tf32
 
 LAWS = {"forward", "log_det", "inverse", "round_trip_x", "gradients", "value"}
 CONVOLUTIONS = [

@@ -144,7 +144,7 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _check_devices(func: Any, name: str, tensors: list[Tensor]) -> None:
-    """Raise where CUDA would: tensors of both devices, except scalars of elementwise operations."""
+    """Raise where tensors of both devices meet, except scalars of elementwise operations."""
     if name in TRANSFERS or not any(isinstance(t, DeviceTensor) for t in tensors):
         return
     scalars_allowed = torch.Tag.pointwise in func.tags and not name.startswith("_foreach")
@@ -222,7 +222,9 @@ def _build() -> Path:
 def _moved(function: Any) -> Any:
     """Return torch.tensor or as_tensor such that the move to a device is an operation."""
 
-    def build(data: Any, *, device: Any = None, requires_grad: bool = False, **options: Any) -> Any:
+    def build(
+        data: Any, *, device: Any = None, requires_grad: bool = False, **options: Any
+    ) -> Any:
         if device is None or torch.device(device).type != "cuda":
             return function(data, device=device, **_given(requires_grad), **options)
         if isinstance(data, Tensor):

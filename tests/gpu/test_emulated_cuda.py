@@ -1,0 +1,54 @@
+"""The tests of this folder on an emulated CUDA device.
+
+They run in a process of their own, which the device stays in. The device has the CPU's numbers, so
+this finds tensors, constants and random numbers on the wrong device, and code for CUDA that does
+not run, without a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here"),
+    pytest.mark.skipif(
+        not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")),
+        reason="no C++ compiler here",
+    ),
+]
+
+FOLDER = Path(__file__).parent
+
+
+def run_on_emulated(*arguments):
+    """Run pytest with the emulated device; return the number of tests that passed."""
+    command = [sys.executable, "-m", "pytest", "--emulate-cuda", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    assert "failed" not in done.stdout
+    return int(re.search(r"(\d+) passed", done.stdout)[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "least"),
+    [("test_device_rules.py", 5), ("test_layers.py", 40), ("test_runs.py", 16)],
+)
+def test_on_the_emulated_device(file, least):
+    assert run_on_emulated("-m", "gpu", str(FOLDER / file)) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "least"),
+    [("test_mixture.py", 60), ("test_training_step.py", 10), ("test_laws.py", 10)],
+)
+def test_more_on_the_emulated_device(file, least):
+    assert run_on_emulated("-m", "gpu and not slow", str(FOLDER / file)) >= least
