@@ -34,6 +34,8 @@ class Arguments:
         Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: the first RUN)")
     ] = None
     """Existing folder for curves.png and samples.png."""
+    images_seen: bool = False
+    """Draw against images seen instead of steps, to compare batch sizes."""
 
     def __post_init__(self) -> None:
         """Require at least one run and an existing output folder."""
@@ -43,8 +45,10 @@ class Arguments:
             raise ValueError(f"out must be an existing folder, got {self.out}")
 
 
-def draw_curves(runs: Sequence[Run], path: Path) -> None:
+def draw_curves(runs: Sequence[Run], path: Path, *, images_seen: bool = False) -> None:
     """Plot bits per dimension, gradient norm and round-trip error of all runs against steps.
+
+    With `images_seen` they are plotted against steps times batch size.
 
     Light lines are training batches, dark ones held-out images with two standard errors.
 
@@ -53,18 +57,18 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     """
     figure = _figure(10, 6.5)
     bits, gradient, trips = (figure.add_subplot(cell) for cell in _cells(figure))
+    drawn: list[Record] = []
     for number, run in enumerate(runs):
-        records = run.metrics()
-        if not records:
-            raise ValueError(f"{run.path} has no metrics yet")
+        records = _records(run, images_seen=images_seen)
+        drawn += records
         colour, name = f"C{number % 10}", run.path.resolve().name
         _line(bits, records, "bits_per_dim", color=colour, alpha=0.4, linewidth=1)
         _held_out(bits, records, color=colour, label=name)
         _line(gradient, records, "grad_norm", color=colour, alpha=0.7, linewidth=0.8)
         _line(trips, records, "round_trip_max", color=colour, marker="o", markersize=3)
         _line(trips, records, "round_trip_median", color=colour, alpha=0.5, marker=".")
-    last = max(r["step"] for run in runs for r in run.metrics())
-    _scale(bits, [r for run in runs for r in run.metrics()], last)
+    last = max(r["step"] for r in drawn)
+    _scale(bits, drawn, last)
     bits.set_ylabel("bits/dim (light: training; dark: held out)")
     bits.legend(frameon=False)
     gradient.set_ylabel("gradient norm")
@@ -73,7 +77,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     for axes in (gradient, trips):
         axes.set_yscale("log")
     for axes in (bits, gradient, trips):
-        axes.set_xlabel("step")
+        axes.set_xlabel("images seen" if images_seen else "step")
         axes.set_xlim(left=0, right=1.02 * last)
         axes.grid(alpha=0.2)
     _save(figure, path)
@@ -111,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         runs = [Run.open(path) for path in arguments.runs]
         out = arguments.out or arguments.runs[0]
-        draw_curves(runs, out / "curves.png")
+        draw_curves(runs, out / "curves.png", images_seen=arguments.images_seen)
         print(out / "curves.png")
         if draw_samples(runs, out / "samples.png"):
             print(out / "samples.png")
@@ -131,6 +135,15 @@ def _cells(figure: Any) -> list[Any]:
     """Return the cells of a layout of one large panel above two small ones."""
     grid = figure.add_gridspec(2, 2, height_ratios=(2, 1))
     return [grid[0, :], grid[1, 0], grid[1, 1]]
+
+
+def _records(run: Run, *, images_seen: bool) -> list[Record]:
+    """Return the run's metrics; with `images_seen` their steps are numbers of images."""
+    records = run.metrics()
+    if not records:
+        raise ValueError(f"{run.path} has no metrics yet")
+    factor = run.config().training.batch_size if images_seen else 1
+    return [{**r, "step": r["step"] * factor} for r in records]
 
 
 def _line(axes: Any, records: list[Record], name: str, **style: Any) -> None:

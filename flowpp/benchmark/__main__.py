@@ -1,8 +1,11 @@
-"""python -m flowpp.benchmark [--preset cifar10] [--what train,sample] [--json FILE]"""
+"""python -m flowpp.benchmark [--preset cifar10] [--what train,sample] [--json FILE]
+
+python -m flowpp.benchmark gpu-check --out FOLDER is `flowpp.benchmark.gpu_check`.
+"""
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -11,7 +14,7 @@ from typing import Any
 
 from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
-from flowpp.config.settings import Memory, Precision
+from flowpp.config.settings import Compilation, CudaGraph, Memory, Precision
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
@@ -24,7 +27,8 @@ class Arguments:
     batch_size: int = 2
     """Number of images per batch."""
     what: str = "train,sample,evaluate,mixture"
-    """Tasks, separated by commas; `mixture` is the mixture's forward, backward and inverse."""
+    """Tasks, separated by commas; `mixture` is the mixture's forward, backward and inverse,
+    `layouts` the same in a coupling, for networks whose output is NCHW or channels last."""
     json: Path | None = None
     """File for the report, or folder for a file named by date and machine."""
     repeats: int = 5
@@ -43,6 +47,14 @@ class Arguments:
     """Setting `training.precision` of the library's model."""
     peak_memory: bool = True
     """Measure peak memory, in two more processes per task."""
+    device: str = "auto"
+    """Device to measure on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
+    compile: Compilation = "auto"
+    """Setting `training.compile` of the library's training step."""
+    cuda_graph: CudaGraph = "auto"
+    """Setting `training.cuda_graph` of the library's training step."""
+    baseline: bool = True
+    """Measure the textbook version too."""
 
     def __post_init__(self) -> None:
         """Validate counts and the report's folder."""
@@ -55,32 +67,53 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure the tasks, print a table, and write and return the report."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "gpu-check":
+        from flowpp.benchmark.gpu_check import __main__ as gpu_check
+
+        return gpu_check.main(argv[1:])
     with user_errors():
         arguments = parse(
             Arguments,
             argv,
             prog="python -m flowpp.benchmark",
-            description="Compare time and memory of the library with a textbook implementation.",
+            description="Compare time and memory of the library with a textbook implementation.\n"
+            "`python -m flowpp.benchmark gpu-check --out FOLDER` checks a GPU instead.",
         )
         import torch  # takes seconds, so only after parsing
 
         from flowpp.config import presets
-        from flowpp.config.build import float32_meaning
         from flowpp.kernels.backend import check_variable
+        from flowpp.runtime.device import usable_device
         from flowpp.runtime.files import make_writable_folder, write_json
-        from flowpp.runtime.precision import float32_precision
 
-        from . import machine, measure, table
-        from .tasks import Sizes
+        from . import measure, report_files
 
-        tasks = measure.tasks_named(arguments.what)
+        names = measure.tasks_named(arguments.what)
         presets.get(arguments.preset)
-        check_variable("cpu")
+        device = usable_device(arguments.device)
+        check_variable(str(device))
         if arguments.json is not None:
             folder = arguments.json if arguments.json.is_dir() else arguments.json.parent
             make_writable_folder(folder)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    report = measured(arguments, names, str(device))
+    if arguments.json is not None:
+        write_json(report_files.path(arguments.json, report, report["sizes"]["preset"]), report)
+    return report
+
+
+def measured(arguments: Arguments, names: Sequence[str], device: str) -> dict[str, Any]:
+    """Measure the tasks of these names, and print and return the report."""
+    import torch
+
+    from flowpp.config.build import float32_meaning
+    from flowpp.runtime.precision import float32_precision
+
+    from . import machine, measure, table
+    from .tasks import VERSIONS, Sizes
+
     sizes = Sizes(
         arguments.preset,
         arguments.batch_size,
@@ -88,16 +121,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         arguments.components,
         arguments.memory,
         arguments.precision,
+        device,
+        arguments.compile,
+        arguments.cuda_graph,
     )
     report: dict[str, Any] = {
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine.describe(),
+        "machine": machine.describe(min(15, 3 * arguments.repeats), torch.device(device)),
         "sizes": asdict(sizes),
         "repeats": arguments.repeats,
         "results": [],
     }
     print(table.heading(report))
-    for task in tasks:
+    for task in names:
         with float32_precision(float32_meaning(arguments.precision)):
             record = measure.measure(
                 task,
@@ -106,22 +142,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                 warm_up=arguments.warm_up,
                 repeats=arguments.repeats,
                 with_memory=arguments.peak_memory,
+                versions=VERSIONS if arguments.baseline else VERSIONS[:1],
             )
         report["results"].append(record)
         print(table.rows(record), flush=True)
-    if arguments.json is not None:
-        write_json(_report_file(arguments.json, report), report)
     return report
-
-
-def _report_file(path: Path, report: dict[str, Any]) -> Path:
-    """Return the path of a file itself, or for a folder that of a new file in it."""
-    if not path.is_dir():
-        return path
-    machine = re.sub(r"[^A-Za-z0-9]+", "-", report["machine"]["processor"]).strip("-")
-    stem = f"{report['date']}-{report['sizes']['preset']}-{machine}"
-    names = (f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(file for name in names if not (file := path / name).exists())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Peak resident memory of one task, measured in a new process.
+"""Peak memory of one task, measured in a new process: resident, or of the CUDA device.
 
     python -m flowpp.benchmark.memory '{"task": "train", "version": "library", ...}'
 
 In one process the peak never falls, and a task reuses memory that the allocator keeps from the one
-before. The measured peak includes the interpreter and the libraries.
+before. The resident peak includes the interpreter and the libraries; that of a CUDA device is what
+torch's tensors occupied.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import sys
 from dataclasses import asdict
 
 import torch
+
+from flowpp.config.build import float32_meaning
+from flowpp.runtime.precision import float32_precision
 
 from .tasks import Sizes, functions
 
@@ -47,10 +51,15 @@ def main(argument: str) -> None:
     torch.set_num_threads(request["threads"])
     sizes = Sizes(**request["sizes"])
     version = request["version"]
-    function = functions(request["task"], sizes, (version,))[version]
-    for _ in range(CALLS):
-        function()
-    print(peak_resident_bytes())
+    device = torch.device(sizes.device)
+    with float32_precision(float32_meaning(sizes.precision)):
+        function = functions(request["task"], sizes, (version,))[version]
+        for _ in range(CALLS):
+            function()
+    if device.type == "cuda":
+        print(torch.cuda.max_memory_allocated(device))
+    else:
+        print(peak_resident_bytes())
 
 
 def peak_resident_bytes() -> int:

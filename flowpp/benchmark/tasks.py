@@ -11,21 +11,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flowpp.config import Config, presets
 from flowpp.config.build import build_model, set_compute
-from flowpp.config.settings import Memory, Precision
+from flowpp.config.settings import Compilation, CudaGraph, Memory, Precision
 from flowpp.data import declared_shape
-from flowpp.kernels import mixture_logistic
 from flowpp.model import FlowPlusPlus
-from flowpp.training.ema import EMA
-from flowpp.training.gradients import clip_by_global_norm
 from flowpp.training.initialization import initialize
-from flowpp.training.optimizer import make_optimizer
 
-from . import textbook
+from . import mixture, textbook
+from .mixture import MixtureSizes
+from .training_step import TrainerStep
 
 Function = Callable[[], object]
 VERSIONS = ("library", "textbook")
 MODEL_TASKS = ("train", "sample", "evaluate")
-MIXTURE_TASKS = ("mixture forward", "mixture backward", "mixture inverse")
+MIXTURE_TASKS = (*mixture.TASKS, *mixture.LAYOUT_TASKS)
+GROUPS = {"mixture": mixture.TASKS, "layouts": mixture.LAYOUT_TASKS}
+"""Short names of several tasks."""
 FOLDER_SIZE = 64
 """Height and width of the images of a folder, if the preset does not set them."""
 
@@ -41,6 +41,9 @@ class Sizes:
         components: Number of components in the mixture tasks.
         memory: Setting `training.memory` of the library's model.
         precision: Setting `training.precision` of the library's model.
+        device: Device of everything.
+        compile: Setting `training.compile` of the library's training step.
+        cuda_graph: Setting `training.cuda_graph` of the library's training step.
     """
 
     preset: str
@@ -49,6 +52,14 @@ class Sizes:
     components: int
     memory: Memory = "normal"
     precision: Precision = "float32"
+    device: str = "cpu"
+    compile: Compilation = "auto"
+    cuda_graph: CudaGraph = "auto"
+
+    @property
+    def mixture(self) -> MixtureSizes:
+        """Sizes of the mixture tasks."""
+        return MixtureSizes(self.elements, self.components, self.device)
 
 
 def functions(
@@ -60,22 +71,42 @@ def functions(
         ValueError: An unknown task or preset.
     """
     if task in MIXTURE_TASKS:
-        return {v: _mixture(task, v, sizes) for v in versions}
+        return {v: mixture.function(task, v, sizes.mixture) for v in versions}
     if task not in MODEL_TASKS:
         known = ", ".join((*MODEL_TASKS, *MIXTURE_TASKS))
         raise ValueError(f"a task must be one of {known}, got {task!r}")
     config = presets.get(sizes.preset)
-    shape, _ = image_kind(config)
-    library, x, noise = _initialized(config, sizes)
-    make = {"train": _train, "evaluate": _evaluate}
+    shape, levels = image_kind(config)
     made: dict[str, Function] = {}
+    if task == "train" and "library" in versions:
+        made["library"] = TrainerStep(training_config(config, sizes), shape, levels)
+        versions = tuple(v for v in versions if v != "library")
+    if versions:
+        library, x, noise = _initialized(config, sizes)
     for version in versions:
         model = library if version == "library" else textbook.model(library)
-        if task == "sample":
+        if task == "train":
+            made[version] = _textbook_step(model, config, x, noise)
+        elif task == "sample":
             made[version] = _sample(model, (sizes.batch_size, *shape))
         else:
-            made[version] = make[task](model, version, config, x, noise)
+            made[version] = _evaluate(model, x, noise)
     return made
+
+
+def training_config(config: Config, sizes: Sizes) -> Config:
+    """Return the preset's settings with those of the sizes."""
+    training = replace(
+        config.training,
+        batch_size=sizes.batch_size,
+        memory=sizes.memory,
+        precision=sizes.precision,
+        device=sizes.device,
+        compile=sizes.compile,
+        cuda_graph=sizes.cuda_graph,
+        threads=None,  # the benchmark has a flag of its own
+    )
+    return replace(config, training=training)
 
 
 def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
@@ -89,65 +120,44 @@ def image_kind(config: Config) -> tuple[tuple[int, int, int], int]:
 def flops(task: str, sizes: Sizes) -> int:
     """Count the floating-point operations of matrix products and convolutions in one call.
 
-    The textbook version is counted: it consists of operations that the counter supports.
+    The textbook version is counted: it consists of operations that the counter supports. It is
+    computed for one image, since the operations are the same for each.
     """
-    function = functions(task, sizes, ("textbook",))["textbook"]
+    one = replace(sizes, batch_size=1, precision="float32")
+    function = functions(task, one, ("textbook",))["textbook"]
     with FlopCounterMode(display=False) as counter:
         function()
-    return counter.get_total_flops()
-
-
-def bytes_moved(task: str, sizes: Sizes) -> int:
-    """Return the smallest number of bytes that a mixture task reads and writes, in float32.
-
-    Forward: x and 3K parameters in, y and log dy/dx out. Backward, which is timed together with
-    forward: the same and both gradients in, the gradients of x and the parameters out. Inverse: y
-    and the parameters in, x out, as if the parameters stayed in a cache during the iterations.
-    """
-    parameters = 3 * sizes.components
-    numbers = {
-        "mixture forward": 1 + parameters + 2,
-        "mixture backward": (1 + parameters + 2) + (1 + parameters + 2) + (1 + parameters),
-        "mixture inverse": 1 + parameters + 1,
-    }
-    return 4 * sizes.elements * numbers[task]
+    return sizes.batch_size * counter.get_total_flops()
 
 
 def _initialized(config: Config, sizes: Sizes) -> tuple[FlowPlusPlus, Tensor, Tensor]:
+    """Return a model, images and noise on the device, in the order in which training does."""
     shape, levels = image_kind(config)
     generator = torch.Generator().manual_seed(0)
     model = build_model(config.model, shape, levels, generator)
     set_compute(model, memory=sizes.memory, precision=sizes.precision)
+    model = model.to(sizes.device)
     x = torch.randint(levels, (sizes.batch_size, *shape), generator=generator).float()
     noise = model.dequantizer.draw_noise(x.shape, dtype=x.dtype, generator=generator)
+    x, noise = x.to(sizes.device), noise.to(sizes.device)
     # Data-dependent initialization needs more than one image.
     initialize(model, x.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1))
     return model, x, noise
 
 
-def _train(
-    model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
-) -> Function:
+def _textbook_step(model: FlowPlusPlus, config: Config, x: Tensor, noise: Tensor) -> Function:
     """Return a training step: bound, gradients, clipping, optimizer, moving average."""
     model.train()
-    rate = 1e-12  # small enough that the steps do not change the model
     params = list(model.parameters())
-    if version == "library":
-        settings = replace(config.training, learning_rate=rate)
-        optimizer = make_optimizer(model, settings)
-        update: Callable[[], None] = EMA(model, config.training.ema_decay).update
-    else:
-        optimizer = torch.optim.Adam(params, rate, foreach=False)
-        update = _plain_average(model, config.training.ema_decay)
+    rate = 1e-12  # small enough that the steps do not change the model
+    optimizer = torch.optim.Adam(params, rate, foreach=False)
+    update = _plain_average(model, config.training.ema_decay)
 
     def step() -> Tensor:
         optimizer.zero_grad()
         loss = -model.elbo(x, noise).total.mean()
         loss.backward()
-        if version == "library":
-            clip_by_global_norm(params, config.training.max_grad_norm)
-        else:
-            nn.utils.clip_grad_norm_(params, config.training.max_grad_norm, foreach=False)
+        nn.utils.clip_grad_norm_(params, config.training.max_grad_norm, foreach=False)
         optimizer.step()
         update()
         return loss.detach()
@@ -166,9 +176,7 @@ def _plain_average(model: nn.Module, decay: float) -> Callable[[], None]:
     return update
 
 
-def _evaluate(
-    model: FlowPlusPlus, version: str, config: Config, x: Tensor, noise: Tensor
-) -> Function:
+def _evaluate(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Function:
     model.eval()
 
     def bound() -> Tensor:
@@ -180,38 +188,14 @@ def _evaluate(
 
 def _sample(model: FlowPlusPlus, shape: tuple[int, ...]) -> Function:
     model.eval()
+    device = next(model.parameters()).device
     with torch.no_grad():
-        latent = model.encode(torch.zeros(shape), torch.full(shape, 0.5)).shape
-    z = torch.randn(latent, generator=torch.Generator().manual_seed(1))
+        grey = torch.full(shape, 0.5, device=device)
+        latent = model.encode(torch.zeros_like(grey), grey).shape
+    z = torch.randn(latent, generator=torch.Generator().manual_seed(1)).to(device)
 
     def images() -> Tensor:
         with torch.no_grad():
             return model.decode_images(z)
 
     return images
-
-
-def _mixture(task: str, version: str, sizes: Sizes) -> Function:
-    module = mixture_logistic if version == "library" else textbook
-    generator = torch.Generator().manual_seed(2)
-    x = 2 * torch.randn(1, sizes.elements, generator=generator)
-    logits, means, log_scales = torch.randn(
-        3, 1, sizes.elements, sizes.components, generator=generator
-    ).unbind()
-    inputs = (x, logits, means, log_scales)
-    if task == "mixture inverse":
-        return lambda: module.inverse_logit_cdf(*inputs)
-    if task == "mixture forward":
-
-        def forward() -> object:
-            with torch.no_grad():
-                return module.logit_cdf(*inputs)
-
-        return forward
-    leaves = tuple(t.requires_grad_() for t in inputs)
-
-    def backward() -> object:
-        y, log_derivative = module.logit_cdf(*leaves)
-        return torch.autograd.grad((y.square() / 2 + log_derivative).sum(), leaves)
-
-    return backward

@@ -27,6 +27,15 @@ def local_device(device: str) -> str:
     return device
 
 
+def usable_device(device: str) -> torch.device:
+    """Return the device of this name, which may be `auto`.
+
+    Raises:
+        ValueError: unknown or unavailable device.
+    """
+    return next(to_device(nn.Linear(1, 1), device).parameters()).device
+
+
 def to_device(model: M, device: str) -> M:
     """Move the model to `device`, which may be `auto`.
 

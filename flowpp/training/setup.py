@@ -26,15 +26,25 @@ from flowpp.training.state import TrainingState
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
-def prepare(config: Config, group: ProcessGroup = SINGLE_PROCESS) -> Prepared:
+def prepare(
+    config: Config,
+    group: ProcessGroup = SINGLE_PROCESS,
+    *,
+    images: data.ImageSet | None = None,
+) -> Prepared:
     """Load the images and build a model with fresh weights.
+
+    Args:
+        config: All settings.
+        group: Processes that train together.
+        images: Data set, if it is not that of `config.data`.
 
     Raises:
         FileNotFoundError: A data file is missing.
         TypeError, ValueError: Settings that do not describe a model or a run.
     """
     settings = config.training
-    images = data.load(config.data)
+    images = images or data.load(config.data)
     _check_batches(settings, images, group)
     _check_same_images(images, group)
     generator = torch.Generator().manual_seed(settings.seed)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flowpp.benchmark import machine, tasks, textbook, timing
+from flowpp.benchmark import machine, mixture, tasks, textbook
 from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
 from flowpp.config import presets
@@ -36,15 +36,6 @@ def test_invalid_settings_are_refused_before_measuring(capsys, monkeypatch, argu
     assert expected in captured.out + captured.err
 
 
-def test_functions_are_timed_alternately():
-    order = []
-    seconds = timing.interleaved(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warm_up=1, repeats=2
-    )
-    assert order == ["a", "b"] * 3
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
-
-
 def test_the_textbook_mixture_agrees_in_the_body():
     torch.manual_seed(0)
     x, parameters = torch.randn(50), torch.randn(3, 50, 4).unbind()
@@ -62,10 +53,11 @@ def test_the_textbook_model_agrees(task):
     for name, function in tasks.functions(task, SMALL).items():
         torch.manual_seed(0)
         results[name] = function()
+    if task == "train":  # on other images
+        assert results["textbook"].isfinite()
+        return
     assert isinstance(results["library"], torch.Tensor)
-    if task == "train":  # dropout draws other masks
-        assert results["library"].isfinite() and results["textbook"].isfinite()
-    elif task == "evaluate":
+    if task == "evaluate":
         torch.testing.assert_close(*results.values(), rtol=1e-3, atol=0.1)
     else:
         different = results["library"] != results["textbook"]
@@ -117,7 +109,7 @@ def operations(result):
     [("mixture forward", 12), ("mixture backward", 34), ("mixture inverse", 11)],
 )
 def test_bytes_of_the_mixture(task, numbers):
-    assert tasks.bytes_moved(task, SMALL) == 4 * 100 * numbers
+    assert mixture.bytes_moved(task, SMALL.mixture) == 4 * 100 * numbers
 
 
 def test_flops_of_a_training_step_are_about_three_times_those_of_an_evaluation():
@@ -134,7 +126,7 @@ def test_a_report_is_complete(tmp_path, capsys, monkeypatch):
         f"--warm-up 0 --no-peak-memory --json {path}".split()
     )
     report = json.loads(path.read_text())
-    assert [r["task"] for r in report["results"]] == ["train", *tasks.MIXTURE_TASKS]
+    assert [r["task"] for r in report["results"]] == ["train", *mixture.TASKS]
     for record in report["results"]:
         for version in tasks.VERSIONS:
             assert record[version]["seconds"] > 0
