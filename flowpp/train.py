@@ -190,7 +190,8 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
     print(
         f"\nheld-out bits/dim on {images.name}, {len(images.test)} images\n"
         f"{summary({1: bound}, images)}\n"
-        f"{result.steps} steps in {result.seconds:.0f} s\n"
+        f"{result.steps} steps in {result.seconds:.0f} s"
+        f"{f', stopped {result.stopped}' if result.stopped else ''}\n"
         f"samples   {result.samples}\n"
         f"next      python -m flowpp.evaluate {out} --importance-samples 64"
     )

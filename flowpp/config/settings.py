@@ -201,6 +201,9 @@ class TrainingConfig:
 
     steps: int = 1000
     """Number of optimizer steps."""
+    minutes: float | None = None
+    """Minutes of training, evaluations and resumptions included, after which it ends as after its
+    last step. `steps` remains the most steps, and the length that the schedule refers to."""
     batch_size: int = 64
     """Images per step, over all processes."""
     learning_rate: float = 3e-4
@@ -274,11 +277,10 @@ class TrainingConfig:
             at_least(f"training.{name}", getattr(self, name), 1)
         at_most("training.threads", self.threads, MAX_THREADS)
         seed("training.seed", self.seed)
-        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(
-                    f"training.{name} must be positive and finite, got {getattr(self, name)}"
-                )
+        for name in ("learning_rate", "max_grad_norm", "checkpoint_minutes", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"training.{name} must be positive and finite, got {value}")
         parse_schedule(self.schedule)
         within("training.ema_decay", self.ema_decay, 0, 1)
         one_of("training.compile", self.compile, Compilation)

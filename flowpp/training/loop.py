@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +38,7 @@ from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.captured_step import capturing
 from flowpp.training.compiled_blocks import compile_blocks
 from flowpp.training.gradients import averaging_gradients
+from flowpp.training.interruptions import Interruptions
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
@@ -141,7 +141,9 @@ def _train(
             compile_blocks(model, images.shape, config.training, group, logger.message)
         trainer.run_steps()
         with signals.immediate():
-            result = final_result(state, run, images, seed=config.training.seed, group=group)
+            result = final_result(
+                state, run, images, seed=config.training.seed, group=group, stopped=trainer.stopped
+            )
         if group.is_main:
             write_json(run.path / "result.json", asdict(result))
     return result
@@ -173,11 +175,12 @@ class Trainer:
         records = run.metrics() if group.is_main else []  # others may not have the file
         bounds = (r[HELD_OUT] or math.inf for r in records if HELD_OUT in r)
         self.best = min(bounds, default=math.inf)
-        self.saved_at = time.monotonic()
+        self.interruptions = Interruptions(state, self.settings, signals, group)
         step = TrainingStep(self.model, state, self.settings, group)
         self.compute = capturing(step, self.settings, group, logger.message)
         self.read_every = steps_between_reads(state.device, self.settings)
         self.unread: list[UnreadStep] = []
+        self.stopped: str | None = None
 
     def save_start(self) -> None:
         """Write a grid of held-out images and the first checkpoint."""
@@ -190,10 +193,12 @@ class Trainer:
         self.save()
 
     def run_steps(self) -> None:
-        """Do the remaining steps; a checkpoint precedes each evaluation."""
+        """Do the remaining steps, if the time suffices; a checkpoint precedes each evaluation."""
         state, settings = self.state, self.settings
         self.throughput = Throughput(state.step)
-        while state.step < settings.steps:
+        if state.step and self.interruptions.agreed()[2]:  # resumed
+            self.stop()
+        while state.step < settings.steps and self.stopped is None:
             if state.step and state.step % settings.evaluate_every == 0:
                 self.evaluate()
             self.step()
@@ -218,17 +223,25 @@ class Trainer:
         unread, self.unread = self.unread, []
         # The only place where the host waits for the device.
         outcomes = torch.stack([step.outcome for step in unread]).tolist()
-        # Signals and clocks differ between processes: agree on what to do.
-        stop, overdue = self.group.mean([self.signals.received is not None, self._is_overdue()])
+        stop, overdue, out_of_time = self.interruptions.agreed()
         for index, (step, (loss, norm)) in enumerate(zip(unread, outcomes, strict=True)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self.skip(unread[index:], loss, norm if math.isfinite(loss) else math.nan)
                 break
             self.accept(step, loss, norm)
-        if stop or overdue or self._is_milestone():
+        if stop or overdue or out_of_time or self._is_milestone():
             self.save()
+        if out_of_time:
+            self.stop()
         if stop:
             raise TrainingInterrupted(self.signals.received or signal.SIGTERM)
+
+    def stop(self) -> None:
+        """End training after `training.minutes`, unless this was the last step."""
+        step, settings = self.state.step, self.settings
+        if step < settings.steps:
+            self.stopped = f"after {settings.minutes:g} minutes at step {step} of {settings.steps}"
+            self.logger.message(f"stopped {self.stopped}")
 
     def accept(self, step: UnreadStep, loss: float, norm: float) -> None:
         """Record a finite step."""
@@ -291,7 +304,7 @@ class Trainer:
             or state.skipped_in_a_row > 0  # until a step is finite
             or state.step % settings.log_every == 0
             or self._is_milestone()
-            or (self.group.size == 1 and (self.signals.received is not None or self._is_overdue()))
+            or (self.group.size == 1 and self.interruptions.in_this_process())
         )
 
     def _log_step(self, step: UnreadStep, norm: float) -> None:
@@ -321,7 +334,7 @@ class Trainer:
         captured = self.state.capture(self.config, self.images, self.group)
         if self.group.is_main:
             self.run.save(captured)
-        self.saved_at = time.monotonic()
+        self.interruptions.saved()
 
     def evaluate(self) -> None:
         """Evaluate on held-out images, and keep the checkpoint if it is the best so far."""
@@ -362,10 +375,6 @@ class Trainer:
         step, settings = self.state.step, self.settings
         periods = (settings.evaluate_every, settings.checkpoint_every)
         return step == settings.steps or any(p is not None and step % p == 0 for p in periods)
-
-    def _is_overdue(self) -> bool:
-        """Return whether `checkpoint_minutes` have passed since the last checkpoint."""
-        return time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
 
 
 def _mean(values: list[float]) -> float:

@@ -31,10 +31,18 @@ class Result:
     """File of the last sample grid."""
     precision: str | None = None
     """Precision of the evaluation; None in results of version 0.1.0, which did not record it."""
+    stopped: str | None = None
+    """Why training ended before `training.steps`; None if it did not."""
 
 
 def final_result(
-    state: TrainingState, run: Run, images: ImageSet, *, seed: int, group: ProcessGroup
+    state: TrainingState,
+    run: Run,
+    images: ImageSet,
+    *,
+    seed: int,
+    group: ProcessGroup,
+    stopped: str | None = None,
 ) -> Result:
     """Evaluate the averaged weights on all held-out images, in float32.
 
@@ -44,6 +52,7 @@ def final_result(
         images: Data set.
         seed: Seed of the evaluation's noise.
         group: Processes among which the images are divided.
+        stopped: Why training ended before its last step, if it did.
     """
     with state.ema.applied():
         bounds = importance.importance_bounds(state.model, images.test, 1, seed=seed, group=group)
@@ -56,4 +65,5 @@ def final_result(
         seconds=state.elapsed(),
         samples=str(run.sample_path(state.step)),
         precision="float32",
+        stopped=stopped,
     )

@@ -24,6 +24,7 @@ CHANGEABLE = frozenset(
     {
         "data.path",
         "training.steps",
+        "training.minutes",
         "training.learning_rate",
         "training.max_grad_norm",
         "training.log_every",
@@ -197,7 +198,8 @@ def finished_result(
     """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-        result, steps = kind(**recorded), config.training.steps
+        result = kind(**recorded)
+        steps = recorded["steps"] if recorded.get("stopped") else config.training.steps
         if recorded["steps"] != steps or to_dict(run.config()) != to_dict(config):
             return None
         newest = run.load_checkpoint()
