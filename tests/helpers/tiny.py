@@ -30,6 +30,7 @@ TINY = Config(
         evaluation_images=16,
         sample_count=4,
         schedule="warm-up 2",
+        device="cpu",
         threads=1,
     ),
 )

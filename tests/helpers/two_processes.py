@@ -1,9 +1,13 @@
-"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: train the tiny model."""
+"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: train the tiny model.
+
+They compute on $TRAINING_DEVICE, by default the CPU.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -33,10 +37,15 @@ def main() -> None:
     """Train a run for each group of four arguments."""
     arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
-    with distributed.process_group("cpu") as group:
+    device = os.environ.get("TRAINING_DEVICE", "cpu")
+    with distributed.process_group(device) as group:
         for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
+            settings = config(int(steps), dropout=float(dropout))
+            training = dataclasses.replace(
+                settings.training, device=device, deterministic=device != "cpu"
+            )
             result = train(
-                config(int(steps), dropout=float(dropout)),
+                dataclasses.replace(settings, training=training),
                 Path(out),
                 resume=resume == "resume",
                 group=group,
