@@ -219,7 +219,7 @@ class TrainingConfig:
     init_batch_size: int = 128
     """Images for the data-dependent initialization."""
     log_every: int = 20
-    """Steps between log lines."""
+    """Steps between log lines; a GPU's losses are read only then."""
     evaluate_every: int = 1000
     """Steps between evaluations, each with a sample grid and a checkpoint."""
     checkpoint_every: int | None = None
