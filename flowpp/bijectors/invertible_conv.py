@@ -81,7 +81,7 @@ class InvertibleConv(Bijector):
             )
 
     def _log_det(self, x: Tensor) -> Tensor:
-        log_abs = torch.linalg.slogdet(self.weight.double()).logabsdet.sum()
+        log_abs = torch.linalg.slogdet(_never_single(self.weight.double())).logabsdet.sum()
         if may_read_values(self.weight, self) and not torch.isfinite(log_abs):
             raise ValueError(
                 "InvertibleConv needs finite, non-singular matrices, got log|det W| = "
@@ -89,6 +89,18 @@ class InvertibleConv(Bijector):
             )
         positions = x.shape[2] * x.shape[3]
         return (positions * log_abs).to(self.weight.dtype).expand(x.shape[0])
+
+
+def _never_single(matrices: Tensor) -> Tensor:
+    """Return the matrices `(G, c, c)`; on a CUDA device, a single one with the identity.
+
+    Torch factors a batch by cuBLAS and a single matrix by cuSOLVER, which cannot be captured in a
+    CUDA graph. The identity adds an exact 0 to the sum of log|det|.
+    """
+    if not matrices.is_cuda or len(matrices) > 1:
+        return matrices
+    identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
+    return torch.cat([matrices, identity[None]])
 
 
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
