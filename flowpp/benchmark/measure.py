@@ -59,7 +59,7 @@ def measure(
             entry |= _on_device(record, made[version], durations, machine)
         if with_memory:
             entry[f"peak_{'device' if cuda else 'resident'}_bytes"] = (
-                peak or memory.peak_in_fresh_process(task, version, sizes)
+                memory.peak_in_fresh_process(task, version, sizes) if peak is None else peak
             )
         record[version] = entry
     if len(times) == len(VERSIONS):

@@ -19,6 +19,7 @@ SUBSTITUTIONS = (
     # Documents name a reader's files; conftest.py creates these.
     ("cifar-10-python.tar.gz", "cifar.npz", "the published archive is a download of 170 MB"),
     ("--training.device cuda", "--training.device cpu", "not every machine has a GPU"),
+    ("--device cuda", "--device cpu", "as above"),
     ("tests/data/golden/", f"{ROOT}/tests/data/golden/", "commands run in a scratch folder"),
     ("--out runs/mine", "--out runs/new", "runs/mine already exists, for other commands"),
 )
@@ -52,6 +53,7 @@ NOT_RUN = {
     "pip install": "the package is already installed; `tox -e package` tests a fresh install",
     "python -m venv": "`tox -e package` creates one",
     ". .venv": "as above",
+    "python -m flowpp.benchmark.gpu_check": "tests/benchmarks/test_gpu_check.py runs it in small",
     "tox": "tox runs these tests; its environments are looked up in tox.ini instead",
     "python -m conformance --adapter conformance.adapters.zuko:ZukoAdapter": (
         "needs zuko: `tox -e libraries` runs the adapters"
