@@ -42,10 +42,11 @@ class EMA:
         if skip_if is None:
             torch._foreach_lerp_(averages, weights, 1 - self.decay)
             return
-        # Gradient descent on |a - w|^2 / 2: the one kernel of torch that computes
-        # a - (1 - decay) (a - w) for all tensors together, unless a flag on the device is set.
+        # The one kernel of torch that computes a - (decay - 1) (w - a) for all tensors, unless a
+        # flag on the device is set: gradient descent where w is the gradient, with decay -1.
+        # (Without `maximize`, which torch's kernels combine with weight decay in different ways.)
         torch._fused_sgd_(
-            averages, weights, [], maximize=True, weight_decay=1.0, lr=1 - self.decay,
+            averages, weights, [], lr=self.decay - 1, weight_decay=-1.0, maximize=False,
             momentum=0.0, dampening=0.0, nesterov=False, is_first_step=False, found_inf=skip_if,
         )  # fmt: skip
 
