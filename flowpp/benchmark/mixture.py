@@ -84,12 +84,10 @@ def _direction(task: str) -> str:
 
 def _elementwise_function(task: str, version: str, sizes: MixtureSizes) -> Function:
     module: ModuleType = mixture_logistic if version == "library" else textbook
-    generator = torch.Generator().manual_seed(2)
-    x = 2 * torch.randn(1, sizes.elements, generator=generator)
-    logits, means, log_scales = torch.randn(
-        3, 1, sizes.elements, sizes.components, generator=generator
-    ).unbind()
-    inputs = tuple(t.to(sizes.device) for t in (x, logits, means, log_scales))
+    x, parameters = _normal(
+        sizes.device, (1, sizes.elements), (3, 1, sizes.elements, sizes.components)
+    )
+    inputs = (2 * x, *parameters.unbind())
     return _in_direction(task, module.logit_cdf, module.inverse_logit_cdf, inputs)
 
 
@@ -100,14 +98,13 @@ def _layout_function(task: str, version: str, sizes: MixtureSizes) -> Function:
         MixtureLogisticFamily if library else textbook.MixtureFamily
     )
     family = kind(sizes.components, FLOOR)
-    generator = torch.Generator().manual_seed(2)
     channels, height, width = IMAGE
-    x = torch.randn(sizes.images, *IMAGE, generator=generator)
-    raw = torch.randn(
-        sizes.images, channels * family.parameters_per_scalar, height, width, generator=generator
+    raw_channels = channels * family.parameters_per_scalar
+    drawn = _normal(
+        sizes.device, (sizes.images, *IMAGE), (sizes.images, raw_channels, height, width)
     )
     layout = LAYOUTS[task.split(", ")[1]]
-    inputs = tuple(t.to(sizes.device).contiguous(memory_format=layout) for t in (x, raw))
+    inputs = tuple(t.contiguous(memory_format=layout) for t in drawn)
 
     def parameters(raw: Tensor) -> Tensor:  # as a coupling splits its network's output
         split = raw.reshape(len(raw), channels, family.parameters_per_scalar, height, width)
@@ -119,6 +116,13 @@ def _layout_function(task: str, version: str, sizes: MixtureSizes) -> Function:
         lambda y, raw: family.inverse_transform(y, parameters(raw)),
         inputs,
     )
+
+
+def _normal(device: str, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """Return normally distributed tensors, the same in each call on a device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return [torch.randn(shape, device=device) for shape in shapes]
 
 
 def _in_direction(

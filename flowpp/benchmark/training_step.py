@@ -17,7 +17,6 @@ from flowpp.runtime.signals import DeferredSignals
 from flowpp.training.captured_step import WARM_UP
 from flowpp.training.compiled_blocks import compile_blocks
 from flowpp.training.loop import Trainer
-from flowpp.training.progress import Throughput
 from flowpp.training.run_logger import RunLogger
 from flowpp.training.setup import initial_state, prepare
 
@@ -27,7 +26,7 @@ FIRST_STEPS = WARM_UP + 1
 BATCHES = 4
 """Number of batches in the set of random images."""
 NEVER = 1 << 40
-"""Steps between evaluations and in a run: more than are measured."""
+"""Steps of a run, and between log lines and evaluations: more than are measured."""
 
 
 class TrainerStep:
@@ -56,6 +55,7 @@ class TrainerStep:
             # Data-dependent initialization needs more than one image.
             init_batch_size=max(2, batch),
             steps=NEVER,
+            log_every=NEVER,
             evaluate_every=NEVER,
             checkpoint_every=None,
             checkpoint_minutes=float(NEVER),
@@ -73,7 +73,6 @@ class TrainerStep:
             )
         compile_blocks(model, shape, training, group, logger.message)
         self.notes = logger.notes
-        self.trainer.throughput = Throughput(state.step)
         if state.device.type == "cuda":
             for _ in range(FIRST_STEPS):
                 self()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from flowpp.benchmark.gpu_check import compiler, report, stages, summaries
+from flowpp.benchmark.gpu_check import accuracy, compiler, report, stages, summaries
 from flowpp.benchmark.gpu_check.__main__ import main
 from flowpp.benchmark.gpu_check.check import Check
 from flowpp.benchmark.gpu_check.plan import Plan
+from flowpp.benchmark.gpu_check.request import Request
 from flowpp.benchmark.gpu_check.stage import Stage
+from flowpp.conditioner import Conv2d
+from flowpp.kernels.backend import use_backend
+from tf32_rounding import TF32Rounding
 
 SMALL = ["--device", "cpu", "--tiny"]
 
@@ -210,6 +215,34 @@ def test_goals_are_compared_with_what_was_measured():
     assert met["host synchronizations of a step"] is True
     assert met["mixture forward, NCHW: share of copy bandwidth"] is True
     assert met["mixture backward, channels last: share of copy bandwidth"] is None
+
+
+def fingerprint_of_digits():
+    return accuracy.fingerprint(Request("", "", "cpu", "digits", None, tiny=True, seconds=60))
+
+
+def test_tf32_fails_the_fingerprint(monkeypatch):
+    """The bounds are between the errors of float32 and those of TF32."""
+    assert fingerprint_of_digits()["failures"] == []
+    in_tf32 = functools.partial(accuracy.fingerprints.record, precision="tf32")
+    monkeypatch.setattr(accuracy.fingerprints, "record", in_tf32)
+    with use_backend("torch"), TF32Rounding() as rounding:
+        found = fingerprint_of_digits()
+    assert rounding.rounded
+    assert "output_ulps of " in found["failures"][0] and "bits/dim" in found["failures"][-1]
+
+
+def test_a_wrong_initialization_is_found(monkeypatch):
+    request = Request("", "", "cpu", "digits", None, tiny=True, seconds=60)
+    initialize = Conv2d.initialize
+
+    def too_large(layer, x):
+        initialize(layer, x)
+        layer.weight.data.mul_(1.02)
+
+    monkeypatch.setattr(Conv2d, "initialize", too_large)
+    failures = accuracy.initialization(request)["failures"]
+    assert len(failures) == 2 and "float32: deviations must be within 1% of 1" in failures[0]
 
 
 def test_registers_and_spills_are_read():

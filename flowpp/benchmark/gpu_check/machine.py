@@ -26,6 +26,7 @@ QUERY = (
     "name,driver_version,memory.total,memory.used,clocks.sm,clocks.max.sm,clocks.max.memory,"
     "power.limit,temperature.gpu,persistence_mode,mig.mode.current"
 )
+SHORT_QUERY = "name,driver_version,memory.total"
 
 
 def measure(request: Request) -> dict[str, Any]:
@@ -56,12 +57,15 @@ def _driver() -> dict[str, str] | str:
     """Return what nvidia-smi reports, or why it does not."""
     if shutil.which("nvidia-smi") is None:
         return "nvidia-smi is not on PATH"
-    asked = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
-    if done.returncode:
-        return (done.stderr or done.stdout).strip()
-    values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-    return dict(zip(QUERY.split(","), values, strict=True))
+    output = ""
+    for query in (QUERY, SHORT_QUERY):  # a driver may not know all of them
+        asked = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+        output = (done.stdout or done.stderr).strip()
+        if done.returncode == 0:
+            values = [value.strip() for value in output.splitlines()[0].split(",")]
+            return dict(zip(query.split(","), values, strict=True))
+    return output
 
 
 def _version(package: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
-"""Time between the polite signal and the one that cannot be ignored."""
+"""Time between Ctrl-C's signal, after which pytest still writes its results, and SIGKILL."""
 TAIL_LINES = 15
 TAIL_BYTES = 1 << 16
 LONGEST_LINE = 400
@@ -80,7 +80,7 @@ def run(
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads a group, and what it started: politely, then for certain."""
-    for number, wait in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+    for number, wait in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGKILL, None)):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:

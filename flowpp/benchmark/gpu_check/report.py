@@ -53,7 +53,8 @@ def headline(name: str, result: Results) -> str:
         return "; ".join(map(_speed, result["results"]))
     if name == "fingerprint":
         return (
-            f"at most {result['largest_output_ulps']:.3g} ulps in a layer, "
+            f"outputs within {result['largest_output_ulps']:.3g} ulps, log-determinants "
+            f"{result['largest_log_det_ulps']:.3g}, "
             f"{result['bits_per_dim']['largest_difference']:.1e} bits/dim"
         )
     if name == "initialization":

@@ -77,8 +77,8 @@ def settings(request: Request) -> list[object]:
     flags: dict[str, object] = {
         "device": request.device,
         "precision": "float32" if request.tiny else "bfloat16",
-        "schedule": "warm-up 100",
-        "learning_rate": 1e-3,
+        "schedule": "warm-up 200",
+        "learning_rate": 5e-4,
         "ema_decay": 0.99,
         "log_every": 1 if request.tiny else 10,
         "evaluate_every": ENDLESS,
