@@ -112,11 +112,6 @@ class ProcessGroup:
             raise error
         return value  # type: ignore[return-value]
 
-    def barrier(self) -> None:
-        """Wait until every process has reached this point."""
-        if self.size > 1:
-            distributed.barrier()
-
 
 SINGLE_PROCESS = ProcessGroup()
 
@@ -152,7 +147,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         yield SINGLE_PROCESS
         return
     if device.split(":")[0] == "cuda":
-        # Named, the GPU is connected to the others at once, and barriers need not guess it.
+        # Named, the GPU is connected to the others at once, and torch need not guess it.
         gpu = _take_gpu(device)
         distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT, device_id=gpu)
     else:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.training import non_finite
+
+_WITH_FORWARD_SYNC = (
+    "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+)
+BUFFERS_ARE_CONSTANT: dict[str, Any] = {
+    "forward_sync_buffers" if _WITH_FORWARD_SYNC else "broadcast_buffers": False
+}
+"""Buffers need not be sent in each step; torch 2.13 has renamed the argument."""
 
 
 def averaging_gradients(model: nn.Module) -> nn.Module:
@@ -20,11 +30,7 @@ def averaging_gradients(model: nn.Module) -> nn.Module:
     model's output is a tensor or a container that torch knows, and fails in `no_sync`, which
     accumulation uses. It would save nothing, since every parameter is used in each step.
     """
-    return DistributedDataParallel(
-        model,
-        broadcast_buffers=False,  # they are constants
-        gradient_as_bucket_view=True,
-    )
+    return DistributedDataParallel(model, gradient_as_bucket_view=True, **BUFFERS_ARE_CONSTANT)
 
 
 def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> Tensor:
