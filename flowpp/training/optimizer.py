@@ -141,7 +141,13 @@ class Adam(torch.optim.Optimizer):
 
 def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:
     """Return the gradient in the memory layout of `p`, which the fused kernel assumes."""
-    return grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
+    if grad.stride() == p.stride():
+        return grad
+    # Axes of length 1 may have any stride: those of 1x1 kernels and of cuDNN's gradients differ.
+    axes = zip(p.shape, p.stride(), grad.stride(), strict=True)
+    if all(length == 1 or own == other for length, own, other in axes):
+        return grad.as_strided(p.shape, p.stride())
+    return torch.empty_like(p).copy_(grad)
 
 
 def _float32(value: float) -> float:

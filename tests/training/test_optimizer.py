@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowpp.config import TrainingConfig
 from flowpp.training.gradients import clip_by_global_norm
@@ -82,6 +83,27 @@ def test_epsilon_is_not_where_torch_has_it():
     torch.optim.Adam([theirs], lr=1.0).step()
     assert theirs.item() == pytest.approx(-0.5, rel=1e-6)
     assert ours.item() == pytest.approx(-1 / (1 + 1 / math.sqrt(1e-3)), rel=1e-4)
+
+
+def test_a_gradient_in_the_memory_layout_of_its_weight_is_not_copied():
+    class Copies(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten.copy_.default
+            return function(*args, **(kwargs or {}))
+
+    updated = []
+    for strides in ((3, 1, 1, 1), (3, 1, 3, 3), (1, 4, 1, 1)):  # the third is the transpose
+        weight = torch.arange(12.0).reshape(4, 3, 1, 1).requires_grad_()
+        weight.grad = torch.empty_strided((4, 3, 1, 1), strides)
+        weight.grad[:, :, 0, 0] = torch.arange(12.0).reshape(4, 3)
+        with Copies() as copies:
+            Adam([weight], 0.1).step()
+        updated.append((weight.detach(), copies.count))
+    (expected, none), *others = updated
+    assert all(torch.equal(weight, expected) for weight, _ in others)
+    assert [none, *(count for _, count in others)] == [0, 0, 1]
 
 
 def test_a_gradient_may_have_other_strides_than_its_weight():
