@@ -8,9 +8,11 @@ the factors of products), 8e-5 and 6e-3 in bfloat16; the bounds are about ten to
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,9 +20,11 @@ from flowpp.bijectors import ActNorm
 from flowpp.conditioner import Conv2d
 from flowpp.config import ContextConfig, presets
 from flowpp.config.build import build_model, float32_meaning, set_compute
+from flowpp.evaluation.sampling import sample
 from flowpp.kernels.backend import use_backend
 from flowpp.runtime.distributed import SINGLE_PROCESS
 from flowpp.runtime.precision import float32_precision
+from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
 from flowpp.training.initialization import initialize
@@ -161,3 +165,26 @@ def test_initialization_normalizes_each_layer(name, precision, device):
     found = torch.cat(deviations)
     assert len(found) > 1000
     torch.testing.assert_close(found, torch.ones_like(found), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_and_their_codes(name, device):
+    """Decoded noise is that of float64 on the CPU, and is encoded to the same noise."""
+    config, shape, levels = settings(name)
+    model = build_model(config, shape, levels, torch.Generator().manual_seed(0))
+    initialize(model.eval(), *batch(name, 64))
+    wide = copy.deepcopy(model).double()
+    model.to(device)
+    with torch.no_grad():
+        images, noise = (t.double() for t in batch(name, 4))
+        z, _ = wide.flow(images + wide.dequantizer.sample(images, noise)[0])
+        x, _ = model.flow.inverse(z.float().to(device))
+        expected, _ = wide.flow.inverse(z.float().double())
+        again, _ = model.flow(x)
+    assert x.device.type == device
+    # In grey levels; rounding to an image's integers needs 0.5.
+    assert (x.cpu().double() - expected).abs().max() <= 1e-3
+    assert (again.cpu().double() - z).abs().max() <= 1e-3
+    drawn = sample(model, shape, 3, seeded_generator(0))
+    assert drawn.shape == (3, *shape) and drawn.max() < levels
+    assert np.array_equal(drawn, sample(model, shape, 3, seeded_generator(0)))
