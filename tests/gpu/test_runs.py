@@ -34,10 +34,10 @@ BITS_PER_DIM = 2e-5
 """Largest difference of bits per dimension between devices: the log-determinants' 48 ulps."""
 
 
-def config(device, **settings):
-    """Settings of a run with dropout, deterministic and with a checkpoint after each step."""
+def config(device, *, dropout=0.2, **settings):
+    """Settings of a deterministic run with a checkpoint after each step."""
     flows = {
-        name: dataclasses.replace(getattr(TINY.model, name), dropout=0.2)
+        name: dataclasses.replace(getattr(TINY.model, name), dropout=dropout)
         for name in ("flow", "dequantizer")
     }
     training = dataclasses.replace(
@@ -120,6 +120,33 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, device, tmp_path, monkeypat
     assert_same(run, tmp_path / "run")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_in_a_graph_has_the_same_bits(tmp_path, precision):
+    """Graphs replay the same kernels; they begin with the fourth step of each process."""
+    settings = {"steps": 7, "precision": precision}
+    train(config("cuda", **settings), tmp_path / "plain")
+    train(config("cuda", cuda_graph="on", **settings), tmp_path / "graph")
+    assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.hardware
+def test_compiled_blocks_have_the_losses_of_plain_ones(tmp_path):
+    losses = []
+    for name, settings in {
+        "plain": {},
+        "compiled": {"compile": "blocks"},
+        "all": {"compile": "blocks", "cuda_graph": "on"},
+    }.items():
+        train(config("cuda", dropout=0.0, **settings), tmp_path / name)
+        records = Run.open(tmp_path / name).metrics()
+        losses.append([r["bits_per_dim"] for r in records if "bits_per_dim" in r])
+    for compiled in losses[1:]:
+        np.testing.assert_allclose(compiled, losses[0], rtol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.hardware
 def test_a_killed_process_resumes_bit_for_bit(run, device, tmp_path):
@@ -128,6 +155,7 @@ def test_a_killed_process_resumes_bit_for_bit(run, device, tmp_path):
         sys.executable, "-m", "flowpp.train", "digits", "--out", str(out),
         "--training.device", device, "--training.deterministic", "True",
         "--training.steps", "60", "--training.checkpoint-every", "1",
+        "--training.compile", "none",
     ]  # fmt: skip
     environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     started = subprocess.Popen(command, env=environment)
@@ -255,7 +283,8 @@ def test_train_command(device, tmp_path, capsys):
         for setting in ("layout=columns 1", "filters=4", "blocks=1", "components=2")
     ]
     out = tmp_path / "run"
-    command = ["digits", *flags, "--training.device", device, "--out", str(out)]
+    flags += ["--training.device", device, "--training.compile", "none"]
+    command = ["digits", *flags, "--out", str(out)]
     train_command.main([*command, "--training.steps", "2", "--training.precision", "bfloat16"])
     assert f"on {device}" in capsys.readouterr().out
     assert Run.open(out).load_checkpoint().step == 2

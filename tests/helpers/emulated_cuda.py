@@ -3,8 +3,8 @@
 `install()` makes torch believe in one CUDA device, `cuda:0`. Its tensors are wrappers of CPU
 tensors, and every operation on them is computed by the CPU. As on a GPU, an error is raised if an
 operation mixes tensors of both devices or draws from a generator of the other device, and if a
-tensor is read as a NumPy array. The device has a random state of its own. Kernels, speed, memory,
-streams and graphs are not emulated.
+tensor is read as a NumPy array. The device has a random state of its own, and its CUDA graphs
+record and replay operations (`emulated_graph`). Kernels, speed and memory are not emulated.
 
 Install it at the start of a process, before anything is differentiated: autograd counts the
 devices once. It cannot be removed.
@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from emulated_graph import EmulatedGraph, check_capture, install_streams
 from flowpp.kernels.cuda import launch
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -76,6 +77,8 @@ class DeviceTensor(Tensor):
     def new_tensor(self, data: Any, **options: Any) -> Tensor:
         return torch.tensor(data, **{"dtype": self.dtype, "device": self.device, **options})
 
+    def record_stream(self, stream: Any) -> None: ...
+
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
 
@@ -112,8 +115,6 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return 0  # plain products: the others differ between the devices
     if name in ("_pin_memory", "pin_memory"):
         return args[0].clone()
-    if name == "record_stream":
-        return None
     _check_devices(func, name, tensors)
     for generator in leaves:
         if isinstance(generator, torch.Generator) and generator.device.type != (
@@ -129,9 +130,15 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         inner_args, inner_kwargs = tree_map_only(
             torch.device, lambda _: cpu, (inner_args, inner_kwargs)
         )
-    if target and torch.Tag.nondeterministic_seeded in func.tags:
-        with _DeviceRandomness():
-            result = func(*inner_args, **inner_kwargs)
+    places = {isinstance(t, DeviceTensor) for t in tensors}
+    transferred = name in TRANSFERS and places in ({True, False}, {not target})
+    if on_device or transferred:
+        check_capture(name, transferred=transferred)
+    graph = EmulatedGraph.capturing
+    if graph is not None and target:
+        result = graph.record(func, inner_args, inner_kwargs, compute_on_cpu)
+    elif target:
+        result = compute_on_cpu(func, inner_args, inner_kwargs)
     else:
         result = func(*inner_args, **inner_kwargs)
     if name == "_to_copy" and named is not None and target != on_device:
@@ -141,6 +148,14 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return result
     wrapped = tree_map_only(Tensor, DeviceTensor, result)
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+def compute_on_cpu(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Compute an operation of the device on CPU tensors, with the device's random state."""
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        with _DeviceRandomness():
+            return func(*args, **kwargs)
+    return func(*args, **kwargs)
 
 
 def _check_devices(func: Any, name: str, tensors: list[Tensor]) -> None:
@@ -244,12 +259,10 @@ def _replace_functions() -> None:
     properties = SimpleNamespace(
         name="emulated", total_memory=MEMORY, multi_processor_count=132, major=9, minor=0
     )
-    stream = SimpleNamespace(cuda_stream=0, synchronize=nothing, wait_stream=nothing)
     constants = {
         "is_available": True,
         "is_initialized": True,
         "is_bf16_supported": True,
-        "is_current_stream_capturing": False,
         "device_count": 1,
         "current_device": 0,
         "get_device_name": properties.name,
@@ -259,14 +272,13 @@ def _replace_functions() -> None:
         "memory_allocated": 0,
         "max_memory_allocated": 0,
         "memory_reserved": 0,
-        "current_stream": stream,
-        "default_stream": stream,
     }
     for name, value in constants.items():
         setattr(torch.cuda, name, lambda *_, value=value, **__: value)
     for name in ("_lazy_init", "init", "set_device", "synchronize", "empty_cache",
                  "reset_peak_memory_stats"):  # fmt: skip
         setattr(torch.cuda, name, nothing)
+    install_streams()
     # The operators of the CUDA kernels are then chosen, and computed by the CPU kernels.
     launch.is_available = lambda: True
     torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
