@@ -145,7 +145,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     from flowpp.evaluation import importance
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
-    from flowpp.evaluation.summary import summary
+    from flowpp.evaluation.summary import held_out_title, summary
 
     with user_errors():
         opened, images = _open(arguments, group)
@@ -159,7 +159,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
             _check_output_file(out)
     if group.is_main:
         processes = f", {group.size} processes" if group.size > 1 else ""
-        print(f"held-out bits/dim on {images.name}, {count} images{processes}")
+        print(f"{held_out_title(images, count)}{processes}")
     begin = time.monotonic()
     with progress_bar(count * arguments.importance_samples, silent=not group.is_main) as advance:
         bounds = importance.importance_bounds(

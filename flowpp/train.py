@@ -184,12 +184,16 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
 
 def _report(result: Result, images: ImageSet, out: Path) -> None:
     from flowpp.evaluation.bound import Estimate
-    from flowpp.evaluation.summary import summary
+    from flowpp.evaluation.summary import held_out_title, summary
 
     bound = Estimate(result.bits_per_dim, result.standard_error, len(images.test))
+    valid = None
+    if images.valid is not None and result.valid_bits_per_dim is not None:
+        error = result.valid_standard_error or math.nan
+        valid = Estimate(result.valid_bits_per_dim, error, len(images.valid))
     print(
-        f"\nheld-out bits/dim on {images.name}, {len(images.test)} images\n"
-        f"{summary({1: bound}, images)}\n"
+        f"\n{held_out_title(images, len(images.test))}\n"
+        f"{summary({1: bound}, images, valid)}\n"
         f"{result.steps} steps in {result.seconds:.0f} s"
         f"{f', stopped {result.stopped}' if result.stopped else ''}\n"
         f"samples   {result.samples}\n"

@@ -26,6 +26,8 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 Compilation = Literal["auto", "none", "blocks"]
 CudaGraph = Literal["auto", "on", "off"]
 HeldOut = Literal["test", "valid"]
+Crop = Literal["centre", "random", "stretch"]
+SplitRule = Literal["auto", "tenth", "fifth"]
 if TYPE_CHECKING:
     Source = str
 else:
@@ -34,6 +36,7 @@ MAX_THREADS = 1024
 """Upper bound on `threads`; larger values are almost certainly typos."""
 MAX_SIZE = 1 << 14
 """Upper bound on `data.size`, in pixels."""
+MAX_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -152,17 +155,29 @@ class DataConfig:
     """Location of the images; unused by `digits` and `photos`.
     cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`.
     imagenet32, imagenet64: the folder of the PNG archives or of the `.npz` batches.
-    folder: a folder of images, with or without subfolders `train` and `test`.
+    folder: a folder of images, with or without folders such as `train`, `val` and `test` in it.
     Others: an `.npz` with uint8 arrays `train` and `test`, (N, height, width, channels).
     """
-    size: int | None = None
-    """Height and width: a folder's images are cropped to it, others averaged down."""
-    channels: Literal[1, 3] = 3
-    """Kind of a folder's images: 1 for grey, 3 for colour."""
+    split: SplitRule = "auto"
+    """Held-out images of a folder. auto: its folders such as train and test, or else every tenth
+    image. tenth, fifth: every tenth or fifth, whatever the folders' names."""
+    size: int | str | None = None
+    """Height and width, such as 32, or HEIGHTxWIDTH, such as 48x64. A folder's images are resized
+    to it, see `crop`; others are averaged down."""
+    crop: Crop = "centre"
+    """How a folder's images of another shape are made to fit. centre: the largest part in the
+    middle. random: the largest part anywhere, the same in every run. stretch: everything, with
+    another aspect ratio."""
+    channels: Literal[1, 3] | None = None
+    """Kind of a folder's images, 1 for grey, 3 for colour. If given, those of the other kind are
+    converted: colour to grey by luma, grey to three equal channels."""
+    convert: bool | None = None
+    """Convert images of the other kind, rather than refuse them; None: if channels is given."""
     skip_bad: bool = False
     """Skip a folder's unreadable files and those of another kind."""
-    bits: int = 8
-    """Highest bits kept of each 8-bit value."""
+    bits: int | None = None
+    """Highest bits kept of each value. None keeps all of 8-bit images and refuses 16-bit ones; 16
+    keeps all of these."""
     held_out: HeldOut = "test"
     """Array that is held out, test or valid; for cifar10 from an `.npz`."""
     partial: bool = False
@@ -176,10 +191,36 @@ class DataConfig:
         """
         one_of("data.source", self.source, Source)
         one_of("data.held_out", self.held_out, HeldOut)
-        at_least("data.size", self.size, 1)
-        at_most("data.size", self.size, MAX_SIZE)
-        if not 1 <= self.bits <= 8:
-            raise ValueError(f"data.bits must lie in 1 ... 8, got {self.bits}")
+        one_of("data.split", self.split, SplitRule)
+        one_of("data.crop", self.crop, Crop)
+        for side in self.height_width or ():
+            at_least("data.size", side, 1)
+            at_most("data.size", side, MAX_SIZE)
+        if self.bits is not None and not 1 <= self.bits <= MAX_BITS:
+            raise ValueError(f"data.bits must lie in 1 ... {MAX_BITS}, got {self.bits}")
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """Height and width that `size` asks for.
+
+        Raises:
+            ValueError: A text that is neither a number nor HEIGHTxWIDTH.
+        """
+        if self.size is None or isinstance(self.size, int):
+            return None if self.size is None else (self.size, self.size)
+        sides = self.size.lower().split("x")
+        if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+            raise ValueError(
+                f"data.size must be a number or HEIGHTxWIDTH, such as 48x64, got {self.size!r}"
+            )
+        return int(sides[0]), int(sides[-1])
+
+    @staticmethod
+    def migrate(values: dict[str, Any]) -> dict[str, Any]:
+        """Convert stored values of versions before `convert`, which converted no image."""
+        if values.get("channels") is not None and "convert" not in values:
+            return {**values, "convert": False}
+        return values
 
     def required_path(self, contents: str) -> Path:
         """Return `path` with the home directory expanded.

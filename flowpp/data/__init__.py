@@ -40,7 +40,8 @@ def load(config: DataConfig) -> ImageSet:
     if data_set.bundled and config.path is not None:
         raise ValueError(
             f"data.path is not used by data.source {config.source!r} (bundled), got "
-            f"{config.path!r}; to train on your own images add `--preset small`"
+            f"{config.path!r}; to train on your own images:  "
+            f"python -m flowpp.train small --data.path {config.path}"
         )
     if not data_set.kept_decoded:
         return _decode(config, decoded.in_memory)
@@ -55,8 +56,8 @@ def _decode(config: DataConfig, allocate: decoded.Allocate) -> ImageSet:
     data_set = DATA_SETS[config.source]
     load = importlib.import_module(data_set.module).load
     images: ImageSet = load(config, allocate) if data_set.kept_decoded else load(config)
-    if config.size is not None and data_set.shape is not None:
-        images = reduce_size(images, config.size, allocate)
+    if (size := config.height_width) is not None and data_set.shape is not None:
+        images = reduce_size(images, *size, allocate=allocate)
     return reduce_bits(images, config.bits, allocate)
 
 
@@ -67,9 +68,9 @@ def declared_shape(config: DataConfig) -> tuple[Shape, int]:
         ValueError: A folder without `data.size`.
     """
     data_set = DATA_SETS[config.source]
-    channels, height, width = data_set.shape or (config.channels, 0, 0)
-    if config.size is not None:
-        height = width = config.size
+    channels, height, width = data_set.shape or (config.channels or 3, 0, 0)
+    height, width = config.height_width or (height, width)
     if not height:
         raise ValueError(f"{config.source} needs --data.size, got none")
-    return (channels, height, width), data_set.levels if config.bits == 8 else 1 << config.bits
+    full = config.bits is None or config.bits == 8
+    return (channels, height, width), data_set.levels if full else 1 << (config.bits or 8)

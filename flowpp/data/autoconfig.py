@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from flowpp.config import Config
+from flowpp.config import Config, DataConfig
 from flowpp.config.presets import SMALL
 from flowpp.data import folder
-from flowpp.data.decode import KINDS, Kind, kind_of, opened
+from flowpp.data.decode import (
+    KINDS,
+    Kind,
+    bits_of,
+    check_bits,
+    is_turned_sideways,
+    kind_of,
+    opened,
+)
+from flowpp.data.formats import count_of
+from flowpp.data.image_files import ImageFiles
 
 LAYOUTS = {
     32: "squeeze, checkerboard 4, channels 2, squeeze, checkerboard 2, channels 2",
@@ -46,25 +57,17 @@ def configure(config: Config) -> tuple[Config, list[str]]:
         return config, []
     if config.data.path is None:
         raise ValueError("the preset small needs --data.path FOLDER, got none")
-    train, test = folder.split(folder.find(config.data))
-    headers = _read_headers([*train, *test], skip_bad=config.data.skip_bad)
+    files = folder.find(config.data)
+    parts = folder.split_files(files, config.data).parts
+    paths = [image for part in parts.values() for image in part]
+    headers = _read_headers(files, paths, config.data)
     if not headers:
-        raise ValueError(f"none of the {len(train) + len(test)} images can be read")
-    channels = _common_kind(headers, skip_bad=config.data.skip_bad)
-    sides = [header.side for header in headers.values() if header.kind == channels]
-    size = config.data.size or _choose_size(sides)
-    data = replace(config.data, channels=channels, size=size)
-    enlarged = sum(side < size for side in sides)
-    note = (
-        f"{len(sides)} {KINDS[channels]} images, shorter sides of {min(sides)} to {max(sides)} "
-        f"pixels: cropped to {size}x{size}"
-    )
-    notes = [f"{note}, {enlarged} of them enlarged" if enlarged else note]
-    if data.bits == SMALL.data.bits:
-        data = replace(data, bits=_used_bits(headers, channels, size))
-        notes.append(f"{1 << data.bits} grey levels")
-    count = len(train) * len(sides) // len(headers)
-    config, model_notes = _choose_model(replace(config, data=data), size, count)
+        raise ValueError(f"none of the {len(paths)} images can be read")
+    data, notes = _choose_images(files, headers, config.data)
+    same_kind = sum(header.kind == data.channels or data.convert or False
+                    for header in headers.values())  # fmt: skip
+    count = len(parts["train"]) * same_kind // len(headers)
+    config, model_notes = _choose_model(replace(config, data=data), count)
     config, batch_notes = _limit_batches(config, count)
     return config, [*notes, *model_notes, *batch_notes]
 
@@ -74,34 +77,97 @@ class _Header:
     """Properties of an image known before it is decoded."""
 
     kind: Kind
-    side: int
-    is_square: bool
+    bits: int
+    height: int
+    width: int
+
+    @property
+    def side(self) -> int:
+        return min(self.height, self.width)
+
+    def covers(self, height: int, width: int) -> bool:
+        """Return whether the image is at least that large in both directions."""
+        return self.height >= height and self.width >= width
 
 
-def _read_headers(paths: list[Path], *, skip_bad: bool) -> dict[Path, _Header]:
+Headers = dict[PurePosixPath, _Header]
+
+
+def _read_headers(files: ImageFiles, paths: Sequence[PurePosixPath], data: DataConfig) -> Headers:
     headers = {}
-    for path in paths:
+    for path, source in files.read(paths):
+        who = files.who(path)
         try:
-            with opened(path, str(path)) as image:
+            with opened(source, who) as image:
                 width, height = image.size
-                headers[path] = _Header(
-                    kind_of(image, str(path)), min(width, height), width == height
-                )
+                if is_turned_sideways(image):
+                    width, height = height, width
+                header = _Header(kind_of(image, who), bits_of(image), height, width)
+                check_bits(header.bits, data.bits, header.kind, who)
+                headers[path] = header
         except (OSError, ValueError) as error:
-            if skip_bad:
+            if data.skip_bad:
                 continue
             raise ValueError(f"{error}; --data.skip_bad leaves such files out") from error
     return headers
 
 
-def _common_kind(headers: dict[Path, _Header], *, skip_bad: bool) -> Kind:
+def _choose_images(
+    files: ImageFiles, headers: Headers, data: DataConfig
+) -> tuple[DataConfig, list[str]]:
+    """Choose channels, size and bits."""
+    channels: Kind
+    if data.channels is None:
+        channels = _common_kind(files, headers, skip_bad=data.skip_bad)
+        data = replace(data, channels=channels, convert=data.convert or False)
+    else:
+        channels = data.channels
+        data = replace(data, convert=True if data.convert is None else data.convert)
+    used = {path: h for path, h in headers.items() if h.kind == channels or data.convert}
+    if not used:
+        raise ValueError(f"data.channels {channels} without data.convert needs "
+                         f"{KINDS[channels]} images, got none")  # fmt: skip
+    sides = [header.side for header in used.values()]
+    data = replace(data, size=data.size or _choose_size(sides))
+    notes = [_size_note(list(used.values()), data)]
+    if data.bits is None:
+        data = replace(data, bits=_used_bits(files, used, data))
+    notes.append(f"{1 << (data.bits or 8):,} grey levels")
+    return data, notes
+
+
+def _size_note(headers: list[_Header], data: DataConfig) -> str:
+    """Return a line on the images' sizes, and how they are made to fit."""
+    assert data.height_width is not None and data.channels is not None
+    height, width = data.height_width
+    sides = [header.side for header in headers]
+    kinds = {header.kind for header in headers}
+    kind = KINDS[kinds.pop()] if len(kinds) == 1 else "grey and colour"
+    note = f"{count_of(len(headers), f'{kind} image')}"
+    if all((header.height, header.width) == (height, width) for header in headers):
+        return f"{note}, all of {height}x{width} pixels"
+    enlarged = sum(not header.covers(height, width) for header in headers)
+    shape = f"{height}x{width}" if height == width else f"{height}x{width} (height x width)"
+    how = {
+        "centre": f"resized so that the shorter side is {height}, then centre-cropped to {shape}"
+        if height == width
+        else f"the largest part of that shape in the middle resized to {shape}",
+        "random": f"the largest part of that shape, at a random place, resized to {shape}",
+        "stretch": f"stretched to {shape}, which changes their aspect ratio",
+    }[data.crop]
+    note += f", shorter sides of {min(sides)} to {max(sides)} pixels: {how}"
+    return f"{note}, {enlarged:,} of them enlarged" if enlarged else note
+
+
+def _common_kind(files: ImageFiles, headers: Headers, *, skip_bad: bool) -> Kind:
     counts = Counter(header.kind for header in headers.values())
     (common, count), *others = counts.most_common()
     if others and not skip_bad:
         odd = next(path for path, header in headers.items() if header.kind != common)
         raise ValueError(
-            f"{odd} is a {KINDS[others[0][0]]} image among {count} {KINDS[common]} ones "
-            f"({others[0][1]} such files); --data.skip_bad leaves such files out"
+            f"{files.who(odd)} is a {KINDS[others[0][0]]} image among {count} {KINDS[common]} "
+            f"ones ({others[0][1]} such files); --data.channels 1 converts all to grey, "
+            "--data.channels 3 to colour, --data.skip_bad leaves such files out"
         )
     return common
 
@@ -113,24 +179,30 @@ def _choose_size(sides: list[int]) -> int:
     raise ValueError(f"images must have at least {SIZES[-1]} pixels a side, got {min(sides)}")
 
 
-def _used_bits(headers: dict[Path, _Header], channels: int, size: int) -> int:
+def _used_bits(files: ImageFiles, headers: Headers, data: DataConfig) -> int:
     """Return 8, or fewer if the lowest bits are zero in images that are not resized."""
-    chosen = [(path, header) for path, header in headers.items() if header.kind == channels]
-    if not all(header.side == size and header.is_square for _, header in chosen):
-        return 8  # resizing creates new levels
+    fits = all((h.height, h.width) == data.height_width for h in headers.values())
+    kept = all(h.kind == data.channels for h in headers.values())
+    if not (fits and kept):
+        return 8  # resizing and conversion create new levels
     used = np.uint8(0)
-    for path, _ in chosen[:: max(1, len(chosen) // BITS_SAMPLE)]:
-        with opened(path, str(path)) as image:
+    sample = list(headers)[:: max(1, len(headers) // BITS_SAMPLE)]
+    for path, source in files.read(sample):
+        with opened(source, files.who(path)) as image:
             used |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
     zeros = next((bit for bit in range(8) if int(used) >> bit & 1), 0)
     return 8 - zeros
 
 
-def _choose_model(config: Config, size: int, count: int) -> tuple[Config, list[str]]:
+def _choose_model(config: Config, count: int) -> tuple[Config, list[str]]:
     """Choose the layout by image size and dropout by the number of training images."""
     if config.model != SMALL.model:
         return config, []
-    nearest = next((known for known in SIZES if size >= known and size % known == 0), SIZES[-1])
+    sides = config.data.height_width or ()
+    nearest = next(
+        (known for known in SIZES if all(side >= known and side % known == 0 for side in sides)),
+        SIZES[-1],
+    )
     dropout = 0.2 if count < MANY_IMAGES else 0.0
     flow = replace(config.model.flow, layout=LAYOUTS[nearest], dropout=dropout)
     dequantizer = replace(config.model.dequantizer, dropout=dropout)

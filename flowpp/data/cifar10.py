@@ -84,7 +84,11 @@ def _from_batches(path: Path, files: Iterator[tuple[str, bytes]]) -> ImageSet:
         # A row holds all red, then all green, then all blue values.
         return np.concatenate([rows[name] for name in names]).reshape(-1, 3, 32, 32)
 
-    return ImageSet("cifar10", images(TRAIN_FILES), images(TEST_FILES), 256)
+    origins = {
+        "train": f"{TRAIN_FILES[0]} to {TRAIN_FILES[-1]} of {path}",
+        "test": f"{TEST_FILES[0]} of {path}",
+    }
+    return ImageSet("cifar10", images(TRAIN_FILES), images(TEST_FILES), 256, origins=origins)
 
 
 def _read_batch(path: Path, name: str, raw: bytes) -> np.ndarray:

@@ -9,31 +9,52 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from flowpp.data.fit import Target, fit_deep, fit_image, grey_of_deep
+from flowpp.data.formats import formats
 
 MAX_SIDE = 20_000
 """Pixels; larger images are refused before decoding. Pillow limits the total number as well."""
 MAX_FILE_BYTES = 512 << 20
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF")
-"""Accepted whatever the file's name. Pillow has others that start programs, such as Ghostscript
-for PostScript."""
 Kind = Literal[1, 3]
 GREY: Kind = 1
 COLOUR: Kind = 3
 KINDS: dict[int, str] = {GREY: "grey", COLOUR: "colour"}
-GREY_MODES = frozenset({"1", "L", "LA"})
+DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+"""Pillow's modes of grey images with 16 bits; it reduces 16-bit colour to 8 bits."""
+GREY_MODES = frozenset({"1", "L", "LA"}) | DEEP_MODES
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 TASK = 32
 """Images that a thread decodes at a time."""
 T = TypeVar("T")
 R = TypeVar("R")
+Source = bytes | Path | np.ndarray
+"""Content of a file, its path, or pixels of shape (H, W) or (H, W, C)."""
 
 
 class ImageError(ValueError):
     """The file is not an image, or not of the expected kind."""
+
+
+class Decoded(NamedTuple):
+    """Pixels of shape (C, H, W), and what had to be done for them."""
+
+    pixels: np.ndarray
+    facts: tuple[str, ...]
+    """Some of `FACTS`."""
+
+
+FACTS = {
+    "frames": "frames or pages after the first are not used: {}",
+    "turned": "turned upright by their EXIF orientation: {}",
+    "converted": "converted to the other kind, grey or colour: {}",
+    "reduced": "reduced from 16 bits: {}",
+}
+"""What may be said of a data set, with the number of files."""
 
 
 def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:
@@ -51,43 +72,97 @@ def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:
         if image.size != (side, side):
             width, height = image.size
             raise ImageError(f"{who} must have {side}x{side} pixels, got {width}x{height}")
-        return _pixels(image.convert("RGB"))
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy()
 
 
-def decode(raw: bytes, who: str, size: int, channels: int) -> np.ndarray:
-    """Decode an image, resize its shorter side to `size` (Lanczos) and crop the centre square.
+def decode(source: Source, who: str, target: Target) -> Decoded:
+    """Decode an image, turn it upright, and fit it to size, channels and bits.
 
     Args:
-        raw: Content of the file.
+        source: Content of the file, its path, or pixels.
         who: Name of the file, for errors.
-        size: Height and width of the result.
-        channels: 1 for grey images, 3 for colour.
+        target: Required height, width, channels and bits.
 
     Returns:
-        Pixels, uint8 of shape (channels, size, size).
+        Pixels of shape (channels, height, width), uint8, or uint16 for more than 8 bits.
 
     Raises:
         ImageError: A file that is not an image, is truncated or too large; grey where colour was
-            expected or the reverse; transparent, or of more than 8 bits.
+            expected or the reverse; transparent; or 16 bits without a choice of bits.
     """
-    with opened(raw, who) as image:
-        kind = kind_of(image, who)
-        if kind != channels:
-            raise ImageError(
-                f"{who} must be a {KINDS[channels]} image (data.channels {channels}), "
-                f"got a {KINDS[kind]} one"
-            )
-        return _pixels(_centre_square(image.convert("L" if channels == GREY else "RGB"), size))
+    if isinstance(source, Path):
+        source = read_file(source)
+    with opened(source, who) as image:
+        kind, bits = kind_of(image, who), bits_of(image)
+        facts = ["frames"] if getattr(image, "is_animated", False) else []
+        if kind != target.channels:
+            if not target.convert:
+                raise ImageError(
+                    f"{who} must be a {KINDS[target.channels]} image (data.channels "
+                    f"{target.channels}), got a {KINDS[kind]} one; --data.channels 1 or 3 "
+                    "converts all to grey or colour"
+                )
+            facts.append("converted")
+        check_bits(bits, target.bits, kind, who)
+        upright = turned_upright(image)
+        if upright is not image:
+            facts.append("turned")
+        if bits == 16 and not target.is_deep:
+            facts.append("reduced")
+        return Decoded(_fitted(upright, who, target, bits), tuple(facts))
+
+
+def _fitted(image: Image.Image, who: str, target: Target, bits: int) -> np.ndarray:
+    if image.mode not in DEEP_MODES:
+        eight = fit_image(image.convert("L" if target.channels == GREY else "RGB"), target, who)
+        return np.atleast_3d(np.asarray(eight)).transpose(2, 0, 1).copy()
+    values = np.asarray(image, np.int64)[..., None]
+    if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+        raise ImageError(f"{who} must have values in 0 ... 65535, got others")
+    return deep_pixels(values, who, target)
+
+
+def deep_pixels(values: np.ndarray, who: str, target: Target) -> np.ndarray:
+    """Return 16-bit values (H, W, C) fitted to the target: uint16, or the high bytes as uint8."""
+    if target.channels == GREY and values.shape[2] == COLOUR:
+        values = grey_of_deep(values)
+    pixels = fit_deep(values, target, who)
+    if pixels.shape[0] < target.channels:
+        pixels = pixels.repeat(target.channels, axis=0)
+    return pixels if target.is_deep else (pixels >> 8).astype(np.uint8)
+
+
+def check_bits(bits: int, wanted: int | None, kind: int, who: str, *, pillow: bool = True) -> None:
+    """Refuse 16 bits unless asked for, and 8 bits where more are.
+
+    Raises:
+        ImageError: See above; also 16-bit colour, of which Pillow reads 8 bits, where more than
+            8 are asked for.
+    """
+    if bits == 16 and wanted is None:
+        keep = "" if pillow and kind == COLOUR else "--data.bits 16 keeps them, "
+        raise ImageError(
+            f"{who} must have 8 bits per channel, got 16; {keep}--data.bits 8 keeps the highest 8"
+        )
+    if bits == 16 and (wanted or 8) > 8 and kind == COLOUR and pillow:
+        raise ImageError(
+            f"{who} must be grey for data.bits {wanted}, got 16-bit colour, which Pillow reads as "
+            "8 bits; use an .npy array of uint16, or --data.bits 8"
+        )
+    if bits == 8 and (wanted or 8) > 8:
+        raise ImageError(f"{who} must have 16 bits for data.bits {wanted}, got 8")
 
 
 def kind_of(image: Image.Image, who: str) -> Kind:
     """Return 1 for a grey image, 3 for a colour one.
 
     Raises:
-        ImageError: An image of more than 8 bits, or with transparent pixels.
+        ImageError: An image of more than 16 bits, or with transparent pixels.
     """
     if image.mode not in GREY_MODES | COLOUR_MODES:
-        raise ImageError(f"{who} must have 8 bits per channel, got pixels of mode {image.mode}")
+        raise ImageError(
+            f"{who} must have 8 or 16 bits per channel, got pixels of mode {image.mode}"
+        )
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA").getchannel("A")).min()
         if alpha < 255:
@@ -95,12 +170,39 @@ def kind_of(image: Image.Image, who: str) -> Kind:
     return GREY if image.mode in GREY_MODES else COLOUR
 
 
+def bits_of(image: Image.Image) -> int:
+    """Return the bits per channel in the file, 8 or 16, before its pixels are decoded."""
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return 16 if deep or image.mode in DEEP_MODES else 8
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Return the image as its EXIF orientation says; the same object if there is none."""
+    image.load()
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+            return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF may raise nearly anything, and says nothing about pixels
+        return image
+    return image
+
+
+def is_turned_sideways(image: Image.Image) -> bool:
+    """Return whether height and width are exchanged once upright, as far as the header tells."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # EXIF after the pixels: not worth decoding them
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+    except Exception:  # as in `turned_upright`
+        return False
+
+
 @contextmanager
-def opened(source: bytes | Path, who: str) -> Iterator[Image.Image]:
+def opened(source: Source, who: str) -> Iterator[Image.Image]:
     """Open an image; its pixels are decoded on first use, inside the block.
 
     Args:
-        source: Content of the file, or its path.
+        source: Content of the file, its path, or pixels.
         who: Name of the file, for errors.
 
     Raises:
@@ -108,8 +210,11 @@ def opened(source: bytes | Path, who: str) -> Iterator[Image.Image]:
             Pillow inside the block.
     """
     try:
+        if isinstance(source, np.ndarray):
+            yield Image.fromarray(source)
+            return
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=formats()) as image:
             if max(image.size) > MAX_SIDE:
                 raise ImageError(
                     f"{who} must have at most {MAX_SIDE} pixels a side, got {image.size}"
@@ -153,16 +258,3 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         ]:
             for results in pool.map(compute, tasks):
                 yield from results
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(image)
-    return np.atleast_3d(pixels).transpose(2, 0, 1).copy()
-
-
-def _centre_square(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.LANCZOS, box=box)

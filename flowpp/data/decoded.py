@@ -1,8 +1,9 @@
 """Images decoded once into memory-mapped files, which the processes of a machine share.
 
-The folder of a data set holds `train.npy`, `test.npy` and `images.json`: what the arrays were
-decoded from, and the hash of the values. It is written by one process under a lock and renamed
-when it is complete. A changed source, other settings or a damaged file make it be written anew.
+The folder of a data set holds `train.npy`, `test.npy`, perhaps `valid.npy`, and `images.json`:
+what the arrays were decoded from, and the hash of the values. It is written by one process under a
+lock and renamed when it is complete. A changed source, other settings or a damaged file make it be
+written anew.
 """
 
 from __future__ import annotations
@@ -16,30 +17,37 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from flowpp.config import DataConfig
 from flowpp.data.image_set import ImageSet
 from flowpp.runtime.files import cache_folder, flush, write_json
 
-FORMAT = "flowpp-images-1"
+FORMAT = "flowpp-images-2"
 LARGE = 256 << 20
 """Size of the source files, in bytes, from which on their images are kept decoded."""
 NAME = "flowpp-decoded"
 """Folder beside the data."""
-Allocate = Callable[[tuple[int, ...]], np.ndarray]
-"""Function that returns a uint8 array of a shape, to be filled."""
+PARTS = ("train", "test", "valid")
+
+
+class Allocate(Protocol):
+    """Function that returns an array of a shape, to be filled."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> np.ndarray:
+        """Return the array."""
 
 
 class UnusableError(ValueError):
     """The folder does not hold these images, or they are damaged."""
 
 
-def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> np.ndarray:
     """Return an array in memory."""
-    return np.empty(shape, np.uint8)
+    return np.empty(shape, dtype)
 
 
 def is_large(files: Sequence[Path]) -> bool:
@@ -139,16 +147,18 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
         if facts["format"] != FORMAT or facts["origin"] != origin:
             raise UnusableError("its source has changed since")
         # Copy-on-write: torch warns about read-only arrays, and the files remain unchanged.
-        train, test = (
-            np.asarray(np.load(folder / f"{split}.npy", mmap_mode="c", allow_pickle=False))
-            for split in ("train", "test")
-        )
+        arrays = {
+            part: np.asarray(np.load(folder / f"{part}.npy", mmap_mode="c", allow_pickle=False))
+            for part in PARTS
+            if facts[part] is not None
+        }
         images = ImageSet(
-            facts["name"],
-            train[: facts["train"]],
-            test[: facts["test"]],
-            facts["levels"],
-            tuple(facts["skipped"]),
+            name=facts["name"],
+            levels=facts["levels"],
+            skipped=tuple(facts["skipped"]),
+            origins=facts["origins"],
+            notes=tuple(facts["notes"]),
+            **{part: array[: facts[part]] for part, array in arrays.items()},
         )
     except UnusableError:
         raise
@@ -171,11 +181,13 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
     try:
         allocate = _MappedArrays(temporary)
         images = decode(allocate)
-        for split in ("train", "test"):
-            allocate.file_of(getattr(images, split)).rename(temporary / f"{split}.npy")
+        parts = {part: getattr(images, part) for part in PARTS}
+        arrays = {part: array for part, array in parts.items() if array is not None}
+        for part, array in arrays.items():
+            allocate.file_of(array).rename(temporary / f"{part}.npy")
         allocate.remove_others()
-        for split in ("train", "test"):
-            flush(temporary / f"{split}.npy")
+        for part in arrays:
+            flush(temporary / f"{part}.npy")
         write_json(
             temporary / "images.json",
             {
@@ -184,8 +196,9 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
                 "name": images.name,
                 "levels": images.levels,
                 "skipped": list(images.skipped),
-                "train": len(images.train),
-                "test": len(images.test),
+                "origins": dict(images.origins),
+                "notes": list(images.notes),
+                **{part: None if a is None else len(a) for part, a in parts.items()},
                 "sha256": images.sha256,
             },
         )
@@ -195,8 +208,8 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    size = images.train.nbytes + images.test.nbytes
-    _say(f"decoded {len(images.train) + len(images.test)} images, {size / 1e9:.3g} GB")
+    size, count = sum(a.nbytes for a in arrays.values()), sum(map(len, arrays.values()))
+    _say(f"decoded {count} images, {size / 1e9:.3g} GB")
 
 
 class _DiskFullError(OSError):
@@ -214,20 +227,21 @@ class _MappedArrays:
         self.folder = folder
         self.count = 0
 
-    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> np.ndarray:
         """Return an array of zeros in a file of its own, for which the disk has space.
 
         Raises:
             _DiskFullError: It has not.
         """
-        size, free = int(np.prod(shape)), shutil.disk_usage(self.folder).free
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        free = shutil.disk_usage(self.folder).free
         if size > free:
             raise _DiskFullError(f"{self.folder.parent} needs {size:,} bytes, {free:,} are free")
         if not size:
-            return in_memory(shape)
+            return in_memory(shape, dtype)
         path = self.folder / f"array-{self.count}.npy"
         self.count += 1
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         self._reserve(path)
         return array
 

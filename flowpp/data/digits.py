@@ -19,4 +19,8 @@ def load(_: DataConfig) -> ImageSet:
     absent from the training set.
     """
     images = datasets.load_digits().images.astype(np.uint8)[:, None]
-    return ImageSet("digits", images[:TRAIN_COUNT], images[TRAIN_COUNT:], LEVELS)
+    origins = {
+        "train": f"the first {TRAIN_COUNT} of scikit-learn's digits",
+        "test": f"the last {len(images) - TRAIN_COUNT}, mostly by other writers",
+    }
+    return ImageSet("digits", images[:TRAIN_COUNT], images[TRAIN_COUNT:], LEVELS, origins=origins)

@@ -2,125 +2,164 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from flowpp.config import DataConfig
-from flowpp.data.decode import ImageError, decode, in_parallel, read_file
+from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
 from flowpp.data.decoded import Allocate, in_memory
+from flowpp.data.duplicates import duplicates_note
+from flowpp.data.fit import Target
+from flowpp.data.formats import count_of, suffixes
+from flowpp.data.image_files import ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
+from flowpp.data.split_names import Role
+from flowpp.data.splits import Split, split
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
-TEST_EVERY = 10
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "valid", "val", "validation")
+CONTENTS = "a folder of images"
+PURPOSES: dict[Role, str] = {"train": "train on", "valid": "validate on", "test": "hold out"}
 
 
 def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
-    """Load the images below a folder, resized to `config.size` and cropped square.
+    """Load the images below a folder, upright, resized and cropped to `config.size`.
 
-    Subfolders `train` and `test` (or `valid`), if present, are the split. Otherwise every tenth
-    image, in the order of their paths, is held out.
+    Folders such as `train` and `test`, if present, are the split. Otherwise every tenth image, in
+    the order of their paths, is held out.
 
     Raises:
         FileNotFoundError: A missing folder.
-        ValueError: No path or size, fewer than two images, or, without `config.skip_bad`, a file
-            that is not an image of `config.channels` channels.
+        ValueError: No path or size, no images for a part, an ambiguous split, or, without
+            `config.skip_bad`, a file that is not an image of `config.channels` channels.
     """
-    folder, size = find(config), _size(config)
+    config.required_path(CONTENTS)
+    target = target_of(config)
+    found = find(config)
+    chosen = split_files(found, config)
     skipped: list[str] | None = [] if config.skip_bad else None
-    splits = []
-    for paths, purpose in zip(split(folder), ("train on", "hold out"), strict=True):
-        images = allocate((len(paths), config.channels, size, size))
-        splits.append(_read(paths, images, skipped))
-        if not len(splits[-1]):
+    facts: Counter[str] = Counter()
+    arrays: dict[Role, np.ndarray] = {}
+    for part, images in chosen.parts.items():
+        shape = (len(images), target.channels, target.height, target.width)
+        pixels = allocate(shape, np.uint16 if target.is_deep else np.uint8)
+        arrays[part] = _read(found, images, target, pixels, skipped, facts)
+        if not len(arrays[part]):
             raise ValueError(
-                f"folder: at least one image to {purpose} is needed, "
+                f"folder: at least one image to {PURPOSES[part]} is needed, "
                 f"got 0 after skipping {len(skipped or ())}"
             )
-    return ImageSet(folder.name, splits[0], splits[1], 256, tuple(skipped or ()))
+    notes = [*found.listing.notes(), *split_notes(chosen)]
+    notes += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
+              if facts[fact]]  # fmt: skip
+    notes += duplicates_note(arrays)
+    return ImageSet(
+        found.name,
+        arrays["train"],
+        arrays["test"],
+        1 << 16 if target.is_deep else 256,
+        tuple(skipped or ()),
+        arrays.get("valid"),
+        chosen.origins,
+        tuple(notes),
+    )
 
 
 def files(config: DataConfig) -> list[Path]:
     """Return all files that `load` reads; raises as it does for settings and folders."""
-    folder, _ = find(config), _size(config)
-    train, test = split(folder)
-    return [*train, *test]
+    config.required_path(CONTENTS)
+    target_of(config)
+    found = find(config)
+    chosen = split_files(found, config)
+    return found.paths([image for part in chosen.parts.values() for image in part])
 
 
-def find(config: DataConfig) -> Path:
-    """Return the folder at `config.path`.
+def target_of(config: DataConfig) -> Target:
+    """Return the form that the settings ask for.
+
+    Raises:
+        ValueError: No size.
+    """
+    if config.height_width is None:
+        raise ValueError("folder needs --data.size, got none")
+    convert = config.channels is not None if config.convert is None else config.convert
+    return Target(*config.height_width, config.channels or 3, convert, config.bits, config.crop)
+
+
+def find(config: DataConfig) -> ImageFiles:
+    """Open the folder at `config.path`.
 
     Raises:
         FileNotFoundError: A missing folder.
         ValueError: No path.
     """
-    folder = config.required_path("a folder of images")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"folder: {folder} is not a folder")
-    return folder
+    return open_images(config.required_path(CONTENTS))
 
 
-def _size(config: DataConfig) -> int:
-    if config.size is None:
-        raise ValueError("folder needs --data.size, got none")
-    return config.size
-
-
-def split(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files to train on and those to hold out.
+def split_files(files: ImageFiles, config: DataConfig) -> Split:
+    """Return the images by purpose.
 
     Raises:
-        ValueError: None of either.
+        ValueError: None to train on or to hold out, or an ambiguous split.
     """
-    train, test = _split(folder)
-    if not train or not test:
+    chosen = split(files.where, files.listing.images, config.split)
+    if not chosen.parts["train"] or not chosen.parts["test"]:
         raise ValueError(
-            f"folder: {folder} must have images to train on and to hold out, "
-            f"got {len(train)} and {len(test)}; known suffixes: {', '.join(sorted(SUFFIXES))}"
+            f"folder: {files.where} must have images to train on and to hold out, "
+            f"got {len(chosen.parts['train'])} and {len(chosen.parts['test'])}; "
+            f"{'; '.join([*files.listing.notes(), 'known suffixes: ' + _suffixes()])}"
         )
-    return train, test
+    return chosen
 
 
-def _split(folder: Path) -> tuple[list[Path], list[Path]]:
-    train, test = _subfolder(folder, TRAIN_FOLDERS), _subfolder(folder, TEST_FOLDERS)
-    if train is not None and test is not None:
-        return _image_files(train), _image_files(test)
-    files = _image_files(folder)
-    held_out = files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:]
-    chosen = set(held_out)
-    return [file for file in files if file not in chosen], held_out
+def split_notes(chosen: Split) -> list[str]:
+    """Return a line on images outside the folders of the split, if there are any."""
+    if not chosen.unused:
+        return []
+    return [f"{count_of(chosen.unused, 'image')} outside the folders of the split not used"]
 
 
-def _subfolder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+def _suffixes() -> str:
+    return ", ".join(sorted(suffixes()))
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-
-
-def _read(paths: list[Path], images: np.ndarray, skipped: list[str] | None) -> np.ndarray:
-    """Decode files into the first rows of `images`, and return those.
+def _read(
+    files: ImageFiles,
+    images: Sequence[PurePosixPath],
+    target: Target,
+    pixels: np.ndarray,
+    skipped: list[str] | None,
+    facts: Counter[str],
+) -> np.ndarray:
+    """Decode files into the first rows of `pixels`, and return those.
 
     The reasons for bad files are appended to `skipped`, or raised if it is None.
     """
-    _, channels, size, _ = images.shape
 
-    def read(path: Path) -> np.ndarray | ImageError:
+    def read(item: tuple[PurePosixPath, Source]) -> tuple[PurePosixPath, Decoded | ImageError]:
+        image, source = item
         try:
-            return decode(read_file(path), str(path), size, channels)
+            return image, decode(source, files.who(image), target)
         except ImageError as error:
-            return error
+            return image, error
 
-    count = 0
-    for pixels in in_parallel(read, paths):
-        if not isinstance(pixels, ImageError):
-            images[count] = pixels
-            count += 1
+    place = {image: index for index, image in enumerate(images)}
+    good = np.zeros(len(images), bool)
+    for image, decoded in in_parallel(read, files.read(images)):
+        if isinstance(decoded, Decoded):
+            pixels[place[image]], good[place[image]] = decoded.pixels, True
+            facts.update(decoded.facts)
         elif skipped is None:
-            raise pixels
+            raise decoded
         else:
-            skipped.append(str(pixels))
-    return images[:count]
+            skipped.append(str(decoded))
+    return _moved_together(pixels, good)
+
+
+def _moved_together(pixels: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Move the good rows to the beginning, in place and in order."""
+    for row, origin in enumerate(np.flatnonzero(good)):
+        if row != origin:
+            pixels[row] = pixels[origin]
+    return pixels[: good.sum()]

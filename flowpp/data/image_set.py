@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+LABELS = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Training and test images.
+    """Training and test images, and validation images if there is a third part.
 
     Args:
         name: Name of the data set and its version, as shown beside results.
-        train: Training images, uint8 of shape (N, C, H, W), values in 0 .. levels-1.
+        train: Training images of shape (N, C, H, W), values in 0 .. levels-1; uint8, or uint16 if
+            there are more than 256 levels.
         test: Held-out images, likewise.
         levels: Number of values of a channel.
         skipped: Reasons for files left out, one per file.
+        valid: Images held out for evaluations during training, likewise; without them the test
+            images serve for these too.
+        origins: Where the images of each part come from: `train`, `valid`, `test`.
+        notes: Lines for the user on how the images were read.
 
     Raises:
-        TypeError: An array that is not uint8.
+        TypeError: An array of another type.
         ValueError: An array that is empty, of another shape, or with values outside the levels.
     """
 
@@ -29,33 +38,72 @@ class ImageSet:
     test: np.ndarray
     levels: int
     skipped: tuple[str, ...] = ()
+    valid: np.ndarray | None = None
+    origins: Mapping[Any, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     sha256: str = field(init=False)
     """Hash of shapes and values, training images first; recorded with each run."""
+    _without_validation: str = field(init=False)
+    """Hash of training and test images only, as versions without validation images recorded."""
 
     def __post_init__(self) -> None:
-        """Check both arrays and hash them."""
+        """Check the arrays and hash them."""
         digest = hashlib.sha256()
-        for split in ("train", "test"):
-            images = getattr(self, split)
-            who = f"{self.name}: {split} images"
-            if images.dtype != np.uint8:
-                raise TypeError(f"{who} must be uint8, got {images.dtype}")
-            if images.ndim != 4 or images.size == 0:
-                raise ValueError(
-                    f"{who} must be non-empty of shape (N, C, H, W), got {images.shape}"
-                )
-            if images.shape[1:] != self.train.shape[1:]:
-                raise ValueError(
-                    f"{who} must have the training images' shape {self.train.shape[1:]}, "
-                    f"got {images.shape[1:]}"
-                )
-            if images.max() >= self.levels:
-                raise ValueError(f"{who} must lie in 0..{self.levels - 1}, got {images.max()}")
-            digest.update(repr((split, images.shape)).encode())
-            digest.update(np.ascontiguousarray(images).data)
+        for part in ("train", "test"):
+            self._check(part)
+            _update(digest, part, getattr(self, part))
+        object.__setattr__(self, "_without_validation", digest.hexdigest())
+        if self.valid is not None:
+            self._check("valid")
+            _update(digest, "valid", self.valid)
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""
         return self.train.shape[1:]
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Images for evaluations during training: the validation images, or else the test's."""
+        return self.test if self.valid is None else self.valid
+
+    def has_hash(self, recorded: object) -> bool:
+        """Return whether a recorded hash is that of these images.
+
+        Runs of versions without validation images recorded the hash of the other two parts.
+        """
+        return recorded in (self.sha256, self._without_validation)
+
+    def description(self) -> list[str]:
+        """Return a line for each part: how many images, and where they come from."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        both = "" if self.valid is not None else "; also for evaluations during training"
+        lines = []
+        for part, images in parts.items():
+            if images is not None:
+                origin = f": {self.origins[part]}" if part in self.origins else ""
+                more = both if part == "test" else ""
+                noun = "image" if len(images) == 1 else "images"
+                lines.append(f"{LABELS[part]:<11} {len(images):,} {noun}{origin}{more}")
+        return lines
+
+    def _check(self, part: str) -> None:
+        images, who = getattr(self, part), f"{self.name}: {part} images"
+        dtype = np.uint8 if self.levels <= 256 else np.uint16
+        if images.dtype != dtype:
+            raise TypeError(f"{who} must be {np.dtype(dtype)}, got {images.dtype}")
+        if images.ndim != 4 or images.size == 0:
+            raise ValueError(f"{who} must be non-empty of shape (N, C, H, W), got {images.shape}")
+        if images.shape[1:] != self.train.shape[1:]:
+            raise ValueError(
+                f"{who} must have the training images' shape {self.train.shape[1:]}, "
+                f"got {images.shape[1:]}"
+            )
+        if images.max() >= self.levels:
+            raise ValueError(f"{who} must lie in 0..{self.levels - 1}, got {images.max()}")
+
+
+def _update(digest: hashlib._Hash, part: str, images: np.ndarray) -> None:
+    digest.update(repr((part, images.shape)).encode())
+    digest.update(np.ascontiguousarray(images).data)

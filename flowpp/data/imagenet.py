@@ -52,7 +52,11 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
                 f"in {folder}; --data.partial accepts them"
             )
     suffix = ", partial" if config.partial else ""
-    return ImageSet(f"{who} ({version}{suffix})", train, valid, 256)
+    origins = {
+        "train": f"training images of {folder}",
+        "test": f"the published validation images, in {folder}",
+    }
+    return ImageSet(f"{who} ({version}{suffix})", train, valid, 256, origins=origins)
 
 
 def files(config: DataConfig) -> list[Path]:

@@ -44,7 +44,8 @@ def load(config: DataConfig) -> ImageSet:
         for name in ("train", held_out)
     )
     name = source if held_out == "test" else f"{source}, {held_out}"
-    return ImageSet(name, train, test, data_set.levels)
+    origins = {"train": f"array train of {path}", "test": f"array {held_out} of {path}"}
+    return ImageSet(name, train, test, data_set.levels, origins=origins)
 
 
 def _to_nchw(array: np.ndarray, shape: Shape, who: str) -> np.ndarray:

@@ -29,7 +29,11 @@ def load(_: DataConfig) -> ImageSet:
         train += crops(photo[:, : start - GAP], TRAIN_STRIDE)
         train += crops(photo[:, stop + GAP :], TRAIN_STRIDE)
         test += crops(photo[:, start:stop], TEST_STRIDE)
-    return ImageSet("photos", as_nchw(train), as_nchw(test), 256)
+    origins = {
+        "train": "overlapping crops of scikit-learn's two photographs, beside a held-out band",
+        "test": "adjacent crops of the band in the middle of each photograph",
+    }
+    return ImageSet("photos", as_nchw(train), as_nchw(test), 256, origins=origins)
 
 
 def crops(photo: np.ndarray, stride: int) -> list[np.ndarray]:

@@ -2,71 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.image_set import ImageSet
 
 
-def reduce_bits(images: ImageSet, bits: int, allocate: Allocate = in_memory) -> ImageSet:
-    """Keep the `bits` highest of 8 bits: floor(x / 2^(8 - bits)), as the 5-bit benchmarks do.
+def reduce_bits(images: ImageSet, bits: int | None, allocate: Allocate = in_memory) -> ImageSet:
+    """Keep the `bits` highest of 8 or 16 bits: floor(x / 2^(8 - bits)), as 5-bit benchmarks do.
 
     Raises:
-        ValueError: `bits` outside 1 ... 8, or images without 256 levels.
+        ValueError: `bits` outside 1 ... 8, or ... 16 for 16-bit images; or other levels.
     """
-    if not 1 <= bits <= 8:
-        raise ValueError(f"data.bits must lie in 1 ... 8, got {bits}")
-    if bits == 8:
+    if bits is None or 1 << bits == images.levels:
         return images
-    if images.levels != 256:
+    depth = {1 << 8: 8, 1 << 16: 16}.get(images.levels)
+    if depth is None:
+        if bits == 8:
+            return images  # as all bits were called before None
         raise ValueError(
             f"data.bits={bits} needs images of 256 levels, got {images.name} with {images.levels}"
         )
-    shift = 8 - bits
-    train, test = (
-        np.right_shift(part, shift, out=allocate(part.shape))
-        for part in (images.train, images.test)
-    )
-    return ImageSet(
+    if not 1 <= bits <= depth:
+        raise ValueError(f"data.bits must lie in 1 ... {depth} for {images.name}, got {bits}")
+    dtype = np.uint8 if bits <= 8 else np.uint16
+    return _each(
+        images,
         f"{images.name}, {bits}-bit",
-        train,
-        test,
-        1 << bits,
-        images.skipped,
+        lambda pixels: np.right_shift(
+            pixels, depth - bits, out=allocate(pixels.shape, dtype), casting="unsafe"
+        ),
+        levels=1 << bits,
     )
 
 
-def reduce_size(images: ImageSet, size: int, allocate: Allocate = in_memory) -> ImageSet:
+def reduce_size(
+    images: ImageSet, height: int, width: int | None = None, *, allocate: Allocate = in_memory
+) -> ImageSet:
     """Average square blocks, rounding half up, as the published downsampled sets do.
 
+    Args:
+        images: Data set.
+        height: Requested height.
+        width: Requested width; None for the height.
+        allocate: Function that returns the arrays to fill.
+
     Raises:
-        ValueError: Images that are not square, or a side not divisible by `size`.
+        ValueError: Sides that are not the same multiple of the requested ones.
     """
-    _, height, width = images.shape
-    if height != width or size < 1 or height % size:
+    _, given_height, given_width = images.shape
+    width = height if width is None else width
+    block = given_height // height
+    if not block or (given_height, given_width) != (block * height, block * width):
+        size = f"{height}x{width} (height x width)" if height != width else f"{height}"
         raise ValueError(
-            f"data.size={size} needs square images of a side divisible by {size}, "
-            f"got {images.name} with {height}x{width} pixels"
+            f"data.size={size} needs images of that shape with sides divisible by "
+            f"{height}, got {images.name} with {given_height}x{given_width} pixels"
         )
-    if size == height:
+    if (height, width) == (given_height, given_width):
         return images
-    return ImageSet(
-        f"{images.name}, {size}x{size}",
-        _average_blocks(images.train, size, allocate),
-        _average_blocks(images.test, size, allocate),
-        images.levels,
+    return _each(
+        images,
+        f"{images.name}, {height}x{width}",
+        lambda pixels: _average_blocks(pixels, height, width, allocate),
     )
+
+
+def _each(
+    images: ImageSet, name: str, change: Callable[[np.ndarray], np.ndarray], **changes: Any
+) -> ImageSet:
+    valid = None if images.valid is None else change(images.valid)
+    train, test = change(images.train), change(images.test)
+    return replace(images, name=name, train=train, test=test, valid=valid, **changes)
 
 
 def _average_blocks(
-    images: np.ndarray, size: int, allocate: Allocate, chunk: int = 4096
+    images: np.ndarray, height: int, width: int, allocate: Allocate, chunk: int = 4096
 ) -> np.ndarray:
-    count, channels, side, _ = images.shape
-    block = side // size
-    area = block * block
-    reduced = allocate((count, channels, size, size))
+    count, channels, given_height, given_width = images.shape
+    rows, columns = given_height // height, given_width // width
+    area = rows * columns
+    reduced = allocate((count, channels, height, width), images.dtype)
     for i in range(0, count, chunk):
-        part = images[i : i + chunk].reshape(-1, channels, size, block, size, block)
+        part = images[i : i + chunk].reshape(-1, channels, height, rows, width, columns)
         sums = part.sum(axis=(3, 5), dtype=np.int64)
         reduced[i : i + chunk] = (2 * sums + area) // (2 * area)
     return reduced

@@ -9,18 +9,29 @@ from flowpp.evaluation.baselines import histogram_code, uniform_code
 from flowpp.evaluation.bound import Estimate
 
 
-def summary(bounds: Mapping[int, Estimate], images: ImageSet) -> str:
+def held_out_title(images: ImageSet, count: int) -> str:
+    """Return a heading: what is computed, of which images and how many."""
+    part = "held-out" if images.valid is None else "test"
+    return f"{part} bits/dim on {images.name}, {count} images"
+
+
+def summary(
+    bounds: Mapping[int, Estimate], images: ImageSet, valid: Estimate | None = None
+) -> str:
     """Return a line for each bound and baseline.
 
     Args:
         bounds: Bounds by number of importance samples.
-        images: Data set; the baselines are those of all its held-out images.
+        images: Data set; the baselines are those of all its test images.
+        valid: One-sample bound on the validation images, if there are any.
     """
     partial = any(bound.count < len(images.test) for bound in bounds.values())
     rows = {
         "one-sample bound" if samples == 1 else f"{samples} importance samples": str(bound)
         for samples, bound in bounds.items()
     }
+    if valid is not None:
+        rows["validation images"] = f"{valid} ({valid.count} images)"
     rows["independent pixels"] = f"{histogram_code(images):.4f}"
     rows["independent pixels"] += " (all held-out)" if partial else ""
     rows["uniform"] = f"{uniform_code(images):.4f}"

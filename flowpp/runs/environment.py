@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from flowpp.config.build import float32_meaning
+from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
 from flowpp.kernels.backend import backend_for
@@ -59,7 +60,10 @@ def describe(
             "sha256": images.sha256,
             "train": len(images.train),
             "held_out": len(images.test),
+            "valid": 0 if images.valid is None else len(images.valid),
+            "origins": dict(images.origins),
             "skipped": list(images.skipped),
+            "notes": list(images.notes),
         },
     }
 
@@ -91,16 +95,28 @@ def check_images(
         recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from error
-    if recorded is not None and recorded != images.sha256:
+    if recorded is not None and not images.has_hash(recorded):
         raise ValueError(
             f"{run} was trained on data with hash {str(recorded)[:12]}..., got {images.name} with "
-            f"hash {images.sha256[:12]}..."
+            f"hash {images.sha256[:12]}...{read_differently(images)}"
         )
     if (images.shape, images.levels) != (image_shape, levels):
         raise ValueError(
             f"{run} was trained on images of shape {image_shape} and {levels} levels, got "
             f"{images.name} with shape {images.shape} and {images.levels} levels"
         )
+
+
+def read_differently(images: ImageSet) -> str:
+    """Return a hint if unchanged files may give other images than in earlier versions."""
+    if not images.origins or images.name.split(",")[0] in DATA_SETS:
+        return ""
+    return (
+        "; if the files are the same, they are read differently since 0.1.0: upright by their "
+        "EXIF orientation, without hidden files, with more kinds of files, and split by more "
+        "names of folders. --resume RUN --data.split tenth splits as before where folders were "
+        "not found"
+    )
 
 
 def _float32(device: torch.device, precision: Precision) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _train(
             f"{sum(p.numel() for p in model.parameters()):,} weights, on {state.device}, "
             f"{run.path}"
         )
-        for note in notes:
+        for note in (*images.description(), *images.notes, *notes):
             logger.message(note)
         if not inputs.on_device:
             logger.message(
@@ -187,7 +187,7 @@ class Trainer:
         if self.group.is_main:
             save_grid(
                 self.run.path / "samples" / "held-out.png",
-                self.images.test[: self.settings.sample_count],
+                self.images.held_out[: self.settings.sample_count],
                 self.images.levels,
             )
         self.save()
@@ -348,7 +348,7 @@ class Trainer:
     def _held_out_bound(self) -> float:
         """Log the evaluation of the averaged weights; return its bits per dimension."""
         settings, model, seed = self.settings, self.state.model, self.settings.seed
-        held_out = self.images.test
+        held_out = self.images.held_out
         levels = self.images.levels
         with self.state.ema.applied(), evaluated_in(model):
             subset = held_out[: settings.evaluation_images]

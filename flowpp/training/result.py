@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flowpp.data import ImageSet
 from flowpp.evaluation import baselines, importance
+from flowpp.evaluation.bound import Estimate
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.state import TrainingState
@@ -33,6 +34,13 @@ class Result:
     """Precision of the evaluation; None in results of version 0.1.0, which did not record it."""
     stopped: str | None = None
     """Why training ended before `training.steps`; None if it did not."""
+    held_out: str = "test"
+    """Images behind `bits_per_dim`."""
+    valid_bits_per_dim: float | None = None
+    """The same bound on the validation images, by which the best checkpoint is chosen; None if
+    there are no validation images apart from the test images."""
+    valid_standard_error: float | None = None
+    """Standard error of `valid_bits_per_dim`."""
 
 
 def final_result(
@@ -54,8 +62,13 @@ def final_result(
         group: Processes among which the images are divided.
         stopped: Why training ended before its last step, if it did.
     """
+    valid: Estimate | None = None
     with state.ema.applied():
         bounds = importance.importance_bounds(state.model, images.test, 1, seed=seed, group=group)
+        if images.valid is not None:
+            valid = importance.importance_bounds(
+                state.model, images.valid, 1, seed=seed, group=group
+            )[1]
     return Result(
         bits_per_dim=bounds[1].mean,
         standard_error=bounds[1].standard_error,
@@ -66,4 +79,6 @@ def final_result(
         samples=str(run.sample_path(state.step)),
         precision="float32",
         stopped=stopped,
+        valid_bits_per_dim=None if valid is None else valid.mean,
+        valid_standard_error=None if valid is None else valid.standard_error,
     )

@@ -14,7 +14,7 @@ from flowpp.config.schedule import parse_schedule
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.environment import machine_facts
+from flowpp.runs.environment import machine_facts, read_differently
 from flowpp.runs.run import FOLDERS, Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import write_json
@@ -23,6 +23,7 @@ T = TypeVar("T")
 CHANGEABLE = frozenset(
     {
         "data.path",
+        "data.split",
         "training.steps",
         "training.minutes",
         "training.learning_rate",
@@ -40,7 +41,7 @@ CHANGEABLE = frozenset(
         "training.deterministic",
     }
 )
-"""Settings that may change when a run is resumed."""
+"""Settings that may change when a run is resumed; the images must stay the same."""
 AFFECTING_WEIGHTS = (
     "training.learning_rate",
     "training.max_grad_norm",
@@ -122,10 +123,11 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
         CheckpointError: Their hash differs.
     """
     recorded = str(checkpoint.facts.get("data_sha256"))
-    if recorded != images.sha256:
+    if not images.has_hash(recorded):
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} was trained on other data: its hash is "
             f"{recorded[:12]}..., {images.name} has {images.sha256[:12]}..."
+            + read_differently(images)
         )
 
 

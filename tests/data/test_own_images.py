@@ -47,7 +47,8 @@ def test_size_levels_and_model_are_chosen_and_reported(photos):
     assert (config.data.size, config.data.channels, config.data.bits) == (32, 3, 8)
     assert config.training.init_batch_size == 23 and config.training.batch_size == 16
     text = "\n".join(notes)
-    for fact in ("25 colour images", "33 to 40 pixels: cropped to 32x32", "256 grey levels",
+    for fact in ("25 colour images", "33 to 40 pixels: resized so that the shorter side is 32, ",
+                 "then centre-cropped to 32x32", "256 grey levels",
                  "dropout 0.2", "batches of all 23 images"):  # fmt: skip
         assert fact in text
     images = data.load(config.data)

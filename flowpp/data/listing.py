@@ -1,0 +1,106 @@
+"""The image files below a folder or in an archive, without those of editors and systems."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from flowpp.data.formats import count_of, suffixes, unread_note
+from flowpp.data.split_names import MAX_DEPTH, role_of
+
+SYSTEM_NAMES = frozenset(
+    {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "#recycle", "lost+found"}
+)
+"""Files and folders that systems put beside a user's, in lower case."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files that may hold images.
+
+    Args:
+        images: Relative paths of files of a known kind, in the order of their parts.
+        unread: Number of other files by suffix, in lower case.
+        links: Number of links to folders or to nothing, which are not followed.
+    """
+
+    images: tuple[PurePosixPath, ...]
+    unread: Counter[str] = field(default_factory=Counter)
+    links: int = 0
+
+    @classmethod
+    def of(cls, names: Iterable[PurePosixPath], links: int = 0) -> Listing:
+        """Sort relative paths into images and others; leave out hidden ones."""
+        known = suffixes()
+        images, unread = [], Counter[str]()
+        for name in names:
+            if not all(map(is_visible, name.parts)):
+                continue
+            suffix = name.suffix.lower()
+            if suffix in known:
+                images.append(name)
+            else:
+                unread[suffix] += 1
+        return cls(tuple(sorted(images, key=lambda name: name.parts)), unread, links)
+
+    def notes(self) -> list[str]:
+        """Return a line on the files of other kinds and one on links, if there are any."""
+        lines = [unread_note(self.unread)] if self.unread else []
+        if self.links:
+            lines.append(f"{count_of(self.links, 'link')} to folders or to nothing not followed")
+        return lines
+
+
+def is_visible(name: str) -> bool:
+    """Return whether a file or folder of this name is the user's, not hidden or a system's."""
+    return not name.startswith(".") and name.lower() not in SYSTEM_NAMES
+
+
+def list_folder(folder: Path) -> Listing:
+    """List the files below a folder.
+
+    Links to files are followed. Links to folders are followed only where they may be a split,
+    such as a link `train`, since others may lead out of the folder or back to it.
+    """
+    links = 0
+
+    def walk(prefix: PurePosixPath) -> Iterator[PurePosixPath]:
+        nonlocal links
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                name = prefix / entry.name
+                if not is_visible(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from walk(name)
+                elif _is_file(entry):
+                    yield name
+                elif entry.is_symlink():
+                    if _is_linked_split(folder, name):
+                        yield from walk(name)
+                    else:
+                        links += 1
+
+    names = list(walk(PurePosixPath()))
+    return Listing.of(names, links)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_linked_split(folder: Path, name: PurePosixPath) -> bool:
+    """Return whether a link may be a split, and does not lead to a folder above itself."""
+    target = Path(os.path.realpath(folder / name))
+    return (
+        len(name.parts) <= MAX_DEPTH
+        and role_of(name.name) is not None
+        and target.is_dir()
+        and not Path(os.path.realpath(folder / name.parent)).is_relative_to(target)
+    )
