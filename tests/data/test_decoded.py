@@ -241,3 +241,21 @@ def test_two_processes_share_the_images(archives, tmp_path, monkeypatch):
     assert results[0]["images"] == 40_100 * 3072
     for result in results:
         assert result["peak"] < 0.7 * result["images"]
+
+
+def test_three_parts_of_16_bits_are_kept_with_their_notes(archives, tmp_path, monkeypatch):
+    source, rng = tmp_path / "deep", np.random.default_rng(0)
+    for part, count in (("train", 9), ("val", 3), ("test", 2)):
+        (source / part).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(65536, size=(8, 8)).astype(np.uint16)
+            Image.fromarray(pixels).save(source / part / f"{i}.png")
+    (source / "README.txt").touch()
+    config = DataConfig(source="folder", path=str(source), size=8, channels=1, bits=12)
+    expected = in_memory(config, monkeypatch)
+    for _ in range(2):
+        images = data.load(config)
+        assert images.sha256 == expected.sha256 and images.train.dtype == np.uint16
+        assert images.valid is not None and is_mapped(images.valid) and len(images.valid) == 3
+        assert images.notes == expected.notes == ("1 file not read: 1 .txt",)
+        assert images.description() == expected.description()
