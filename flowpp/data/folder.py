@@ -105,10 +105,12 @@ def split_files(files: ImageFiles, config: DataConfig) -> Split:
     """
     chosen = split(files.where, files.listing.images, config.split)
     if not chosen.parts["train"] or not chosen.parts["test"]:
+        found = len(files.listing.images)
+        hints = ["more images are needed"] if found else [f"known suffixes: {_suffixes()}"]
         raise ValueError(
             f"folder: {files.where} must have images to train on and to hold out, "
             f"got {len(chosen.parts['train'])} and {len(chosen.parts['test'])}; "
-            f"{'; '.join([*files.listing.notes(), 'known suffixes: ' + _suffixes()])}"
+            f"{'; '.join([*files.listing.notes(), *hints])}"
         )
     return chosen
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from flowpp.config.command_line import warn
@@ -23,7 +24,11 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images with its standard error."""
+    """A mean over images with its standard error.
+
+    The values' spread holds both the differences between images and the noise of the draws that
+    each value is computed from, and so does the standard error.
+    """
 
     mean: float
     standard_error: float
@@ -38,7 +43,27 @@ class Estimate:
 
     def __str__(self) -> str:
         """Format mean and standard error."""
+        if self.count < 2:
+            return f"{self.mean:.4f} (no standard error: a single image)"
         return f"{self.mean:.4f} +- {self.standard_error:.4f}"
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval of the mean, by Student's t distribution.
+
+        With few images the standard error is itself uncertain, which the interval accounts for.
+
+        Args:
+            confidence: Probability that the interval contains the mean over all images, if their
+                values are normally distributed.
+
+        Raises:
+            ValueError: Fewer than two images.
+        """
+        if self.count < 2:
+            raise ValueError(f"an interval needs at least 2 images, got {self.count}")
+        quantile = special.stdtrit(self.count - 1, (1 + confidence) / 2)
+        margin = float(quantile) * self.standard_error
+        return self.mean - margin, self.mean + margin
 
 
 @torch.no_grad()

@@ -8,6 +8,9 @@ from flowpp.data import ImageSet
 from flowpp.evaluation.baselines import histogram_code, uniform_code
 from flowpp.evaluation.bound import Estimate
 
+FEW = 20
+"""Number of images below which an interval is printed: the standard error alone is uncertain."""
+
 
 def held_out_title(images: ImageSet, count: int) -> str:
     """Return a heading: what is computed, of which images and how many."""
@@ -25,6 +28,7 @@ def summary(
         images: Data set; the baselines are those of all its test images.
         valid: One-sample bound on the validation images, if there are any.
     """
+    few = next((b for b in bounds.values() if 2 <= b.count < FEW), None)
     partial = any(bound.count < len(images.test) for bound in bounds.values())
     rows = {
         "one-sample bound" if samples == 1 else f"{samples} importance samples": str(bound)
@@ -32,6 +36,9 @@ def summary(
     }
     if valid is not None:
         rows["validation images"] = f"{valid} ({valid.count} images)"
+    if few is not None:
+        low, high = few.interval()
+        rows["95 % interval"] = f"{low:.4f} ... {high:.4f} (Student's t, {few.count} images)"
     rows["independent pixels"] = f"{histogram_code(images):.4f}"
     rows["independent pixels"] += " (all held-out)" if partial else ""
     rows["uniform"] = f"{uniform_code(images):.4f}"

@@ -10,6 +10,8 @@ from flowpp import data
 from flowpp.conditioner.conv2d import use_channels_last
 from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
+from flowpp.data.image_set import LABELS
+from flowpp.data.layouts import check_layouts
 from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint
@@ -23,6 +25,8 @@ from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
 
+MIN_COUNTS = {"train": 8, "valid": 2, "test": 2}
+"""Images without which a loss or, for fewer than two, a standard error would be meaningless."""
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
@@ -45,8 +49,10 @@ def prepare(
     """
     settings = config.training
     images = images or data.load(config.data)
+    _check_counts(images)
     _check_batches(settings, images, group)
     _check_same_images(images, group)
+    check_layouts(config.model, images.shape)
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
@@ -68,6 +74,21 @@ def _check_same_images(images: data.ImageSet, group: ProcessGroup) -> None:
         raise ValueError(
             f"all machines must have the images of the first, {name} with hash "
             f"{sha256[:12]}..., got {images.name} with hash {images.sha256[:12]}..."
+        )
+
+
+def _check_counts(images: data.ImageSet) -> None:
+    counts = {"train": images.train, "valid": images.valid, "test": images.test}
+    given = {part: len(part_images) for part, part_images in counts.items()
+             if part_images is not None}  # fmt: skip
+    few = [part for part, count in given.items() if count < MIN_COUNTS[part]]
+    if few:
+        got = ", ".join(f"{count} {LABELS[part]}" for part, count in given.items())
+        raise ValueError(
+            f"{images.name} must have at least {MIN_COUNTS['train']} training images and "
+            f"{MIN_COUNTS['test']} in every other part, got {got}: from fewer, neither a loss nor "
+            "its standard error can be estimated; use more images, or hold out more of them by "
+            "--data.split fifth or folders train and test"
         )
 
 

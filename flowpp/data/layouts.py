@@ -1,0 +1,48 @@
+"""Image sizes that fit a model's layout."""
+
+from __future__ import annotations
+
+from flowpp.config import ModelConfig
+from flowpp.config.data_sets import Shape
+from flowpp.config.layout import parse_layout
+
+
+def check_layouts(config: ModelConfig, shape: Shape) -> None:
+    """Check that a model's layouts divide the images' height and width.
+
+    Args:
+        config: Settings of the model.
+        shape: (channels, height, width) of the images.
+
+    Raises:
+        ValueError: They do not; the message names the nearest sizes that fit.
+    """
+    layouts = [config.flow.layout]
+    if config.dequantization == "variational":
+        layouts.append(config.dequantizer.layout)
+    factors = [divisors(layout) for layout in layouts]
+    sides = dict(zip(("height", "width"), shape[1:], strict=True))
+    for axis, (name, side) in enumerate(sides.items()):
+        factor, layout = max((f[axis], text) for f, text in zip(factors, layouts, strict=True))
+        if side % factor:
+            smaller, larger = side // factor * factor, -(-side // factor) * factor
+            nearest = f"{smaller} and {larger}" if smaller else f"{larger}"
+            raise ValueError(
+                f"image {name} must be a multiple of {factor} for the layout {layout!r}, "
+                f"got {side}; --data.size: the nearest that fit are {nearest}"
+            )
+
+
+def divisors(layout: str) -> tuple[int, int]:
+    """Return the numbers that must divide an image's height and width.
+
+    A squeeze halves both, and a split over columns or a checkerboard needs an even width.
+    """
+    scale, height, width = 1, 1, 1
+    for stage in parse_layout(layout):
+        if stage.word == "squeeze":
+            scale *= 2
+            height, width = max(height, scale), max(width, scale)
+        elif stage.word in ("columns", "checkerboard"):
+            width = max(width, 2 * scale)
+    return height, width
