@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
-from flowpp.config.command_line import parse, user_errors
+from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.config.migration import check_flags
 from flowpp.runtime.files import make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
@@ -60,7 +60,7 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     """
     check_flags(argv)
     named, argv = _split_preset(argv)
-    preset = presets.get(named or "digits")
+    preset = _preset(named or "digits")
     arguments = _parse(argv, preset)
     if arguments.resume is None:
         return TrainRequest(_config(preset, arguments), arguments.out)
@@ -82,6 +82,22 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     config = _config(former, _parse(argv, former))
     check_settings(former, config)
     return TrainRequest(config, path, resume=True)
+
+
+def _preset(name: str) -> Config:
+    """Return a preset; suggest the command for images where the name is that of a folder.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    command = f"python -m flowpp.train small --data.path {name}"
+    if name in presets.PRESETS:
+        if Path(name).is_dir():
+            warn(f"{name} is the preset of that name; to train on the folder:  {command}")
+    elif Path(name).exists():
+        raise ValueError(f"preset must be the first argument, got the path {name}; did you mean:  "
+                         f"{command}")  # fmt: skip
+    return presets.get(name)
 
 
 def _split_preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:

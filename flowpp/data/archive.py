@@ -17,6 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+Select = Callable[[str], bool]
+"""Predicate on a member's name."""
 OPENERS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -42,7 +44,7 @@ class ArchiveError(ValueError):
 
 def files(
     path: Path,
-    select: Callable[[str], bool],
+    select: Select,
     *,
     max_file_bytes: int,
     max_total_bytes: int | None = None,

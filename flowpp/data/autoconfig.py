@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,12 +15,11 @@ from flowpp.config.presets import SMALL
 from flowpp.data import folder
 from flowpp.data.decode import (
     KINDS,
+    Header,
     Kind,
-    bits_of,
     check_bits,
-    is_turned_sideways,
-    kind_of,
     opened,
+    read_header,
 )
 from flowpp.data.formats import count_of
 from flowpp.data.image_files import ImageFiles
@@ -72,25 +71,7 @@ def configure(config: Config) -> tuple[Config, list[str]]:
     return config, [*notes, *model_notes, *batch_notes]
 
 
-@dataclass(frozen=True)
-class _Header:
-    """Properties of an image known before it is decoded."""
-
-    kind: Kind
-    bits: int
-    height: int
-    width: int
-
-    @property
-    def side(self) -> int:
-        return min(self.height, self.width)
-
-    def covers(self, height: int, width: int) -> bool:
-        """Return whether the image is at least that large in both directions."""
-        return self.height >= height and self.width >= width
-
-
-Headers = dict[PurePosixPath, _Header]
+Headers = dict[PurePosixPath, Header]
 
 
 def _read_headers(files: ImageFiles, paths: Sequence[PurePosixPath], data: DataConfig) -> Headers:
@@ -98,13 +79,10 @@ def _read_headers(files: ImageFiles, paths: Sequence[PurePosixPath], data: DataC
     for path, source in files.read(paths):
         who = files.who(path)
         try:
-            with opened(source, who) as image:
-                width, height = image.size
-                if is_turned_sideways(image):
-                    width, height = height, width
-                header = _Header(kind_of(image, who), bits_of(image), height, width)
-                check_bits(header.bits, data.bits, header.kind, who)
-                headers[path] = header
+            header = read_header(source, who)
+            is_array = isinstance(source, np.ndarray)
+            check_bits(header.bits, data.bits, header.kind, who, pillow=not is_array)
+            headers[path] = header
         except (OSError, ValueError) as error:
             if data.skip_bad:
                 continue
@@ -127,7 +105,7 @@ def _choose_images(
     if not used:
         raise ValueError(f"data.channels {channels} without data.convert needs "
                          f"{KINDS[channels]} images, got none")  # fmt: skip
-    sides = [header.side for header in used.values()]
+    sides = [min(header.height, header.width) for header in used.values()]
     data = replace(data, size=data.size or _choose_size(sides))
     notes = [_size_note(list(used.values()), data)]
     if data.bits is None:
@@ -136,17 +114,17 @@ def _choose_images(
     return data, notes
 
 
-def _size_note(headers: list[_Header], data: DataConfig) -> str:
+def _size_note(headers: list[Header], data: DataConfig) -> str:
     """Return a line on the images' sizes, and how they are made to fit."""
     assert data.height_width is not None and data.channels is not None
     height, width = data.height_width
-    sides = [header.side for header in headers]
+    sides = [min(header.height, header.width) for header in headers]
     kinds = {header.kind for header in headers}
     kind = KINDS[kinds.pop()] if len(kinds) == 1 else "grey and colour"
     note = f"{count_of(len(headers), f'{kind} image')}"
     if all((header.height, header.width) == (height, width) for header in headers):
         return f"{note}, all of {height}x{width} pixels"
-    enlarged = sum(not header.covers(height, width) for header in headers)
+    enlarged = sum(header.height < height or header.width < width for header in headers)
     shape = f"{height}x{width}" if height == width else f"{height}x{width} (height x width)"
     how = {
         "centre": f"resized so that the shorter side is {height}, then centre-cropped to {shape}"

@@ -40,6 +40,15 @@ class ImageError(ValueError):
     """The file is not an image, or not of the expected kind."""
 
 
+class Header(NamedTuple):
+    """Properties of an image known before it is decoded; height and width once upright."""
+
+    kind: Kind
+    bits: int
+    height: int
+    width: int
+
+
 class Decoded(NamedTuple):
     """Pixels of shape (C, H, W), and what had to be done for them."""
 
@@ -75,6 +84,26 @@ def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy()
 
 
+def read_header(source: Source, who: str) -> Header:
+    """Read the properties of an image.
+
+    Args:
+        source: Content of the file, its path, or pixels.
+        who: Name of the file, for errors.
+
+    Raises:
+        ImageError: A file that is not an image, is too large or transparent.
+    """
+    if _is_deep_colour(source):
+        assert isinstance(source, np.ndarray)
+        return Header(COLOUR, 16, *source.shape[:2])
+    with opened(source, who) as image:
+        width, height = image.size
+        if is_turned_sideways(image):
+            width, height = height, width
+        return Header(kind_of(image, who), bits_of(image), height, width)
+
+
 def decode(source: Source, who: str, target: Target) -> Decoded:
     """Decode an image, turn it upright, and fit it to size, channels and bits.
 
@@ -92,16 +121,14 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
     """
     if isinstance(source, Path):
         source = read_file(source)
+    if _is_deep_colour(source):
+        assert isinstance(source, np.ndarray)
+        return _decode_deep_colour(source, who, target)
     with opened(source, who) as image:
         kind, bits = kind_of(image, who), bits_of(image)
+        _check_kind(kind, who, target)
         facts = ["frames"] if getattr(image, "is_animated", False) else []
         if kind != target.channels:
-            if not target.convert:
-                raise ImageError(
-                    f"{who} must be a {KINDS[target.channels]} image (data.channels "
-                    f"{target.channels}), got a {KINDS[kind]} one; --data.channels 1 or 3 "
-                    "converts all to grey or colour"
-                )
             facts.append("converted")
         check_bits(bits, target.bits, kind, who)
         upright = turned_upright(image)
@@ -110,6 +137,27 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
         if bits == 16 and not target.is_deep:
             facts.append("reduced")
         return Decoded(_fitted(upright, who, target, bits), tuple(facts))
+
+
+def _is_deep_colour(source: Source) -> bool:
+    """Return whether the source is 16-bit colour in an array, which Pillow has no mode for."""
+    return isinstance(source, np.ndarray) and source.dtype == np.uint16 and source.ndim == 3
+
+
+def _decode_deep_colour(values: np.ndarray, who: str, target: Target) -> Decoded:
+    """Fit 16-bit colour from an array, (H, W, 3)."""
+    _check_kind(COLOUR, who, target)
+    check_bits(16, target.bits, COLOUR, who, pillow=False)
+    facts = ["converted"] * (target.channels == GREY) + ["reduced"] * (not target.is_deep)
+    return Decoded(deep_pixels(values.astype(np.int64), who, target), tuple(facts))
+
+
+def _check_kind(kind: Kind, who: str, target: Target) -> None:
+    if kind != target.channels and not target.convert:
+        raise ImageError(
+            f"{who} must be a {KINDS[target.channels]} image (data.channels {target.channels}), "
+            f"got a {KINDS[kind]} one; --data.channels 1 or 3 converts all to grey or colour"
+        )
 
 
 def _fitted(image: Image.Image, who: str, target: Target, bits: int) -> np.ndarray:

@@ -14,12 +14,11 @@ from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.duplicates import duplicates_note
 from flowpp.data.fit import Target
 from flowpp.data.formats import count_of, suffixes
-from flowpp.data.image_files import ImageFiles, open_images
+from flowpp.data.image_files import CONTENTS, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
-CONTENTS = "a folder of images"
 PURPOSES: dict[Role, str] = {"train": "train on", "valid": "validate on", "test": "hold out"}
 
 

@@ -54,7 +54,7 @@ def unread_note(unread: Counter[str]) -> str:
     others = len(unread) - 5
     more = f" and {others} other kinds" if others > 0 else ""
     heif = any(suffix in HEIF_SUFFIXES for suffix in unread)
-    hint = "; to read .heic: pip install pillow-heif" if heif else ""
+    hint = "; to read .heic: pip install 'flowpp[heic]'" if heif else ""
     return f"{count_of(unread.total(), 'file')} not read: {kinds}{more}{hint}"
 
 

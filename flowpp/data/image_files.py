@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+import numpy as np
+
+from flowpp.data.archive import OPENERS
+from flowpp.data.arrays import read_npy, read_npz, read_safetensors, read_torch
 from flowpp.data.decode import Source
-from flowpp.data.listing import Listing, list_folder
+from flowpp.data.listing import Listing, is_visible, list_folder
+from flowpp.data.packed import TarFiles, ZipFiles
+from flowpp.data.parquet import ParquetFiles
+
+CONTENTS = (
+    "a folder of images, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors or .parquet"
+)
+TAR_MAGIC_AT = 257
+LONGEST_MAGIC = TAR_MAGIC_AT + 5
 
 
 class ImageFiles(Protocol):
@@ -72,8 +85,51 @@ def open_images(path: Path) -> ImageFiles:
 
     Raises:
         FileNotFoundError: Nothing there.
-        ValueError: A file of another kind.
+        TypeError, ValueError: A damaged file, one without images, or one of another kind.
     """
     if path.is_dir():
-        return FolderFiles.open(path)
-    raise FileNotFoundError(f"folder: {path} is not a folder")
+        return _open_folder(path)
+    if not path.exists():
+        raise FileNotFoundError(f"folder: {path} is not a folder, and no file of that name exists")
+    if not path.is_file():
+        raise ValueError(f"folder: {path} must be a folder or a file of images")
+    if path.suffix.lower() == ".safetensors":
+        return read_safetensors(path)
+    with path.open("rb") as file:
+        start = file.read(LONGEST_MAGIC)
+    if start.startswith(b"PAR1"):
+        return ParquetFiles.open(path)
+    if start.startswith(np.lib.format.MAGIC_PREFIX):
+        return read_npy(path)
+    if start.startswith(b"PK"):
+        return _open_zip(path)
+    if start.startswith(tuple(OPENERS)) or start[TAR_MAGIC_AT:].startswith(b"ustar"):
+        return TarFiles.open(path)
+    raise ValueError(f"folder: {path} must be {CONTENTS}, got another kind of file")
+
+
+def _open_folder(folder: Path) -> ImageFiles:
+    """Open a folder of images, or of parquet files if it has no images."""
+    files = FolderFiles.open(folder)
+    if files.listing.images or not files.listing.unread[".parquet"]:
+        return files
+    visible = [
+        file
+        for file in sorted(folder.rglob("*.parquet"))
+        if all(map(is_visible, file.relative_to(folder).parts))
+    ]
+    return ParquetFiles.open(folder, visible)
+
+
+def _open_zip(path: Path) -> ImageFiles:
+    """Open a zip archive: arrays of NumPy or torch, or image files."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            names = packed.namelist()
+    except Exception as error:  # a damaged archive may raise nearly anything
+        raise ValueError(f"folder: {path} is a damaged zip archive: {error}") from error
+    if names and all(name.endswith(".npy") for name in names):
+        return read_npz(path)
+    if any(name.endswith("/data.pkl") for name in names):
+        return read_torch(path)
+    return ZipFiles.open(path)

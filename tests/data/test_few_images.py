@@ -92,3 +92,29 @@ def test_a_single_image_has_no_standard_error():
     assert "nan" not in summary({1: Estimate.of(torch.tensor([1.25]))}, images_set)
     assert "interval" not in summary({1: Estimate.of(torch.arange(20.0))}, images_set)
     assert "interval" in summary({1: Estimate.of(torch.arange(19.0))}, images_set)
+
+
+@pytest.mark.parametrize("argument", ["{}", "{}/00.png"])
+def test_a_path_as_the_preset_suggests_the_command(tmp_path, capsys, argument):
+    path = argument.format(fill(tmp_path / "pics", 1))
+    with pytest.raises(SystemExit):
+        train.main([path])
+    assert (
+        f"did you mean: python -m flowpp.train small --data.path {path}" in capsys.readouterr().err
+    )
+
+
+def test_a_path_alone_suggests_the_command(tmp_path, capsys):
+    path = str(fill(tmp_path / "pics", 1))
+    with pytest.raises(SystemExit):
+        train.main(["--data.path", path])
+    assert f"python -m flowpp.train small --data.path {path}" in capsys.readouterr().err
+
+
+def test_a_folder_named_like_a_preset_is_pointed_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "photos", 1)
+    train.read_arguments(["photos"])
+    assert "flowpp.train small --data.path photos" in capsys.readouterr().err
+    train.read_arguments(["digits"])
+    assert not capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_heic_files_name_what_to_install(tmp_path, monkeypatch):
     fill(tmp_path)
     (tmp_path / "a.heic").write_bytes(b"x")
     assert load(tmp_path).notes == (
-        "1 file not read: 1 .heic; to read .heic: pip install pillow-heif",
+        "1 file not read: 1 .heic; to read .heic: pip install 'flowpp[heic]'",
     )
     line = formats.unread_note(Counter({f".{i}": 9 - i for i in range(7)}))
     assert line.startswith("42 files not read: 9 .0") and line.endswith("and 2 other kinds")

@@ -1,0 +1,126 @@
+"""Images in parquet files, as the data sets of Hugging Face store them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from flowpp.data.decode import Source
+from flowpp.data.listing import Listing
+
+BATCH = 64
+"""Rows that are in memory at a time."""
+USUAL_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png")
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Images in the rows of parquet files.
+
+    Rows of `train-00000-of-00002.parquet` are listed as train/0/0, train/0/1 ..., so that they are
+    split as files are; those of a single file as 0, 1 ....
+
+    Args:
+        location: The file, or the folder of the files.
+        shards: Files, by the folder that their rows are listed in.
+        listing: Names of all images.
+    """
+
+    location: Path
+    shards: dict[PurePosixPath, Path]
+    listing: Listing
+
+    @classmethod
+    def open(cls, location: Path, files: Sequence[Path] | None = None) -> ParquetFiles:
+        """List the rows of a file, or of the files of a folder.
+
+        Raises:
+            ValueError: A damaged file, or pyarrow is not installed.
+        """
+        if files is None:
+            shards = {PurePosixPath(): location}
+        else:
+            shards = {_listed_in(location, file, i): file for i, file in enumerate(files)}
+        names = [
+            folder / f"{row:08}"
+            for folder, file in shards.items()
+            for row in range(_opened(file).metadata.num_rows)
+        ]
+        return cls(location, shards, Listing(tuple(names)))
+
+    @property
+    def name(self) -> str:
+        return self.location.stem
+
+    @property
+    def where(self) -> str:
+        return str(self.location)
+
+    def who(self, image: PurePosixPath) -> str:
+        return f"row {int(image.name)} of {self.shards[image.parent]}"
+
+    def paths(self, images: Sequence[PurePosixPath]) -> list[Path]:
+        return list(self.shards.values())
+
+    def read(self, images: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, Source]]:
+        wanted = set(images)
+        for folder, file in self.shards.items():
+            if any(image.parent == folder for image in wanted):
+                for row, content in enumerate(_rows(file)):
+                    if (image := folder / f"{row:08}") in wanted:
+                        yield image, content
+
+
+def _listed_in(location: Path, file: Path, number: int) -> PurePosixPath:
+    """Return the folder that a shard's rows are listed in, such as data/train/0."""
+    relative = PurePosixPath(file.relative_to(location).as_posix())
+    split = re.sub(r"-\d+-of-\d+.*$", "", relative.stem)
+    return relative.parent / split / str(number)
+
+
+def _opened(path: Path) -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(f"reading {path} needs pyarrow: pip install 'flowpp[parquet]'") from error
+    try:
+        return parquet.ParquetFile(path)
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise ValueError(f"{path} is a damaged parquet file: {error}") from error
+
+
+def _rows(path: Path) -> Iterator[bytes]:
+    file = _opened(path)
+    column = _image_column(file.schema_arrow, path)
+    try:
+        for batch in file.iter_batches(batch_size=BATCH, columns=[column]):
+            for row, value in enumerate(batch.column(0).to_pylist()):
+                content = value.get("bytes") if isinstance(value, dict) else value
+                if not isinstance(content, bytes):
+                    raise ValueError(f"row {row} of a batch has no image bytes in {column!r}")
+                yield content
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _image_column(schema: Any, path: Path) -> str:
+    """Return the column of images: bytes, or a structure with a field `bytes`."""
+    import pyarrow
+
+    def has_bytes(kind: Any) -> bool:
+        if pyarrow.types.is_struct(kind):
+            return any(field.name == "bytes" and has_bytes(field.type) for field in kind)
+        return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+    found = [field.name for field in schema if has_bytes(field.type)]
+    usual = [name for name in found if name.lower() in USUAL_NAMES]
+    chosen = found if len(found) == 1 else usual
+    if len(chosen) != 1:
+        raise ValueError(
+            f"{path} must have one column of image files, bytes or with a field bytes, such as "
+            f"image; got {', '.join(found) or 'none'} among {', '.join(schema.names)}"
+        )
+    return chosen[0]
