@@ -20,6 +20,7 @@ from flowpp.evaluation.bound import log_weights
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.open_model import open_model
+from flowpp.runtime.image_tensors import image_array, image_tensor
 from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64
@@ -79,7 +80,7 @@ class TrainedModel:
     def sample(
         self, n: int, *, temperature: float = 1.0, seed: int = 0, batch_size: int | None = None
     ) -> np.ndarray:
-        """Draw n images, uint8 (n, C, H, W), from z of standard deviation `temperature`.
+        """Draw n images, uint8 or uint16 (n, C, H, W), from z of standard deviation `temperature`.
 
         `batch_size` are computed at once, by default 64, or what fits into a GPU's memory.
 
@@ -109,10 +110,10 @@ class TrainedModel:
 
     @_computed
     def decode(self, z: Any) -> np.ndarray:
-        """Return the images of latents, uint8 (N, C, H, W); the inverse of `encode`."""
+        """Return the images of latents, uint8 or uint16 (N, C, H, W); the inverse of `encode`."""
         parts = torch.as_tensor(np.asarray(z)).to(self._like.dtype).split(BATCH)
         images = [self.model.decode_images(part.to(self._like.device)).cpu() for part in parts]
-        return torch.cat(images).to(torch.uint8).numpy()
+        return image_array(torch.cat(images), self.levels)
 
     @_computed
     def round_trip(self, images: Any, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -126,8 +127,8 @@ class TrainedModel:
             inverse, _ = self.model.flow.inverse(z.to(self._like.device))
             errors.append((inverse.cpu() - continuous).abs())
             levels = inverse.floor().clamp(0, self.levels - 1)
-            reconstructions.append(levels.to(torch.uint8).cpu())
-        return torch.cat(reconstructions).numpy(), torch.cat(errors).numpy()
+            reconstructions.append(image_array(levels, self.levels))
+        return np.concatenate(reconstructions), torch.cat(errors).numpy()
 
     @property
     def _like(self) -> Tensor:
@@ -148,7 +149,7 @@ class TrainedModel:
         return encoded
 
     def _images(self, images: Any) -> Tensor:
-        x = torch.as_tensor(np.asarray(images))
+        x = image_tensor(np.asarray(images))
         if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"images must have shape (N, {', '.join(map(str, self.image_shape))}), "

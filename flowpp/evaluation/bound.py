@@ -18,6 +18,7 @@ from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
+from flowpp.runtime.image_tensors import image_tensor
 
 BATCH = 128
 
@@ -94,7 +95,7 @@ def evaluate_bound(
     like = next(model.parameters())
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
-        x = torch.from_numpy(images[begin : begin + BATCH]).to(like.device, like.dtype)
+        x = image_tensor(images[begin : begin + BATCH]).to(like.device, like.dtype)
         noise = model.dequantizer.draw_noise(
             x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
         )
@@ -121,7 +122,7 @@ def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:
     """Return log p(x+u) - log q(u|x) for one u per image: `(B,)`, float64 on the CPU."""
     like = next(model.parameters())
-    x = torch.from_numpy(images).to(like.device, like.dtype)
+    x = image_tensor(images).to(like.device, like.dtype)
     noise = model.dequantizer.draw_noise(
         x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
     )

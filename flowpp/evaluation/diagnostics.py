@@ -17,6 +17,7 @@ from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
+from flowpp.runtime.image_tensors import image_tensor
 
 IMAGES = 32
 """Number of held-out images: enough to show trouble, and cheap to invert."""
@@ -56,7 +57,7 @@ def diagnose(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator
     """
     model.eval()
     like = next(model.parameters())
-    x = torch.from_numpy(images[:IMAGES]).to(like.device, like.dtype)
+    x = image_tensor(images[:IMAGES]).to(like.device, like.dtype)
     noise = model.dequantizer.draw_noise(x.shape, dtype=like.dtype, generator=generator)
     diagnosis = Diagnosis()
     with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):

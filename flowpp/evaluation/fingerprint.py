@@ -24,6 +24,7 @@ from flowpp.objective import bits_per_dim
 from flowpp.runs import environment
 from flowpp.runs.open_model import OpenedModel
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.image_tensors import image_tensor
 from flowpp.runtime.precision import precision_name
 
 IMAGES = 8
@@ -146,7 +147,7 @@ def record(
         for name, layer in named_layers(model).items():
             hooks.callback(layer.register_forward_hook(_recorder(name, recorded)).remove)
         hooks.enter_context(evaluated_in(model, precision))
-        total = model.elbo(torch.from_numpy(images).to(like), noise.to(like.device)).total
+        total = model.elbo(image_tensor(images).to(like), noise.to(like.device)).total
     bits = bits_per_dim(total.double(), images[0].size).cpu().numpy()
     return Fingerprint(images, noise.numpy(), bits, recorded, facts)
 

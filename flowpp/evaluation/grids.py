@@ -50,20 +50,27 @@ def save_arrays(path: Path, **arrays: np.ndarray | float) -> None:
 def save_grid(
     path: Path, images: np.ndarray | Tensor, levels: int, *, columns: int | None = None
 ) -> None:
-    """Write uint8 images (N, C, H, W), C = 1 or 3, to one PNG; by default a square grid.
+    """Write integer images (N, C, H, W), C = 1 or 3, to one PNG; by default a square grid.
 
-    Levels are rescaled to 0..255, and small images are magnified without smoothing.
+    Levels are rescaled to 0..255, and small images are magnified without smoothing. Grey images of
+    more than 256 levels make a 16-bit PNG; colour ones are reduced to 8 bits.
 
     Raises:
         ValueError: the images have neither one nor three channels.
     """
-    picture = grid(np.asarray(images), levels, columns=columns)
+    pixels = np.asarray(images)
+    white = 0xFFFF if levels > 256 and pixels.shape[1] == 1 else 0xFF
+    picture = grid(pixels, levels, columns=columns, white=white)
     with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
 
 
-def grid(images: np.ndarray, levels: int, *, columns: int | None = None) -> np.ndarray:
-    """Return the grid's pixels, uint8 (height, width) or (height, width, 3).
+def grid(
+    images: np.ndarray, levels: int, *, columns: int | None = None, white: int = 0xFF
+) -> np.ndarray:
+    """Return the grid's pixels, (height, width) or (height, width, 3).
+
+    They are uint8, or uint16 if `white`, the value of the highest level, is above 255.
 
     Raises:
         ValueError: the images have neither one nor three channels.
@@ -72,13 +79,16 @@ def grid(images: np.ndarray, levels: int, *, columns: int | None = None) -> np.n
     if channels not in (1, 3):
         raise ValueError(f"an image grid needs images of 1 or 3 channels, got {channels}")
     scale = max(1, math.ceil(TILE / max(height, width)))
-    grey = np.round(images.astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    dtype = np.uint8 if white <= 0xFF else np.uint16
+    grey = np.round(images.astype(np.float64) * (white / (levels - 1))).astype(dtype)
     tiles = grey.repeat(scale, axis=2).repeat(scale, axis=3).transpose(0, 2, 3, 1)
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     gap = 2
     step_y, step_x = height * scale + gap, width * scale + gap
-    canvas = np.full((rows * step_y + gap, columns * step_x + gap, channels), 128, np.uint8)
+    canvas = np.full(
+        (rows * step_y + gap, columns * step_x + gap, channels), white // 2 + 1, dtype
+    )
     for index, tile in enumerate(tiles):
         top, left = gap + index // columns * step_y, gap + index % columns * step_x
         canvas[top : top + height * scale, left : left + width * scale] = tile

@@ -18,6 +18,7 @@ from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
+from flowpp.runtime.image_tensors import image_tensor
 
 GROWTH = 4
 """The bound is also returned at the powers of this number of samples: 1, 4, 16, ..."""
@@ -150,7 +151,7 @@ def _log_weights(
 ) -> np.ndarray:
     """Return log p(x + u) - log q(u|x) of each pair (image, draw), in float64."""
     like = next(model.parameters())
-    x = torch.from_numpy(images[[index for index, _ in pairs]]).to(like.device)
+    x = image_tensor(images[[index for index, _ in pairs]]).to(like.device)
     draws = [_noise(model, images.shape[1:], seed, *pair) for pair in pairs]
     noise = model.dequantizer.round_noise(torch.stack(draws), like.dtype).to(like.device)
     return model.elbo(x, noise).total.double().cpu().numpy()

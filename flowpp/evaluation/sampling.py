@@ -12,6 +12,7 @@ from torch import Tensor
 from flowpp.config.command_line import warn
 from flowpp.evaluation.batch_size import Batches, activation_megabytes, measured_rows
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.image_tensors import image_array
 
 BATCH = 64
 """Images drawn at once: z is the same whatever number is decoded at once."""
@@ -45,7 +46,7 @@ def sample(
             fit into half of its free memory.
 
     Returns:
-        uint8 `(count, C, H, W)`.
+        uint8 `(count, C, H, W)`; uint16 for more than 256 levels.
 
     Raises:
         NonFiniteSampleError: a pixel is NaN or infinite.
@@ -63,7 +64,7 @@ def sample(
     latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
 
     def decoded(z: Tensor) -> np.ndarray:
-        return _as_uint8(model.decode_images(temperature * z.to(like.device))).numpy()
+        return _as_array(model.decode_images(temperature * z.to(like.device)), model.levels)
 
     if batch is None:
         batch = _default_batch(decoded, latent_shape, count, like)
@@ -107,11 +108,11 @@ def _drawn(
         )
 
 
-def _as_uint8(images: Tensor) -> Tensor:
+def _as_array(images: Tensor, levels: int) -> np.ndarray:
     non_finite = ~torch.isfinite(images)
     if non_finite.any():
         raise NonFiniteSampleError(
             f"samples must have finite pixels, got {int(non_finite.sum())} that are not, in "
             f"{int(non_finite.flatten(1).any(1).sum())} of {len(images)} images"
         )
-    return images.to(torch.uint8).cpu()
+    return image_array(images, levels)

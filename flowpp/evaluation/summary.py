@@ -38,8 +38,13 @@ def summary(
         rows["validation images"] = f"{valid} ({valid.count} images)"
     if few is not None:
         low, high = few.interval()
-        rows["95 % interval"] = f"{low:.4f} ... {high:.4f} (Student's t, {few.count} images)"
-    rows["independent pixels"] = f"{histogram_code(images):.4f}"
+        rows["95 % interval"] = (
+            f"{max(0.0, low):.4f} ... {high:.4f} (Student's t, {few.count} images)"
+        )
+    independent = histogram_code(images)
+    rows["independent pixels"] = f"{independent:.4f}"
     rows["independent pixels"] += " (all held-out)" if partial else ""
+    if independent > uniform_code(images):
+        rows["independent pixels"] += ", above uniform: test values differ from training values"
     rows["uniform"] = f"{uniform_code(images):.4f}"
     return "\n".join(f"  {name:<26} {value}" for name, value in rows.items())

@@ -30,7 +30,7 @@ class NoisyImages:
     free memory; else each batch is sent to it.
 
     Args:
-        images: Integers of shape (N, C, H, W).
+        images: uint8 or uint16 of shape (N, C, H, W).
         model: Model whose dequantizer defines the noise, and whose device the batches go to.
 
     Attributes:
@@ -42,7 +42,9 @@ class NoisyImages:
         self.device = next(model.parameters()).device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images in a file that cannot be written to
-            self.images = torch.from_numpy(images)
+            # torch has few operations for uint16.
+            self.is_deep = images.dtype == np.uint16
+            self.images = torch.from_numpy(images.view(np.int16) if self.is_deep else images)
         self.on_device = _fits(self.images, self.device)
         if self.on_device:
             self.images = self.images.to(self.device)
@@ -67,7 +69,10 @@ class NoisyImages:
             generator=generator,
         )
         selected = self.images.index_select(0, send(indices, self.images.device))
-        return send(selected, self.device).to(torch.float32), send(noise, self.device)
+        x = send(selected, self.device)
+        if self.is_deep:
+            x = x.to(torch.int32) & 0xFFFF
+        return x.to(torch.float32), send(noise, self.device)
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:

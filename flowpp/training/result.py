@@ -23,7 +23,7 @@ class Result:
     uniform: float
     """Code length of a uniform distribution."""
     histogram: float
-    """Code length of independent pixels."""
+    """Code length of independent pixels, see `evaluation.baselines`."""
     steps: int
     """Number of training steps."""
     seconds: float

@@ -63,7 +63,7 @@ def test_few_images_give_a_number_with_an_interval(tmp_path, capsys):
     assert math.isfinite(result["bits_per_dim"]) and result["standard_error"] > 0
     # One degree of freedom: the quantile is 12.71.
     margin = 12.706204736 * result["standard_error"]
-    low, high = result["bits_per_dim"] - margin, result["bits_per_dim"] + margin
+    low, high = max(0.0, result["bits_per_dim"] - margin), result["bits_per_dim"] + margin
     assert f"95 % interval              {low:.4f} ... {high:.4f} (Student's t, 2 images" in printed
 
 
