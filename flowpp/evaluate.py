@@ -56,8 +56,10 @@ class Arguments:
         int | None, arg(metavar="INT", help_behavior_hint="(default: what fits into the memory)")
     ] = None
     """Number of rows computed at once, instead of `memory`."""
-    seed: int = 0
-    """Seed of the dequantization noise."""
+    seed: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: as in training)")
+    ] = None
+    """Seed of the dequantization noise; that of the training gives the number it ended with."""
     data_path: DataPath = None
     """Path of the data set, if it has moved since training."""
     device: str = "auto"
@@ -82,7 +84,8 @@ class Arguments:
         checks.at_least("batch_size", self.batch_size, 1)
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
-        checks.seed("seed", self.seed)
+        if self.seed is not None:
+            checks.seed("seed", self.seed)
         if self.dtype == "float64" and self.precision != "float32":
             raise ValueError(f"precision must be float32 with dtype float64, got {self.precision}")
 
@@ -149,7 +152,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
 
     with user_errors():
         opened, images = _open(arguments, group)
-        model = opened.model
+        model, seed = opened.model, _seed(arguments, opened)
         count = _image_count(arguments.image_count, images)
         # The batches are divided among the processes, so all need the same size.
         memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
@@ -163,7 +166,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     begin = time.monotonic()
     with progress_bar(count * arguments.importance_samples, silent=not group.is_main) as advance:
         bounds = importance.importance_bounds(
-            model, images.test[:count], arguments.importance_samples, seed=arguments.seed,
+            model, images.test[:count], arguments.importance_samples, seed=seed,
             batch=batch, progress=lambda rows: advance(rows * group.size), group=group,
             precision=arguments.precision,
         )  # fmt: skip
@@ -174,7 +177,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
-        seed=arguments.seed, batch=batch, memory=memory, seconds=seconds,
+        seed=seed, batch=batch, memory=memory, seconds=seconds,
         precision=arguments.precision,
     )  # fmt: skip
     with user_errors():
@@ -202,6 +205,7 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         if group.size > 1:
             raise ValueError(f"--fingerprint must run in a single process, got {group.size}")
         opened, images = _open(arguments, group)
+        seed = _seed(arguments, opened)
         requested = arguments.image_count or min(fingerprint.IMAGES, len(images.test))
         count = _image_count(requested, images)
         device = next(opened.model.parameters()).device
@@ -211,8 +215,8 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
     recorded = fingerprint.record(
         opened.model,
         images.test[:count],
-        arguments.seed,
-        fingerprint.describe(opened, images, arguments.seed, arguments.precision),
+        seed,
+        fingerprint.describe(opened, images, seed, arguments.precision),
         arguments.precision,
     )
     # float32 weights are exact in float64, so a copy needs no second reading of the checkpoint.
@@ -223,6 +227,10 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         write_json(out, report)
     print(f"report    {out}\nrecording {out.with_suffix('.npz')}")
     print(f"to compare with the reference:  python -m conformance.fingerprint {arguments.run}")
+
+
+def _seed(arguments: Arguments, opened: OpenedModel) -> int:
+    return opened.config.training.seed if arguments.seed is None else arguments.seed
 
 
 def _now() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +79,14 @@ def evaluate_bound(
 ) -> dict[str, Estimate]:
     """Compute the one-sample bound in bits per dimension, and its terms in the same unit.
 
-    The means satisfy `bits_per_dim` = `log_q` - `log_det` - `log_prior`. Batches are divided among
-    the processes but all draw all noise, so the result does not depend on their number.
+    The means satisfy `bits_per_dim` = `log_q` - `log_det` - `log_prior`. The noise of an image is
+    the first draw of `importance_bounds` with the same seed: equal weights, images, seeds and
+    precisions give the same number, whatever the number of processes.
 
     Args:
         model: the model, which is put into evaluation mode.
         images: uint8 `(N, C, H, W)`.
-        generator: source of the dequantization noise.
+        generator: generator whose seed is that of the dequantization noise.
         group: processes that divide the batches; each returns all terms.
         precision: see `evaluated_in`.
 
@@ -95,14 +97,14 @@ def evaluate_bound(
     like = next(model.parameters())
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
+        if number % group.size != group.rank:
+            continue
         x = image_tensor(images[begin : begin + BATCH]).to(like.device, like.dtype)
-        noise = model.dequantizer.draw_noise(
-            x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
-        )
-        if number % group.size == group.rank:
-            with evaluated_in(model, precision):
-                computed = batches.compute(functools.partial(_terms, model), x, noise)
-            terms[:, begin : begin + BATCH] = computed.T
+        pairs = [(begin + row, 0) for row in range(len(x))]
+        noise = image_noise(model, tuple(x.shape[1:]), generator.initial_seed(), pairs)
+        with evaluated_in(model, precision):
+            computed = batches.compute(functools.partial(_terms, model), x, noise)
+        terms[:, begin : begin + BATCH] = computed.T
     # Each column is computed by one process and zero in the others.
     nats = torch.from_numpy(group.gather_array(terms).sum(0))
     names = ("bits_per_dim", "log_q", "log_det", "log_prior")
@@ -117,6 +119,22 @@ def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
     e = model.elbo(x, noise.to(x.device))
     rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior), 1)
     return rows.double().cpu().numpy()
+
+
+def image_noise(
+    model: FlowPlusPlus, shape: tuple[int, ...], seed: int, pairs: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Return noise on the CPU, in the model's dtype, for pairs of an image's index and a draw.
+
+    Each pair has its own random stream, so that its noise is the same in any batch.
+    """
+    draws = []
+    for pair in pairs:
+        mixed = np.random.SeedSequence((seed, *pair)).generate_state(1, np.uint64)[0]
+        stream = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+        draws.append(model.dequantizer.draw_noise(shape, dtype=torch.float64, generator=stream))
+    dtype = next(model.parameters()).dtype
+    return model.dequantizer.round_noise(torch.stack(draws), dtype)
 
 
 def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flowpp.bijectors import Chain, FactorOut
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
+from flowpp.evaluation.bound import image_noise
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runtime.image_tensors import image_tensor
@@ -53,12 +54,13 @@ def diagnose(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator
     Args:
         model: the model, which is put into evaluation mode.
         images: uint8 `(N, C, H, W)`; the first `IMAGES` are used.
-        generator: source of the dequantization noise.
+        generator: generator whose seed is that of the noise, which is that of `evaluate_bound`.
     """
     model.eval()
     like = next(model.parameters())
     x = image_tensor(images[:IMAGES]).to(like.device, like.dtype)
-    noise = model.dequantizer.draw_noise(x.shape, dtype=like.dtype, generator=generator)
+    pairs = [(index, 0) for index in range(len(x))]
+    noise = image_noise(model, tuple(x.shape[1:]), generator.initial_seed(), pairs)
     diagnosis = Diagnosis()
     with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):
         u, _ = model.dequantizer.sample(x, noise.to(like.device))

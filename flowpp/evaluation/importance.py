@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
 from flowpp.evaluation.batch_size import Batches, measured_rows
-from flowpp.evaluation.bound import Estimate
+from flowpp.evaluation.bound import Estimate, image_noise
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -152,18 +152,8 @@ def _log_weights(
     """Return log p(x + u) - log q(u|x) of each pair (image, draw), in float64."""
     like = next(model.parameters())
     x = image_tensor(images[[index for index, _ in pairs]]).to(like.device)
-    draws = [_noise(model, images.shape[1:], seed, *pair) for pair in pairs]
-    noise = model.dequantizer.round_noise(torch.stack(draws), like.dtype).to(like.device)
+    noise = image_noise(model, images.shape[1:], seed, pairs).to(like.device)
     return model.elbo(x, noise).total.double().cpu().numpy()
-
-
-def _noise(
-    model: FlowPlusPlus, shape: tuple[int, ...], seed: int, index: int, draw: int
-) -> Tensor:
-    """Return the noise of one draw, from its own random stream, the same in any batch."""
-    mixed = np.random.SeedSequence((seed, index, draw)).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
-    return model.dequantizer.draw_noise(shape, dtype=torch.float64, generator=generator)
 
 
 def _bytes(value: object) -> int:

@@ -200,3 +200,20 @@ def test_two_processes_give_the_same_result(copy, tmp_path):
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
     for alone, shared in zip(one["bounds"], two["bounds"], strict=True):
         assert alone == pytest.approx(shared, rel=1e-6)
+
+
+def test_the_number_of_training_is_that_of_evaluate(tiny_run, tmp_path):
+    """Equal weights, images, seed and precision: one number, at the end of training and after."""
+    run, _ = tiny_run
+    result = json.loads((run / "result.json").read_text())
+    out = tmp_path / "receipt.json"
+    evaluate.main([str(run), "--out", str(out)])
+    receipt = json.loads(out.read_text())
+    assert receipt["environment"]["seed"] == Run.open(run).config().training.seed
+    assert receipt["bounds"][0]["mean"] == pytest.approx(result["bits_per_dim"], abs=1e-6)
+    assert receipt["bounds"][0]["standard_error"] == pytest.approx(
+        result["standard_error"], abs=1e-6
+    )
+    evaluate.main([str(run), "--out", str(out), "--seed", "5"])
+    other = json.loads(out.read_text())["bounds"][0]["mean"]
+    assert abs(other - result["bits_per_dim"]) > 1e-6

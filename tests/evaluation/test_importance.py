@@ -25,6 +25,7 @@ from flowpp.bijectors import (
 from flowpp.conditioner import Block, Conditioner, Conv2d, GatedConv
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
+from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.importance import batch_for, importance_bounds, milestones
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import importance_weighted_bound, log_normal
@@ -225,3 +226,28 @@ def test_data_of_another_hash_are_refused(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         evaluate.main([str(copy)])
     assert "trained on data with hash 000000000000..." in capsys.readouterr().err
+
+
+def test_the_same_weights_images_and_seed_give_one_number(run):
+    """During training, at its end, and in any later evaluation."""
+    opened = open_model(run)
+    images = load_images(opened.config).test[:150]
+    terms = evaluate_bound(opened.model, images, torch.Generator().manual_seed(5))
+    once = importance_bounds(opened.model, images, 1, seed=5)[1]
+    assert terms["bits_per_dim"] == once
+    assert importance_bounds(opened.model, images, 4, seed=5)[1] == once
+    other = importance_bounds(opened.model, images, 1, seed=6)[1]
+    assert abs(other.mean - once.mean) > 1e-6
+    wide = importance_bounds(opened.model.double(), images, 1, seed=5)[1]
+    assert wide.mean == pytest.approx(once.mean, abs=1e-5)
+
+
+def test_the_standard_error_holds_the_noise_of_the_draws(run):
+    """Over many draws of noise for the same images, the mean varies less than it says."""
+    opened = open_model(run)
+    image = load_images(opened.config).test[:1]
+    repeated = image.repeat(64, axis=0)  # the images differ in their noise only
+    means = [importance_bounds(opened.model, repeated, 1, seed=s)[1] for s in range(8)]
+    spread = np.std([bound.mean for bound in means], ddof=1)
+    reported = np.mean([bound.standard_error for bound in means])
+    assert 0.5 * spread < reported < 2 * spread
