@@ -76,6 +76,7 @@ def evaluate_bound(
     group: ProcessGroup = SINGLE_PROCESS,
     *,
     precision: Precision = "float32",
+    sequential_noise: bool = False,
 ) -> dict[str, Estimate]:
     """Compute the one-sample bound in bits per dimension, and its terms in the same unit.
 
@@ -89,6 +90,8 @@ def evaluate_bound(
         generator: generator whose seed is that of the dequantization noise.
         group: processes that divide the batches; each returns all terms.
         precision: see `evaluated_in`.
+        sequential_noise: draw the noise of all images from `generator`, one batch after another,
+            as version 0.1.0 did.
 
     Returns:
         `bits_per_dim`, `log_q`, `log_det` and `log_prior`.
@@ -97,11 +100,13 @@ def evaluate_bound(
     like = next(model.parameters())
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
+        if number % group.size != group.rank and not sequential_noise:
+            continue
+        part = images[begin : begin + BATCH]
+        noise = evaluation_noise(model, part.shape, generator, begin, sequential=sequential_noise)
         if number % group.size != group.rank:
             continue
-        x = image_tensor(images[begin : begin + BATCH]).to(like.device, like.dtype)
-        pairs = [(begin + row, 0) for row in range(len(x))]
-        noise = image_noise(model, tuple(x.shape[1:]), generator.initial_seed(), pairs)
+        x = image_tensor(part).to(like.device, like.dtype)
         with evaluated_in(model, precision):
             computed = batches.compute(functools.partial(_terms, model), x, noise)
         terms[:, begin : begin + BATCH] = computed.T
@@ -119,6 +124,32 @@ def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
     e = model.elbo(x, noise.to(x.device))
     rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior), 1)
     return rows.double().cpu().numpy()
+
+
+def evaluation_noise(
+    model: FlowPlusPlus,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    begin: int = 0,
+    *,
+    sequential: bool = False,
+) -> Tensor:
+    """Return the noise of images `begin`, `begin` + 1 ..., see `evaluate_bound`.
+
+    Args:
+        model: the model, whose dtype the noise has.
+        shape: (N, C, H, W) of the images.
+        generator: generator whose seed is that of the noise.
+        begin: index of the first image.
+        sequential: draw the noise from `generator` itself.
+    """
+    if sequential:
+        dtype = next(model.parameters()).dtype
+        return model.dequantizer.draw_noise(
+            shape, dtype=dtype, device=torch.device("cpu"), generator=generator
+        )
+    pairs = [(begin + row, 0) for row in range(shape[0])]
+    return image_noise(model, shape[1:], generator.initial_seed(), pairs)
 
 
 def image_noise(

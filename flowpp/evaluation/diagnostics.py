@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flowpp.bijectors import Chain, FactorOut
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
-from flowpp.evaluation.bound import image_noise
+from flowpp.evaluation.bound import evaluation_noise
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runtime.image_tensors import image_tensor
@@ -48,19 +48,25 @@ class Diagnosis:
 
 
 @torch.no_grad()
-def diagnose(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Diagnosis:
+def diagnose(
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    generator: torch.Generator,
+    *,
+    sequential_noise: bool = False,
+) -> Diagnosis:
     """Encode and decode a few images, and record what each layer contributes.
 
     Args:
         model: the model, which is put into evaluation mode.
         images: uint8 `(N, C, H, W)`; the first `IMAGES` are used.
         generator: generator whose seed is that of the noise, which is that of `evaluate_bound`.
+        sequential_noise: see `evaluate_bound`.
     """
     model.eval()
     like = next(model.parameters())
     x = image_tensor(images[:IMAGES]).to(like.device, like.dtype)
-    pairs = [(index, 0) for index in range(len(x))]
-    noise = image_noise(model, tuple(x.shape[1:]), generator.initial_seed(), pairs)
+    noise = evaluation_noise(model, tuple(x.shape), generator, sequential=sequential_noise)
     diagnosis = Diagnosis()
     with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):
         u, _ = model.dequantizer.sample(x, noise.to(like.device))

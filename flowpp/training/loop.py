@@ -352,9 +352,14 @@ class Trainer:
         levels = self.images.levels
         with self.state.ema.applied(), evaluated_in(model):
             subset = held_out[: settings.evaluation_images]
-            terms = evaluate_bound(model, subset, seeded_generator(seed), self.group)
+            former = self.state.sequential_noise
+            terms = evaluate_bound(
+                model, subset, seeded_generator(seed), self.group, sequential_noise=former
+            )
             if self.group.is_main:
-                diagnosis = diagnose(model, held_out, seeded_generator(seed))
+                diagnosis = diagnose(
+                    model, held_out, seeded_generator(seed), sequential_noise=former
+                )
                 samples = self._samples()
         model.train()
         if self.group.is_main:

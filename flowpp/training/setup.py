@@ -48,8 +48,9 @@ def prepare(
         TypeError, ValueError: Settings that do not describe a model or a run.
     """
     settings = config.training
-    images = images or data.load(config.data)
-    _check_counts(images)
+    if images is None:
+        images = data.load(config.data)
+        _check_counts(images)
     _check_batches(settings, images, group)
     _check_same_images(images, group)
     check_layouts(config.model, images.shape)

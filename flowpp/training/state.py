@@ -55,6 +55,8 @@ class TrainingState:
         noise: Generator of this process's noise; with one process it is that of `batches`.
         device: Device of the model.
         step: Number of steps done.
+        sequential_noise: Whether evaluations draw their noise as version 0.1.0 did, so that the
+            numbers of its runs remain comparable.
         skipped: Number of steps skipped because loss or gradient were not finite.
         skipped_in_a_row: Number of the latest steps that were skipped.
         recent: Bits per dimension of the steps since the last log line.
@@ -69,6 +71,7 @@ class TrainingState:
     noise: torch.Generator
     device: torch.device
     step: int = 0
+    sequential_noise: bool = False
     skipped: int = 0
     skipped_in_a_row: int = 0
     recent: list[float] = field(default_factory=list)
@@ -108,6 +111,7 @@ class TrainingState:
                 "data_sha256": images.sha256,
                 **machine_facts(self.device, group.size),
                 "optimizer": NamedState(self.optimizer).kind,
+                "sequential_noise": self.sequential_noise,
                 **values,
                 "skipped": self.skipped,
                 "skipped_in_a_row": self.skipped_in_a_row,
@@ -139,6 +143,7 @@ class TrainingState:
                 component.load_state_dict(_unpack(name, tensors, facts))
             self._restore_random(tensors, facts, group)
             self.step = checkpoint.step
+            self.sequential_noise = bool(facts.get("sequential_noise", True))
             self.skipped = int(facts["skipped"])
             self.skipped_in_a_row = int(facts["skipped_in_a_row"])
             self.recent = [float(value) for value in facts["recent"]]
