@@ -178,7 +178,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=seed, batch=batch, memory=memory, seconds=seconds,
-        precision=arguments.precision,
+        precision=arguments.precision, augmentation=opened.config.data.augmentation,
     )  # fmt: skip
     with user_errors():
         write_json(out, result)

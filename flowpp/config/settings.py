@@ -178,6 +178,9 @@ class DataConfig:
     bits: int | None = None
     """Highest bits kept of each value. None keeps all of 8-bit images and refuses 16-bit ones; 16
     keeps all of these."""
+    flip: bool = False
+    """Mirror each training image left to right with probability 1/2, anew in every batch. Results
+    then belong to other training data, and say so."""
     held_out: HeldOut = "test"
     """Array that is held out, test or valid; for cifar10 from an `.npz`."""
     partial: bool = False
@@ -221,6 +224,11 @@ class DataConfig:
         if values.get("channels") is not None and "convert" not in values:
             return {**values, "convert": False}
         return values
+
+    @property
+    def augmentation(self) -> str | None:
+        """Description of how training images are changed at random; None if they are not."""
+        return "random horizontal flips of the training images" if self.flip else None
 
     def required_path(self, contents: str) -> Path:
         """Return `path` with the home directory expanded.

@@ -115,7 +115,9 @@ def _key(config: DataConfig) -> str:
 
 def _settings(config: DataConfig) -> dict[str, Any]:
     path = config.required_path("images").resolve()
-    return {**dataclasses.asdict(config), "path": str(path)}
+    settings = {**dataclasses.asdict(config), "path": str(path)}
+    del settings["flip"]  # of batches, not of the decoded images
+    return settings
 
 
 def _origin(config: DataConfig, files: Sequence[Path]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def receipt(
     batch: int,
     memory: float | None,
     seconds: float,
+    augmentation: str | None = None,
 ) -> dict[str, Any]:
     """Return the receipt as plain values; NaN and infinity become null.
 
@@ -47,6 +48,7 @@ def receipt(
         batch: number of rows evaluated at once.
         memory: megabytes for activations, from which `batch` was chosen; None if it was given.
         seconds: wall time.
+        augmentation: how training images were changed at random, if they were.
     """
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
@@ -67,6 +69,7 @@ def receipt(
         },
         "weights": {
             "step": checkpoint.step,
+            "augmentation": augmentation,
             "which": "moving average" if checkpoint.ema else "raw",
             "sha256": weights_hash(checkpoint.selected_weights(average=True)),
         },

@@ -32,13 +32,15 @@ class NoisyImages:
     Args:
         images: uint8 or uint16 of shape (N, C, H, W).
         model: Model whose dequantizer defines the noise, and whose device the batches go to.
+        flip: Mirror each image left to right with probability 1/2, anew whenever it is drawn.
 
     Attributes:
         on_device: Whether the images are on the model's device.
     """
 
-    def __init__(self, images: np.ndarray, model: FlowPlusPlus) -> None:
+    def __init__(self, images: np.ndarray, model: FlowPlusPlus, *, flip: bool = False) -> None:
         self.model = model
+        self.flip = flip
         self.device = next(model.parameters()).device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images in a file that cannot be written to
@@ -60,7 +62,8 @@ class NoisyImages:
 
         Args:
             indices: Indices of the images, on the CPU.
-            generator: Source of the noise, on the CPU so that it is the same for every device.
+            generator: Source of the noise, on the CPU so that it is the same for every device, and
+                of the flips after it.
         """
         noise = self.model.dequantizer.draw_noise(
             (len(indices), *self.images.shape[1:]),
@@ -72,6 +75,9 @@ class NoisyImages:
         x = send(selected, self.device)
         if self.is_deep:
             x = x.to(torch.int32) & 0xFFFF
+        if self.flip:
+            flipped = torch.rand((len(indices), 1, 1, 1), generator=generator) < 0.5
+            x = torch.where(send(flipped, self.device), x.flip(-1), x)
         return x.to(torch.float32), send(noise, self.device)
 
 

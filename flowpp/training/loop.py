@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,8 @@ def _train(
             f"{sum(p.numel() for p in model.parameters()):,} weights, on {state.device}, "
             f"{run.path}"
         )
-        for note in (*images.description(), *images.notes, *notes):
+        augmentation = filter(None, [config.data.augmentation])
+        for note in (*images.description(), *images.notes, *augmentation, *notes):
             logger.message(note)
         if not inputs.on_device:
             logger.message(
@@ -144,6 +145,7 @@ def _train(
             result = final_result(
                 state, run, images, seed=config.training.seed, group=group, stopped=trainer.stopped
             )
+            result = replace(result, augmentation=config.data.augmentation)
         if group.is_main:
             write_json(run.path / "result.json", asdict(result))
     return result

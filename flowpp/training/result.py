@@ -34,6 +34,8 @@ class Result:
     """Precision of the evaluation; None in results of version 0.1.0, which did not record it."""
     stopped: str | None = None
     """Why training ended before `training.steps`; None if it did not."""
+    augmentation: str | None = None
+    """How training images were changed at random, if they were."""
     held_out: str = "test"
     """Images behind `bits_per_dim`."""
     valid_bits_per_dim: float | None = None

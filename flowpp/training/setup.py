@@ -125,7 +125,7 @@ def initial_state(
     # noise. With several processes each has a third for the noise of its own rows.
     seed_all(settings.seed, group.rank)
     generator = torch.Generator().manual_seed(settings.seed)
-    inputs = NoisyImages(images.train, model)
+    inputs = NoisyImages(images.train, model, flip=config.data.flip)
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
     x, noise = inputs.draw(first, generator)
