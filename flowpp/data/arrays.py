@@ -87,7 +87,8 @@ class ArrayFiles:
         single = next(iter(self.arrays.values())) if len(self.arrays) == 1 else None
         for image in images:
             array = self.arrays[str(image.parent)] if single is None else single
-            yield image, np.ascontiguousarray(array[int(image.name)])
+            native = array.dtype.newbyteorder("=")
+            yield image, np.ascontiguousarray(array[int(image.name)], native)
 
 
 def read_npy(path: Path) -> ArrayFiles:
@@ -150,7 +151,7 @@ def _as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
         raise TypeError(
             f"{who} must be uint8 or uint16, got bool; use array.astype('uint8') * 255"
         )
-    if array.dtype not in DTYPES:
+    if array.dtype.newbyteorder("=") not in DTYPES:
         hint = "; values in [0, 1] become levels by (array * 255).round()" * (
             array.dtype.kind == "f"
         )
@@ -158,7 +159,6 @@ def _as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
             f"{who} must be uint8 or uint16, got {array.dtype}{hint}; convert with "
             "array.astype('uint8') after a look at its range"
         )
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     shape = array.shape
     if 0 in shape:
         raise ValueError(f"{who} must not be empty, got shape {shape}")

@@ -12,8 +12,8 @@ from flowpp.config.settings import Crop
 
 Box = tuple[int, int, int, int]
 LANCZOS = Image.Resampling.LANCZOS
-RED, GREEN, BLUE = 19595, 38470, 7471
-"""Weights of ITU-R BT.601 luma times 2^16, as Pillow's conversion to L has them."""
+LUMA = (299, 587, 114)
+"""Weights of red, green and blue times 1000, by ITU-R BT.601, as in Pillow's conversion to L."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def fit_deep(values: np.ndarray, target: Target, who: str) -> np.ndarray:
 
 def grey_of_deep(values: np.ndarray) -> np.ndarray:
     """Return the luma of 16-bit colour: (H, W, 3) to (H, W, 1), rounded."""
-    weights = np.array([RED, GREEN, BLUE], np.int64)
-    return (values.astype(np.int64) @ weights + (1 << 15) >> 16)[..., None]
+    return ((values.astype(np.int64) @ np.array(LUMA) + 500) // 1000)[..., None]
 
 
 def crop_box(width: int, height: int, target: Target, who: str) -> Box:
