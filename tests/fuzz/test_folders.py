@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zipfile
 import zlib
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 
 from flowpp.config import DataConfig, presets
 from flowpp.data import autoconfig, load
-from image_files import png, reader, tar_of
+from image_files import png, reader, tar_of, zip_of
 
 pytestmark = pytest.mark.usefixtures("few_images")
 
@@ -83,3 +84,49 @@ def test_links_among_images(guard, tmp_path):
     with guard.reading("e.png"):
         load(DataConfig(source="cifar10", path=str(folder / "e.png")))
     assert guard.refused is not None
+
+
+def test_zip_bombs(guard, tmp_path):
+    """A member that unpacks to gigabytes, one that overlaps many others, one of a slow method."""
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "large.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", png(9, number))
+        with archive.open("4.png", "w", force_zip64=True) as member:
+            for _ in range(40):
+                member.write(bytes(32 << 20))
+    with zipfile.ZipFile(folder / "slow.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", png(9, number))
+    for name in ("large.zip", "slow.zip"):
+        with guard.reading(name):
+            load(DataConfig(source="folder", path=str(folder / name), size=8))
+        assert guard.refused is not None
+
+
+def test_an_encrypted_zip_is_refused(guard, tmp_path):
+    raw = bytearray(zip_of({f"{i}.png": png(9, i) for i in range(3)}))
+    for start in (b"PK\x03\x04", b"PK\x01\x02"):  # the flag is in both headers
+        at = raw.find(start)
+        while at >= 0:
+            raw[at + (6 if start[2] == 3 else 8)] |= 1
+            at = raw.find(start, at + 1)
+    (tmp_path / "set.zip").write_bytes(raw)
+    with guard.reading("set.zip"):
+        load(DataConfig(source="folder", path=str(tmp_path / "set.zip"), size=8))
+    assert guard.refused is not None and "must not be encrypted" in guard.refused
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_names_that_lead_out_of_an_archive(guard, tmp_path, kind):
+    names = ["../../evil.png", "/etc/evil.png", "a/../../evil.png", "C:\\evil.png", "a\\b.png"]
+    contents = {name: png(9, number) for number, name in enumerate(names)}
+    contents |= {f"{number}.png": png(9, 9 + number) for number in range(3)}
+    path = tmp_path / f"set.{kind}"
+    path.write_bytes(zip_of(contents) if kind == "zip" else tar_of(contents))
+    before = sorted(tmp_path.parent.rglob("evil.png"))
+    with guard.reading():
+        images = load(DataConfig(source="folder", path=str(path), size=8))
+    assert len(images.train) + len(images.test) >= 3
+    assert sorted(tmp_path.parent.rglob("evil.png")) == before

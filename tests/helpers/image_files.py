@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import tarfile
+import zipfile
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.numpy import save
 
 from flowpp.config import DataConfig
 from flowpp.data import cifar10, load
@@ -43,6 +46,32 @@ def npz_of(**arrays):
     return file.getvalue()
 
 
+def zip_of(contents):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def picture(kind, side=9, seed=0, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels(side, side, 3, seed=seed)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def saved(save, *arguments):
+    file = io.BytesIO()
+    save(*arguments, file) if save is torch.save else save(file, *arguments)
+    return file.getvalue()
+
+
+def exif(orientation):
+    made = Image.Exif()
+    made[0x112] = orientation
+    return made
+
+
 def batch(seed=0):
     return pickle.dumps({b"data": pixels(COUNT, 3072, seed=seed)}, protocol=2)
 
@@ -59,6 +88,15 @@ INTACT = {
     "val_data.npz": npz_of(data=pixels(2, 3072)),
     "0.png": png(9),
     "variables.npz": npz_of(**VARIABLES),
+    "0.gif": picture("GIF", save_all=True, append_images=[Image.fromarray(pixels(9, 9, 3))]),
+    "0.jpg": picture("JPEG", exif=exif(6)),
+    "0.webp": picture("WEBP", exif=exif(3)),
+    "set.zip": zip_of({f"set/{i}.png": png(9, i) for i in range(3)}),
+    "set.tar.gz": tar_of({f"set/{i}.png": png(9, i) for i in range(3)}, "w:gz"),
+    "set.npy": saved(np.save, pixels(4, 9, 9, 3)),
+    "set.npz": npz_of(train=pixels(4, 9, 9, 3), test=pixels(2, 9, 9, 3)),
+    "set.pt": saved(torch.save, torch.from_numpy(pixels(4, 9, 9, 3))),
+    "set.safetensors": save({"images": pixels(4, 9, 9, 3)}),
 }
 
 
@@ -80,7 +118,9 @@ def reader(name, raw, folder):
         for path, content in list(BATCHES.items())[1:]:
             (folder / path.split("/")[1]).write_bytes(content)
         return lambda: load(DataConfig(source="cifar10", path=str(folder)))
-    if name == "0.png":
+    if name.startswith("set."):
+        return lambda: load(DataConfig(source="folder", path=str(file), size=8))
+    if name.startswith("0."):
         (folder / "1.png").write_bytes(png(9, 1))
         (folder / "2.png").write_bytes(png(9, 2))
         return lambda: load(DataConfig(source="folder", path=str(folder), size=8))
