@@ -323,3 +323,14 @@ def test_sizes_that_are_not_square(tmp_path, height, width):
 def test_sizes_that_are_none(size):
     with pytest.raises(ValueError, match="data.size must be"):
         DataConfig(size=size)
+
+
+def test_heic_photographs(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    for number in range(10):
+        crop(number, 64, 64).save(tmp_path / f"{number}.heic", quality=-1)
+    images = load(tmp_path, size=64)
+    assert images.notes == () and len(images.train) == 9
+    expected = np.asarray(crop(0, 64, 64)).transpose(2, 0, 1).astype(int)
+    assert np.abs(images.train[0] - expected).mean() < 3
