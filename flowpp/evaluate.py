@@ -146,6 +146,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     import torch
 
     from flowpp.evaluation import importance
+    from flowpp.evaluation.bound import not_finite
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
     from flowpp.evaluation.summary import held_out_title, summary
@@ -183,6 +184,8 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     with user_errors():
         write_json(out, result)
     print(f"receipt   {out}")
+    if problem := not_finite(bounds):
+        raise SystemExit(f"error: {problem}")
 
 
 def _memory_and_batch(arguments: Arguments, opened: OpenedModel) -> tuple[float | None, int]:

@@ -192,6 +192,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
             f"error: {str(error).splitlines()[0]}; needs less memory: --training.memory low, a "
             "larger --training.accumulate or a smaller --training.batch_size"
         ) from None
+    if result.bits_per_dim is None:
+        raise SystemExit(_failure(result, config, out) if group.is_main else 1)
     if group.is_main:
         _report(result, prepared[0], out)
         if note := _average_note(config.training, result.steps):
@@ -202,7 +204,9 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
     from flowpp.evaluation.bound import Estimate
     from flowpp.evaluation.summary import held_out_title, summary
 
-    bound = Estimate(result.bits_per_dim, result.standard_error, len(images.test))
+    assert result.bits_per_dim is not None
+    error = math.nan if result.standard_error is None else result.standard_error
+    bound = Estimate(result.bits_per_dim, error, len(images.test))
     valid = None
     if images.valid is not None and result.valid_bits_per_dim is not None:
         error = result.valid_standard_error or math.nan
@@ -212,8 +216,21 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
         f"{summary({1: bound}, images, valid)}\n"
         f"{result.steps} steps in {result.seconds:.0f} s"
         f"{f', stopped {result.stopped}' if result.stopped else ''}\n"
-        f"samples   {result.samples}\n"
+        f"{f'samples   {result.samples}' if result.samples else 'no samples: see above'}\n"
         f"next      python -m flowpp.evaluate {out} --importance-samples 64"
+    )
+
+
+def _failure(result: Result, config: Config, out: Path) -> str:
+    """Return the error of a run that ended without a number."""
+    from flowpp.runs.run import Run
+
+    why = result.failure or "the held-out bits/dim are not finite"
+    best = Run(out).best_path
+    earlier = f"; the best checkpoint before is {best}" if best.is_file() else ""
+    return (
+        f"error: {why}; try a training.learning_rate below {config.training.learning_rate:g}"
+        f"{earlier}"
     )
 
 

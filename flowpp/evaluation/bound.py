@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,15 @@ class Estimate:
         spread = values.std().item() if len(values) > 1 else math.nan
         return cls(values.mean().item(), spread / math.sqrt(len(values)), len(values))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the mean is neither NaN nor infinite."""
+        return math.isfinite(self.mean)
+
     def __str__(self) -> str:
         """Format mean and standard error."""
+        if not self.is_finite:
+            return f"not finite ({self.mean})"
         if self.count < 2:
             return f"{self.mean:.4f} (no standard error: a single image)"
         return f"{self.mean:.4f} +- {self.standard_error:.4f}"
@@ -66,6 +73,15 @@ class Estimate:
         quantile = special.stdtrit(self.count - 1, (1 + confidence) / 2)
         margin = float(quantile) * self.standard_error
         return self.mean - margin, self.mean + margin
+
+
+def not_finite(bounds: Mapping[int, Estimate]) -> str | None:
+    """Describe the bounds that are NaN or infinite, by number of samples; None if none are."""
+    failed = {samples: bound.mean for samples, bound in bounds.items() if not bound.is_finite}
+    if not failed:
+        return None
+    listed = ", ".join(f"{mean} with {samples}" for samples, mean in failed.items())
+    return f"bits/dim must be finite, got {listed} sample{'s' if max(failed) > 1 else ''}"
 
 
 @torch.no_grad()

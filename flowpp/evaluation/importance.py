@@ -82,10 +82,12 @@ def importance_bounds(
                 continue
             with evaluated_in(model, precision):
                 weights = batches.compute(compute, pairs)
-            np.logaddexp.at(running, [index for index, _ in pairs], weights)
+            with np.errstate(invalid="ignore"):  # a bound of NaN is the caller's to report
+                np.logaddexp.at(running, [index for index, _ in pairs], weights)
             progress(len(pairs))
         drawn = mark
-        total = np.logaddexp.reduce(group.gather_array(running), axis=0)
+        with np.errstate(invalid="ignore"):
+            total = np.logaddexp.reduce(group.gather_array(running), axis=0)
         log_mean = torch.from_numpy(total - math.log(drawn))
         bounds[mark] = Estimate.of(bits_per_dim(log_mean, images[0].size))
     return bounds

@@ -11,7 +11,7 @@ import torch
 
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
-from flowpp.evaluation.bound import Estimate
+from flowpp.evaluation.bound import Estimate, not_finite
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.files import finite_or_null
@@ -39,7 +39,7 @@ def receipt(
     Args:
         images: the data set.
         count: number of held-out images evaluated, from the first.
-        bounds: bits per dimension by number of importance samples.
+        bounds: bits per dimension by number of importance samples; `failure` says which are null.
         checkpoint: the checkpoint whose averaged weights were used.
         dtype: floating-point type of the computation.
         precision: what float32 was computed in.
@@ -58,6 +58,7 @@ def receipt(
             finite_or_null({"importance_samples": samples, **asdict(estimate)})
             for samples, estimate in bounds.items()
         ],
+        "failure": not_finite(bounds),
         "data": {
             "name": images.name,
             "sha256": images.sha256,

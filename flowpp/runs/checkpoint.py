@@ -65,7 +65,7 @@ class Checkpoint:
         tensors = {
             name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()
         }
-        facts = json.dumps(dict(self.facts))
+        facts = json.dumps(dict(self.facts), allow_nan=False)
         metadata = {"format": FORMAT, "step": str(self.step), "facts": facts}
         metadata["sha256"] = _digest(tensors, metadata)
         try:
@@ -128,12 +128,27 @@ class Checkpoint:
             CheckpointError: names or shapes differ from the model's, or a weight is not finite.
         """
         source = self.selected_weights(average=average)
-        for name, tensor in source.items():
+        self._check_finite("weights", source)
+        copy_into(model.state_dict(), source)
+
+    def check_finite(self) -> None:
+        """Require finite weights, averages and training state, such as Adam's moments.
+
+        Raises:
+            CheckpointError: a number is NaN or infinite.
+        """
+        groups = {
+            "weights": self.weights, "averaged weights": self.ema, "training state": self.state
+        }  # fmt: skip
+        for what, tensors in groups.items():
+            self._check_finite(what, tensors)
+
+    def _check_finite(self, what: str, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(
-                    f"weights must be finite, got NaN or infinity in {name} at step {self.step}"
+                    f"{what} must be finite, got NaN or infinity in {name} at step {self.step}"
                 )
-        copy_into(model.state_dict(), source)
 
     def selected_weights(self, *, average: bool) -> dict[str, Tensor]:
         """Return the tensors that `restore` copies."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flowpp.runtime.files import atomic_write
+from flowpp.runtime.files import atomic_write, finite_or_null
 
 HELD_OUT = "held_out_bits_per_dim"
 """Key that marks the record of an evaluation on held-out images."""
@@ -51,7 +51,7 @@ def discard_after(file: Path, step: int) -> None:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"
+    return json.dumps(finite_or_null(record), allow_nan=False) + "\n"
 
 
 def _parse(line: str) -> Record:

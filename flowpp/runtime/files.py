@@ -60,9 +60,10 @@ def flush(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON."""
+    """Write `value` atomically as indented JSON; NaN and infinity become null."""
+    text = json.dumps(finite_or_null(value), indent=2, allow_nan=False)
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def finite_or_null(value: Any) -> Any:

@@ -9,6 +9,8 @@ from flowpp.evaluation import baselines, importance
 from flowpp.evaluation.bound import Estimate
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
+from flowpp.runtime.files import finite_or_null
+from flowpp.training.non_finite import non_finite_weight
 from flowpp.training.state import TrainingState
 
 
@@ -16,10 +18,10 @@ from flowpp.training.state import TrainingState
 class Result:
     """Contents of result.json; bounds and codes in bits per dimension of the held-out images."""
 
-    bits_per_dim: float
-    """One-sample bound of the averaged weights on all held-out images."""
-    standard_error: float
-    """Standard error of `bits_per_dim` over the images."""
+    bits_per_dim: float | None
+    """One-sample bound of the averaged weights on all held-out images; None if not finite."""
+    standard_error: float | None
+    """Standard error of `bits_per_dim` over the images; None if not finite."""
     uniform: float
     """Code length of a uniform distribution."""
     histogram: float
@@ -28,8 +30,8 @@ class Result:
     """Number of training steps."""
     seconds: float
     """Time for initialization, training and evaluations, without loading and building."""
-    samples: str
-    """File of the last sample grid."""
+    samples: str | None
+    """File of the last sample grid; None if no samples could be drawn."""
     precision: str | None = None
     """Precision of the evaluation; None in results of version 0.1.0, which did not record it."""
     stopped: str | None = None
@@ -43,6 +45,8 @@ class Result:
     there are no validation images apart from the test images."""
     valid_standard_error: float | None = None
     """Standard error of `valid_bits_per_dim`."""
+    failure: str | None = None
+    """Why `bits_per_dim` is None."""
 
 
 def final_result(
@@ -71,16 +75,26 @@ def final_result(
             valid = importance.importance_bounds(
                 state.model, images.valid, 1, seed=seed, group=group
             )[1]
+    picture = run.sample_path(state.step)
     return Result(
-        bits_per_dim=bounds[1].mean,
-        standard_error=bounds[1].standard_error,
+        bits_per_dim=finite_or_null(bounds[1].mean),
+        standard_error=finite_or_null(bounds[1].standard_error),
         uniform=baselines.uniform_code(images),
         histogram=baselines.histogram_code(images),
         steps=state.step,
         seconds=state.elapsed(),
-        samples=str(run.sample_path(state.step)),
+        samples=str(picture) if picture.is_file() else None,
         precision="float32",
         stopped=stopped,
-        valid_bits_per_dim=None if valid is None else valid.mean,
-        valid_standard_error=None if valid is None else valid.standard_error,
+        valid_bits_per_dim=None if valid is None else finite_or_null(valid.mean),
+        valid_standard_error=None if valid is None else finite_or_null(valid.standard_error),
+        failure=None if bounds[1].is_finite else _failure(state, bounds[1]),
     )
+
+
+def _failure(state: TrainingState, bound: Estimate) -> str:
+    """Describe a run whose final bound is NaN or infinite."""
+    with state.ema.applied():
+        weight = non_finite_weight(state.model)
+    cause = f": the averaged weight {weight} is not finite" if weight else ""
+    return f"the bits/dim of the averaged weights are {bound.mean} at step {state.step}{cause}"

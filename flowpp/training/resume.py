@@ -17,7 +17,7 @@ from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.environment import machine_facts, read_differently
 from flowpp.runs.run import FOLDERS, Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
-from flowpp.runtime.files import write_json
+from flowpp.runtime.files import finite_or_null, write_json
 
 T = TypeVar("T")
 CHANGEABLE = frozenset(
@@ -200,6 +200,7 @@ def finished_result(
     """
     try:
         recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
+        recorded = finite_or_null(recorded)  # version 0.1.0 wrote NaN
         result = kind(**recorded)
         steps = recorded["steps"] if recorded.get("stopped") else config.training.steps
         if recorded["steps"] != steps or to_dict(run.config()) != to_dict(config):

@@ -136,6 +136,7 @@ class TrainingState:
                 f"the checkpoint of step {checkpoint.step} was written with {written_with}, "
                 f"training uses {training_with}"
             )
+        checkpoint.check_finite()
         try:
             checkpoint.restore(self.model, average=False)
             self.ema.load_state_dict(checkpoint.ema)
