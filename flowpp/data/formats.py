@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections import Counter
 
@@ -24,7 +25,12 @@ HEIF_READER = "pillow_heif"
 
 def can_read_heif() -> bool:
     """Return whether pillow-heif is installed."""
-    return importlib.util.find_spec(HEIF_READER) is not None
+    return _is_installed(HEIF_READER)
+
+
+@functools.cache
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def suffixes() -> frozenset[str]:

@@ -20,8 +20,10 @@ def check_layouts(config: ModelConfig, shape: Shape) -> None:
     layouts = [config.flow.layout]
     if config.dequantization == "variational":
         layouts.append(config.dequantizer.layout)
-    factors = [divisors(layout) for layout in layouts]
+    factors: list[tuple[int, ...]] = [divisors(layout) for layout in layouts]
     sides = dict(zip(("height", "width"), shape[1:], strict=True))
+    if shape[1] == shape[2]:  # a size that fits both
+        factors, sides = [(max(both),) for both in factors], {"size": shape[1]}
     for axis, (name, side) in enumerate(sides.items()):
         factor, layout = max((f[axis], text) for f, text in zip(factors, layouts, strict=True))
         if side % factor:

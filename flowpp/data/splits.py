@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from flowpp.data.formats import count_of
+from flowpp.data.image_set import LABELS
 from flowpp.data.split_names import MAX_DEPTH, Role, role_of
 
 EVERY = {"tenth": 10, "fifth": 5}
@@ -114,7 +115,7 @@ def _roles(where: str, parent: PurePosixPath, children: dict[str, Role]) -> Fold
     for name, role in children.items():
         if role in folders:
             raise ValueError(
-                f"folder: {where} must have one folder of {role} images, got "
+                f"folder: {where} must have one folder of {LABELS[role]} images, got "
                 f"{folders[role][0]} and {parent / name}; rename or move all but one; {ANEW}"
             )
         folders[role] = (parent / name,)

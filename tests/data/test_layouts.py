@@ -27,7 +27,7 @@ def test_sizes_fit_exactly_if_a_model_of_them_can_be_built(layout):
             build_model(config, (4, *sides), 256)
     too_small = [(height // 2, width)] * (height > 1) + [(height, width // 2)] * (width > 1)
     for sides in too_small:
-        with pytest.raises(ValueError, match="image (height|width) must be a multiple of"):
+        with pytest.raises(ValueError, match="image (height|width|size) must be a multiple of"):
             check_layouts(config, (4, *sides))
         with pytest.raises(ValueError), torch.device("meta"):
             build_model(config, (4, *sides), 256)
@@ -36,7 +36,10 @@ def test_sizes_fit_exactly_if_a_model_of_them_can_be_built(layout):
 def test_the_nearest_sizes_are_named():
     model = presets.get("small").model
     assert divisors(model.flow.layout) == (4, 8)
-    with pytest.raises(ValueError, match=r"multiple of 4 .* got 30; .* fit are 28 and 32"):
+    with pytest.raises(ValueError, match=r"height must be a multiple of 4 .* fit are 28 and 32$"):
         check_layouts(model, (3, 30, 32))
     with pytest.raises(ValueError, match=r"width must be a multiple of 8 .* fit are 8$"):
         check_layouts(model, (3, 32, 6))
+    with pytest.raises(ValueError, match=r"size must be a multiple of 8 .* fit are 24 and 32$"):
+        check_layouts(model, (3, 28, 28))
+    check_layouts(model, (3, 28, 32))

@@ -85,8 +85,11 @@ def test_three_parts(tmp_path):
         (["train", "extra"], "training images, train, but no images to hold out"),
         (["test", "extra"], "images to hold out, test, but no folder train"),
         (["val", "test"], "images to hold out, test and val, but no folder train"),
-        (["train", "Train", "test"], "one folder of train images, got Train and train"),
-        (["train2014", "train2017", "val2017"], "one folder of train images, got train2014 and"),
+        (["train", "Train", "test"], "one folder of training images, got Train and train"),
+        (
+            ["train2014", "train2017", "val2017"],
+            "one folder of training images, got train2014 and",
+        ),
         (["trainA", "testA", "trainB", "testB"], "one folder of test images, got testA and testB"),
         (["cats/train", "cats/test", "dogs/train", "dogs/val"], "same kinds of split everywhere"),
         (["cats/train", "dogs/train"], "but no images to hold out beside them"),
