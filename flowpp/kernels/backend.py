@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.runtime.device import choose_device
+from flowpp.runtime.notes import note_once
 
 from .cpu import build
 from .cuda import launch as cuda
@@ -78,8 +79,14 @@ def _available(device: str, kernel: Kernel) -> Literal["torch", "cpu", "cuda"]:
     """Return the device's own backend if its kernels are available, else "torch"."""
     if device == "cpu" and build.is_available(f"{kernel}.cpp"):
         return "cpu"
-    if device == "cuda" and cuda.is_available():
-        return "cuda"
+    if device == "cuda":
+        if cuda.is_available():
+            return "cuda"
+        note_once(
+            "no kernels on a GPU",
+            "note: without CuPy torch's own operations compute the mixture on the GPU, with more "
+            "time and memory: pip install 'flowpp[gpu]'",
+        )
     return "torch"
 
 

@@ -18,6 +18,7 @@ import torch
 
 from flowpp.runtime.files import cache_folder
 from flowpp.runtime.machine import processor_key
+from flowpp.runtime.notes import note_once
 
 FOLDER = Path(__file__).parent
 FLAGS: tuple[str, ...] = (
@@ -29,6 +30,10 @@ if platform.machine() in ("x86_64", "AMD64"):
     # By default compilers use half of AVX-512's width, which takes 1.2 to 1.5 times as long.
     FLAGS += ("-mprefer-vector-width=512",)
 
+DURATION = "about a minute"
+SLOWER = "training takes 1.5 to 2 times as long"
+"""Measured with the preset digits on one core of a processor with AVX-512."""
+
 
 class BuildError(RuntimeError):
     """Raised where a kernel library cannot be compiled or loaded."""
@@ -39,9 +44,21 @@ def is_available(source: str) -> bool:
     """Return whether the library of a source file can be loaded, building it if need be."""
     try:
         library(source)
-    except BuildError:
+    except BuildError as error:
+        note_once("no kernels", _without_kernels(error))
         return False
     return True
+
+
+def _without_kernels(error: BuildError) -> str:
+    """Return a line on what is lost without compiled kernels, and why."""
+    lines = str(error).splitlines()
+    cause = next((line for line in lines if "error:" in line), "")
+    first = lines[0] if cause in ("", lines[0]) else f"{lines[0]} {cause}"
+    return (
+        f"note: without compiled kernels torch's own operations compute on the CPU, {SLOWER}: "
+        f"{' '.join(first.split())[:400]}"
+    )
 
 
 @functools.cache
@@ -59,6 +76,11 @@ def library(source: str) -> ctypes.CDLL:
         raise BuildError("backend 'cpu' needs a C++ compiler (g++, clang++ or $CXX), got none")
     target = cache_folder() / f"{Path(source).stem}-{_key(compiler, source)}.so"
     if not target.exists():
+        note_once(
+            "compilation",
+            f"compiling the CPU kernels with {compiler}, once for this processor: {DURATION}; "
+            f"kept in {target.parent}",
+        )
         _build(compiler, source, target)
     try:
         loaded = ctypes.CDLL(str(target))
