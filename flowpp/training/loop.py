@@ -42,7 +42,7 @@ from flowpp.training.interruptions import Interruptions
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
-from flowpp.training.resume import finished_result, resume_run
+from flowpp.training.resume import finished_result, resume_run, trained_images
 from flowpp.training.run_logger import RunLogger
 from flowpp.training.setup import Prepared, initial_state, prepare
 from flowpp.training.state import TrainingState
@@ -119,6 +119,7 @@ def _train(
     if resume:
         device = next(model.parameters()).device
         checkpoint, notes = resume_run(run, images, device, group, config)
+        images = trained_images(checkpoint, images)
     state, inputs = initial_state(config, images, model, group, checkpoint)
     with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
         trainer = Trainer(config, run, images, state, inputs, group, signals, logger)

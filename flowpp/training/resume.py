@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,6 +130,16 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
             f"{recorded[:12]}..., {images.name} has {images.sha256[:12]}..."
             + read_differently(images)
         )
+
+
+def trained_images(checkpoint: Checkpoint | None, images: ImageSet) -> ImageSet:
+    """Return the images that a run began with: without validation images if it knew none.
+
+    Version 0.1.0 evaluated on the test images only, and recorded a hash without the others.
+    """
+    if checkpoint is None or checkpoint.facts.get("data_sha256") == images.sha256:
+        return images
+    return replace(images, valid=None)
 
 
 def check_steps(run: Run, config: Config) -> None:

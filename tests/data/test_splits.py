@@ -17,6 +17,8 @@ from flowpp.data.autoconfig import configure
 from flowpp.data.split_names import role_of
 from flowpp.data.splits import split
 from flowpp.runs.run import Run
+from flowpp.training import loop
+from flowpp.training.setup import prepare
 
 
 def write(folder, values):
@@ -223,3 +225,19 @@ def test_settings_are_chosen_for_all_parts(tmp_path):
     config, notes = configure(config)
     assert notes[0] == "24 colour images, all of 8x8 pixels"
     assert config.training.batch_size == 8
+
+
+def test_a_run_that_began_without_validation_images_goes_on_without(tmp_path, capsys):
+    """Version 0.1.0 ignored a folder val beside train and test."""
+    for name, start, count in (("train", 0, 12), ("val", 100, 6), ("test", 200, 4)):
+        write(tmp_path / "set" / name, range(start, start + count))
+    out, path = tmp_path / "run", str(tmp_path / "set")
+    arguments = ["small", "--data.path", path, "--out", str(out), *FLAGS]
+    config, _ = configure(train.read_arguments(arguments).config)
+    images, model = prepare(config)
+    loop.train(config, out, (replace(images, valid=None), model))
+    train.main(["--resume", str(out), "--training.steps", "3"])
+    counts = {r["held_out_images"] for r in Run.open(out).metrics() if "held_out_images" in r}
+    result = json.loads((out / "result.json").read_text())
+    assert counts == {4} and result["steps"] == 3 and result["valid_bits_per_dim"] is None
+    assert "validation" not in capsys.readouterr().out
