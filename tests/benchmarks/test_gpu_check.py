@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flowpp.benchmark import __main__ as benchmark
 from flowpp.benchmark.gpu_check import accuracy, compiler, report, stages, summaries
 from flowpp.benchmark.gpu_check.__main__ import main
 from flowpp.benchmark.gpu_check.check import Check
@@ -66,6 +67,11 @@ def test_all_stages_in_small(tmp_path, capsys):
     assert "log_tail" not in read(copy)["stages"][0]
     output = capsys.readouterr().out
     assert "all stages passed" in output and "resumed at" in output
+
+
+def test_the_benchmark_command_knows_the_check(tmp_path):
+    arguments = ["gpu-check", *SMALL, "--stages", "machine", "--out", str(tmp_path / "check")]
+    assert [s["name"] for s in benchmark.main(arguments)["stages"]] == ["machine"]
 
 
 def stage(name, code, seconds=30.0, **fields):
