@@ -318,6 +318,7 @@ def _keep_for_backward(
     ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]
 ) -> None:
     ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
 
 
 _attention.register_autograd(
