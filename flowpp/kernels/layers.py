@@ -96,6 +96,9 @@ def concat_elu_dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     if _drops_compiled(x, rate, training=training):
         bits = random_bits(2 * x.numel())
         return _ConcatEluDropout.apply(x.contiguous(), bits, *_threshold_and_scale(rate))
+    if _is_traced():  # fused, unlike dropout of the joined halves
+        halves = (functional.dropout(functional.elu(half), rate, training) for half in (x, -x))
+        return torch.cat(list(halves), dim=1)
     return dropout(concat_elu(x), rate, training=training)
 
 
