@@ -119,6 +119,13 @@ def test_subnormal_numbers_are_kept():
     assert "RawModule(code" not in Path(build.__file__).read_text()
 
 
+@pytest.mark.slow
+def test_64_bit_indices(kernels, tmp_path):
+    """From 2^31 elements on; here for all."""
+    library = compiled(tmp_path, change=replaced("t.elements < (1ll << 31)", "t.elements < 0"))
+    checks.check(library, 4, torch.float32, order=0, error=0)
+
+
 # Faults that these tests must see.
 
 
