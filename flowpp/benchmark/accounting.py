@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,14 +23,6 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._functorch import config as functorch_config
-from torch._inductor import compile_fx
-from torch._inductor import config as inductor_config
-from torch._inductor.async_compile import AsyncCompile
-from torch._inductor.graph import GraphLowering
-from torch._inductor.ir import MultiOutput
-from torch._inductor.scheduler import NopKernelSchedulerNode
-from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import custom_op
 from torch.nn import functional
@@ -39,6 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from flowpp import dequantization
+from flowpp.benchmark.inductor import fused_groups
 from flowpp.bijectors import invertible_conv
 from flowpp.conditioner import Conditioner, conditioner
 from flowpp.conditioner.conv2d import use_channels_last
@@ -53,7 +46,9 @@ from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
 from flowpp.training.step import TrainingStep
 
-ALLOCATIONS = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "detach"})
+NO_KERNEL = frozenset(
+    {"empty", "empty_like", "empty_strided", "new_empty", "detach", "_unsafe_view"}
+)
 """Operations without a kernel, besides views."""
 KERNELS = {
     "convolution": 2,  # and its bias
@@ -167,7 +162,7 @@ class CostCounter(TorchDispatchMode):
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
-        counted = function.namespace != "prim" and name not in ALLOCATIONS
+        counted = function.namespace != "prim" and name not in NO_KERNEL
         if counted and not function.is_view:
             moved = _size((args, kwargs)) + _size(result)
             self.cost += Cost(1, _launches(name, args), moved)
@@ -217,73 +212,20 @@ def compiled_block_cost(block: nn.Module, kind: Kind, precision: Precision) -> C
         return t.contiguous(memory_format=last).requires_grad_()
 
     use_channels_last(block.train())
-    with _as_on_cuda(), _inductor_without_code() as costs:
-        compiled = torch.compile(block.to(dtype), backend=_inductor, fullgraph=True, dynamic=False)
-        y = compiled(
-            argument(kind.x, dtype),
-            argument(kind.context, dtype),
-            argument(kind.position, torch.float32),
-        )
-        y.backward(torch.zeros_like(y))
-    return sum(costs, Cost())
+    arguments = (
+        argument(kind.x, dtype),
+        argument(kind.context, dtype),
+        argument(kind.position, torch.float32),
+    )
+    with _as_on_cuda():
+        groups = fused_groups(block.to(dtype), *arguments)
+    return sum((_group_cost(name, moved) for name, moved in groups), Cost())
 
 
-@contextmanager
-def _inductor_without_code() -> Iterator[list[Cost]]:
-    """Record the cost of each graph that Inductor lowers inside the block; compile no code."""
-    costs: list[Cost] = []
-    lower = GraphLowering.compile_to_module
-
-    def compile_to_module(graph: Any) -> Any:
-        module = lower(graph)
-        with V.set_graph_handler(graph):
-            costs.append(sum(map(_node_cost, graph.scheduler.nodes), Cost()))
-        return module
-
-    def no_code(*_: Any) -> Callable[..., None]:
-        return lambda *_: None
-
-    with (
-        mock.patch.object(GraphLowering, "compile_to_module", compile_to_module),
-        mock.patch.object(AsyncCompile, "cpp_pybinding", no_code),
-        inductor_config.patch(fx_graph_cache=False),
-        functorch_config.patch(enable_autograd_cache=False),
-    ):
-        torch._dynamo.reset()
-        yield costs
-
-
-def _inductor(graph: Any, inputs: Any) -> Any:
-    """Compile by Inductor, except that the compiled functions return uninitialized tensors."""
-
-    def compile_inner(graph: Any, inputs: Any, **options: Any) -> Any:
-        results = [n if n is None else n.meta["val"] for n in graph.graph.output_node().args[0]]
-        compile_fx.compile_fx_inner(graph, inputs, **options)
-
-        def run(arguments: list[Any]) -> list[Any]:
-            arguments.clear()
-            return [_uninitialized(r) if isinstance(r, Tensor) else r for r in results]
-
-        run._boxed_call = True  # type: ignore[attr-defined]
-        return run
-
-    return compile_fx.compile_fx(graph, inputs, inner_compile=compile_inner)
-
-
-def _uninitialized(like: Tensor) -> Tensor:
-    return torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=like.device)
-
-
-def _node_cost(node: Any) -> Cost:
+def _group_cost(name: str | None, moved: int) -> Cost:
     """Return the cost of a group of operations that Inductor has fused."""
-    if isinstance(node, NopKernelSchedulerNode):
-        return Cost()
-    moved = node.get_read_write_buffers_sizes()
-    operation = getattr(node.node, "op_overload", None)
-    if isinstance(node.node, MultiOutput):  # a part of another operation's result
-        return Cost(0, 0, moved)
-    name = "" if operation is None else operation.overloadpacket.__name__
-    return Cost(1, (KERNELS | FUSED_INTO_ITS_USER).get(name, 1), moved)
+    kernels = 1 if name is None else (KERNELS | FUSED_INTO_ITS_USER).get(name, 1)
+    return Cost(1, kernels, moved)
 
 
 @custom_op("flowpp::counted_attention", mutates_args=())
