@@ -29,7 +29,9 @@ def kernel_launches(function: Callable[[], object], device: torch.device) -> dic
         and milliseconds.
     """
     torch.cuda.synchronize(device)
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    # Some versions of torch warn about what is kept unless told to keep all.
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities, acc_events=True) as profiler:
         function()
         torch.cuda.synchronize(device)
     return summarized(profiler.events())

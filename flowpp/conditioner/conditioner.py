@@ -16,6 +16,8 @@ from .compiled import compiled_block
 from .conv2d import Conv2d
 from .half_precision import half_parameters
 
+CHANNELS_LAST = ("cuda",)
+"""Types of devices on which networks compute in channels last."""
 POSITION_DEVIATION = 0.01
 """Standard deviation of a new position embedding."""
 
@@ -76,7 +78,7 @@ class Conditioner(nn.Module):
         return self._network(*narrow).to(x.dtype)  # each layer converts its own parameters
 
     def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
-        if x.is_cuda:
+        if x.device.type in CHANNELS_LAST:
             x = x.contiguous(memory_format=torch.channels_last)
         call = compiled_block if self._uses_compiler() else _call
         h = self.proj_in(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class _Convert(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.dtypes = [t.dtype for t in tensors]
+        ctx.strides = [t.stride() for t in tensors]
         ctx.set_materialize_grads(False)
         return _converted(tensors, [dtype] * len(tensors))
 
@@ -47,13 +49,23 @@ class _Convert(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative follows each conversion
             pairs = zip(grads, ctx.dtypes, strict=True)
             return None, *(None if g is None else g.to(dtype) for g, dtype in pairs)
-        present = [g for g in grads if g is not None]
-        dtypes = [d for g, d in zip(grads, ctx.dtypes, strict=True) if g is not None]
-        converted = iter(_converted(present, dtypes))
+        given = zip(grads, ctx.dtypes, ctx.strides, strict=True)
+        present = [(_with_strides(g, s), d) for g, d, s in given if g is not None]
+        converted = iter(_converted(*zip(*present, strict=True)) if present else ())
         return None, *(None if g is None else next(converted) for g in grads)
 
 
-def _converted(tensors: Any, dtypes: list[torch.dtype]) -> tuple[Tensor, ...]:
+def _with_strides(grad: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Return the gradient with these strides if they describe its memory as well.
+
+    Those of axes of size 1 are arbitrary, but operations on lists of tensors compare them.
+    """
+    pairs = zip(grad.shape, grad.stride(), strides, strict=True)
+    same = all(size == 1 or own == other for size, own, other in pairs)
+    return grad.as_strided(grad.shape, strides) if same else grad
+
+
+def _converted(tensors: Iterable[Tensor], dtypes: Iterable[torch.dtype]) -> tuple[Tensor, ...]:
     copies = [torch.empty_like(t, dtype=d) for t, d in zip(tensors, dtypes, strict=True)]
     torch._foreach_copy_(copies, list(tensors))
     return tuple(copies)

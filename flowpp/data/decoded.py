@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,10 @@ def load(
     for folder in folders:
         if not _is_writable(folder.parent):
             continue
-        with _locked(folder):
+        with _locked(folder) as locked:
+            if locked:  # nobody else is writing
+                for abandoned in folder.parent.glob(f".{folder.name}.*.part"):
+                    shutil.rmtree(abandoned)
             try:
                 return _open(folder, origin)  # another process has decoded meanwhile
             except UnusableError as error:
@@ -175,9 +179,7 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
 
 def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], ImageSet]) -> None:
     """Decode into a temporary folder, flush it to disk and rename it to `folder`."""
-    for abandoned in folder.parent.glob(f".{folder.name}.*.part"):
-        shutil.rmtree(abandoned)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.part")
     temporary.mkdir()
     _say(f"decoding {origin['files']} files of {origin['source']} once, into {folder}")
     try:
@@ -204,9 +206,12 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
                 "sha256": images.sha256,
             },
         )
-        if folder.exists():
-            shutil.rmtree(folder)  # processes that have mapped its files keep them
-        temporary.rename(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # processes that have mapped its files keep them
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # without locks another process may have written it
+                raise
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -269,16 +274,24 @@ class _MappedArrays:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of decoded images; wait while another process holds it."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder of decoded images; wait while another process holds it.
+
+    Yields whether there is a lock. Some network file systems have none: processes that start
+    together then decode the images each, and the first to end provides them.
+    """
     if os.name != "posix":
-        yield
+        yield False
         return
     import fcntl
 
     with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
 
 
 def _say(line: str) -> None:

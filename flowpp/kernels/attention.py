@@ -29,7 +29,8 @@ def attention(projected: Tensor, heads: int) -> Tensor:
     """
     if backend_for(projected, kernel="attention") == "cpu":
         return _Attention.apply(projected.contiguous(), heads)
-    query, key, value = _split(projected, heads).mT.unbind(1)
+    # Thirds of the channels, whose gradients are joined in the layout of the projection.
+    query, key, value = (_heads(third, heads).mT for third in projected.chunk(3, dim=1))
     attended = functional.scaled_dot_product_attention(query, key, value)
     return _merged(attended.mT, projected)
 
@@ -45,6 +46,12 @@ def _split(projected: Tensor, heads: int) -> Tensor:
     """Reshape `(B, 3 * heads * d, H, W)` to `(B, 3, heads, d, H*W)`."""
     batch, channels, height, width = projected.shape
     return projected.reshape(batch, 3, heads, channels // (3 * heads), height * width)
+
+
+def _heads(third: Tensor, heads: int) -> Tensor:
+    """Reshape `(B, heads * d, H, W)` to `(B, heads, d, H*W)`."""
+    batch, channels, height, width = third.shape
+    return third.reshape(batch, heads, channels // heads, height * width)
 
 
 def _merged(heads: Tensor, projected: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ def _is_compiled(*tensors: Tensor) -> bool:
     return backend_for(*tensors, kernel="layers") == "cpu"
 
 
+def _is_traced() -> bool:
+    """Return whether torch.compile traces the call, for itself rather than for torch.export."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
 def _batch_and_size(x: Tensor) -> tuple[int, int]:
     """Return the number of images and the number of elements of each."""
     return x.shape[0], x[0].numel() if len(x) else 0
@@ -46,6 +51,8 @@ def concat_elu(x: Tensor) -> Tensor:
 
 
 def _plain_concat_elu(x: Tensor) -> Tensor:
+    if _is_traced():  # the compiler fuses this form, and keeps only x for the backward pass
+        return torch.cat([functional.elu(x), functional.elu(-x)], dim=1)
     return functional.elu(torch.cat([x, -x], dim=1))
 
 
@@ -89,6 +96,9 @@ def concat_elu_dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     if _drops_compiled(x, rate, training=training):
         bits = random_bits(2 * x.numel())
         return _ConcatEluDropout.apply(x.contiguous(), bits, *_threshold_and_scale(rate))
+    if _is_traced():  # fused, unlike dropout of the joined halves
+        halves = (functional.dropout(functional.elu(half), rate, training) for half in (x, -x))
+        return torch.cat(list(halves), dim=1)
     return dropout(concat_elu(x), rate, training=training)
 
 
@@ -161,7 +171,14 @@ def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
     matching = gates.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
     if matching and _is_compiled(x, gates):
         return _GatedSum.apply(x.contiguous(), gates.contiguous())
-    return x + functional.glu(gates, dim=1)
+    return x + _gate(gates)
+
+
+def _gate(gates: Tensor) -> Tensor:
+    if _is_traced():  # the compiler would write glu's gradient in float32
+        a, b = gates.chunk(2, dim=1)
+        return a * torch.sigmoid(b)
+    return functional.glu(gates, dim=1)
 
 
 class _GatedSum(torch.autograd.Function):
@@ -193,6 +210,11 @@ def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
 
 
 def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    if _is_traced():  # the compiler fuses this form with its neighbours, in any memory layout
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, dim=1, correction=0, keepdim=True)
+        normalized = (wide - mean) * torch.rsqrt(variance + epsilon)
+        return (normalized * gain[:, None, None] + bias[:, None, None]).to(x.dtype)
     last = x.movedim(1, -1)
     return functional.layer_norm(last, last.shape[-1:], gain, bias, epsilon).movedim(-1, 1)
 

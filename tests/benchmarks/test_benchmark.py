@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from flowpp.benchmark import machine, mixture, tasks, textbook
 from flowpp.benchmark.__main__ import main
 from flowpp.benchmark.tasks import Sizes
+from flowpp.conditioner import Conditioner
 from flowpp.config import presets
 from flowpp.config.build import build_model
 from flowpp.kernels.cpu import build
@@ -62,6 +64,24 @@ def test_the_textbook_model_agrees(task):
     else:
         different = results["library"] != results["textbook"]
         assert different.float().mean() < 0.05  # values near an integer may round either way
+
+
+def test_the_training_step_is_the_trainers_own():
+    sizes = replace(SMALL, precision="bfloat16", memory="low")
+    step = tasks.functions("train", sizes, ("library",))["library"]
+    state = step.trainer.state
+    before = [p.detach().clone() for p in state.model.parameters()]
+    for _ in range(3):
+        step()
+    assert (state.step, state.skipped, len(state.recent)) == (3, 0, 3)
+    assert all(math.isfinite(bits) for bits in state.recent)
+    for p, former in zip(state.model.parameters(), before, strict=True):
+        torch.testing.assert_close(p, former, rtol=0, atol=1e-10)
+    settings = step.trainer.settings
+    assert (settings.precision, settings.memory, settings.batch_size) == ("bfloat16", "low", 2)
+    networks = [m for m in state.model.modules() if isinstance(m, Conditioner)]
+    assert networks and all(n.compute_dtype is torch.bfloat16 for n in networks)
+    assert step.notes == []
 
 
 ALL_PARTS = {"_WinogradBackward", "_AttentionBackward", "_ConcatEluBackward", "_GatedSumBackward"}

@@ -103,7 +103,8 @@ def test_kernels_and_launches_of_a_profile():
 
 def test_a_real_profile_has_what_is_read():
     """On the CPU: the events have the attributes that `summarized` uses, and no kernels."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
         torch.ones(3).add(1)
     events = list(profiler.events())
     assert events and all(hasattr(e, "is_user_annotation") for e in events)

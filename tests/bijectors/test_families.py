@@ -51,7 +51,17 @@ class Mixed(Members, AffineFamily):
     """A family whose members come from a mixin, ahead of the functions of its base."""
 
 
-@pytest.mark.parametrize("family", [Shift(), Doubled(), Mixed()], ids=lambda f: type(f).__name__)
+class Softer(MixtureLogisticFamily):
+    """A subclass that redefines the fields of the members."""
+
+    def fields(self, parameters):
+        (logits, means, log_scales), affine = super().fields(parameters)
+        return (logits / 2, means, log_scales), affine
+
+
+@pytest.mark.parametrize(
+    "family", [Shift(), Doubled(), Mixed(), Softer(2)], ids=lambda f: type(f).__name__
+)
 def test_a_coupling_follows_the_members_of_a_family_that_defines_no_functions(family):
     x = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1))
     per_scalar = family.parameters_per_scalar
@@ -60,6 +70,26 @@ def test_a_coupling_follows_the_members_of_a_family_that_defines_no_functions(fa
     member = family(a[..., None].expand(*a.shape, per_scalar))
     assert torch.equal(coupling(x)[0][:, 2:], member(b)[0])
     assert torch.equal(coupling.inverse(x)[0][:, 2:], member.inverse(b)[0])
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, Softer(2)], ids=str)
+def test_half_precision_parameters_give_the_bits_of_their_conversion(family):
+    x = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    per_scalar = family.parameters_per_scalar
+    weight = torch.randn(2, per_scalar, generator=torch.Generator().manual_seed(2))
+
+    def results(conditioner):
+        y, log_det = (coupling := Coupling(conditioner, family))(x)
+        gradient = torch.autograd.grad((y.sin().sum() + log_det.sum()), x)[0]
+        return y, log_det, gradient, *coupling.inverse(x)
+
+    def half(a, context):
+        return torch.einsum("bchw,cp->bcphw", a, weight).flatten(1, 2).bfloat16()
+
+    expected = results(lambda a, context: half(a, context).float())
+    for got, want in zip(results(half), expected, strict=True):
+        assert got.dtype is torch.float32
+        assert torch.equal(got, want)
 
 
 def test_a_family_without_functions_is_refused():

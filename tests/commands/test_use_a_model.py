@@ -170,6 +170,18 @@ def test_plot_draws_several_runs(tiny_run, tmp_path, capsys):
             assert min(picture.size) > 300
 
 
+def test_plot_against_images_seen(tiny_run, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    for flags in ([], ["--images-seen"]):
+        plot.main([str(tiny_run[0]), "--out", str(tmp_path), *flags])
+    steps, images = (f.axes[0] for f in figures if len(f.axes) == 3)
+    assert (steps.get_xlabel(), images.get_xlabel()) == ("step", "images seen")
+    batch = Run.open(tiny_run[0]).config().training.batch_size
+    one, other = (axes.lines[0].get_xdata() for axes in (steps, images))
+    assert list(other) == [batch * step for step in one]
+
+
 def test_plot_refuses_a_run_without_metrics(tiny_run, tmp_path, capsys):
     empty = shutil.copytree(tiny_run[0], tmp_path / "empty")
     (empty / "metrics.jsonl").write_text("")

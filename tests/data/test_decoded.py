@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -163,6 +164,34 @@ def test_an_interrupted_decoding_leaves_nothing(archives, monkeypatch):
     (base / f".{decoded._key(archives)}.1.part").mkdir()
     data.load(archives)
     assert [path.name for path in base.iterdir() if path.is_dir()] == [decoded._key(archives)]
+
+
+def test_a_file_system_without_locks_suffices(archives, monkeypatch):
+    import fcntl
+
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    sha256, place = data.load(archives).sha256, kept(archives)
+    # Another process that decodes at the same time ends first.
+    (place / "images.json").unlink()
+    write = decoded.flush
+
+    def slowly(path):
+        if path.name == "test.npy":
+            with monkeypatch.context() as patch:
+                patch.setattr(decoded, "flush", write)
+                patch.setattr(decoded.os, "getpid", lambda: 1)
+                assert data.load(archives).sha256 == sha256
+            patched = decoded.shutil.rmtree
+            monkeypatch.setattr(
+                decoded.shutil, "rmtree", lambda p, **k: p == place or patched(p, **k)
+            )
+        write(path)
+
+    monkeypatch.setattr(decoded, "flush", slowly)
+    assert data.load(archives).sha256 == sha256
 
 
 def test_a_full_disk_is_said_and_decoded_into_memory(archives, monkeypatch, capsys):

@@ -20,6 +20,10 @@ import torch
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here"),
     pytest.mark.skipif(
+        torch.version.cuda is not None,
+        reason="torch's CUDA build asks cuDNN about attention, which fails without a device",
+    ),
+    pytest.mark.skipif(
         not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")),
         reason="no C++ compiler here",
     ),
@@ -37,18 +41,11 @@ def run_on_emulated(*arguments):
     return int(re.search(r"(\d+) passed", done.stdout)[1])
 
 
-@pytest.mark.parametrize(
-    ("file", "least"),
-    [("test_device_rules.py", 5), ("test_layers.py", 40), ("test_runs.py", 16)],
-)
-def test_on_the_emulated_device(file, least):
-    assert run_on_emulated("-m", "gpu", str(FOLDER / file)) >= least
+def test_on_the_emulated_device():
+    files = ("test_device_rules.py", "test_layers.py", "test_runs.py", "test_late_reads.py")
+    assert run_on_emulated("-m", "gpu and not slow", *(str(FOLDER / f) for f in files)) >= 65
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "least"),
-    [("test_mixture.py", 60), ("test_training_step.py", 10), ("test_laws.py", 10)],
-)
-def test_more_on_the_emulated_device(file, least):
-    assert run_on_emulated("-m", "gpu and not slow", str(FOLDER / file)) >= least
+def test_the_whole_folder_on_the_emulated_device():
+    assert run_on_emulated("-m", "gpu and not slow", str(FOLDER)) >= 150

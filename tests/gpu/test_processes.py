@@ -116,7 +116,6 @@ def group_of_one(device):
 
 
 @pytest.mark.hardware
-@pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")
 def test_a_group_of_one_has_the_gradients_of_no_group(device, group_of_one):
     """Gradients through the wrapper for several processes, accumulated over parts."""
     x = torch.randint(17, (8, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()

@@ -42,7 +42,7 @@ def config(device, *, dropout=0.2, **settings):
     }
     training = dataclasses.replace(
         TINY.training, steps=STEPS, evaluate_every=3, checkpoint_every=1, log_every=2,
-        deterministic=True, device=device,
+        deterministic=True, device=device, compile="none", cuda_graph="off",
     )  # fmt: skip
     return dataclasses.replace(
         TINY,

@@ -1,14 +1,25 @@
-"""A compiled coupling has the values and gradients of the original."""
+"""Compiled couplings, blocks and models have the values and gradients of the originals."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 import torch
 
-from flowpp.config import FlowConfig
-from flowpp.config.build import build_coupling
+from flowpp.conditioner import Conditioner, compiled
+from flowpp.config import FlowConfig, presets
+from flowpp.config.build import build_coupling, build_model, set_compute
+from flowpp.training.initialization import initialize
 
 CONFIG = FlowConfig(filters=8, blocks=1, components=3, heads=2, dropout=0.0)
+BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
 
 
 def results(function, coupling, x):
@@ -18,16 +29,95 @@ def results(function, coupling, x):
     return [y, log_det, *torch.autograd.grad(loss, [x, *coupling.parameters()])]
 
 
-@pytest.mark.filterwarnings("ignore")  # of the compiler
-@pytest.mark.parametrize(
-    "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_compiled_coupling_equals_the_original(backend):
     torch.manual_seed(0)
     coupling = build_coupling(CONFIG, (2, 4, 4), None)
     x = torch.randn(2, 4, 4, 4)
     expected = results(coupling, coupling, x)
-    torch._dynamo.reset()
     got = results(torch.compile(coupling, backend=backend), coupling, x)
     for value, reference in zip(got, expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-4)
+
+
+def small(preset, **changes):
+    """An initialized small model of a preset's topology without dropout, images and noise."""
+    settings = presets.get(preset).model
+    settings = dataclasses.replace(
+        settings,
+        flow=dataclasses.replace(settings.flow, dropout=0.0, **changes),
+        dequantizer=dataclasses.replace(settings.dequantizer, dropout=0.0, **changes),
+    )
+    shape, levels = ((1, 8, 8), 17) if preset == "digits" else ((3, 8, 8), 256)
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(settings, shape, levels, generator).train()
+    x = torch.randint(levels, (4, *shape), generator=generator).float()
+    noise = model.dequantizer.draw_noise(x.shape, generator=generator)
+    initialize(model, x, noise)
+    return model, x, noise
+
+
+def loss_and_gradients(function, model, x, noise):
+    model.zero_grad()
+    loss = -function(x, noise).total.mean()
+    loss.backward()
+    return loss.detach(), [p.grad for p in model.parameters()]
+
+
+def assert_close(got, expected, tolerance):
+    torch.testing.assert_close(got[0], expected[0], rtol=tolerance, atol=0)
+    scale = torch.nn.utils.get_total_norm(expected[1])
+    differences = [a - b for a, b in zip(got[1], expected[1], strict=True)]
+    assert torch.nn.utils.get_total_norm(differences) <= tolerance * scale
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("preset", ["digits", pytest.param("cifar10", marks=pytest.mark.slow)])
+def test_a_model_compiles_as_one_graph(preset, backend):
+    changes = {"filters": 8, "blocks": 1, "components": 2, "heads": 2}
+    model, x, noise = small(preset, **changes)
+    expected = loss_and_gradients(model, model, x, noise)
+    function = torch.compile(model, backend=backend, fullgraph=True)
+    assert_close(loss_and_gradients(function, model, x, noise), expected, 1e-4)
+    network = next(m for m in model.modules() if isinstance(m, Conditioner))
+    with pytest.raises(ValueError, match="Conv2d needs"):  # shapes are checked in any case
+        torch.compile(network.proj_in, backend=backend)(torch.zeros(1, 5, 8, 8))
+
+
+@pytest.fixture(params=BACKENDS)
+def backend_of_blocks(request, monkeypatch):
+    def fresh():
+        return torch.compile(compiled._apply, backend=request.param, fullgraph=True, dynamic=False)
+
+    compiled._compiled.cache_clear()
+    function = fresh()
+    monkeypatch.setattr(compiled, "_compiled", lambda: function)
+
+
+@pytest.mark.parametrize(
+    ("precision", "memory", "tolerance"),
+    [("float32", "normal", 1e-5), ("float32", "low", 1e-5), ("bfloat16", "normal", 0.05)],
+)
+@pytest.mark.usefixtures("backend_of_blocks")
+def test_compiled_blocks_equal_the_original(precision, memory, tolerance):
+    model, x, noise = small("digits", filters=8, blocks=2, heads=2)
+    names = list(model.state_dict())
+    set_compute(model, precision=precision, memory=memory)
+    expected = loss_and_gradients(model, model, x, noise)
+    set_compute(model, precision=precision, memory=memory, compiled=True)
+    assert_close(loss_and_gradients(model, model, x, noise), expected, tolerance)
+    assert list(model.state_dict()) == names
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    blocks = sum(len(m.blocks) for m in model.modules() if isinstance(m, Conditioner))
+    assert 0 < graphs < blocks  # blocks of one kind share a graph
+
+
+@pytest.mark.usefixtures("backend_of_blocks")
+def test_blocks_are_compiled_in_training_alone(monkeypatch):
+    model, x, noise = small("digits", filters=8, blocks=1, heads=2)
+    set_compute(model, compiled=True)
+    monkeypatch.setattr(compiled, "_compiled", lambda: pytest.fail("compiled in evaluation"))
+    with torch.no_grad():
+        model.elbo(x, noise)
+    model.eval()
+    model.elbo(x, noise)

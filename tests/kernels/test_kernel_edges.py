@@ -8,9 +8,15 @@ from mpmath import mp
 
 from flowpp.bijectors import Affine
 from flowpp.conditioner import Conv2d, GatedConv, GatedMaxout
+from flowpp.kernels.attention import attention
 from flowpp.kernels.backend import use_backend
-from flowpp.kernels.layers import gated_sum
-from flowpp.kernels.mixture_logistic import logit_cdf
+from flowpp.kernels.convolution import convolution
+from flowpp.kernels.layers import concat_elu, gated_sum, layer_norm
+from flowpp.kernels.mixture_logistic import (
+    logit_cdf,
+    packed_inverse_logit_cdf,
+    packed_logit_cdf,
+)
 from mpmath_truth import DIGITS, mixture_logistic
 
 
@@ -52,6 +58,44 @@ def test_a_weight_that_underflows_may_dominate_the_density(backend, components, 
         for value, truth, allowed in zip((y, got), expected, (3, 16), strict=True):
             unit = torch.finfo(torch.float32).eps * max(1, abs(float(truth)))
             assert abs(value.item() - float(truth)) <= allowed * unit
+
+
+def negative_view(x):
+    """Return x as a view of its negative, whose sign is a flag of the tensor."""
+    view = torch._neg_view(-x)
+    assert view.is_neg()
+    return view
+
+
+SHAPES = {
+    "mixture": [(2, 8, 6, 6), (2, 8, 6, 6, 11)],
+    "separate": [(2, 8, 6, 6), *[(2, 8, 6, 6, 3)] * 3],
+    "inverse": [(2, 8, 6, 6), (2, 8, 6, 6, 11)],
+    "convolution": [(2, 48, 8, 8), (48, 48, 3, 3), (48,)],
+    "gated sum": [(2, 8, 6, 6), (2, 16, 6, 6)],
+    "attention": [(2, 24, 6, 8)],
+    "concat ELU": [(2, 8, 6, 6)],
+    "layer norm": [(2, 8, 6, 6), (8,), (8,)],
+}
+FUNCTIONS = {
+    "mixture": lambda x, packed: packed_logit_cdf(x, packed, -0.5)[0],
+    "separate": lambda x, *parameters: logit_cdf(x, *parameters)[1],
+    "inverse": lambda x, packed: packed_inverse_logit_cdf(x, packed, -0.5),
+    "convolution": convolution,
+    "gated sum": gated_sum,
+    "attention": lambda projected: attention(projected, 2),
+    "concat ELU": concat_elu,
+    "layer norm": lambda x, gain, bias: layer_norm(x, gain, bias, 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_sign_of_a_negative_view_is_not_lost(backend, name):
+    generator = torch.Generator().manual_seed(0)
+    arguments = [torch.randn(shape, generator=generator) for shape in SHAPES[name]]
+    expected = FUNCTIONS[name](*arguments)
+    got = FUNCTIONS[name](*map(negative_view, arguments))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_zero_components_raise(backend):

@@ -12,7 +12,13 @@ import torch
 from mpmath import mp
 
 from flowpp.kernels.backend import use_backend
-from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_with_certificate
+from flowpp.kernels.mixture_logistic import (
+    inverse_logit_cdf,
+    logit_cdf,
+    packed_inverse_logit_cdf,
+    packed_logit_cdf,
+    solve_with_certificate,
+)
 from mpmath_truth import DIGITS, exact, mixture_logistic
 
 pytestmark = pytest.mark.usefixtures("backend")
@@ -282,3 +288,47 @@ def test_reaching_the_cap_raises():
 def test_parameters_that_do_not_broadcast_raise():
     with pytest.raises(ValueError, match=r"\(2,\) \+ \(K,\), got \(3, 4\)"):
         logit_cdf(torch.zeros(2), *[torch.zeros(3, 4)] * 3)
+
+
+@pytest.mark.parametrize("passed", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_packed_parameters_equal_separate_ones_to_the_bit(backend, dtype, passed):
+    generator = torch.Generator().manual_seed(passed)
+    x, weight_y, weight_l = torch.randn(3, 4, 5, generator=generator, dtype=dtype)
+    packed = torch.randn(4, 5, passed + 9, generator=generator, dtype=dtype)
+    packed[0, 0, -1] = -0.5  # at the floor: the gradient is that of the log-scale
+    packed[0, 1, -2] = torch.nan  # torch's clamp gives this one the gradient 0
+    leaves = [t.requires_grad_() for t in (x, packed)]
+
+    def results(y, slope, leading):
+        total = (weight_y * y + weight_l * slope).sum() + (leading * weight_y).sum()
+        return [y, slope, *torch.autograd.grad(total, leaves)]
+
+    leading, logits, means, log_scales = packed.split([passed, 3, 3, 3], -1)
+    expected = results(
+        *logit_cdf(x, logits, means, log_scales.clamp(min=-0.5)), leading.movedim(-1, 0)
+    )
+    got = results(*packed_logit_cdf(x, packed, -0.5))
+    for one, two in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0, equal_nan=True)
+    assert got[3][0, 1, -2] == 0
+    with torch.no_grad():
+        x[0, 1], packed[0, 1, -2] = 0, 0
+        _, logits, means, log_scales = packed.split([passed, 3, 3, 3], -1)
+        root = packed_inverse_logit_cdf(x, packed, -0.5)
+        assert torch.equal(root, inverse_logit_cdf(x, logits, means, log_scales.clamp(min=-0.5)))
+
+
+def test_second_derivatives_of_packed_parameters(backend):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, generator=generator, dtype=torch.float64).requires_grad_()
+    packed = torch.randn(3, 8, generator=generator, dtype=torch.float64).requires_grad_()
+    for function in (packed_logit_cdf, packed_inverse_logit_cdf):
+        assert torch.autograd.gradcheck(function, (x, packed, -0.5))
+        assert torch.autograd.gradgradcheck(function, (x, packed, -0.5))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (3, 5), (4, 5, 2)])
+def test_packed_parameters_of_a_wrong_shape_raise(shape):
+    with pytest.raises(ValueError, match=r"packed parameters must have the input's shape .* got"):
+        packed_logit_cdf(torch.zeros(4, 5), torch.zeros(shape))

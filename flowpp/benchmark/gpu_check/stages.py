@@ -100,6 +100,11 @@ def no_compiler(_: Plan) -> str | None:
     return None if shutil.which("nvcc") else "nvcc is not on PATH"
 
 
+def not_compiled(plan: Plan) -> str | None:
+    """Return why a step without torch.compile is no other step."""
+    return None if plan.on_cuda else f"training does not compile on the {plan.device} anyway"
+
+
 def no_tests(plan: Plan) -> str | None:
     """Return why the tests cannot be run."""
     if not (ROOT / "tests").is_dir():
@@ -138,7 +143,7 @@ STAGES = (
     Stage("step-64-bfloat16", 150, step(64, "bfloat16"), summaries.benchmark),
     Stage(
         "step-64-bfloat16-eager", 40, step(64, "bfloat16", compile="none"), summaries.benchmark,
-        optional=True,
+        lacking=not_compiled, optional=True,
     ),
     Stage(
         "step-64-float32-eager", 40, step(64, "float32", compile="none"), summaries.benchmark,

@@ -22,7 +22,9 @@ def call(source: str, function: str, *arguments: Any, threads: int | None = None
         threads: Number of threads; None for torch's.
     """
     count = torch.get_num_threads() if threads is None else threads
-    converted = [_converted(argument) for argument in arguments]
+    # A negative view has its sign in a flag and not in memory; the list keeps copies alive.
+    resolved = [a.resolve_neg() if isinstance(a, Tensor) else a for a in arguments]
+    converted = [_converted(argument) for argument in resolved]
     getattr(library(source), function)(*converted, ctypes.c_long(count))
 
 

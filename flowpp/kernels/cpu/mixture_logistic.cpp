@@ -19,6 +19,9 @@ namespace {
 
 template <typename T> constexpr int lanes() { return 64 / sizeof(T); }
 
+// One number of each lane. Aligned, since a vector that lies in two cache lines is slower.
+template <typename T> struct alignas(64) Vector { T lane[lanes<T>()]; };
+
 // Memory layout of a parameter: component k of element n = outer * inner_size + inner is at
 // base + outer * outer_stride + inner * inner_stride + k * component_stride.
 struct Layout {
@@ -144,8 +147,8 @@ void forward(const T *x, const T *logits, const T *means, const T *log_scales,
              const Layout *layout, long elements, int count, T floor, T *y, T *l, int threads) {
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
-        return [&, buffer = std::vector<T>(3 * L * count)](long begin, int present) mutable {
-            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+        return [&, buffer = std::vector<Vector<T>>(3 * count)](long begin, int present) mutable {
+            T *a = reinterpret_cast<T *>(buffer.data()), *b = a + L * count, *c = b + L * count;
             alignas(64) T lane[L], value[L], slope[L];
             load(x, begin, present, lane);
             gather(logits, layout[0], begin, present, count, a);
@@ -165,9 +168,9 @@ void backward(const T *x, const T *logits, const T *means, const T *log_scales,
               int threads) {
     constexpr int L = lanes<T>();
     for_each_group<T>(elements, threads, [&] {
-        return [&, buffer = std::vector<T>(7 * L * count),
+        return [&, buffer = std::vector<Vector<T>>(7 * count),
                 saved = std::vector<Saved<T, L>>(count)](long begin, int present) mutable {
-            T *a = buffer.data(), *b = a + L * count, *c = b + L * count;
+            T *a = reinterpret_cast<T *>(buffer.data()), *b = a + L * count, *c = b + L * count;
             T *ga = c + L * count, *gb = ga + L * count, *gc = gb + L * count;
             T *raw = gc + L * count;
             alignas(64) T lane[L], by_y[L], by_l[L], by_x[L];

@@ -23,6 +23,7 @@ from .geometry import FIELDS, POINTERS, Geometry, geometry
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _ADDRESSES = struct.Struct(f"<{POINTERS}Q")
 _SCALARS = struct.Struct("<2dq")
+NONE = (0, 0, 0)
 TASK = np.dtype((np.void, _ADDRESSES.size + FIELDS.size + _SCALARS.size))
 """The arguments of a kernel: `Task` in mixture_kernels.cu."""
 
@@ -68,9 +69,8 @@ def forward(
     y, log_derivative = torch.empty_like(x), torch.empty_like(x)
     passed = read[0].shape[-1] % 3 if len(read) == 1 else 0
     leading = x.new_empty((passed, *x.shape))
-    _launch(
-        "forward", plan, x, read, y=y, log_derivative=log_derivative, leading=leading, floor=floor
-    )
+    results = y.data_ptr(), log_derivative.data_ptr(), leading.data_ptr()
+    _launch("forward", plan, x, read, results=results, scalars=(floor, 0.0, 0))
     return y, log_derivative, leading
 
 
@@ -89,13 +89,19 @@ def backward(
     targets = [torch.empty_like(p) for p in read]
     if any(t.stride() != p.stride() for t, p in zip(targets, read, strict=True)):
         # Parameters that share memory, or leave gaps: their gradients cannot lie as they do.
-        read, plan = _readable([p.contiguous() for p in read], x)
+        read, plan = _readable([_copied(p) for p in read], x)
         targets = [torch.empty_like(p) for p in read]
     grad_x = torch.empty_like(x)
     _launch(
-        "backward", plan, x, read, targets, grad_y=grad_y, grad_l=grad_l,
-        grad_leading=grad_leading, grad_x=grad_x, floor=floor,
-    )  # fmt: skip
+        "backward",
+        plan,
+        x,
+        read,
+        incoming=(grad_y.data_ptr(), grad_l.data_ptr(), grad_leading.data_ptr()),
+        by_x=grad_x.data_ptr(),
+        targets=_three(targets),
+        scalars=(floor, 0.0, 0),
+    )
     copied = (
         target if p is q else torch.empty_like(q).copy_(target)
         for target, p, q in zip(targets, read, parameters, strict=True)
@@ -114,33 +120,44 @@ def inverse(
     read, plan = _readable(parameters, y)
     root, residual, width = (torch.empty_like(y) for _ in range(3))
     evaluations = torch.empty_like(y, dtype=torch.int64)
-    _launch(
-        "inverse", plan, y, read, root=root, residual=residual, width=width,
-        evaluations=evaluations, floor=floor, ulps=ulps, cap=max_evaluations,
-    )  # fmt: skip
+    outputs = root.data_ptr(), residual.data_ptr(), width.data_ptr(), evaluations.data_ptr()
+    _launch("inverse", plan, y, read, roots=outputs, scalars=(floor, ulps, max_evaluations))
     return root, residual, width, evaluations
 
 
 def _readable(parameters: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], Geometry]:
     """Return parameters that a kernel can read in place, copied where it could not."""
-    half = x.dtype is torch.float32 and all(p.dtype is torch.bfloat16 for p in parameters)
     read = list(parameters)
-    if not half:
+    narrow = x.dtype is torch.float32 and read[0].dtype is torch.bfloat16
+    if not narrow or len(read) == 3:
         read = [p.to(x.dtype) for p in read]
-    plan = _geometry(read, x)
+    first, *others = read
+    sizes = len(read), x.element_size(), first.element_size()
+    plan, strides = None, first.stride()
+    if all(p.stride() == strides for p in others):
+        plan = geometry(first.shape, strides, *sizes)
     if plan is None:
-        read = [p.contiguous() for p in read]
-        plan = _geometry(read, x)
+        read = [_copied(p) for p in read]
+        plan = geometry(first.shape, read[0].stride(), *sizes)
     assert plan is not None  # contiguous parameters have one axis
     return read, plan
 
 
-def _geometry(read: Sequence[Tensor], x: Tensor) -> Geometry | None:
-    first, *others = read
-    shape, strides = first.shape, first.stride()
-    if any(p.stride() != strides for p in others):
-        return None
-    return geometry(shape, strides, len(read), x.element_size(), first.element_size())
+def _copied(parameter: Tensor) -> Tensor:
+    """Return a contiguous copy.
+
+    In a tensor that is contiguous already, an axis of size 1 may have any stride.
+    """
+    shape, dtype, device = parameter.shape, parameter.dtype, parameter.device
+    return torch.empty(shape, dtype=dtype, device=device).copy_(parameter)
+
+
+def _three(tensors: Sequence[Tensor]) -> tuple[int, int, int]:
+    """Return the addresses of one tensor or three; 0 for what is missing."""
+    if len(tensors) == 1:
+        return tensors[0].data_ptr(), 0, 0
+    first, second, third = tensors
+    return first.data_ptr(), second.data_ptr(), third.data_ptr()
 
 
 def _launch(
@@ -148,16 +165,21 @@ def _launch(
     plan: Geometry,
     x: Tensor,
     read: Sequence[Tensor],
-    targets: Sequence[Tensor] = (),
     *,
-    floor: float,
-    ulps: float = 0.0,
-    cap: int = 0,
-    **tensors: Tensor,
+    incoming: tuple[int, int, int] = NONE,
+    results: tuple[int, int, int] = NONE,
+    by_x: int = 0,
+    targets: tuple[int, int, int] = NONE,
+    roots: tuple[int, int, int, int] = (0, *NONE),
+    scalars: tuple[float, float, int],
 ) -> None:
+    """Launch a kernel; the arguments are addresses, in the order of `Task`."""
     if not plan.blocks:
         return
-    task = arguments(plan, x, read, targets, floor=floor, ulps=ulps, cap=cap, **tensors)
+    addresses = _ADDRESSES.pack(
+        x.data_ptr(), *_three(read), *incoming, *results, by_x, *targets, *roots
+    )
+    task = np.frombuffer(addresses + plan.fields + _SCALARS.pack(*scalars), dtype=TASK)
     index = x.device.index
     kernel = build.functions(index)[f"mixture_{direction}_{NAMES[x.dtype]}"]
     stream = _stream(torch.cuda.current_stream(index).cuda_stream)
@@ -167,34 +189,6 @@ def _launch(
     else:
         with torch.cuda.device(index):
             kernel(*sizes, stream)
-
-
-def arguments(
-    plan: Geometry,
-    x: Tensor,
-    read: Sequence[Tensor],
-    targets: Sequence[Tensor] = (),
-    *,
-    floor: float,
-    ulps: float = 0.0,
-    cap: int = 0,
-    **tensors: Tensor,
-) -> np.ndarray:
-    """Return a kernel's argument: `Task`, as an array of one value of `TASK`."""
-    missing = (0,) * (3 - len(read))
-    sources = (*(p.data_ptr() for p in read), *missing)
-    sinks = (*(p.data_ptr() for p in targets), *missing) if targets else (0, 0, 0)
-
-    def address(name: str) -> int:
-        return tensors[name].data_ptr() if name in tensors else 0
-
-    addresses = _ADDRESSES.pack(
-        x.data_ptr(), *sources,
-        address("grad_y"), address("grad_l"), address("grad_leading"),
-        address("y"), address("log_derivative"), address("leading"), address("grad_x"), *sinks,
-        address("root"), address("residual"), address("width"), address("evaluations"),
-    )  # fmt: skip
-    return np.frombuffer(addresses + plan.fields + _SCALARS.pack(floor, ulps, cap), dtype=TASK)
 
 
 @functools.lru_cache(maxsize=64)

@@ -236,7 +236,7 @@ template <typename T, int LANES> struct Sums {
 };
 
 // Values of one component that the gradient's second pass reuses.
-template <typename T, int LANES> struct Saved {
+template <typename T, int LANES> struct alignas(LANES * sizeof(T)) Saved {
     T weight[LANES], rate[LANES], z[LANES], cdf[LANES], survival[LANES], small[LANES];
 };
 
