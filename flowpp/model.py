@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from .bijectors.bijector import Bijector
@@ -9,6 +12,7 @@ from .bijectors.chain import Chain
 from .bijectors.data_logit import DataLogit
 from .dequantization import Dequantizer
 from .objective import Elbo, log_normal
+from .runtime.image_tensors import check_finite, pixels
 
 
 class FlowPlusPlus(nn.Module):
@@ -32,6 +36,10 @@ class FlowPlusPlus(nn.Module):
             )
         self.dequantizer = dequantizer
         self.flow = flow
+        self.initialized = False
+        """Whether the weights are more than fresh: data-dependent initialization, which training
+        begins with, is for fresh ones only. Set by it and by loading weights."""
+        self.register_load_state_dict_post_hook(_mark_initialized)
 
     @property
     def levels(self) -> int:
@@ -69,8 +77,34 @@ class FlowPlusPlus(nn.Module):
         return x.clamp(0, self.levels)
 
     def decode_images(self, z: Tensor) -> Tensor:
-        """Map z to integer images: decode, and round down to 0 ... levels - 1."""
-        return self.decode(z).floor().clamp(max=self.levels - 1)
+        """Map z to integer images: invert the flow, and round down to 0 ... levels - 1.
+
+        Raises:
+            NonFiniteImageError: a latent or a pixel is NaN or infinite.
+        """
+        check_finite(z, "latents")
+        x, _ = self.flow.inverse(z)
+        return pixels(x, self.levels)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *options: bool) -> FlowPlusPlus:
+        """Convert or move all tensors, as `to`, `half` and others do.
+
+        Raises:
+            TypeError: weights of less than float32.
+        """
+        dtype = fn(torch.empty(0)).dtype
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"FlowPlusPlus needs weights of float32 or float64, got {dtype}; for networks in "
+                "bfloat16 use flowpp.load(run, precision='bfloat16'), "
+                "flowpp.config.build.set_compute(model, precision='bfloat16') or "
+                "--training.precision bfloat16"
+            )
+        return super()._apply(fn, *options)
+
+
+def _mark_initialized(model: nn.Module, _: object) -> None:
+    model.initialized = True  # type: ignore[assignment]
 
 
 def _first(flow: nn.Module) -> nn.Module:

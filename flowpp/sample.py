@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             description="Draw images from a trained model into one PNG and one npz.",
         )
         from flowpp import trained_model  # imports torch
-        from flowpp.evaluation import sampling
         from flowpp.kernels.backend import check_variable
+        from flowpp.runtime.image_tensors import NonFiniteImageError
 
         model = trained_model.load(
             arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
         )
-    except sampling.NonFiniteSampleError as error:
+    except NonFiniteImageError as error:
         raise SystemExit(f"error: {error}") from None
     with user_errors():
         save_grid(out, images, model.levels)

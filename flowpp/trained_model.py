@@ -2,83 +2,121 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowpp.config import Config
 from flowpp.config.settings import Precision
 from flowpp.evaluation import sampling
-from flowpp.evaluation.bound import log_weights
+from flowpp.evaluation.bound import image_noise
+from flowpp.evaluation.given_images import check_same_device, checked_images, checked_latents
 from flowpp.evaluation.precision import evaluated_in
+from flowpp.interop.spaces import output_shape
 from flowpp.model import FlowPlusPlus
+from flowpp.objective import importance_weighted_bound
 from flowpp.runs.open_model import open_model
-from flowpp.runtime.image_tensors import image_array, image_tensor
+from flowpp.runtime.image_tensors import check_finite, image_array, image_tensor, pixels
 from flowpp.runtime.random_state import seeded_generator
 
 BATCH = 64
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Seed = int | None | Literal["auto"]
 
 
-def _computed(method: Method) -> Method:
-    """Compute a method in the model's precision, without gradients."""
+class TrainedModel(nn.Module):
+    """A trained model as a module: bounds, samples and latents of images.
 
-    @functools.wraps(method)
-    def computed(self: TrainedModel, *args: Any, **options: Any) -> Any:
-        with torch.no_grad(), evaluated_in(self.model, self.precision):
-            return method(self, *args, **options)
+    Images are integers 0 ... levels - 1 of shape (N, channels, height, width). For arrays and
+    lists the methods return NumPy arrays, without gradients. For tensors, which must be on the
+    model's device, they return tensors, `log_prob`, `bits_per_dim` and `encode` with gradients:
 
-    return cast("Method", computed)
+    >>> model = flowpp.load("runs/mine").to("cuda")    # doctest: +SKIP
+    >>> loss = model.bits_per_dim(images).mean()       # doctest: +SKIP
+    >>> loss.backward()                                # doctest: +SKIP
 
+    `seed` is an integer, with which equal calls return equal results; None, which draws from
+    torch's global generator; or "auto": 0 in evaluation mode, in which `flowpp.load` returns the
+    model, and None in training mode. With the same seed, the bound of the held-out images is the
+    number that `python -m flowpp.evaluate` prints.
 
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
-    """A trained model with its averaged weights, on NumPy arrays.
-
-    Images are integers 0 ... levels - 1 of shape (N, channels, height, width). Noise is drawn from
-    `seed`, image by image, so equal calls return equal results.
+    `state_dict()` and `torch.compile` work as for any module; `model.train()` switches dropout on.
 
     Args:
-        model: the model in evaluation mode.
+        model: dequantizer and flow.
         config: the settings it was trained with.
         image_shape: (channels, height, width).
         step: number of training steps.
         precision: arithmetic of all methods, as in `TrainingConfig.precision`.
     """
 
-    model: FlowPlusPlus
-    config: Config
-    image_shape: tuple[int, int, int]
-    step: int
-    precision: Precision = "float32"
+    def __init__(
+        self,
+        model: FlowPlusPlus,
+        config: Config,
+        image_shape: tuple[int, int, int],
+        step: int = 0,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.image_shape = model, config, image_shape
+        self.step, self.precision = step, precision
+        self.latent_shape = output_shape(model.flow, image_shape)
+        """(C', H', W') of z."""
+        self.train(model.training)
 
     @property
     def levels(self) -> int:
         """Number of values of a channel."""
         return self.model.levels
 
-    @_computed
-    def log_prob(self, images: Any, *, seed: int = 0) -> np.ndarray:
-        """Return one-sample lower bounds on log P(x) in nats, one per image: (N,).
+    def forward(self, images: Any, *, samples: int = 1, seed: Seed = "auto") -> Any:
+        """Call `bits_per_dim`; hooks and wrappers use this method."""
+        return self.bits_per_dim(images, samples=samples, seed=seed)
+
+    def bits_per_dim(self, images: Any, *, samples: int = 1, seed: Seed = "auto") -> Any:
+        """Return upper bounds on -log2 P(x) per value, one per image: (N,); see `log_prob`."""
+        log_prob = self.log_prob(images, samples=samples, seed=seed)
+        return -log_prob / (math.prod(self.image_shape) * math.log(2))
+
+    def log_prob(self, images: Any, *, samples: int = 1, seed: Seed = "auto") -> Any:
+        """Return lower bounds on log P(x) in nats, one per image: (N,).
+
+        Args:
+            images: arrays, lists or a tensor, see above.
+            samples: number of noise draws per image; with several, the tighter importance-weighted
+                bound. All are in memory together if gradients are computed.
+            seed: see above.
 
         Raises:
-            ValueError: wrong shape, or values that are not integers 0 ... levels - 1.
+            TypeError: images that are not numbers.
+            ValueError: wrong shape, values that are not integers 0 ... levels - 1, another device,
+                or fewer than 1 sample.
         """
-        x, generator = self._images(images), seeded_generator(seed)
-        parts = [log_weights(self.model, part.numpy(), generator) for part in x.split(BATCH)]
-        return torch.cat(parts).numpy() if parts else np.empty(0)
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        parts = [self._like.new_empty(0)]
+        with self._computed(images):
+            for x, noises in self._batches(images, seed, samples):
+                bounds = torch.stack([self.model.elbo(x, noise).total for noise in noises])
+                parts.append(importance_weighted_bound(bounds.double()))
+        bound = torch.cat(parts) if len(parts) > 1 else parts[0].double()
+        return bound if isinstance(images, Tensor) else bound.cpu().numpy()
 
-    @_computed
     def sample(
-        self, n: int, *, temperature: float = 1.0, seed: int = 0, batch_size: int | None = None
+        self,
+        n: int,
+        *,
+        temperature: float = 1.0,
+        seed: Seed = "auto",
+        batch_size: int | None = None,
     ) -> np.ndarray:
         """Draw n images, uint8 or uint16 (n, C, H, W), from z of standard deviation `temperature`.
 
@@ -86,76 +124,122 @@ class TrainedModel:
 
         Raises:
             ValueError: n is below 1, or the temperature is negative or not finite.
-            NonFiniteSampleError: a pixel is NaN or infinite.
+            NonFiniteImageError: a pixel is NaN or infinite.
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
-        return sampling.sample(
-            self.model,
-            self.image_shape,
-            n,
-            seeded_generator(seed),
-            temperature=temperature,
-            batch=batch_size,
-        )
+        training = self.training
+        try:
+            with torch.no_grad(), evaluated_in(self.model, self.precision):
+                return sampling.sample(
+                    self.model,
+                    self.image_shape,
+                    n,
+                    seeded_generator(self._seed(seed)),
+                    temperature=temperature,
+                    batch=batch_size,
+                )
+        finally:
+            self.train(training)
 
-    @_computed
-    def encode(self, images: Any, *, seed: int = 0) -> np.ndarray:
-        """Return the latents z of dequantized images: (N, *latent shape).
+    def encode(self, images: Any, *, seed: Seed = "auto") -> Any:
+        """Return the latents z of dequantized images: (N, *latent_shape).
 
         Raises:
-            ValueError: wrong shape, or values that are not integers 0 ... levels - 1.
+            TypeError, ValueError: as `log_prob`.
         """
-        return torch.cat([z for _, z in self._encoded(images, seed)]).numpy()
+        parts = [self._like.new_empty((0, *self.latent_shape))]
+        with self._computed(images):
+            for x, (noise,) in self._batches(images, seed, 1):
+                parts.append(self.model.encode(x, noise))
+        z = torch.cat(parts)
+        return z if isinstance(images, Tensor) else z.cpu().numpy()
 
-    @_computed
-    def decode(self, z: Any) -> np.ndarray:
-        """Return the images of latents, uint8 or uint16 (N, C, H, W); the inverse of `encode`."""
-        parts = torch.as_tensor(np.asarray(z)).to(self._like.dtype).split(BATCH)
-        images = [self.model.decode_images(part.to(self._like.device)).cpu() for part in parts]
-        return image_array(torch.cat(images), self.levels)
+    @torch.no_grad()
+    def decode(self, z: Any) -> Any:
+        """Return the images of latents, (N, C, H, W); the inverse of `encode`.
 
-    @_computed
-    def round_trip(self, images: Any, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        They are uint8, or for more than 256 levels uint16, which as a tensor is int32.
+
+        Raises:
+            TypeError: latents that are not numbers.
+            ValueError: latents of another shape, or on another device.
+            NonFiniteImageError: a latent or a pixel is NaN or infinite.
+        """
+        like = self._like
+        latents = checked_latents(z, self.latent_shape, like.dtype)
+        if isinstance(z, Tensor):
+            check_same_device(latents, like.device, "latents")
+        check_finite(latents, "latents")
+        parts = [like.new_empty((0, *self.image_shape))]
+        with evaluated_in(self.model, self.precision):
+            for part in latents.split(BATCH) if len(latents) else ():
+                parts.append(self.model.flow.inverse(part.to(like.device))[0])
+        real = torch.cat(parts).cpu()
+        array = image_array(pixels(real, self.levels), self.levels)
+        return image_tensor(array).to(like.device) if isinstance(z, Tensor) else array
+
+    @torch.no_grad()
+    def round_trip(self, images: Any, *, seed: Seed = "auto") -> tuple[np.ndarray, np.ndarray]:
         """Encode and decode images; return the reconstructions and the error of each value.
 
         The error, in grey levels, is the distance between the dequantized image and the inverse of
         its z, before rounding.
+
+        Raises:
+            TypeError, ValueError: as `log_prob`.
+            NonFiniteImageError: a pixel is NaN or infinite.
         """
-        reconstructions, errors = [], []
-        for continuous, z in self._encoded(images, seed):
-            inverse, _ = self.model.flow.inverse(z.to(self._like.device))
-            errors.append((inverse.cpu() - continuous).abs())
-            levels = inverse.floor().clamp(0, self.levels - 1)
-            reconstructions.append(image_array(levels, self.levels))
-        return np.concatenate(reconstructions), torch.cat(errors).numpy()
+        inverses = [self._like.new_empty((0, *self.image_shape))]
+        errors = inverses[:]
+        with self._computed(images):
+            for x, (noise,) in self._batches(images, seed, 1):
+                u, _ = self.model.dequantizer.sample(x, noise)
+                z, _ = self.model.flow(x + u)
+                inverses.append(self.model.flow.inverse(z)[0])
+                errors.append((inverses[-1] - (x + u)).abs())
+        rounded = pixels(torch.cat(inverses), self.levels)
+        return image_array(rounded, self.levels), torch.cat(errors).cpu().numpy()
 
     @property
     def _like(self) -> Tensor:
         """A tensor of the model's dtype and device."""
         return next(self.model.parameters())
 
-    def _encoded(self, images: Any, seed: int) -> list[tuple[Tensor, Tensor]]:
-        """Return (dequantized images, z) of each batch, on the CPU."""
-        generator, encoded = seeded_generator(seed), []
-        for part in self._images(images).split(BATCH):
-            noise = self.model.dequantizer.draw_noise(
-                part.shape, dtype=self._like.dtype, generator=generator
-            )
-            x = part.to(self._like.device, self._like.dtype)
-            u, _ = self.model.dequantizer.sample(x, noise.to(x.device))
-            z, _ = self.model.flow(x + u)
-            encoded.append(((x + u).cpu(), z.cpu()))
-        return encoded
+    @contextmanager
+    def _computed(self, images: Any) -> Iterator[None]:
+        """Compute in the model's precision; without gradients unless the images are tensors."""
+        grad = isinstance(images, Tensor) and torch.is_grad_enabled()
+        with torch.set_grad_enabled(grad), evaluated_in(self.model, self.precision):
+            yield
 
-    def _images(self, images: Any) -> Tensor:
-        x = image_tensor(np.asarray(images))
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"images must have shape (N, {', '.join(map(str, self.image_shape))}), "
-                f"got {tuple(x.shape)}"
-            )
-        return x
+    def _seed(self, seed: Seed) -> int | None:
+        if seed == "auto":
+            return None if self.training else 0
+        return seed
+
+    def _batches(
+        self, images: Any, seed: Seed, samples: int
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield images and their noises, of the model's dtype and on its device.
+
+        With gradients, all images are one batch, whose memory is the caller's choice.
+        """
+        like = self._like
+        given = checked_images(images, self.image_shape, self.model)
+        seed = self._seed(seed)
+        first = None if seed is None else seeded_generator(seed).initial_seed()
+        size = max(1, len(given)) if torch.is_grad_enabled() else BATCH
+        for begin in range(0, len(given), size):
+            x = given[begin : begin + size].to(like.device, like.dtype)
+            yield x, [self._noise(x, first, begin, draw) for draw in range(samples)]
+
+    def _noise(self, x: Tensor, seed: int | None, begin: int, draw: int) -> Tensor:
+        """Return the noise of images `begin` ...: that of evaluations, or without seed fresh."""
+        if seed is None:
+            return self.model.dequantizer.draw_noise(x.shape, dtype=x.dtype, device=x.device)
+        pairs = [(begin + row, draw) for row in range(len(x))]
+        return image_noise(self.model, self.image_shape, seed, pairs).to(x.device)
 
 
 def load(

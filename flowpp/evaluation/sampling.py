@@ -12,14 +12,14 @@ from torch import Tensor
 from flowpp.config.command_line import warn
 from flowpp.evaluation.batch_size import Batches, activation_megabytes, measured_rows
 from flowpp.model import FlowPlusPlus
-from flowpp.runtime.image_tensors import image_array
+from flowpp.runtime.image_tensors import NonFiniteImageError, image_array
 
 BATCH = 64
 """Images drawn at once: z is the same whatever number is decoded at once."""
 
 
-class NonFiniteSampleError(RuntimeError):
-    """Raised if a drawn image has NaN or infinite pixels, which uint8 would show as black."""
+NonFiniteSampleError = NonFiniteImageError
+"""Name of the error in version 0.1.0."""
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def sample(
         uint8 `(count, C, H, W)`; uint16 for more than 256 levels.
 
     Raises:
-        NonFiniteSampleError: a pixel is NaN or infinite.
+        NonFiniteImageError: a pixel is NaN or infinite.
         ValueError: the temperature is negative or not finite.
         torch.OutOfMemoryError: a GPU has no memory for one image; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
@@ -64,7 +64,7 @@ def sample(
     latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
 
     def decoded(z: Tensor) -> np.ndarray:
-        return _as_array(model.decode_images(temperature * z.to(like.device)), model.levels)
+        return image_array(model.decode_images(temperature * z.to(like.device)), model.levels)
 
     if batch is None:
         batch = _default_batch(decoded, latent_shape, count, like)
@@ -106,13 +106,3 @@ def _drawn(
                 for size in sizes[first : first + joined]
             ]
         )
-
-
-def _as_array(images: Tensor, levels: int) -> np.ndarray:
-    non_finite = ~torch.isfinite(images)
-    if non_finite.any():
-        raise NonFiniteSampleError(
-            f"samples must have finite pixels, got {int(non_finite.sum())} that are not, in "
-            f"{int(non_finite.flatten(1).any(1).sum())} of {len(images)} images"
-        )
-    return image_array(images, levels)

@@ -113,9 +113,13 @@ class FlowPlusPlusDistribution(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw integer images `(*sample_shape, *batch_shape, C, H, W)`, int64."""
-        images = self._decoded(Size(sample_shape)).floor()
-        return images.clamp(max=self.model.levels - 1).long()
+        """Draw integer images `(*sample_shape, *batch_shape, C, H, W)`, int64.
+
+        Raises:
+            NonFiniteImageError: a pixel is NaN or infinite.
+        """
+        batch, z = self._drawn(Size(sample_shape))
+        return self.model.decode_images(z).long().reshape(*batch, *self.event_shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw real-valued images in [0, levels], of which `sample` is the floor.
@@ -123,7 +127,8 @@ class FlowPlusPlusDistribution(Distribution):
         They are differentiable in the flow's parameters, except where clipped to the range. They
         are outside the support and have no `log_prob` here; see `dequantized` for their density.
         """
-        return self._decoded(Size(sample_shape))
+        batch, z = self._drawn(Size(sample_shape))
+        return self.model.decode(z).reshape(*batch, *self.event_shape)
 
     def dequantized(self) -> TransformedDistribution:
         """Return the exact, reparametrized distribution of real-valued images x + u, unclipped."""
@@ -150,11 +155,12 @@ class FlowPlusPlusDistribution(Distribution):
         shape, samples = tuple(self.event_shape), self.importance_samples
         return f"FlowPlusPlusDistribution(image_shape={shape}, importance_samples={samples})"
 
-    def _decoded(self, sample_shape: Size) -> Tensor:
+    def _drawn(self, sample_shape: Size) -> tuple[Size, Tensor]:
+        """Return the whole batch shape, and z drawn from the prior."""
         batch = sample_shape + self.batch_shape
         like = self._like()
-        z = torch.randn((batch.numel(), *self.latent_shape), dtype=like.dtype, device=like.device)
-        return self.model.decode(z).reshape(*batch, *self.event_shape)
+        shape = (batch.numel(), *self.latent_shape)
+        return batch, torch.randn(shape, dtype=like.dtype, device=like.device)
 
     def _noise(self, images: Tensor) -> Tensor:
         like = self._like()

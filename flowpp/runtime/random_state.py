@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +19,21 @@ def seed_all(seed: int, rank: int = 0) -> None:
     random.seed(seed)
 
 
-def seeded_generator(seed: int) -> torch.Generator:
-    """Return a new CPU generator, independent of the process's random state."""
-    return torch.Generator().manual_seed(seed)
+def seeded_generator(seed: int | None) -> torch.Generator:
+    """Return a new CPU generator, independent of the process's random state.
+
+    Args:
+        seed: any integer, NumPy's included; None draws one from torch's global generator.
+
+    Raises:
+        TypeError: a seed of another type.
+    """
+    if seed is None:
+        seed = int(torch.randint(2**62, ()))
+    try:
+        return torch.Generator().manual_seed(operator.index(seed))
+    except TypeError:
+        raise TypeError(f"seed must be an integer or None, got {seed!r}") from None
 
 
 def torch_state(device: torch.device) -> dict[str, Tensor]:

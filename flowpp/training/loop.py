@@ -19,7 +19,7 @@ from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
 from flowpp.evaluation.grids import save_grid
 from flowpp.evaluation.precision import evaluated_in
-from flowpp.evaluation.sampling import NonFiniteSampleError, sample
+from flowpp.evaluation.sampling import sample
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runs import environment
@@ -30,6 +30,7 @@ from flowpp.runtime import random_state
 from flowpp.runtime.determinism import deterministic_algorithms
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.files import write_json
+from flowpp.runtime.image_tensors import NonFiniteImageError
 from flowpp.runtime.precision import float32_precision
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
@@ -374,7 +375,7 @@ class Trainer:
         count, generator = self.settings.sample_count, seeded_generator(self.settings.seed)
         try:
             return sample(self.state.model, self.images.shape, count, generator)
-        except (ValueError, RootError, NonFiniteSampleError) as error:
+        except (ValueError, RootError, NonFiniteImageError) as error:
             self.logger.message(f"no samples: {error}")
             return None
 

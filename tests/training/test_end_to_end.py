@@ -18,6 +18,7 @@ from flowpp.evaluation.grids import grid
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
+from flowpp.runtime.image_tensors import image_array
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as run_training
 
@@ -108,12 +109,10 @@ def test_a_nan_sample_is_an_error_not_a_black_pixel(tiny_run, capsys, monkeypatc
         sampling.sample(model, images.shape, 3, seeded_generator(1))
 
     def one_pixel_is_nan(*_, **__):
-        return sampling._as_array(torch.tensor([[1.5, math.nan]]), 256)
+        return image_array(torch.tensor([[1.5, math.nan]]), 256)
 
     monkeypatch.setattr(sampling, "sample", one_pixel_is_nan)
-    with pytest.raises(
-        SystemExit, match="samples must have finite pixels, got 1 that are not, in 1 of 1"
-    ):
+    with pytest.raises(SystemExit, match="pixels must be finite, got 1 that are not, in 1 of 1"):
         sample.main([str(tiny_run[0])])
 
 
