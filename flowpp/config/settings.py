@@ -155,32 +155,34 @@ class DataConfig:
     """Location of the images; unused by `digits` and `photos`.
     cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`.
     imagenet32, imagenet64: the folder of the PNG archives or of the `.npz` batches.
-    folder: a folder of images, with or without folders such as `train`, `val` and `test` in it.
+    folder: a folder, with or without folders such as `train`, `val` and `test` in it; or a file:
+    zip, tar, .npy, .npz, .pt, .safetensors, .parquet.
     Others: an `.npz` with uint8 arrays `train` and `test`, (N, height, width, channels).
     """
     split: SplitRule = "auto"
-    """Held-out images of a folder. auto: its folders such as train and test, or else every tenth
-    image. tenth, fifth: every tenth or fifth, whatever the folders' names."""
+    """How a folder's images are held out.
+    auto: folders such as train and test, or else every tenth image.
+    tenth, fifth: every tenth or fifth image, whatever the folders' names."""
     size: int | str | None = None
-    """Height and width, such as 32, or HEIGHTxWIDTH, such as 48x64. A folder's images are resized
-    to it, see `crop`; others are averaged down."""
+    """Height and width, such as 32, or HEIGHTxWIDTH, such as 48x64.
+    A folder's images are resized, see `crop`; others are averaged down."""
     crop: Crop = "centre"
-    """How a folder's images of another shape are made to fit. centre: the largest part in the
-    middle. random: the largest part anywhere, the same in every run. stretch: everything, with
-    another aspect ratio."""
+    """How a folder's images of another shape are made to fit.
+    centre: the largest part in the middle.
+    random: the largest part anywhere, the same in every run.
+    stretch: everything, with another aspect ratio."""
     channels: Literal[1, 3] | None = None
-    """Kind of a folder's images, 1 for grey, 3 for colour. If given, those of the other kind are
-    converted: colour to grey by luma, grey to three equal channels."""
+    """Kind of a folder's images: 1 for grey, 3 for colour.
+    If given, others are converted: to grey by luma, or to three equal channels."""
     convert: bool | None = None
     """Convert images of the other kind, rather than refuse them; None: if channels is given."""
     skip_bad: bool = False
     """Skip a folder's unreadable files and those of another kind."""
     bits: int | None = None
-    """Highest bits kept of each value. None keeps all of 8-bit images and refuses 16-bit ones; 16
-    keeps all of these."""
+    """Highest bits kept of each value, up to 16.
+    None keeps all 8 bits, and refuses images of 16."""
     flip: bool = False
-    """Mirror each training image left to right with probability 1/2, anew in every batch. Results
-    then belong to other training data, and say so."""
+    """Mirror training images left to right at random, anew in every batch; results say so."""
     held_out: HeldOut = "test"
     """Array that is held out, test or valid; for cifar10 from an `.npz`."""
     partial: bool = False

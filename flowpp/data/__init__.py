@@ -7,7 +7,8 @@
 ((1500, 1, 8, 8), (297, 1, 8, 8), 17)
 
 Other sources are read from disk: `DataConfig(source="cifar10", path="cifar-10-batches-py")`,
-`DataConfig(source="folder", path="photos", size=32)`.
+`DataConfig(source="folder", path="photos", size=32)`, where the path may also be that of an
+archive, an array or a parquet file.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def configure(config: Config) -> tuple[Config, list[str]]:
     if config.preset != SMALL.preset or config.data.source != "folder":
         return config, []
     if config.data.path is None:
-        raise ValueError("the preset small needs --data.path FOLDER, got none")
+        raise ValueError("the preset small needs --data.path FOLDER or a file of images, got none")
     files = folder.find(config.data)
     parts = folder.split_files(files, config.data).parts
     paths = [image for part in parts.values() for image in part]

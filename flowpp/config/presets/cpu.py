@@ -76,8 +76,9 @@ PHOTOS = Config(
 SMALL_FLOW = replace(PHOTOS_FLOW, dropout=0.1)
 SMALL = Config(
     preset="small",
-    description="Your own folder of images (--data.path FOLDER), with automatic settings. "
-    "Size, channels, bits and model are chosen to fit the folder and a CPU; settings given on the "
+    description="Your own images (--data.path PATH), with automatic settings. PATH is a folder, "
+    "an archive or an array. "
+    "Size, channels, bits and model are chosen to fit the images and a CPU; settings given on the "
     "command line are kept.",
     model=ModelConfig(
         flow=SMALL_FLOW,
