@@ -61,7 +61,9 @@ class Arguments:
     ] = None
     """Seed of the dequantization noise; that of the training gives the number it ended with."""
     data_path: DataPath = None
-    """Path of the data set, if it has moved since training."""
+    """Path of the data set, if it has moved since training; or of other images."""
+    other_data: bool = False
+    """Evaluate on all images of `data.path`, which are not the run's, in the form of its own."""
     device: str = "auto"
     """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -86,6 +88,10 @@ class Arguments:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         if self.seed is not None:
             checks.seed("seed", self.seed)
+        if self.other_data and self.data_path is None:
+            raise ValueError("other_data needs --data.path, the folder or file of images")
+        if self.other_data and self.fingerprint:
+            raise ValueError("fingerprint must be of the run's own images, got other_data")
         if self.dtype == "float64" and self.precision != "float32":
             raise ValueError(f"precision must be float32 with dtype float64, got {self.precision}")
 
@@ -134,11 +140,23 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
         warn=print if group.is_main else lambda message: None,
     )
     check_variable(device)
-    images = load_images(opened.config, arguments.data_path)
-    check_images(arguments.run, images, opened.image_shape, opened.model.levels)
+    if arguments.other_data:
+        images = _other_images(arguments, opened)
+    else:
+        images = load_images(opened.config, arguments.data_path)
+        check_images(arguments.run, images, opened.image_shape, opened.model.levels)
     group.broadcast(opened.model)  # one process may have found a newer checkpoint than another
     opened.model.to(getattr(torch, arguments.dtype))
     return opened, images
+
+
+def _other_images(arguments: Arguments, opened: OpenedModel) -> ImageSet:
+    """Return all images of the path, as test images."""
+    from flowpp.data.unsplit import load_all
+
+    path = Path(arguments.data_path or "")
+    data, levels = opened.config.data, opened.model.levels
+    return load_all(path, data, opened.image_shape, levels).as_image_set()
 
 
 def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
@@ -174,12 +192,13 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     if not group.is_main:
         return
     seconds = time.monotonic() - begin
-    print(summary(bounds, images))
+    print(summary(bounds, images, independent=not arguments.other_data))
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=seed, batch=batch, memory=memory, seconds=seconds,
         precision=arguments.precision, augmentation=opened.config.data.augmentation,
+        other_data=arguments.other_data,
     )  # fmt: skip
     with user_errors():
         write_json(out, result)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from flowpp.config.command_line import parse, user_errors
+from flowpp.evaluation.figures import new_figure, save_figure
 from flowpp.runs.metrics import HELD_OUT, Record
-from flowpp.runtime.files import atomic_write
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw_curves(runs: Sequence[Run], path: Path, *, images_seen: bool = False) -
     Raises:
         ValueError: a run has no metrics yet.
     """
-    figure = _figure(10, 6.5)
+    figure = new_figure(10, 6.5)
     bits, gradient, trips = (figure.add_subplot(cell) for cell in _cells(figure))
     drawn: list[Record] = []
     for number, run in enumerate(runs):
@@ -80,7 +80,7 @@ def draw_curves(runs: Sequence[Run], path: Path, *, images_seen: bool = False) -
         axes.set_xlabel("images seen" if images_seen else "step")
         axes.set_xlim(left=0, right=1.02 * last)
         axes.grid(alpha=0.2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_samples(runs: Sequence[Run], path: Path) -> bool:
@@ -91,14 +91,14 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
     grids = {name: file for name, file in newest.items() if file is not None}
     if not grids:
         return False
-    figure = _figure(4 * len(grids), 4.8)
+    figure = new_figure(4 * len(grids), 4.8)
     for number, (name, file) in enumerate(grids.items(), 1):
         axes = figure.add_subplot(1, len(grids), number)
         with opened(file, str(file)) as picture:
             axes.imshow(picture.convert("RGB"), interpolation="nearest")
         axes.set_title(f"{name}\nstep {int(file.stem.removeprefix('step-'))}", fontsize=9)
         axes.axis("off")
-    _save(figure, path)
+    save_figure(figure, path)
     return True
 
 
@@ -119,16 +119,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(out / "curves.png")
         if draw_samples(runs, out / "samples.png"):
             print(out / "samples.png")
-
-
-def _figure(width: float, height: float) -> Any:
-    """Create a figure without pyplot, which would look for a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _cells(figure: Any) -> list[Any]:
@@ -181,11 +171,6 @@ def _scale(axes: Any, records: list[Record], last: int) -> None:
 
 def _newest_samples(run: Run) -> Path | None:
     return max((run.path / "samples").glob("step-*.png"), default=None)
-
-
-def _save(figure: Any, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
 
 
 if __name__ == "__main__":

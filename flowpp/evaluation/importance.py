@@ -24,7 +24,6 @@ GROWTH = 4
 """The bound is also returned at the powers of this number of samples: 1, 4, 16, ..."""
 
 
-@torch.no_grad()
 def importance_bounds(
     model: FlowPlusPlus,
     images: np.ndarray,
@@ -53,15 +52,45 @@ def importance_bounds(
         precision: see `evaluated_in`.
 
     Returns:
-        Mean over images and its standard error by number of samples. Memory does not depend on
-        `samples`: one running float64 sum is kept per image.
+        Mean over images and its standard error by number of samples.
+
+    Raises:
+        ValueError, torch.OutOfMemoryError: As `importance_log_probs`.
+
+    Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
+    """
+    bounds = importance_log_probs(
+        model, images, samples, seed=seed, batch=batch, progress=progress, group=group,
+        precision=precision,
+    )  # fmt: skip
+    return {
+        mark: Estimate.of(bits_per_dim(torch.from_numpy(nats), images[0].size))
+        for mark, nats in bounds.items()
+    }
+
+
+@torch.no_grad()
+def importance_log_probs(
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    samples: int,
+    *,
+    seed: int = 0,
+    batch: int = 128,
+    progress: Callable[[int], None] = lambda count: None,
+    group: ProcessGroup = SINGLE_PROCESS,
+    precision: Precision = "float32",
+) -> dict[int, np.ndarray]:
+    """Compute the bound on log P(x) of each image, with arguments as `importance_bounds`.
+
+    Returns:
+        float64 `(N,)` in nats by number of samples. Memory does not depend on `samples`: one
+        running sum is kept per image.
 
     Raises:
         ValueError: fewer than 1 sample or 1 image.
         torch.OutOfMemoryError: a GPU has no memory for one row; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
-
-    Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
     """
     if samples < 1 or not len(images):
         raise ValueError(
@@ -88,8 +117,7 @@ def importance_bounds(
         drawn = mark
         with np.errstate(invalid="ignore"):
             total = np.logaddexp.reduce(group.gather_array(running), axis=0)
-        log_mean = torch.from_numpy(total - math.log(drawn))
-        bounds[mark] = Estimate.of(bits_per_dim(log_mean, images[0].size))
+        bounds[mark] = total - math.log(drawn)
     return bounds
 
 

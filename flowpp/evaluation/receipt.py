@@ -33,6 +33,7 @@ def receipt(
     memory: float | None,
     seconds: float,
     augmentation: str | None = None,
+    other_data: bool = False,
 ) -> dict[str, Any]:
     """Return the receipt as plain values; NaN and infinity become null.
 
@@ -49,6 +50,7 @@ def receipt(
         memory: megabytes for activations, from which `batch` was chosen; None if it was given.
         seconds: wall time.
         augmentation: how training images were changed at random, if they were.
+        other_data: whether the images are all of a data set other than the run's.
     """
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
@@ -65,7 +67,9 @@ def receipt(
             "levels": images.levels,
             "shape": list(images.shape),
             "held_out_images": len(images.test),
-            "evaluated": f"the first {count} held-out images",
+            "evaluated": f"the first {count} images of other data than the run's"
+            if other_data
+            else f"the first {count} held-out images",
             "count": count,
         },
         "weights": {

@@ -19,7 +19,11 @@ def held_out_title(images: ImageSet, count: int) -> str:
 
 
 def summary(
-    bounds: Mapping[int, Estimate], images: ImageSet, valid: Estimate | None = None
+    bounds: Mapping[int, Estimate],
+    images: ImageSet,
+    valid: Estimate | None = None,
+    *,
+    independent: bool = True,
 ) -> str:
     """Return a line for each bound and baseline.
 
@@ -27,6 +31,7 @@ def summary(
         bounds: Bounds by number of importance samples.
         images: Data set; the baselines are those of all its test images.
         valid: One-sample bound on the validation images, if there are any.
+        independent: Whether to include independent pixels, fitted to the training images.
     """
     few = next((b for b in bounds.values() if 2 <= b.count < FEW), None)
     partial = any(bound.count < len(images.test) for bound in bounds.values())
@@ -41,10 +46,13 @@ def summary(
         rows["95 % interval"] = (
             f"{max(0.0, low):.4f} ... {high:.4f} (Student's t, {few.count} images)"
         )
-    independent = histogram_code(images)
-    rows["independent pixels"] = f"{independent:.4f}"
-    rows["independent pixels"] += " (all held-out)" if partial else ""
-    if independent > uniform_code(images):
-        rows["independent pixels"] += ", above uniform: test values differ from training values"
+    if independent:
+        code = histogram_code(images)
+        rows["independent pixels"] = f"{code:.4f}"
+        rows["independent pixels"] += " (all held-out)" if partial else ""
+        if code > uniform_code(images):
+            rows["independent pixels"] += (
+                ", above uniform: test values differ from training values"
+            )
     rows["uniform"] = f"{uniform_code(images):.4f}"
     return "\n".join(f"  {name:<26} {value}" for name, value in rows.items())

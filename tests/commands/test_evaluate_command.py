@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import flowpp
 from flowpp import evaluate
 from flowpp.evaluation import importance
+from flowpp.evaluation.importance import importance_bounds
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
@@ -217,3 +219,32 @@ def test_the_number_of_training_is_that_of_evaluate(tiny_run, tmp_path):
     evaluate.main([str(run), "--out", str(out), "--seed", "5"])
     other = json.loads(out.read_text())["bounds"][0]["mean"]
     assert abs(other - result["bits_per_dim"]) > 1e-6
+
+
+def test_other_data_are_all_images_of_the_path(tiny_run, tmp_path, capsys):
+    pixels = np.arange(9 * 64).reshape(9, 8, 8).astype(np.uint8) % 17
+    np.save(tmp_path / "other.npy", pixels)
+    out = tmp_path / "receipt.json"
+    other = ["--data.path", str(tmp_path / "other.npy"), "--other-data"]
+    evaluate.main([str(tiny_run[0]), *other, "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "on other, 9 images" in printed and "uniform" in printed
+    assert "independent pixels" not in printed
+    receipt = json.loads(out.read_text())
+    assert receipt["data"]["count"] == 9 and "other data" in receipt["data"]["evaluated"]
+    bound = importance_bounds(flowpp.load(tiny_run[0]).model, pixels[:, None], 1, seed=0)[1]
+    assert receipt["bounds"][0]["mean"] == pytest.approx(bound.mean, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--other-data"], "other_data needs --data.path"),
+        (["--other-data", "--data.path", "x", "--fingerprint"], "the run's own images"),
+        (["--other-data", "--data.path", "/nowhere"], "/nowhere is not a folder"),
+    ],
+)
+def test_mistakes_with_other_data(flags, message, tiny_run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main([str(tiny_run[0]), *flags])
+    assert message in " ".join(capsys.readouterr().err.split())

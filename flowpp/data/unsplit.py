@@ -1,0 +1,129 @@
+"""All images of a folder or file, in the form that a trained model needs, without a split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flowpp.config import DataConfig
+from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
+from flowpp.data.fit import Target
+from flowpp.data.formats import count_of
+from flowpp.data.image_files import ImageFiles, open_images
+from flowpp.data.image_set import ImageSet
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImages:
+    """Images and their names.
+
+    Args:
+        name: Name of the folder or file.
+        names: Paths below the folder or in the file, one for each image.
+        pixels: (N, C, H, W), integers 0 ... levels - 1.
+        levels: Number of values of a channel.
+        skipped: Names of files left out, with the reason.
+        notes: Lines for the user on how the images were read.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    pixels: np.ndarray
+    levels: int
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+
+    def as_image_set(self) -> ImageSet:
+        """Return a data set whose training and test images are these."""
+        return ImageSet(self.name, self.pixels, self.pixels, self.levels)
+
+
+def load_all(
+    path: Path,
+    config: DataConfig,
+    image_shape: tuple[int, int, int],
+    levels: int,
+    *,
+    skip_bad: bool = False,
+) -> NamedImages:
+    """Load all images, resized, cropped and reduced as those that a model was trained on.
+
+    Args:
+        path: A folder, or a file of images; see `open_images`.
+        config: Settings of the training's data: how to crop, and whether to convert.
+        image_shape: (channels, height, width) of the model.
+        levels: Number of values of a channel of the model. Images of 8 bits are reduced to a
+            smaller power of 2; for other numbers, such as 17, values must be below it.
+        skip_bad: Leave out files that are no images of this kind, instead of raising an error.
+
+    Raises:
+        FileNotFoundError: Nothing at `path`.
+        ValueError: No images, a bad file without `skip_bad`, or values that are too large.
+    """
+    files = open_images(path.expanduser())
+    if not files.listing.images:
+        reasons = "; ".join(["got none", *files.listing.notes()])
+        raise ValueError(f"{files.where} must have images, {reasons}")
+    target = _target(config, image_shape, levels)
+    read, skipped, facts = _read(files, target, skip_bad=skip_bad)
+    if not read:
+        reason = next(iter(skipped.values()))
+        raise ValueError(f"none of the {len(skipped)} images of {files.where} is usable: {reason}")
+    pixels = _with_levels(np.stack(list(read.values())), levels, files.where)
+    lines = [*files.listing.notes()]
+    lines += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
+              if facts[fact]]  # fmt: skip
+    names = tuple(map(str, read))
+    return NamedImages(files.name, names, pixels, levels, skipped, tuple(lines))
+
+
+def _target(config: DataConfig, image_shape: tuple[int, int, int], levels: int) -> Target:
+    channels, height, width = image_shape
+    convert = config.channels is not None if config.convert is None else config.convert
+    bits = levels.bit_length() - 1 if levels > 256 else config.bits
+    return Target(height, width, channels, convert, bits, config.crop)
+
+
+def _read(
+    files: ImageFiles, target: Target, *, skip_bad: bool
+) -> tuple[dict[PurePosixPath, np.ndarray], dict[str, str], Counter[str]]:
+    """Return pixels by name in the order of the listing, reasons for bad files, and facts."""
+
+    def read(item: tuple[PurePosixPath, Source]) -> tuple[PurePosixPath, Decoded | ImageError]:
+        image, source = item
+        try:
+            return image, decode(source, files.who(image), target)
+        except ImageError as error:
+            return image, error
+
+    found: dict[PurePosixPath, np.ndarray] = {}
+    skipped: dict[str, str] = {}
+    facts: Counter[str] = Counter()
+    images = files.listing.images
+    for image, decoded in in_parallel(read, files.read(images)):
+        if isinstance(decoded, Decoded):
+            found[image] = decoded.pixels
+            facts.update(decoded.facts)
+        elif skip_bad:
+            skipped[str(image)] = str(decoded)
+        else:
+            raise ValueError(f"{decoded}; --skip-bad leaves such files out") from decoded
+    return {image: found[image] for image in images if image in found}, skipped, facts
+
+
+def _with_levels(pixels: np.ndarray, levels: int, where: str) -> np.ndarray:
+    """Reduce 8-bit pixels to the levels."""
+    full = 1 << (8 * pixels.dtype.itemsize)
+    if levels == full:
+        return pixels
+    if levels & (levels - 1) == 0:
+        dtype = np.uint8 if levels <= 256 else np.uint16
+        return (pixels >> (full.bit_length() - levels.bit_length())).astype(dtype)
+    if pixels.max() >= levels:
+        raise ValueError(
+            f"{where} must have values 0 ... {levels - 1} for this model, got {pixels.max()}"
+        )
+    return pixels

@@ -1,0 +1,24 @@
+"""Figures of the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flowpp.runtime.files import atomic_write
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Create a figure, sides in inches, without pyplot, which would look for a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,236 @@
+"""python -m flowpp.score RUN FOLDER [--out scores.csv]: bits/dim of each image, with a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from flowpp.config import DataConfig, checks
+from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.runtime.files import make_writable_folder, write_json
+from flowpp.runtime.standard_output import exit_on_broken_pipe
+
+if TYPE_CHECKING:  # importing torch takes seconds: not for --help
+    from flowpp.data.unsplit import NamedImages
+    from flowpp.evaluation.scores import Scores
+    from flowpp.runs.open_model import OpenedModel
+
+SHOWN = 5
+"""Number of images with the most bits that are printed."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command-line arguments."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Run directory, or a checkpoint file."""
+    images: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Folder of images, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors, .parquet. They
+    are resized and cropped as in training; all are scored, whatever their folders are called."""
+    out: Annotated[
+        Path | None,
+        arg(metavar="CSV", help_behavior_hint="(default: a file in RUN/scores)"),
+    ] = None
+    """File to write: a line for each image with its bits/dim and its rank, 1 for the most bits.
+    The picture is written beside it as .png, and what the numbers belong to as .json."""
+    importance_samples: int = 1
+    """Draws per image; more give a tighter bound and take that many times as long."""
+    show: int = 8
+    """Number of images with the most bits, and of those with the fewest, in the picture."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    """Checkpoint of a run directory: the newest, or the best on held-out images."""
+    batch_size: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: what fits into the memory)")
+    ] = None
+    """Number of rows computed at once."""
+    seed: int = 0
+    """Seed of the dequantization noise; equal seeds give equal scores."""
+    device: str = "auto"
+    """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
+    channels: Annotated[
+        Literal[1, 3] | None,
+        arg(name="data.channels", help_behavior_hint="(default: as in training)"),
+    ] = None
+    """Convert all images to grey (1) or colour (3), which the model must be of."""
+    skip_bad: bool = False
+    """Leave out files that are not images of the model's kind; they are listed in the CSV."""
+
+    def __post_init__(self) -> None:
+        """Validate the arguments."""
+        for name in ("importance_samples", "show", "batch_size"):
+            checks.at_least(name, getattr(self, name), 1)
+        checks.seed("seed", self.seed)
+        if self.out is not None and (self.out.suffix.lower() != ".csv" or self.out.is_dir()):
+            raise ValueError(f"out must be a file that ends in .csv, got {self.out}")
+
+    def output_file(self) -> Path:
+        """Return the path of the CSV, and create its folder."""
+        beside = self.run if self.run.is_dir() else self.run.parent
+        stem = self.images.resolve().name.split(".")[0] or "images"
+        out = self.out or beside / "scores" / f"{stem}.csv"
+        make_writable_folder(out.parent)
+        return out
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score the images, and write CSV, picture and receipt."""
+    import numpy as np
+
+    with user_errors():
+        arguments = parse(
+            Arguments,
+            argv,
+            prog="python -m flowpp.score",
+            description="Bits/dim of every image of a folder under a trained model, with a "
+            "picture of the least and most likely images and of the bits of their pixels.",
+        )
+        from flowpp.data.unsplit import load_all  # imports torch
+        from flowpp.evaluation.scores import write_csv
+        from flowpp.kernels.backend import check_variable
+        from flowpp.runs.open_model import open_model
+
+        opened = open_model(
+            arguments.run, which=arguments.checkpoint, device=arguments.device, warn=warn
+        )
+        check_variable(arguments.device)
+        levels = opened.model.levels
+        images = load_all(
+            arguments.images, _data(arguments, opened), opened.image_shape, levels,
+            skip_bad=arguments.skip_bad,
+        )  # fmt: skip
+        arguments = replace(arguments, batch_size=_batch(arguments, opened))
+        out = arguments.output_file()
+    for note in images.notes:
+        print(note)
+    if images.skipped:
+        print(f"{len(images.skipped)} files skipped, the first: {next(iter(images.skipped))}")
+    begin = time.monotonic()
+    scores = _scored(arguments, opened, images)
+    seconds = time.monotonic() - begin
+    with user_errors():
+        write_csv(out, images.names, scores, images.skipped)
+        _draw(arguments, opened, images, scores, out.with_suffix(".png"))
+        write_json(out.with_suffix(".json"), _receipt(arguments, opened, images, scores, seconds))
+    print(_summary(images, scores, out))
+    if not np.isfinite(scores.bits_per_dim).all():
+        raise SystemExit("error: bits/dim of some images are not finite: see the column note")
+
+
+def _data(arguments: Arguments, opened: OpenedModel) -> DataConfig:
+    """Return the settings that images are read with."""
+    if arguments.channels is None:
+        return opened.config.data
+    if arguments.channels != opened.image_shape[0]:
+        raise ValueError(
+            f"data.channels must be the model's {opened.image_shape[0]}, got {arguments.channels}"
+        )
+    return replace(opened.config.data, channels=arguments.channels, convert=True)
+
+
+def _batch(arguments: Arguments, opened: OpenedModel) -> int:
+    from flowpp.evaluation.batch_size import activation_megabytes
+    from flowpp.evaluation.importance import batch_for
+
+    if arguments.batch_size is not None:
+        return arguments.batch_size
+    device = next(opened.model.parameters()).device
+    return batch_for(opened.model, opened.image_shape, activation_megabytes(device))
+
+
+def _scored(arguments: Arguments, opened: OpenedModel, images: NamedImages) -> Scores:
+    from flowpp.evaluation.progress import progress_bar
+    from flowpp.evaluation.scores import score_images
+
+    assert arguments.batch_size is not None
+    total = len(images.pixels) * arguments.importance_samples
+    with progress_bar(total, silent=False) as advance:
+        return score_images(
+            opened.model, images.pixels, arguments.importance_samples,
+            seed=arguments.seed, batch=arguments.batch_size, progress=advance,
+        )  # fmt: skip
+
+
+def _draw(
+    arguments: Arguments, opened: OpenedModel, images: NamedImages, scores: Scores, path: Path
+) -> None:
+    """Draw the images with the most and the fewest bits, no image in both rows."""
+    import numpy as np
+
+    from flowpp.evaluation.score_picture import caption, draw_scores
+    from flowpp.evaluation.scores import bits_maps
+
+    order = scores.order()
+    order = order[np.isfinite(scores.bits_per_dim[order])]
+    if not len(order):
+        return
+    most = order[: min(arguments.show, (len(order) + 1) // 2)]
+    fewest = order[len(most) :][::-1][: arguments.show]
+    rows = []
+    for label, chosen in (("most bits", most), ("fewest bits", fewest)):
+        if len(chosen):
+            maps = bits_maps(
+                opened.model, images.pixels, chosen, arguments.importance_samples,
+                seed=arguments.seed,
+            )  # fmt: skip
+            captions = [caption(images.names[i], scores.bits_per_dim[i]) for i in chosen]
+            rows.append((label, images.pixels[chosen], maps, captions))
+    samples = arguments.importance_samples
+    bound = "one-sample bound" if samples == 1 else f"{samples} importance samples"
+    title = (
+        f"{images.name} under {arguments.run.resolve().name}, step {opened.checkpoint.step}: "
+        f"{len(images.names)} images, {bound}"
+    )
+    draw_scores(path, title, rows, images.levels)
+
+
+def _receipt(
+    arguments: Arguments,
+    opened: OpenedModel,
+    images: NamedImages,
+    scores: Scores,
+    seconds: float,
+) -> dict[str, Any]:
+    import torch
+
+    from flowpp.evaluation.bound import Estimate
+    from flowpp.evaluation.receipt import receipt
+
+    bounds = {1: scores.one_sample, arguments.importance_samples: scores.bits_per_dim}
+    model, batch = opened.model, arguments.batch_size
+    assert batch is not None
+    like = next(model.parameters())
+    return receipt(
+        images=images.as_image_set(), count=len(images.pixels),
+        bounds={n: Estimate.of(torch.from_numpy(bits)) for n, bits in bounds.items()},
+        checkpoint=opened.checkpoint, dtype=like.dtype, device=like.device, precision="float32",
+        seed=arguments.seed, batch=batch, memory=None, seconds=seconds,
+        augmentation=opened.config.data.augmentation, other_data=True,
+    )  # fmt: skip
+
+
+def _summary(images: NamedImages, scores: Scores, out: Path) -> str:
+    """Return the lines printed at the end."""
+    import numpy as np
+
+    order = scores.order()
+    bits = scores.bits_per_dim
+    finite = bits[np.isfinite(bits)]
+    lines = [f"bits/dim of {len(bits)} images of {images.name}"]
+    if len(finite):
+        low, middle, high = np.percentile(finite, (0, 50, 100))
+        lines.append(f"  fewest {low:.4f}, median {middle:.4f}, most {high:.4f}")
+        lines += [f"  {bits[i]:8.4f}  {images.names[i]}" for i in order[:SHOWN] if i < len(bits)]
+    picture = out.with_suffix(".png")
+    also = f" and {picture.name}" if len(finite) else ""
+    return "\n".join([*lines, f"scores    {out}, with {out.with_suffix('.json').name}{also}"])
+
+
+if __name__ == "__main__":
+    with exit_on_broken_pipe():
+        main()
