@@ -16,6 +16,7 @@ COMMANDS = {
     "reconstruct": "encode held-out images to noise and decode them again",
     "interpolate": "interpolate between held-out images in noise space",
     "score": "bits per dimension of each image of a folder, with a picture",
+    "report": "one HTML page of a run",
     "plot": "learning curves and samples of runs as PNG",
     "convert": "convert weights between the released TensorFlow code and this library",
     "benchmark": "time training, sampling, evaluation and the mixture kernels",

@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # torch takes seconds to import: imported here for types only
     from flowpp.runtime.distributed import ProcessGroup
     from flowpp.training.result import Result
 
-INITIAL_SHARE = 0.05
-"""Share of the initial weights in the average above which a note is printed."""
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -156,6 +153,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.training.compiled_blocks import CompilationError
     from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
+    from flowpp.training.result import average_note
     from flowpp.training.resume import ResumptionError
     from flowpp.training.setup import prepare
 
@@ -196,8 +194,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         raise SystemExit(_failure(result, config, out) if group.is_main else 1)
     if group.is_main:
         _report(result, prepared[0], out)
-        if note := _average_note(config.training, result.steps):
-            print(note)
+        if note := average_note(config.training, result.steps):
+            print(f"note      {note}")
 
 
 def _report(result: Result, images: ImageSet, out: Path) -> None:
@@ -231,18 +229,6 @@ def _failure(result: Result, config: Config, out: Path) -> str:
     return (
         f"error: {why}; try a training.learning_rate below {config.training.learning_rate:g}"
         f"{earlier}"
-    )
-
-
-def _average_note(settings: TrainingConfig, steps: int) -> str | None:
-    """Return a note if the averaged weights are still close to those before the first step."""
-    share = settings.ema_decay**steps
-    if share < INITIAL_SHARE:
-        return None
-    needed = math.ceil(math.log(INITIAL_SHARE) / math.log(settings.ema_decay))
-    return (
-        f"note      {share:.0%} of the averaged weights are still those before the first step: "
-        f"with training.ema_decay {settings.ema_decay} use at least {needed} steps, or lower it"
     )
 
 

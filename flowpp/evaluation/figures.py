@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,14 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def svg(figure: Any) -> str:
+    """Return a figure as an SVG element to embed in a page."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "flowpp"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from flowpp.config import TrainingConfig
 from flowpp.data import ImageSet
 from flowpp.evaluation import baselines, importance
 from flowpp.evaluation.bound import Estimate
@@ -12,6 +14,9 @@ from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import finite_or_null
 from flowpp.training.non_finite import non_finite_weight
 from flowpp.training.state import TrainingState
+
+INITIAL_SHARE = 0.05
+"""Share of the initial weights in the average above which a note is given."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,15 @@ def _failure(state: TrainingState, bound: Estimate) -> str:
         weight = non_finite_weight(state.model)
     cause = f": the averaged weight {weight} is not finite" if weight else ""
     return f"the bits/dim of the averaged weights are {bound.mean} at step {state.step}{cause}"
+
+
+def average_note(settings: TrainingConfig, steps: int) -> str | None:
+    """Return a note if the averaged weights are still close to those before the first step."""
+    share = settings.ema_decay**steps
+    if share < INITIAL_SHARE:
+        return None
+    needed = math.ceil(math.log(INITIAL_SHARE) / math.log(settings.ema_decay))
+    return (
+        f"{share:.0%} of the averaged weights are still those before the first step: "
+        f"with training.ema_decay {settings.ema_decay} use at least {needed} steps, or lower it"
+    )

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from browser import seen
 from conformance.adapter import NotSupported
 from conformance.audit import budget, run
 from conformance.audit.__main__ import main
@@ -173,3 +174,13 @@ class Raising(Unable):
 
     def forward(self, x, context=None):
         raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize("width", [1250, 420])
+def test_a_browser_shows_the_page_whole(width, good, tmp_path):
+    found = seen(good[1] / "index.html", tmp_path, width)
+    assert found["figures"] >= 5 and not found["broken"]
+    assert found["overflow"] <= 0 and not found["unseen"]
+    assert not found["requests"] and not found["errors"]
+    for heading in ("Accuracy", "Error over x and log-scale", "Smallest |x| with a wrong result"):
+        assert heading in found["text"]

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from browser import seen
 from conformance.__main__ import main
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
@@ -180,3 +181,11 @@ def test_all_reports_of_a_run(tmp_path):
     read(files["html"].read_text())
     assert json.loads(files["json"].read_text())["cells"][0]["status"] == "holds"
     assert ElementTree.fromstring(files["junit"].read_text())[0].get("tests") == "1"
+
+
+def test_a_browser_shows_the_page(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(html_report(RESULTS, ABOUT), encoding="utf-8")
+    found = seen(page, tmp_path)
+    assert not found["errors"] and not found["requests"] and not found["broken"]
+    assert not found["unseen"] and "The laws" in found["text"]

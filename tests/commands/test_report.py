@@ -1,0 +1,156 @@
+"""`python -m flowpp.report`: one page of a run, finished or not, looked at in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+
+import pytest
+
+from browser import seen
+from flowpp import evaluate, report
+from flowpp.config import presets
+from flowpp.config.serialization import to_dict
+from flowpp.runs.run import Run
+from flowpp.runtime.files import write_json
+
+
+def text_of(html):
+    """Return the text of a page without its styles, figures and data."""
+    html = re.sub(r"(?s)<(style|svg)\b.*?</\1>|data:[^\"]*", " ", html)
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    return Run.open(shutil.copytree(tiny_run[0], tmp_path / "run"))
+
+
+@pytest.fixture
+def page(run):
+    def write(*flags):
+        report.main([str(run.path), "--device", "cpu", *flags])
+        return (run.path / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+def test_it_has_number_baselines_pictures_settings_and_environment(tiny_run, run, page):
+    evaluate.main([str(run.path), "--importance-samples", "2"])
+    result = tiny_run[1]
+    html = page()
+    text = text_of(html)
+    assert f"{result.bits_per_dim:.4f} ± {result.standard_error:.4f} bits/dim" in text
+    assert "after 3 steps on 297 held-out images" in text
+    assert f"independent pixels {result.histogram:.4f}" in text
+    assert f"uniform {result.uniform:.4f}" in text and "2 importance samples" in text
+    assert "samples of the averaged weights at step 3" in text and "step 2" in text
+    assert "8 held-out images, and below each its reconstruction" in text
+    assert "0 of 512 pixel values changed" in text
+    assert "model.flow.filters 4" in text and "versions.torch" in text
+    assert "of the averaged weights are still those before the first step" in text
+    assert html.count("<img ") == 2 + 2 + 1 and html.count("<svg") == 1
+
+
+@pytest.mark.parametrize("width", [1250, 420])
+def test_a_browser_shows_it_whole(width, run, page, tmp_path):
+    page()
+    found = seen(run.path / "report.html", tmp_path, width)
+    assert found["images"] == 5 and not found["broken"] and found["figures"] == 1
+    assert found["overflow"] <= 0 and not found["unseen"]
+    assert not found["requests"] and not found["errors"]
+    for heading in ("Result", "Warnings and notes", "Curves", "Samples", "Reconstructions"):
+        assert heading in found["text"]
+
+
+def test_settings_changed_from_the_preset_are_shown(run, page):
+    config = run.config()
+    digits = dataclasses.replace(config, preset="digits")
+    write_json(run.path / "config.json", to_dict(digits))
+    usual = presets.get("digits").training.batch_size
+    assert f"training.batch_size 8 {usual}" in text_of(page("--reconstructions", "0"))
+
+
+def warnings_after(change, run, page):
+    change()
+    html = page("--reconstructions", "0")
+    return html[html.index('id="warnings"') : html.index('id="curves"')]
+
+
+def change_result(run, **values):
+    file = run.path / "result.json"
+    write_json(file, {**json.loads(file.read_text()), **values})
+
+
+def append(run, **values):
+    run.append_record({"step": 3, **values})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda run: (run.path / "result.json").unlink(),
+            "training is not finished: 3 of 3 steps",
+        ),
+        (lambda run: change_result(run, stopped="after 1 minutes"), "stopped after 1 minutes"),
+        (lambda run: append(run, skipped=2), "2 of 3 steps were skipped"),
+        (lambda run: change_result(run, histogram=0.5), "no better than independent pixels"),
+        (lambda run: change_result(run, augmentation="flips"), "trained with flips"),
+        (lambda run: append(run, held_out_bits_per_dim=9.0), "held-out bits/dim rose from"),
+        (lambda run: append(run, held_out_bits_per_dim=1.0), "the inverse failed"),
+        (
+            lambda run: append(run, held_out_bits_per_dim=1.0, round_trip_max=3.0),
+            "changes pixels by up to 3 grey levels",
+        ),
+    ],
+)
+def test_warnings(change, message, run, page):
+    assert message in warnings_after(lambda: change(run), run, page)
+
+
+def test_a_failed_run_says_so(run, page):
+    change_result(run, bits_per_dim=None, failure="the bits/dim are nan")
+    text = text_of(page("--reconstructions", "0"))
+    assert "Result the bits/dim are nan" in text and "no better than" not in text
+
+
+def test_a_run_in_training_has_a_page(run, page):
+    (run.path / "result.json").unlink()
+    assert "the training is not finished." in text_of(page())
+    (run.path / "metrics.jsonl").unlink()
+    for file in (run.path / "samples").iterdir():
+        file.unlink()
+    text = text_of(page())
+    assert "no evaluation yet" in text and "no metrics yet" in text and "no pictures yet" in text
+
+
+def test_without_its_data_the_page_says_why(run, page):
+    config = run.config()
+    moved = dataclasses.replace(config.data, source="folder", path="/nowhere", size=8)
+    write_json(run.path / "config.json", to_dict(dataclasses.replace(config, data=moved)))
+    assert "none: folder: /nowhere is not a folder" in text_of(page())
+
+
+def test_texts_and_pictures_of_a_run_from_elsewhere_are_not_trusted(run, page):
+    environment = json.loads((run.path / "environment.json").read_text())
+    environment["data"]["notes"] = ["<script>alert(1)</script>"]
+    write_json(run.path / "environment.json", environment)
+    (run.path / "samples" / "step-00000009.png").write_bytes(b"<svg onload=alert(1)>")
+    (run.path / "evaluations").mkdir(exist_ok=True)
+    (run.path / "evaluations" / "a.json").write_text('{"bounds": [3], "data": {}, "weights": {}}')
+    (run.path / "evaluations" / "b.json").write_text("[")
+    html = page("--reconstructions", "0")
+    assert "<script>" not in html and "&lt;script&gt;" in html and "onload" not in html
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--out", "x.pdf"], "out must end in .html"), (["--reconstructions", "-1"], "at least 0")],
+)
+def test_mistakes(flags, message, run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        report.main([str(run.path), *flags])
+    assert message in " ".join(capsys.readouterr().err.split())
