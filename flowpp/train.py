@@ -32,6 +32,9 @@ class Arguments:
     training: TrainingConfig
     out: Path | None = None
     """Run directory, new or empty; runs/PRESET-DATE-TIME if not given."""
+    init_from: Path | None = None
+    """Run directory or checkpoint file whose averaged weights to start from (fine-tuning); its
+    model settings, and without PRESET its others too, become the defaults. Not with --resume."""
     resume: str | None = None
     """Run directory to resume, from its newest checkpoint and with its settings; `auto` resumes
     the run in --out, or else the newest unfinished run of the preset, if there is one."""
@@ -44,6 +47,7 @@ class TrainRequest:
     config: Config
     out: Path | None
     resume: bool = False
+    init_from: Path | None = None
 
 
 def read_arguments(argv: Sequence[str]) -> TrainRequest:
@@ -51,14 +55,16 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
 
     Raises:
         FileNotFoundError: No such run to resume.
-        ValueError: Unknown preset, flag of a former setting, or value that a resumed run cannot
-            change.
+        ValueError: Unknown preset, flag of a former setting, value that a resumed run cannot
+            change, or both --resume and --init-from.
         SystemExit: Unknown flag, value out of range, or help requested.
     """
     check_flags(argv)
     named, argv = _split_preset(argv)
     preset = _preset(named or "digits")
     arguments = _parse(argv, preset)
+    if arguments.init_from is not None:
+        return _fine_tuning(named, preset, arguments, argv)
     if arguments.resume is None:
         return TrainRequest(_config(preset, arguments), arguments.out)
     from flowpp.runs.run import Run
@@ -79,6 +85,24 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     config = _config(former, _parse(argv, former))
     check_settings(former, config)
     return TrainRequest(config, path, resume=True)
+
+
+def _fine_tuning(
+    named: str | None, preset: Config, arguments: Arguments, argv: Sequence[str]
+) -> TrainRequest:
+    """Return the settings of a run that starts from trained weights."""
+    from flowpp.runs.open_model import stored_settings
+
+    assert arguments.init_from is not None
+    if arguments.resume is not None:
+        raise ValueError(
+            "--resume continues a run with its own weights: it must not be given with --init-from"
+        )
+    source = stored_settings(arguments.init_from)
+    base = source if named is None else dataclasses.replace(preset, model=source.model)
+    return TrainRequest(
+        _config(base, _parse(argv, base)), arguments.out, init_from=arguments.init_from
+    )
 
 
 def _preset(name: str) -> Config:
@@ -151,6 +175,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.runtime.signals import TrainingInterrupted
     from flowpp.training.captured_step import CaptureError
     from flowpp.training.compiled_blocks import CompilationError
+    from flowpp.training.initial_weights import start_from
     from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
     from flowpp.training.result import average_note
@@ -166,6 +191,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         if not request.resume:
             config, notes = autoconfig.configure(config)
         prepared = prepare(config, group)
+        if request.init_from is not None:  # before the run directory exists
+            start_from(request.init_from, prepared[1], group)
         group.from_main(lambda: make_writable_folder(out))
     skipped = prepared[0].skipped
     if skipped:
@@ -173,7 +200,14 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     if group.is_main and notes:
         print("\n".join(notes))
     try:
-        result = train(config, out, prepared, resume=request.resume, group=group)
+        result = train(
+            config,
+            out,
+            prepared,
+            resume=request.resume,
+            group=group,
+            init_from=request.init_from,
+        )
     except TrainingInterrupted as stop:
         if group.is_main:
             print(f"{stop}; to resume:  python -m flowpp.train --resume {out}")

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from flowpp.model import FlowPlusPlus
 from flowpp.runtime.files import atomic_write
 from flowpp.runtime.hashing import weights_hash
 
@@ -130,6 +131,8 @@ class Checkpoint:
         source = self.selected_weights(average=average)
         self._check_finite("weights", source)
         copy_into(model.state_dict(), source)
+        if isinstance(model, FlowPlusPlus):
+            model.initialized = True
 
     def check_finite(self) -> None:
         """Require finite weights, averages and training state, such as Adam's moments.

@@ -85,6 +85,13 @@ def open_model(
     return OpenedModel(to_device(model, device), config, image_shape, checkpoint)
 
 
+def stored_settings(path: Path) -> Config:
+    """Return the settings of a run directory or of a checkpoint file; raises as `open_model`."""
+    if path.is_file() or (path.suffix == ".safetensors" and not path.is_dir()):
+        return _stored_config(Checkpoint.load(path), path)
+    return Run.open(path).config()
+
+
 def model_facts(config: Config, image_shape: Shape, levels: int) -> dict[str, Any]:
     """Return the facts that `open_model` needs in a checkpoint file.
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowpp.model import FlowPlusPlus
+
 
 @torch.no_grad()
 def initialize(module: nn.Module, *inputs: Any) -> Any:
@@ -34,4 +36,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
             if hasattr(layer, "initialize"):
                 handle = layer.register_forward_pre_hook(set_layer)
                 hooks.callback(handle.remove)
-        return module(*inputs)
+        outputs = module(*inputs)
+    if isinstance(module, FlowPlusPlus):
+        module.initialized = True
+    return outputs

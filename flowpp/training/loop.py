@@ -39,13 +39,14 @@ from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.captured_step import capturing
 from flowpp.training.compiled_blocks import compile_blocks
 from flowpp.training.gradients import averaging_gradients
+from flowpp.training.initial_weights import InitialWeights, start_as_recorded, start_from
 from flowpp.training.interruptions import Interruptions
 from flowpp.training.learning_rate import learning_rate
 from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
 from flowpp.training.resume import finished_result, resume_run, trained_images
 from flowpp.training.run_logger import RunLogger
-from flowpp.training.setup import Prepared, initial_state, prepare
+from flowpp.training.setup import Prepared, first_lines, initial_state, prepare
 from flowpp.training.state import TrainingState
 from flowpp.training.step import TrainingStep, steps_between_reads
 from flowpp.training.unread import Moment, UnreadStep
@@ -58,6 +59,7 @@ def train(
     *,
     resume: bool = False,
     group: ProcessGroup = SINGLE_PROCESS,
+    init_from: Path | str | None = None,
 ) -> Result:
     """Train a model and write a run directory.
 
@@ -72,27 +74,34 @@ def train(
             result of a run that has finished with the same settings is returned as it is.
         group: Processes that train together; `config.training.batch_size` counts the images of
             one step in all of them.
+        init_from: Run or checkpoint file whose averaged weights to start from. They, and those of
+            a prepared model that is not fresh, are not initialized from data.
 
     Raises:
-        CheckpointError: No valid checkpoint, or checkpoints of another model or other data.
+        CheckpointError: No valid checkpoint, checkpoints of another model or other data, or
+            weights to start from that do not fit.
         NonFiniteError: Loss or gradient were infinite or NaN for too many steps in a row.
         OSError: A file could not be written, and the earlier checkpoints are intact; or another
             process is training in the directory.
         ResumptionError: The run has already done more steps than `config` asks for, or its metrics
             are damaged.
         TrainingInterrupted: A signal was received; the run has been saved.
-        ValueError: The run directory is neither new nor a run.
+        ValueError: The run directory is neither new nor a run; `init_from` with `resume`.
     """
     settings = config.training
+    if resume and init_from is not None:
+        raise ValueError("a resumed run has weights: init_from must be left out")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     images, model = prepared or prepare(config, group)
+    source = start_from(init_from, model, group) if init_from is not None else None
     with (
         deterministic_algorithms(enabled=settings.deterministic),
         float32_precision(float32_meaning(settings.precision)),
     ):
         device = next(model.parameters()).device
         described = environment.describe(device, settings.seed, images, settings.precision)
+        described |= {} if source is None else {"init_from": source.record}
         path = Path(out_dir)
         run = group.from_main(
             lambda: Run.open(path) if resume else Run.create(path, config, described)
@@ -102,7 +111,7 @@ def train(
                 done = group.from_main(lambda: finished_result(run, images, config, Result))
                 if done is not None:
                     return done
-            return _train(config, run, images, model, group, signals, resume=resume)
+            return _train(config, run, images, model, group, signals, source, resume=resume)
 
 
 def _train(
@@ -112,6 +121,7 @@ def _train(
     model: FlowPlusPlus,
     group: ProcessGroup,
     signals: DeferredSignals,
+    source: InitialWeights | None,
     *,
     resume: bool,
 ) -> Result:
@@ -121,20 +131,14 @@ def _train(
         device = next(model.parameters()).device
         checkpoint, notes = resume_run(run, images, device, group, config)
         images = trained_images(checkpoint, images)
+        source = start_as_recorded(run, model, group) if checkpoint is None else None
     state, inputs = initial_state(config, images, model, group, checkpoint)
     with RunLogger(run, config.training.steps, state.step, silent=not group.is_main) as logger:
         trainer = Trainer(config, run, images, state, inputs, group, signals, logger)
         if checkpoint is None:
             trainer.save_start()
-        logger.message(
-            f"preset {config.preset}, data {images.name}: "
-            f"{len(images.train)} training images of shape {images.shape}, "
-            f"{sum(p.numel() for p in model.parameters()):,} weights, on {state.device}, "
-            f"{run.path}"
-        )
-        augmentation = filter(None, [config.data.augmentation])
-        for note in (*images.description(), *images.notes, *augmentation, *notes):
-            logger.message(note)
+        for line in (*first_lines(config, images, model, run.path, source), *notes):
+            logger.message(line)
         if not inputs.on_device:
             logger.message(
                 "the training images stay in the host's memory: they would take more than "

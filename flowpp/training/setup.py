@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -21,6 +22,7 @@ from flowpp.runtime.random_state import seed_all
 from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
 from flowpp.training.captured_step import uses_graph
 from flowpp.training.ema import EMA
+from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
 from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
@@ -112,6 +114,26 @@ def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: Proce
         )
 
 
+def first_lines(
+    config: Config,
+    images: data.ImageSet,
+    model: FlowPlusPlus,
+    out: Path,
+    source: InitialWeights | None,
+) -> list[str]:
+    """Return the lines that a run begins with: what is trained on which images, from where."""
+    weights = list(model.parameters())
+    lines = [
+        f"preset {config.preset}, data {images.name}: {len(images.train)} training images of "
+        f"shape {images.shape}, {sum(p.numel() for p in weights):,} weights, "
+        f"on {weights[0].device}, {out}",
+        *images.description(),
+        *images.notes,
+    ]
+    lines += [config.data.augmentation] if config.data.augmentation else []
+    return lines if source is None else [*lines, source.description(model)]
+
+
 def initial_state(
     config: Config,
     images: data.ImageSet,
@@ -119,7 +141,10 @@ def initial_state(
     group: ProcessGroup,
     checkpoint: Checkpoint | None,
 ) -> tuple[TrainingState, NoisyImages]:
-    """Return an initialized state, or that of the checkpoint, and the source of the batches."""
+    """Return an initialized state, or that of the checkpoint, and the source of the batches.
+
+    Only fresh weights are initialized from data, not those of a model that has been trained.
+    """
     settings, start = config.training, time.perf_counter()
     # Two sources of randomness: torch's global one for dropout, and a generator for batches and
     # noise. With several processes each has a third for the noise of its own rows.
@@ -129,7 +154,7 @@ def initial_state(
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
     x, noise = inputs.draw(first, generator)
-    if group.is_main and checkpoint is None:
+    if group.is_main and checkpoint is None and not model.initialized:
         initialize(model, x, noise)
     group.broadcast(model)
     state = TrainingState(

@@ -1,0 +1,175 @@
+"""Weights to start from: those of another run or of a checkpoint file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowpp.config import Config
+from flowpp.model import FlowPlusPlus
+from flowpp.runs.checkpoint import CheckpointError
+from flowpp.runs.open_model import open_model
+from flowpp.runs.run import Run
+from flowpp.runtime.distributed import ProcessGroup
+from flowpp.runtime.hashing import weights_hash
+
+SHOWN = 6
+"""Number of tensors that an error names."""
+
+
+@dataclass(frozen=True, eq=False)
+class InitialWeights:
+    """Trained weights that a run starts from, instead of fresh ones.
+
+    They are averaged weights, where the source has averages.
+
+    Args:
+        path: the run or checkpoint file.
+        step: number of steps they were trained.
+        weights: the tensors, by name.
+        config: settings they were trained with.
+        levels: number of values of a channel they were trained with.
+    """
+
+    path: Path
+    step: int
+    weights: dict[str, Tensor]
+    config: Config
+    levels: int
+    sha256: str = field(init=False)
+    """Hash of the tensors, as in receipts."""
+
+    def __post_init__(self) -> None:
+        """Hash the tensors."""
+        object.__setattr__(self, "sha256", weights_hash(self.weights))
+
+    @classmethod
+    def read(cls, path: Path | str) -> InitialWeights:
+        """Read the newest checkpoint of a run, or a checkpoint file with its settings inside.
+
+        Raises:
+            FileNotFoundError: the run or its checkpoint does not exist.
+            ValueError: the settings or the checkpoint are damaged.
+        """
+        opened = open_model(Path(path))
+        weights = dict(opened.model.state_dict())
+        return cls(Path(path), opened.checkpoint.step, weights, opened.config, opened.model.levels)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What environment.json records of the source."""
+        return {
+            "path": str(self.path.resolve()),
+            "sha256": self.sha256,
+            "step": self.step,
+            "preset": self.config.preset,
+        }
+
+    def description(self, model: FlowPlusPlus) -> str:
+        """Return a line for the user on the start of `model`."""
+        levels = f"; trained with {self.levels} levels, now {model.levels}"
+        return (
+            f"starting from the averaged weights of {self.path} after step {self.step}, without "
+            "data-dependent initialization" + levels * (self.levels != model.levels)
+        )
+
+    def check(self, model: FlowPlusPlus) -> None:
+        """Require that each tensor fits the model.
+
+        Raises:
+            CheckpointError: tensors are missing, surplus, or of another shape; the message names
+                them, and the settings that they depend on.
+        """
+        target = model.state_dict()
+        wrong = [
+            f"{name} needs {tuple(tensor.shape)}, got "
+            f"{tuple(self.weights[name].shape) if name in self.weights else 'none'}"
+            for name, tensor in target.items()
+            if name not in self.weights or self.weights[name].shape != tensor.shape
+        ]
+        wrong += [f"{name} is not in the model" for name in self.weights if name not in target]
+        if wrong:
+            shown = "; ".join(wrong[:SHOWN]) + "; ..." * (len(wrong) > SHOWN)
+            raise CheckpointError(
+                f"the weights of {self.path} do not fit: {len(wrong)} of {len(target)} tensors "
+                f"differ: {shown}. Position embeddings (attention) and act_norm 'activation' have "
+                "the images' height and width, everything has the source's model settings and "
+                "number of channels"
+            )
+
+    @torch.no_grad()
+    def copy_into(self, model: FlowPlusPlus) -> None:
+        """Copy the weights into a model on any device; raises as `check`."""
+        self.check(model)
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(self.weights[name])
+        model.initialized = True
+
+
+def start_from(
+    source: Path | str,
+    model: FlowPlusPlus,
+    group: ProcessGroup,
+    sha256: str | None = None,
+) -> InitialWeights | None:
+    """Copy weights into the model of rank 0, from which the other processes get theirs.
+
+    Args:
+        source: a run or a checkpoint file.
+        model: the model to train.
+        group: processes that train together.
+        sha256: hash that the weights must have, if given.
+
+    Returns:
+        The weights in rank 0, None in other processes.
+
+    Raises:
+        CheckpointError: the weights do not fit, or have another hash.
+        FileNotFoundError, ValueError: as `InitialWeights.read`.
+    """
+    read: list[InitialWeights] = []
+
+    def copy() -> None:
+        weights = InitialWeights.read(source)
+        if sha256 not in (None, weights.sha256):
+            raise CheckpointError(
+                f"the run was started from weights of {weights.path} with hash "
+                f"{str(sha256)[:12]}..., got {weights.sha256[:12]}..., and has no checkpoint yet: "
+                "start it anew"
+            )
+        weights.copy_into(model)
+        read.append(weights)
+
+    group.from_main(copy)
+    model.initialized = True
+    return read[0] if read else None
+
+
+def start_as_recorded(run: Run, model: FlowPlusPlus, group: ProcessGroup) -> InitialWeights | None:
+    """Start a run without checkpoints again from the weights that its environment.json names.
+
+    Returns:
+        As `start_from`; None if the run began with fresh weights.
+
+    Raises:
+        CheckpointError: the source has other weights now.
+        FileNotFoundError, ValueError: the source or its record is missing or damaged.
+    """
+
+    def recorded() -> tuple[str, str] | None:
+        file = run.path / "environment.json"
+        try:
+            record = json.loads(file.read_text(encoding="utf-8")).get("init_from")
+            return None if record is None else (str(record["path"]), str(record["sha256"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{file} is damaged: {error}") from error
+
+    found = group.from_main(recorded)
+    return None if found is None else start_from(found[0], model, group, found[1])
