@@ -172,7 +172,7 @@ def test_plot_draws_several_runs(tiny_run, tmp_path, capsys):
 
 def test_plot_against_images_seen(tiny_run, tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: figures.append(figure))
     for flags in ([], ["--images-seen"]):
         plot.main([str(tiny_run[0]), "--out", str(tmp_path), *flags])
     steps, images = (f.axes[0] for f in figures if len(f.axes) == 3)

@@ -95,6 +95,7 @@ def test_flags_in_prose_exist():
     modules = {module_and_arguments(c)[0] for c in OURS}
     known = frozenset().union(*(flags(module) for module in sorted(modules)))
     known |= {normalized("--extra-index-url")}  # pip's
+    known |= {normalized("--emulate-cuda")}  # this suite's, see tests/conftest.py
     known |= {normalized("--node-rank"), normalized("--nnodes")}  # torchrun's
     for page in documents.PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)

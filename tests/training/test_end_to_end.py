@@ -21,6 +21,7 @@ from flowpp.runs.run import Run
 from flowpp.runtime.image_tensors import image_array
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as run_training
+from flowpp.training.result import average_note
 
 TINY_FLAGS = """
 --model.flow.layout "checkerboard 1" --model.flow.filters 4 --model.flow.blocks 1
@@ -165,5 +166,5 @@ def test_command_line_trains(tmp_path, capsys):
 def test_no_note_on_an_average_that_has_forgotten_the_initial_weights():
     for decay, steps in ((0.0, 1), (0.98, 149)):
         settings = TrainingConfig(ema_decay=decay)
-        assert train._average_note(settings, steps) is None
-    assert "95%" in train._average_note(TrainingConfig(ema_decay=0.95), 1)
+        assert average_note(settings, steps) is None
+    assert "95%" in average_note(TrainingConfig(ema_decay=0.95), 1)
