@@ -11,6 +11,10 @@ A trained model:
 >>> z = model.encode(images)                   # doctest: +SKIP
 >>> images = model.decode(z)                   # doctest: +SKIP
 
+Training on images in memory:
+
+>>> model = flowpp.fit(images, out="runs/mine", steps=1000) # doctest: +SKIP
+
 A fresh model for a data set:
 
 >>> from flowpp import data
@@ -42,6 +46,16 @@ def load(run: Path | str, **options: Any) -> TrainedModel:
     from flowpp import trained_model  # here, because importing torch takes seconds
 
     return trained_model.load(run, **options)
+
+
+def fit(images: Any, **options: Any) -> TrainedModel:
+    """Train on images in memory; see `flowpp.in_memory.fit`.
+
+    It is not called `train`, which is the module of the command `python -m flowpp.train`.
+    """
+    from flowpp import in_memory  # here, because importing torch takes seconds
+
+    return in_memory.fit(images, **options)
 
 
 def build_model(

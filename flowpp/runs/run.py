@@ -1,8 +1,8 @@
 """Run directories: settings, environment, metrics, checkpoints and samples of a training run.
 
 A run directory contains config.json, environment.json, metrics.jsonl, result.json,
-checkpoints/step-*.safetensors, checkpoints/best.safetensors, samples/*.png, tensorboard/, and
-non-finite/ if a loss or gradient was not finite.
+checkpoints/step-*.safetensors, checkpoints/best.safetensors, samples/*.png, tensorboard/,
+non-finite/ if a loss or gradient was not finite, and images.npz if they were given in memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ WRITTEN_TO = (*FOLDERS, "evaluations", "fingerprints", "non-finite", ".lock", "m
 
 All others are written to a temporary file and renamed, which replaces a link. Otherwise a run
 directory from elsewhere could overwrite the reader's own files."""
+IMAGES = "images.npz"
+"""Images of a run that was started with images in memory."""
 LARGEST_SETTINGS = 1 << 20
 """Upper bound on the size of config.json, in bytes."""
 
@@ -269,7 +271,7 @@ def is_new_or_aborted(path: Path) -> bool:
         item.is_dir()
         and item.name in FOLDERS
         and not any(item.iterdir())
-        or item.name in ("environment.json", ".lock")
+        or item.name in ("environment.json", ".lock", IMAGES)
         or item.suffix == ".part"
         for item in path.iterdir()
     )

@@ -1,0 +1,80 @@
+"""Training on images in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import flowpp
+from flowpp import data, evaluate, in_memory
+from flowpp import train as train_command
+from flowpp.config import DataConfig
+from flowpp.runs.run import Run
+
+FEW = {"steps": 2, "batch_size": 4, "init_batch_size": 8, "device": "cpu", "sample_count": 4,
+       "evaluate_every": 2}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load(DataConfig(source="digits")).train[:60]
+
+
+def test_a_run_of_images_in_memory_is_a_run_like_any_other(images, tmp_path, tiny_config, capsys):
+    out = tmp_path / "run"
+    model = flowpp.fit(images, preset=tiny_config, out=out, **FEW)
+    assert model.step == 2 and model.image_shape == (1, 8, 8) and not model.training
+    assert model.bits_per_dim(images[:3]).shape == (3,)
+    run = Run.open(out)
+    stored = data.load(run.config().data)
+    assert len(stored.train) == 54 and len(stored.test) == 6
+    everything = np.concatenate([stored.train, stored.test])
+    assert {i.tobytes() for i in everything} == {i.tobytes() for i in images}
+    evaluate.main([str(out), "--importance-samples", "1", "--device", "cpu"])
+    train_command.main(["--resume", str(out), "--training.steps", "3"])
+    assert flowpp.load(out).step == 3
+    assert "resumed after step 2" in capsys.readouterr().out
+
+
+def test_held_out_images_weights_and_tensors(images, tmp_path, tiny_config):
+    first = flowpp.fit(
+        torch.from_numpy(images), preset=tiny_config, out=tmp_path / "a", test=images[:9], **FEW
+    )
+    again = flowpp.fit(
+        images,
+        preset=tiny_config,
+        out=tmp_path / "b",
+        init_from=tmp_path / "a",
+        **{**FEW, "learning_rate": 1e-12},
+    )
+    stored = data.load(Run.open(tmp_path / "a").config().data)
+    assert (len(stored.train), len(stored.test)) == (60, 9)
+    np.testing.assert_allclose(again.log_prob(images[:5]), first.log_prob(images[:5]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "message"),
+    [
+        (lambda x: x / 255, {}, TypeError, "must be uint8 or uint16, got float64; values in"),
+        (lambda x: x[0, 0], {}, ValueError, "must have an array of images"),
+        (lambda x: x[:5], {}, ValueError, "at least 8 training images"),
+        (lambda x: x, {"stepz": 3}, TypeError, "training settings must be among .*, got stepz"),
+        (lambda x: x, {"steps": 0}, ValueError, "training.steps must be at least 1, got 0"),
+    ],
+)
+def test_refused(images, tmp_path, tiny_config, change, options, error, message):
+    out = tmp_path / "run"
+    for _ in range(2):  # the folder remains usable
+        with pytest.raises(error, match=message):
+            flowpp.fit(change(images), preset=tiny_config, out=out, **options)
+
+
+def test_nothing_is_overwritten(images, tmp_path, tiny_config, monkeypatch):
+    (tmp_path / "images.npz").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="run directory must be new or empty"):
+        flowpp.fit(images, preset=tiny_config, out=tmp_path)
+    assert (tmp_path / "images.npz").read_bytes() == b"mine"
+    monkeypatch.setattr(in_memory, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"at most 0 GiB.*use  python -m flowpp.train small"):
+        flowpp.fit(images, preset=tiny_config, out=tmp_path / "new")
