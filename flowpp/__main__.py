@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import flowpp
+from flowpp.config.mistakes import nearest
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 COMMANDS = {
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         runpy.run_module(f"flowpp.{name}", run_name="__main__", alter_sys=True)
     else:
         known = ", ".join(COMMANDS)
-        print(f"error: command must be one of {known}, got {name!r}", file=sys.stderr)
+        hint = nearest(name, list(COMMANDS))
+        print(f"error: command must be one of {known}, got {name!r}{hint}", file=sys.stderr)
         raise SystemExit(2)
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from conformance.judging.arguments import Parser
 from conformance.reports.standard_output import exit_on_broken_pipe
 
 # The audit makes thousands of small calls, for which more threads are slower. NumPy and torch read
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m conformance.audit",
         description=__doc__,
         allow_abbrev=False,

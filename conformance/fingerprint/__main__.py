@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from conformance.judging.arguments import Parser
 from conformance.reports.standard_output import exit_on_broken_pipe
 
 
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m conformance.fingerprint", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

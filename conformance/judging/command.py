@@ -17,6 +17,7 @@ from typing import Any
 from conformance.adapter import DEFAULT_ADAPTER, DTYPES
 from conformance.cases import CASES
 from conformance.judging import xfails
+from conformance.judging.arguments import Parser
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan, plan
 from conformance.judging.run import judge_in_process, judge_in_workers
@@ -102,7 +103,7 @@ def _write_reports(options: argparse.Namespace, results: list[Result], seconds: 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m conformance",
         description=__doc__,
         allow_abbrev=False,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from conformance.adapter import DTYPES
 from conformance.cases import CASES, Case, LayerCase, RandomCase
+from conformance.judging.arguments import nearest
 from conformance.laws import LAWS, Law
 
 AnyCase = Case | LayerCase | RandomCase
@@ -59,7 +60,8 @@ def select(patterns: Iterable[str], known: list[str], kind: str) -> list[str]:
     patterns = list(patterns)
     for pattern in patterns:
         if not fnmatch.filter(known, pattern):
-            raise ValueError(f"no {kind} {pattern!r}; known are: {', '.join(known)}")
+            hint = "" if kind == "dtype" else nearest(pattern, known)
+            raise ValueError(f"no {kind} {pattern!r}{hint}; known are: {', '.join(known)}")
     return [name for name in known if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 

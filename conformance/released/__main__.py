@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from conformance.judging.arguments import Parser
 from conformance.reports.standard_output import exit_on_broken_pipe
 
 from .cdf import compare_cdf
@@ -20,7 +21,7 @@ from .vectors import Vectors
 
 def main(arguments: list[str] | None = None) -> int:
     """Compare each file, print a table, and return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m conformance.released",
         description=__doc__,
         allow_abbrev=False,

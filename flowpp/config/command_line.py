@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 import flowpp
+from flowpp.config.mistakes import captured_help, one_line_errors
 
 
 def parse(
@@ -17,8 +18,7 @@ def parse(
 ) -> Any:
     """Build the dataclass `cls` from command-line arguments.
 
-    `--version` prints the version and exits; unknown or malformed flags exit with status 2 and a
-    suggestion.
+    `--version` prints the version and exits.
 
     Args:
         cls: Settings; nested dataclasses become dotted flags.
@@ -26,14 +26,25 @@ def parse(
         prog: Name of the command in the help text.
         description: First lines of the help text.
         **options: Further arguments of `tyro.cli`, such as `default`.
+
+    Raises:
+        ValueError: Unknown or malformed flags, with a suggestion, or values out of range.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "--version" in argv:
         print(f"flowpp {flowpp.__version__}")
         raise SystemExit(0)
-    return tyro.cli(
-        cls, args=argv, prog=prog, description=description, use_underscores=True, **options
-    )
+
+    def read(arguments: Sequence[str]) -> Any:
+        return tyro.cli(
+            cls, args=arguments, prog=prog, description=description, use_underscores=True,
+            **options,
+        )  # fmt: skip
+
+    if "-h" in argv or "--help" in argv:  # in the width of the terminal
+        return read(argv)
+    with one_line_errors(lambda: captured_help(lambda: read(["--help"]))):
+        return read(argv)
 
 
 @contextmanager

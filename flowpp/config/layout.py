@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flowpp.config.mistakes import nearest
+
 SPLITS = ("columns", "checkerboard", "channels")
 RESHAPES = ("squeeze", "factor")
 FORMAT = ", ".join([f"{word} N" for word in SPLITS] + list(RESHAPES))
@@ -50,6 +52,9 @@ def _parse_stage(parts: list[str], layout: str) -> Stage:
             return Stage(word)
         case [word, count] if word in SPLITS and count.isdecimal() and int(count) > 0:
             return Stage(word, int(count))
+    words = (*SPLITS, *RESHAPES)
+    hint = nearest(parts[0], words) if parts and parts[0] not in words else ""
     raise ValueError(
         f"layout must be a comma-separated list of {FORMAT}, got {' '.join(parts)!r} in {layout!r}"
+        f"{hint}"
     )

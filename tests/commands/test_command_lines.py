@@ -72,6 +72,7 @@ def test_invalid_model(capsys, tmp_path):
         capsys, train.main, "--model.flow.layout", "columns 1, squeese", "--out", tmp_path / "r"
     )
     assert "model.flow: layout must be" in message and "squeese" in message
+    assert "did you mean 'squeeze'?" in message
     message = refused_in_one_line(
         capsys, train.main, "--model.flow.filters", "6", "--out", tmp_path / "r"
     )

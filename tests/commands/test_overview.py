@@ -48,7 +48,7 @@ def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["trian"])
     message = capsys.readouterr().err
-    assert "train, evaluate" in message and "got 'trian'" in message
+    assert "train, evaluate" in message and "got 'trian'; did you mean 'train'?" in message
 
 
 @pytest.mark.parametrize(

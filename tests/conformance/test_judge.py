@@ -161,6 +161,10 @@ def test_the_command_line_returns_1_when_something_fails(capsys, monkeypatch):
     ("arguments", "message"),
     [
         (["--cases", "no_such_case"], "no case 'no_such_case'; known are: act_norm/activation"),
+        (["--laws", "logdet"], "no law 'logdet'; did you mean log_det?; known are: forward"),
+        (["--bijectors", "Squeze"], "no bijector 'squeze'; did you mean squeeze?"),
+        (["--cases", "squeze"], "no case 'squeze'; did you mean squeeze?"),
+        (["--law", "forward"], "unrecognized arguments: --law forward; did you mean --laws?"),
         (["--laws", "gravity"], "no law 'gravity'; known are: forward, log_det"),
         (["--dtype", "float16"], "no dtype 'float16'; known are: float64, float32"),
         (["--adapter", "nowhere:Adapter"], "No module 'nowhere'"),
