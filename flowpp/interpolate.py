@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
+            arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
         images = load_images(model.config, arguments.data_path).test

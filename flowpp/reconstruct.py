@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
+            arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))

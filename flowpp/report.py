@@ -90,7 +90,7 @@ def _reconstructions(run: Run, arguments: Arguments) -> dict[str, str]:
     notes: list[str] = []
     try:
         model = trained_model.load(
-            run.path, device=arguments.device, which=arguments.checkpoint, warn=notes.append
+            run.path, device=arguments.device, checkpoint=arguments.checkpoint, warn=notes.append
         )
         data = load_images(model.config, arguments.data_path)
         check_images(run.path, data, model.image_shape, model.levels)

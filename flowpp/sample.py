@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp.runtime.image_tensors import NonFiniteImageError
 
         model = trained_model.load(
-            arguments.run, device=arguments.device, which=arguments.checkpoint, warn=warn
+            arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
         out = arguments.output_file(_default_name(arguments))

@@ -212,6 +212,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         if group.is_main:
             print(f"{stop}; to resume:  python -m flowpp.train --resume {out}")
         raise SystemExit(128 + stop.number) from None
+    except BrokenPipeError:
+        raise  # the reader of standard output has closed it
     except OSError as error:
         hint = f"; to resume:  python -m flowpp.train --resume {out}"
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None

@@ -246,25 +246,27 @@ def load(
     run: Path | str,
     *,
     device: str = "cpu",
-    which: Literal["newest", "best"] = "newest",
+    checkpoint: Literal["newest", "best"] = "newest",
     precision: Precision = "float32",
     warn: Callable[[str], None] = warnings.warn,
+    which: Literal["newest", "best"] | None = None,
 ) -> TrainedModel:
     """Load the model of a run directory or of a single checkpoint file; needs no data set.
 
     Args:
         run: a run directory, or a checkpoint file with its settings inside.
         device: where to compute.
-        which: the checkpoint of a run directory: the newest, or the best on held-out images.
+        checkpoint: the checkpoint of a run directory: the newest, or the best on held-out images.
         precision: arithmetic of the model, whatever it was trained in; see
             `TrainingConfig.precision`.
         warn: called with a message for each damaged newest checkpoint that is skipped.
+        which: former name of `checkpoint`.
 
     Raises:
         FileNotFoundError: the run or its checkpoint does not exist.
         ValueError: the settings or all checkpoints are damaged, or the device is not usable.
     """
-    opened = open_model(Path(run), which=which, device=device, warn=warn)
+    opened = open_model(Path(run), which=which or checkpoint, device=device, warn=warn)
     return TrainedModel(
         opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
 
 
 @contextmanager
@@ -16,6 +16,7 @@ def progress_bar(total: int, *, silent: bool) -> Iterator[Callable[[int], None]]
     if silent or not sys.stderr.isatty():
         yield lambda count: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    columns = (*Progress.get_default_columns(), TextColumn("left"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("evaluations", total=total)
         yield lambda count: bar.advance(task, count)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
-    """Exit with status 1 and no traceback if the reader of standard output has closed it."""
+    """Exit without a traceback if the reader of standard output has closed it, or on Ctrl-C."""
     try:
         try:
             yield
@@ -21,3 +21,6 @@ def exit_on_broken_pipe() -> Iterator[None]:
         # documentation of its module signal.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # such as during the imports, before training defers signals
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

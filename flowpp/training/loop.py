@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowpp.config import Config
 from flowpp.config.build import float32_meaning
+from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.diagnostics import diagnose
@@ -191,13 +192,11 @@ class Trainer:
         self.stopped: str | None = None
 
     def save_start(self) -> None:
-        """Write a grid of held-out images and the first checkpoint."""
+        """Write the settings, a grid of held-out images and the first checkpoint."""
         if self.group.is_main:
-            save_grid(
-                self.run.path / "samples" / "held-out.png",
-                self.images.held_out[: self.settings.sample_count],
-                self.images.levels,
-            )
+            held_out = self.images.held_out[: self.settings.sample_count]
+            self.logger.log_start(to_dict(self.config), held_out, self.images.levels)
+            save_grid(self.run.path / "samples" / "held-out.png", held_out, self.images.levels)
         self.save()
 
     def run_steps(self) -> None:

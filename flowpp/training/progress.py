@@ -31,6 +31,7 @@ class Progress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[metrics]}", markup=False),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=self.console,
                 expand=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +62,25 @@ class RunLogger:
         if not self.silent:
             self.progress.message(line)
 
+    def log_start(self, settings: Record, held_out: np.ndarray, levels: int) -> None:
+        """Show the settings and held-out images in TensorBoard, beside curves and samples.
+
+        Args:
+            settings: Settings of the run, as JSON has them.
+            held_out: Images of shape (N, C, H, W).
+            levels: Number of values of a channel.
+        """
+        if self.silent:
+            return
+        lines = json.dumps(settings, indent=2).splitlines()
+        self.board.add_text("settings", "\n".join(f"    {line}" for line in lines), 0)
+        self._add_grid("held_out_images", held_out, levels, 0)
+
+    def _add_grid(self, tag: str, images: np.ndarray, levels: int, step: int) -> None:
+        picture = grids.grid(images, levels)
+        layout = "HW" if picture.ndim == 2 else "HWC"
+        self.board.add_image(tag, picture, step, dataformats=layout)
+
     def advance(self) -> None:
         """Advance the progress bar by one step."""
         if not self.silent:
@@ -113,9 +133,7 @@ class RunLogger:
         for name, value in diagnosis.layers.items():
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
         if samples is not None:
-            picture = grids.grid(samples, levels)
-            layout = "HW" if picture.ndim == 2 else "HWC"
-            self.board.add_image("samples", picture, step, dataformats=layout)
+            self._add_grid("samples", samples, levels, step)
             grids.save_grid(self.run.sample_path(step), samples, levels)
         self.board.flush()
         self.message(

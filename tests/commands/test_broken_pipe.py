@@ -51,3 +51,15 @@ def test_results(flags):
 def test_a_broken_pipe_is_not_an_error_of_the_user():
     with pytest.raises(BrokenPipeError), user_errors():
         raise BrokenPipeError
+
+
+@pytest.mark.parametrize("module", ["flowpp.sample", "flowpp.train", "flowpp.evaluate"])
+def test_ctrl_c_during_the_imports_leaves_no_traceback(module, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", module, *(["anything"] if module != "flowpp.train" else [])],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -80,7 +80,9 @@ def test_load_the_best_checkpoint(tiny_run):
     run = Run.open(tiny_run[0])
     held_out = {r["step"]: r["held_out_bits_per_dim"] for r in run.metrics() if len(r) > 6}
     held_out = {step: value for step, value in held_out.items() if value is not None}
-    assert flowpp.load(run.path, which="best").step == min(held_out, key=held_out.get)
+    best = min(held_out, key=held_out.get)
+    assert flowpp.load(run.path, checkpoint="best").step == best
+    assert flowpp.load(run.path, which="best").step == best  # the former name
 
 
 def test_sample_writes_arrays(tiny_run, tmp_path, model):
