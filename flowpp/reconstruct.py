@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.grids import save_arrays, save_grid
+from flowpp.evaluation.figures import new_figure, save_figure
+from flowpp.evaluation.grids import grid, save_arrays
 from flowpp.runtime.standard_output import exit_on_broken_pipe
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -57,24 +62,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = held_out[: arguments.count]
         out = arguments.output_file("reconstructed.png")
     reconstructed, distance = model.round_trip(images, seed=arguments.seed)
-    pairs = np.stack([images, reconstructed], axis=1).reshape(-1, *images.shape[1:])
+    changed = int((reconstructed != images).sum())
+    error = (
+        f"distance in grey levels {np.median(distance):.1e} (median), {distance.max():.1e} "
+        f"(largest); {changed} of {images.size} pixel values changed"
+    )
+    title = f"{arguments.run.resolve().name}, step {model.step}, {arguments.dtype}: {error}"
     with user_errors():
-        save_grid(out, pairs, model.levels, columns=_columns(len(images)))
+        draw_side_by_side(out, title, images, reconstructed, model.levels)
         save_arrays(
             out.with_suffix(".npz"), images=images, reconstructed=reconstructed, distance=distance
         )
-    changed = int((reconstructed != images).sum())
     print(
-        f"{len(images)} held-out images, {arguments.dtype}: distance in grey levels "
-        f"{np.median(distance):.1e} (median), {distance.max():.1e} (largest); "
-        f"{changed} of {images.size} pixel values changed\n"
-        f"pairs of an image and its reconstruction in {out}"
+        f"{len(images)} held-out images, {arguments.dtype}: {error}\n"
+        f"images and their reconstructions side by side in {out}"
     )
 
 
-def _columns(pairs: int) -> int:
-    """Return an even number of columns, so that both images of a pair are in the same row."""
-    return 2 * max(1, round((pairs / 2) ** 0.5))
+def draw_side_by_side(
+    path: Path, title: str, images: np.ndarray, reconstructed: np.ndarray, levels: int
+) -> None:
+    """Draw a grid of images and a grid of their reconstructions, with titles, as PNG."""
+    figure = new_figure(10, 5.6)
+    figure.suptitle(title, fontsize=9)
+    panels = {"held-out images": images, "reconstructions from z": reconstructed}
+    for axes, (name, pixels) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        axes.imshow(grid(pixels, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(name, fontsize=10)
+        axes.axis("off")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from PIL import Image
 
 import flowpp
 from flowpp import convert, data, interpolate, plot, reconstruct, sample
+from flowpp.evaluation.grids import grid
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
@@ -102,7 +103,20 @@ def test_reconstruct(tiny_run, tmp_path, capsys):
     with np.load(tmp_path / "r.npz", allow_pickle=False) as written:
         assert np.array_equal(written["images"], written["reconstructed"])
     with Image.open(out) as picture:
-        assert picture.size == (4 * 66 + 2, 3 * 66 + 2)
+        assert picture.width > 1.5 * picture.height > 600
+
+
+def test_reconstructions_are_beside_their_images_with_titles(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(reconstruct, "save_figure", lambda figure, path: figures.append(figure))
+    images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8) % 17
+    reconstruct.draw_side_by_side(tmp_path / "r.png", "a title", images, images[::-1], 17)
+    left, right = figures[0].axes
+    assert figures[0].get_suptitle() == "a title"
+    assert left.get_title() == "held-out images" and right.get_title() == "reconstructions from z"
+    shown = [axes.images[0].get_array() for axes in (left, right)]
+    assert np.array_equal(shown[0], grid(images, 17))
+    assert np.array_equal(shown[1], grid(images[::-1], 17))
 
 
 @pytest.mark.parametrize("way", ["great-circle", "straight"])
