@@ -1,32 +1,25 @@
-"""Sphinx extension: write docs/api/, one page per module, and one index per tree."""
+"""Sphinx extension: write docs/api/, one page per topic of `api_topics`, and their index."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from api_topics import GROUPS, Topic, modules_by_topic
+
 ROOT = Path(__file__).parents[1]
-TREES = ("reference", "flowpp", "conformance")
-LEFT_OUT = {
-    "conformance.conftest": "a pytest hook",
-    "conformance.test_laws": "tests",
-}
-"""Modules without a page, with the reason."""
+TREES = ("flowpp", "reference", "conformance")
 
 
 def setup(app: Any) -> None:
     """Write the pages before Sphinx looks for sources."""
     folder = Path(app.srcdir) / "api"
     folder.mkdir(exist_ok=True)
-    names = {tree: module_names(tree) for tree in TREES}
-    unknown = set(LEFT_OUT) - {name for tree in TREES for name in names[tree]}
-    if unknown:
-        raise ValueError(f"LEFT_OUT must name existing modules, got {sorted(unknown)}")
-    pages = {}
-    for tree in TREES:
-        documented = [name for name in names[tree] if name not in LEFT_OUT]
-        pages[f"{tree}-modules"] = index_page(tree, documented)
-        pages |= {name: module_page(name, documented) for name in documented}
+    modules = modules_by_topic([name for tree in TREES for name in module_names(tree)])
+    pages = {"index": index_page()}
+    for group in GROUPS.values():
+        pages |= {topic.name: topic_page(topic, modules[topic.name]) for topic in group}
     for path in folder.glob("*.rst"):
         if path.stem not in pages:
             path.unlink()
@@ -45,26 +38,29 @@ def module_names(tree: str) -> list[str]:
     )
 
 
-def children(package: str, names: list[str]) -> list[str]:
-    """Return the names directly inside a package."""
-    return [name for name in names if name.rpartition(".")[0] == package]
-
-
-def index_page(tree: str, names: list[str]) -> str:
-    """Return the index of a tree: for each package, its modules with their first lines."""
-    page = title(f"API of {tree}", "=") + directive("toctree", [tree], ":hidden:")
-    for package in names:
-        inside = [f"~{name}" for name in children(package, names)]
-        if inside:
-            page += title(package, "-") + directive("autosummary", inside)
+def index_page() -> str:
+    """Return the index: for each group, its topics with their first lines."""
+    page = title("API by topic", "=")
+    for group, topics in GROUPS.items():
+        page += title(group, "-")
+        page += "".join(f"- :doc:`{topic.name}`: {to_rst(topic.text)}\n" for topic in topics)
+        page += "\n" + directive("toctree", [topic.name for topic in topics], ":hidden:")
     return page
 
 
-def module_page(name: str, names: list[str]) -> str:
-    """Return the page of a module: its docstrings, and the pages inside a package."""
-    page = title(name, "=") + f".. automodule:: {name}\n\n"
-    inside = [f"{child.rpartition('.')[2]} <{child}>" for child in children(name, names)]
-    return page + directive("toctree", inside, ":maxdepth: 1") if inside else page
+def topic_page(topic: Topic, modules: list[str]) -> str:
+    """Return the page of a topic: a table of its modules, and the docstrings of each."""
+    page = title(topic.title, "=") + to_rst(topic.text) + "\n\n"
+    page += directive("autosummary", [f"~{name}" for name in modules])
+    for name in modules:
+        page += title(name, "-") + f".. automodule:: {name}\n\n"
+    return page
+
+
+def to_rst(text: str) -> str:
+    """Return a sentence with `code` and [links](page.md) as reStructuredText."""
+    text = re.sub(r"`([^`]+)`", r"``\1``", text)
+    return re.sub(r"\[([^]]+)\]\(([^)]+)\.md\)", r":doc:`\1 <\2>`", text)
 
 
 def title(text: str, line: str) -> str:
