@@ -73,8 +73,8 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             "commands", "Commands",
             "The modules behind `python -m flowpp.COMMAND`; see [the commands](../cli.md).",
             (
-                "flowpp.train", "flowpp.evaluate", "flowpp.sample", "flowpp.score",
-                "flowpp.reconstruct", "flowpp.interpolate", "flowpp.plot", "flowpp.convert",
+                "flowpp.train", "flowpp.evaluate", "flowpp.report", "flowpp.sample",
+                "flowpp.score", "flowpp.reconstruct", "flowpp.interpolate", "flowpp.plot", "flowpp.convert",
             ),
         ),
     ),
