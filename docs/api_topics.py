@@ -27,8 +27,8 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
     "flowpp: models": (
         Topic(
             "trained-models", "Trained models",
-            "`flowpp.load` and what it returns: bounds, samples and latents of images.",
-            ("flowpp", "flowpp.trained_model", "flowpp.runs.open_model"),
+            "`flowpp.load`, `flowpp.fit` and what they return: bounds, samples, latents of images.",
+            ("flowpp", "flowpp.trained_model", "flowpp.in_memory", "flowpp.runs.open_model"),
         ),
         Topic(
             "models", "Models and bounds",

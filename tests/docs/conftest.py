@@ -38,7 +38,10 @@ def desk_with_variables(desk: Path) -> Path:
 
 def write_python_files(folder: Path) -> None:
     """Write the Python blocks that a document presents as files."""
-    for name, first_words in (("my_flows.py", "import numpy"), ("tiles.py", "from pathlib")):
+    for name, first_words in (
+        ("my_flows.py", "import numpy as np\nfrom conformance"),
+        ("tiles.py", "from pathlib"),
+    ):
         text = next(b.text for b in blocks("python") if b.text.startswith(first_words))
         (folder / name).write_text(text)
 

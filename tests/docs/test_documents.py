@@ -150,7 +150,9 @@ def run_in_shell(desk: Path, command: Command) -> None:
 
 def with_new_run(text: str) -> str:
     """Make the run directory that a command creates unique."""
-    return re.sub(r"--out (runs/(?:new|skipping|released))\b", rf"--out \1-{uuid.uuid4()}", text)
+    return re.sub(
+        r"--out (runs/(?:new|skipping|released|tuned))\b", rf"--out \1-{uuid.uuid4()}", text
+    )
 
 
 def test_every_table_entry_occurs_in_a_document():
