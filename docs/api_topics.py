@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
     "flowpp: models": (
         Topic(
             "trained-models", "Trained models",
-            "`flowpp.load`, `flowpp.fit` and what they return: bounds, samples, latents of images.",
+            "`flowpp.load`, `flowpp.fit`, and bounds, samples and latents of images.",
             ("flowpp", "flowpp.trained_model", "flowpp.in_memory", "flowpp.runs.open_model"),
         ),
         Topic(
@@ -74,7 +74,8 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             "The modules behind `python -m flowpp.COMMAND`; see [the commands](../cli.md).",
             (
                 "flowpp.train", "flowpp.evaluate", "flowpp.report", "flowpp.sample",
-                "flowpp.score", "flowpp.reconstruct", "flowpp.interpolate", "flowpp.plot", "flowpp.convert",
+                "flowpp.score", "flowpp.reconstruct", "flowpp.interpolate", "flowpp.plot",
+                "flowpp.convert",
             ),
         ),
     ),
