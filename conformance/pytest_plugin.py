@@ -2,11 +2,15 @@
 
 `conformance/conftest.py` loads it where pytest finds that file before it parses options: in a
 directory that contains `conformance`. Elsewhere: `pytest -p conformance.pytest_plugin`.
+
+Every option is `--conformance-NAME`, and also `--NAME` where no other plugin has that.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import io
 import os
 import sys
@@ -34,19 +38,29 @@ OPTIONS = (
 )
 
 
+OTHERS = {"--timeout": "pytest_timeout", "--html": "pytest_html"}
+"""Modules of plugins with options of the same name. Pytest loads installed plugins after those
+given by `-p`, and theirs would fail if the name were taken."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options, except those whose names another plugin uses."""
-    group = parser.getgroup("conformance")
+    """Add the options, by the short names that no other plugin uses."""
     for name, variable, default, text in OPTIONS:
-        try:
-            group.addoption(
-                name,
-                dest=f"conformance_{name[2:]}",
-                default=None,
-                help=f"{text} (default: {default or 'none'}; or {variable})",
-            )
-        except (ValueError, argparse.ArgumentError):
-            continue
+        _add(
+            parser,
+            f"--conformance-{name[2:]}",
+            name,
+            f"{text} (default: {default or 'none'}; or {variable})",
+        )
+        if name not in OTHERS or importlib.util.find_spec(OTHERS[name]) is None:
+            _add(parser, name, name, f"the same as --conformance-{name[2:]}")
+
+
+def _add(parser: pytest.Parser, flag: str, name: str, text: str) -> None:
+    """Add an option unless another plugin, or this one from the conftest, has added the flag."""
+    group, stored = parser.getgroup("conformance"), f"conformance_{name[2:]}"
+    with contextlib.suppress(ValueError, argparse.ArgumentError):
+        group.addoption(flag, dest=stored, default=None, help=text)
 
 
 def chosen(config: pytest.Config, name: str) -> str:

@@ -5,10 +5,12 @@ networks each of torch's operations counts as the kernels that it launches and m
 and results. For the blocks, torch.compile's Inductor is stopped before it compiles the code, and
 its fused groups of operations are counted in the same way.
 
-What is approximate: Inductor fuses as for the CPU, which splits some groups that it would keep
-together on CUDA devices, and computes sums over a batch in one kernel where CUDA's takes two. An
-operation of a library counts as the kernels of `KERNELS` or as one, and as moving its arguments
-and results once. Attention has the memory layout of CUDA's FlashAttention.
+What is approximate: blocks are counted in the form of their layers, and CUDA devices compute them
+in that of `flowpp.conditioner.block_by_strips`, which has fewer kernels and bytes. Inductor fuses
+as for the CPU, which splits some groups that it would keep together on CUDA devices, and computes
+sums over a batch in one kernel where CUDA's takes two. An operation of a library counts as the
+kernels of `KERNELS` or as one, and as moving its arguments and results once. Attention has the
+memory layout of CUDA's FlashAttention.
 """
 
 from __future__ import annotations

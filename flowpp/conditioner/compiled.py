@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .block import Block
+from .block_by_strips import block_by_strips
+
 MAX_GRAPHS = 64
 """Largest number of compiled graphs of blocks: one for each shape, kind of block and mode."""
 
@@ -20,7 +23,12 @@ def compiled_block(
     return _compiled()(block, x, context, position)
 
 
-def _apply(block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None) -> Tensor:
+def apply_block(
+    block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None
+) -> Tensor:
+    """Apply a block in the form to compile, which depends on the shape of its biases."""
+    if isinstance(block, Block) and block.conv.conv_in.bias.ndim > 1:
+        return block_by_strips(block, x, context, position)
     return block(x, context, position)
 
 
@@ -29,4 +37,4 @@ def _compiled() -> Callable[..., Any]:
     import torch._dynamo.config as limits  # takes a second, which only compiled models need
 
     limits.recompile_limit = max(limits.recompile_limit, MAX_GRAPHS)
-    return torch.compile(_apply, fullgraph=True, dynamic=False)
+    return torch.compile(apply_block, fullgraph=True, dynamic=False)

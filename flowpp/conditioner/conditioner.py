@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,9 +12,11 @@ from torch.func import functional_call
 from flowpp.kernels.layers import concat_elu
 
 from .block import Block
+from .block_by_strips import has_known_form
 from .compiled import compiled_block
 from .conv2d import Conv2d
 from .half_precision import half_parameters
+from .strip_vectors import has_shared_vectors, vectors_by_strip
 
 CHANNELS_LAST = ("cuda",)
 """Types of devices on which networks compute in channels last."""
@@ -66,27 +68,43 @@ class Conditioner(nn.Module):
         self.activate_last = activate_last
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.compute_dtype is None or x.dtype == self.compute_dtype:
-            return self._network(x, context)
-        narrow = (
-            x.to(self.compute_dtype),
-            None if context is None else context.to(self.compute_dtype),
-        )
+        dtype = self.compute_dtype or x.dtype
+        inputs = x.to(dtype), None if context is None else context.to(dtype)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            parameters = half_parameters(self, self.compute_dtype)
-            return functional_call(self, parameters, narrow, strict=False).to(x.dtype)
-        return self._network(*narrow).to(x.dtype)  # each layer converts its own parameters
+            parameters = self._parameters_of_pass(x, dtype)
+            if parameters:
+                return functional_call(self, parameters, inputs, strict=False).to(x.dtype)
+        return self._network(*inputs).to(x.dtype)  # each layer converts its own parameters
+
+    def _parameters_of_pass(self, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return what replaces parameters in a pass; nothing if they are replaced already."""
+        by_strip = {}
+        if self._uses_strips(x) and has_shared_vectors(self.blocks):
+            by_strip = vectors_by_strip(self.blocks, "blocks.", x.shape)
+        half = {} if dtype == x.dtype else half_parameters(self, dtype, besides=by_strip)
+        return half | by_strip
 
     def _network(self, x: Tensor, context: Tensor | None) -> Tensor:
         if x.device.type in CHANNELS_LAST:
             x = x.contiguous(memory_format=torch.channels_last)
         call = compiled_block if self._uses_compiler() else _call
         h = self.proj_in(x)
-        for block in self.blocks:
-            h = call(block, h, context, self.position)
+        for block, position in zip(self.blocks, self._positions(), strict=True):
+            h = call(block, h, context, position)
         if self.proj_out is None:
             return h
         return self.proj_out(concat_elu(h) if self.activate_last else h)
+
+    def _positions(self) -> Sequence[Tensor | None]:
+        """Return each block's position; one operation adds the gradients of compiled blocks."""
+        count = len(self.blocks)
+        if self.position is None or not self._uses_compiler():
+            return [self.position] * count
+        return self.position.expand(count, -1, -1, -1).unbind()
+
+    def _uses_strips(self, x: Tensor) -> bool:
+        channels_last = x.device.type in CHANNELS_LAST
+        return channels_last and self._uses_compiler() and all(map(has_known_form, self.blocks))
 
     def _uses_compiler(self) -> bool:
         training = self.training and torch.is_grad_enabled()

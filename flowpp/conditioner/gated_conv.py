@@ -64,12 +64,16 @@ class GatedConv(nn.Module):
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        if (context is None) != (self.conv_context is None):
-            needed = "no context" if self.conv_context is None else "a context"
-            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
-            raise ValueError(f"GatedConv needs {needed}, got {got}")
+        self.check_context(context)
         h = self.conv_in(concat_elu(x))
         if context is not None and self.conv_context is not None:
             h = h + self.conv_context(concat_elu(context))
         h = concat_elu_dropout(h, self.dropout, training=self.training)
         return gated_sum(x, self.conv_out(h))
+
+    def check_context(self, context: Tensor | None) -> None:
+        """Raise ValueError for a context without `conv_context` or vice versa."""
+        if (context is None) != (self.conv_context is None):
+            needed = "no context" if self.conv_context is None else "a context"
+            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
+            raise ValueError(f"GatedConv needs {needed}, got {got}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from .conv2d import Conv2d
 from .layer_norm import LayerNorm
 
 
-def half_parameters(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+def half_parameters(
+    network: nn.Module, dtype: torch.dtype, besides: Container[str] = ()
+) -> dict[str, Tensor]:
     """Return copies of the parameters in another dtype, by name, for `functional_call`.
 
     Each layer would otherwise convert its own parameters, in one kernel each and one for each
-    gradient. Left out are weight-normalized kernels, whose norm is computed in float32, and the
-    position embedding, which is added in float32.
+    gradient. Left out are the names in `besides`, weight-normalized kernels, whose norm is
+    computed in float32, and the position embedding, which is added in float32.
     """
     named: dict[str, Tensor] = {}
     for prefix, layer in network.named_modules():
@@ -27,7 +29,8 @@ def half_parameters(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]
             names = ("gain", "bias")
         else:
             continue
-        named |= {f"{prefix}.{name}": getattr(layer, name) for name in names}
+        paths = {f"{prefix}.{name}": getattr(layer, name) for name in names}
+        named |= {path: tensor for path, tensor in paths.items() if path not in besides}
     return dict(zip(named, convert_together(dtype, *named.values()), strict=True))
 
 

@@ -80,12 +80,12 @@ def load(
         except UnusableError:
             continue
     for folder in folders:
-        if not _is_writable(folder.parent):
+        if not _is_writable(folder):
             continue
         with _locked(folder) as locked:
             if locked:  # nobody else is writing
                 for abandoned in folder.parent.glob(f".{folder.name}.*.part"):
-                    shutil.rmtree(abandoned)
+                    shutil.rmtree(abandoned, ignore_errors=True)
             try:
                 return _open(folder, origin)  # another process has decoded meanwhile
             except UnusableError as error:
@@ -134,12 +134,18 @@ def _origin(config: DataConfig, files: Sequence[Path]) -> dict[str, Any]:
     return {**_settings(config), "files": len(files), "files_sha256": digest.hexdigest()}
 
 
-def _is_writable(base: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
+    """Return whether this user may write the folder, or replace what another user has left."""
     try:
-        base.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         return False
-    return os.access(base, os.W_OK)
+    present = (path for path in (folder.parent, folder, _lock_file(folder)) if path.exists())
+    return all(os.access(path, os.W_OK) for path in present)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
@@ -180,6 +186,7 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
 def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], ImageSet]) -> None:
     """Decode into a temporary folder, flush it to disk and rename it to `folder`."""
     temporary = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
     temporary.mkdir()
     _say(f"decoding {origin['files']} files of {origin['source']} once, into {folder}")
     try:
@@ -248,8 +255,11 @@ class _MappedArrays:
             return in_memory(shape, dtype)
         path = self.folder / f"array-{self.count}.npy"
         self.count += 1
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        self._reserve(path)
+        try:
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            self._reserve(path)
+        except OSError as error:  # such as a quota, which the free space does not show
+            raise _DiskFullError(f"{self.folder.parent}: {error.strerror or error}") from error
         return array
 
     def file_of(self, array: np.ndarray) -> Path:
@@ -267,10 +277,7 @@ class _MappedArrays:
         if not hasattr(os, "posix_fallocate"):
             return
         with path.open("rb+") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                raise _DiskFullError(f"{self.folder.parent}: {error.strerror}") from error
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 @contextmanager
@@ -285,7 +292,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
+    with open(_lock_file(folder), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             locked = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,20 @@ def activation_megabytes(device: torch.device) -> float:
 def measured_rows(run: Callable[[int], Any], device: torch.device, megabytes: float) -> int:
     """Return the number of rows, 1 to `LARGEST`, whose computation takes so much CUDA memory.
 
+    It is `PROBE // 2` if the rows to be measured do not fit: `Batches` halves it if necessary.
+
     Args:
         run: Function that computes a number of rows.
         device: CUDA device that it computes on.
         megabytes: Memory for activations.
     """
     run(1)  # kernels and libraries allocate memory once
-    one, several = (_peak(run, rows, device) for rows in (1, PROBE))
+    one, several = _peak(run, 1, device), None
+    with suppress(torch.OutOfMemoryError):
+        several = _peak(run, PROBE, device)
+    if several is None:
+        torch.cuda.empty_cache()
+        return PROBE // 2
     per_row = max((several - one) / (PROBE - 1), 1)
     return int(min(max(megabytes * 2**20 / per_row, 1), LARGEST))
 

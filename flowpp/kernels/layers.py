@@ -20,6 +20,7 @@ from torch.nn import functional
 from .backend import backend_for
 from .cpu.launch import call
 from .double_backward import formula_gradients
+from .tracing import is_traced
 
 RANDOM_BITS = 16
 MAX_RATE = 0.99
@@ -30,11 +31,6 @@ _call = partial(call, "layers.cpp")
 
 def _is_compiled(*tensors: Tensor) -> bool:
     return backend_for(*tensors, kernel="layers") == "cpu"
-
-
-def _is_traced() -> bool:
-    """Return whether torch.compile traces the call, for itself rather than for torch.export."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
 def _batch_and_size(x: Tensor) -> tuple[int, int]:
@@ -51,7 +47,7 @@ def concat_elu(x: Tensor) -> Tensor:
 
 
 def _plain_concat_elu(x: Tensor) -> Tensor:
-    if _is_traced():  # the compiler fuses this form, and keeps only x for the backward pass
+    if is_traced():  # the compiler fuses this form, and keeps only x for the backward pass
         return torch.cat([functional.elu(x), functional.elu(-x)], dim=1)
     return functional.elu(torch.cat([x, -x], dim=1))
 
@@ -96,7 +92,7 @@ def concat_elu_dropout(x: Tensor, rate: float, *, training: bool) -> Tensor:
     if _drops_compiled(x, rate, training=training):
         bits = random_bits(2 * x.numel())
         return _ConcatEluDropout.apply(x.contiguous(), bits, *_threshold_and_scale(rate))
-    if _is_traced():  # fused, unlike dropout of the joined halves
+    if is_traced():  # fused, unlike dropout of the joined halves
         halves = (functional.dropout(functional.elu(half), rate, training) for half in (x, -x))
         return torch.cat(list(halves), dim=1)
     return dropout(concat_elu(x), rate, training=training)
@@ -175,7 +171,7 @@ def gated_sum(x: Tensor, gates: Tensor) -> Tensor:
 
 
 def _gate(gates: Tensor) -> Tensor:
-    if _is_traced():  # the compiler would write glu's gradient in float32
+    if is_traced():  # the compiler would write glu's gradient in float32
         a, b = gates.chunk(2, dim=1)
         return a * torch.sigmoid(b)
     return functional.glu(gates, dim=1)
@@ -210,7 +206,7 @@ def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
 
 
 def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    if _is_traced():  # the compiler fuses this form with its neighbours, in any memory layout
+    if is_traced():  # the compiler fuses this form with its neighbours, in any memory layout
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=1, correction=0, keepdim=True)
         normalized = (wide - mean) * torch.rsqrt(variance + epsilon)

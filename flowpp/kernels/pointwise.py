@@ -20,6 +20,7 @@ from torch.library import custom_op
 from torch.nn import functional
 
 from ..runtime.precision import ieee_convolutions
+from .tracing import is_exporting
 
 
 def pointwise(x: Tensor, weight: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
         x: Images `(B, G*c, H, W)`.
         weight: Matrices `(G, c, c)`.
     """
-    if not is_rounded(x) or _is_exporting():
+    if not is_rounded(x) or is_exporting():
         return _convolution(x, weight)
     wide = torch.promote_types(x.dtype, torch.float32)
     return _product(x.to(wide), weight)
@@ -38,12 +39,6 @@ def pointwise(x: Tensor, weight: Tensor) -> Tensor:
 def is_rounded(x: Tensor) -> bool:
     """Return whether torch might round float32 products with x to fewer bits."""
     return x.is_cuda or (x.device.type == "cpu" and torch.is_autocast_enabled("cpu"))
-
-
-def _is_exporting() -> bool:
-    # `torch.compiler.is_exporting` returns this variable, but torch 2.11 takes that function for
-    # true in torch.compile.
-    return bool(torch.compiler._is_exporting_flag)
 
 
 @custom_op("flowpp::pointwise", mutates_args=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -107,7 +107,8 @@ def train(
         run = group.from_main(
             lambda: Run.open(path) if resume else Run.create(path, config, described)
         )
-        with run.locked() if group.is_main else nullcontext(), DeferredSignals() as signals:
+        with ExitStack() as lock, DeferredSignals() as signals:
+            group.from_main(lambda: lock.enter_context(run.locked()))
             if resume:
                 done = group.from_main(lambda: finished_result(run, images, config, Result))
                 if done is not None:

@@ -40,6 +40,8 @@ CHANGEABLE = frozenset(
         "training.threads",
         "training.device",
         "training.deterministic",
+        "training.compile",
+        "training.cuda_graph",
     }
 )
 """Settings that may change when a run is resumed; the images must stay the same."""

@@ -179,6 +179,7 @@ def test_invalid_arguments(tmp_path, capsys, arguments, expected):
         main([*SMALL, "--out", str(tmp_path / "check"), *arguments])
     captured = capsys.readouterr()
     assert stop.value.code == 2 and expected in captured.out + captured.err
+    assert not (tmp_path / "check").exists()
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):

@@ -114,6 +114,30 @@ def test_in_the_directory_of_the_suite_options_need_no_plugin():
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("timeout", "pytest_timeout"), ("html", "pytest_html")]
+)
+def test_another_plugin_may_have_an_option_of_the_same_name(tmp_path, name, other):
+    """Installed plugins are loaded after those on the command line."""
+    (tmp_path / f"{other}.py").write_text(
+        f"def pytest_addoption(parser):\n    parser.addoption('--{name}', dest='other')\n"
+    )
+    metadata = tmp_path / f"{other}-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {other}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[pytest11]\nother = {other}\n")
+    plugin = ("-p", "conformance.pytest_plugin", "--pyargs", "conformance", *CHOSEN)
+    done = run(tmp_path, *plugin, f"--{name}", "7", f"--conformance-{name}", "30")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert (tmp_path / "30").is_file() == (name == "html")
+
+
+def test_options_have_a_name_that_nothing_else_has(tmp_path):
+    done = run(tmp_path, "-p", "conformance.pytest_plugin", "--help")
+    for name in ("adapter", "timeout", "html"):
+        assert f"--conformance-{name}=" in done.stdout and f"  --{name}=" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [("--laws", "gravity"), ("--cases", "spline")])
 def test_unknown_names_are_refused(tmp_path, arguments):
     done = run(tmp_path, "-p", "conformance.pytest_plugin", "--pyargs", "conformance", *arguments)

@@ -206,15 +206,52 @@ def test_the_place_is_the_cache_where_the_data_is_read_only(
     archives, tmp_path, monkeypatch, capsys
 ):
     beside = Path(archives.path).parent / decoded.NAME
-    monkeypatch.setattr(decoded, "_is_writable", lambda base: base != beside and _made(base))
+    monkeypatch.setattr(decoded, "_is_writable", lambda f: f.parent != beside and _made(f.parent))
     assert is_mapped(data.load(archives).train)
     assert (tmp_path / "cache" / "flowpp" / decoded.NAME).is_dir() and not beside.exists()
     capsys.readouterr()
-    monkeypatch.setattr(decoded, "_is_writable", lambda base: False)
+    monkeypatch.setattr(decoded, "_is_writable", lambda folder: False)
     assert is_mapped(data.load(archives).train)  # reading needs no permission to write
     changed = dataclasses.replace(archives, bits=4)
     assert not is_mapped(data.load(changed).train)
     assert "none of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "lock"])
+def test_what_another_user_has_left_is_not_written_to(archives, tmp_path, monkeypatch, name):
+    data.load(archives)
+    place = kept(archives)
+    damage_values(place)
+    others = place if name == "folder" else place.with_name(f".{place.name}.lock")
+    access = os.access
+    monkeypatch.setattr(decoded.os, "access", lambda p, m: p != others and access(p, m))
+    before = (place / "train.npy").read_bytes()
+    assert data.load(archives).sha256 == in_memory(archives, monkeypatch).sha256
+    assert (place / "train.npy").read_bytes() == before
+    assert (tmp_path / "cache" / "flowpp" / decoded.NAME / place.name).is_dir()
+
+
+def test_a_quota_is_said_and_decoded_into_memory(archives, monkeypatch, capsys):
+    def refused(*arguments, **options):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(decoded.np.lib.format, "open_memmap", refused)
+    assert not is_mapped(data.load(archives).train)
+    assert "Disk quota exceeded" in capsys.readouterr().err
+
+
+def test_files_of_a_killed_process_with_the_same_number_are_replaced(archives, monkeypatch):
+    import fcntl
+
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    name = f".{decoded._key(archives)}.{decoded.platform.node()}.{os.getpid()}.part"
+    left = Path(archives.path).parent / decoded.NAME / name
+    left.mkdir(parents=True)
+    (left / "array-0.npy").touch()
+    assert is_mapped(data.load(archives).train) and not left.exists()
 
 
 def _made(base):

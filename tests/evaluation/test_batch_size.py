@@ -167,6 +167,21 @@ def test_a_gpus_memory_is_measured(monkeypatch):
     assert measured_rows(gpu.run, device, 1e9) == batch_size.LARGEST
 
 
+def test_a_gpu_with_little_memory_starts_with_a_small_batch(monkeypatch):
+    gpu, emptied = Gpu(monkeypatch), []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+
+    def run(rows):
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        gpu.run(rows)
+
+    assert measured_rows(run, torch.device("cuda", 0), 30) == batch_size.PROBE // 2
+    assert emptied
+    with pytest.raises(torch.OutOfMemoryError):  # not even one row
+        measured_rows(lambda rows: run(3), torch.device("cuda", 0), 30)
+
+
 def test_commands_take_a_batch_size(tiny_run, tmp_path, monkeypatch, capsys):
     seen = []
     bounds = importance.importance_bounds

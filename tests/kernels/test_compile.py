@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest.mock import Mock
 
 import pytest
 import torch
 
-from flowpp.conditioner import Conditioner, compiled
+from flowpp.conditioner import Conditioner, compiled, conditioner, strip_vectors
 from flowpp.config import FlowConfig, presets
 from flowpp.config.build import build_coupling, build_model, set_compute
 from flowpp.training.initialization import initialize
@@ -87,7 +88,9 @@ def test_a_model_compiles_as_one_graph(preset, backend):
 @pytest.fixture(params=BACKENDS)
 def backend_of_blocks(request, monkeypatch):
     def fresh():
-        return torch.compile(compiled._apply, backend=request.param, fullgraph=True, dynamic=False)
+        return torch.compile(
+            compiled.apply_block, backend=request.param, fullgraph=True, dynamic=False
+        )
 
     compiled._compiled.cache_clear()
     function = fresh()
@@ -110,6 +113,24 @@ def test_compiled_blocks_equal_the_original(precision, memory, tolerance):
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     blocks = sum(len(m.blocks) for m in model.modules() if isinstance(m, Conditioner))
     assert 0 < graphs < blocks  # blocks of one kind share a graph
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.parametrize("positions", [64, 16])
+@pytest.mark.usefixtures("backend_of_blocks")
+def test_blocks_by_strips_equal_the_original(monkeypatch, precision, tolerance, positions):
+    model, x, noise = small("digits", filters=8, blocks=2, heads=2)
+    set_compute(model, precision=precision)
+    expected = loss_and_gradients(model, model, x, noise)
+    set_compute(model, precision=precision, compiled=True)
+    monkeypatch.setattr(conditioner, "CHANNELS_LAST", ("cpu",))  # as on CUDA devices
+    monkeypatch.setattr(strip_vectors, "POSITIONS", positions)
+    torch._dynamo.utils.counters.clear()
+    by_strip = Mock(wraps=strip_vectors.vectors_by_strip)
+    monkeypatch.setattr(conditioner, "vectors_by_strip", by_strip)
+    assert_close(loss_and_gradients(model, model, x, noise), expected, tolerance)
+    assert by_strip.called
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 8  # the blocks share graphs
 
 
 @pytest.mark.usefixtures("backend_of_blocks")

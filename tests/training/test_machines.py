@@ -15,7 +15,9 @@ import torch
 from flowpp.runs.run import Run
 from flowpp.runtime import distributed
 from flowpp.runtime.distributed import ProcessGroup
+from flowpp.training.loop import train
 from flowpp.training.resume import ResumptionError
+from flowpp.training.setup import prepare
 
 TRAIN = (
     "digits --training.device cpu --training.threads 1 --training.batch_size 8 "
@@ -114,6 +116,18 @@ def test_errors_of_the_first_process_are_raised_in_all():
     assert Second(1, 2).from_main(lambda: 4) == 3
 
 
+def test_a_directory_in_use_ends_all_processes(tiny_config, tmp_path):
+    prepared = prepare(tiny_config)
+    run = Run.create(tmp_path / "run", tiny_config, {})
+    First.sent[:] = [(run, None), (None, BlockingIOError("another process is training"))]
+    with pytest.raises(BlockingIOError, match="another process is training"):
+        train(tiny_config, run.path, prepared, group=Second(1, 2))
+    # Rank 0 finds it.
+    First.sent.clear()
+    with run.locked(), pytest.raises(BlockingIOError, match="another process is training"):
+        train(tiny_config, run.path, prepared, resume=True, group=First(0, 2))
+
+
 def test_tensors_of_all_kinds_are_broadcast(monkeypatch):
     tensors = {
         "float": torch.rand(2, 3).T,
@@ -139,8 +153,6 @@ def test_tensors_of_all_kinds_are_broadcast(monkeypatch):
 
 
 def test_images_of_another_machine_must_be_the_same(tiny_config):
-    from flowpp.training.setup import prepare
-
     First.sent[:] = [("digits", "0" * 64)]
     with pytest.raises(ValueError, match="all machines must have the images of the first, digits"):
         prepare(tiny_config, Second(1, 2))

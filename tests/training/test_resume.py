@@ -296,6 +296,17 @@ def test_resume_takes_the_settings_of_the_run(copy, config):
     assert request.config.model == config.model
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("training.compile", "none"), ("training.cuda_graph", "off")]
+)
+def test_how_a_device_computes_may_change_and_is_noted(copy, config, name, value):
+    request = train.read_arguments(["--resume", str(copy), f"--{name}", value])
+    checkpoint = Run.open(copy).load_checkpoint()
+    now = machine_facts(torch.device("cpu"), 1)
+    (note,) = resume.differences(checkpoint, request.config, now)
+    assert note == f"{name} is {value} and was auto: {resume.POSSIBLE}"
+
+
 def test_resume_refuses_other_settings_by_name(copy, capsys, tmp_path):
     output = error_output(capsys, "--resume", copy, "--model.flow.filters", "5")
     assert "model.flow.filters is 4 in the run and cannot become 5" in output

@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None, stages: Sequence[Stage] | None = Non
         from . import report
         from .check import Check
 
-        plan = make_plan(arguments)
         chosen = named(arguments.stages, stages)
+        plan = make_plan(arguments)  # creates folders
     check = Check(plan, chosen, arguments.minutes)
     print(report.LINE.format("stage", "status", "time", "result"), flush=True)
     for record in check.run():
