@@ -12,7 +12,7 @@ from flowpp.config import Config, DataConfig, presets
 from flowpp.data import autoconfig
 from flowpp.data.arrays import ArrayFiles
 from flowpp.evaluation.grids import save_arrays
-from flowpp.runs.run import IMAGES, check_new, default_out
+from flowpp.runs.run import IMAGES, check_new, create_default_out
 from flowpp.runtime.files import make_writable_folder
 from flowpp.trained_model import TrainedModel, load
 from flowpp.training.loop import train
@@ -55,14 +55,14 @@ def fit(
         raise TypeError(f"training settings must be among {', '.join(sorted(known))}, got "
                         f"{', '.join(unknown)}")  # fmt: skip
     settings = dataclasses.replace(config.training, **training)
-    out = default_out(config.preset) if out is None else Path(out)
-    check_new(out)
+    if out is not None:
+        check_new(Path(out))
     arrays = {"images": _array(images)} if test is None else {
         "train": _array(images), "test": _array(test)
     }  # fmt: skip
+    out = create_default_out(config.preset) if out is None else make_writable_folder(Path(out))
     path = (out / IMAGES).resolve()
     data = _data(arrays, path, config.data)
-    make_writable_folder(out)
     save_arrays(path, **arrays)
     try:
         config, notes = autoconfig.configure(

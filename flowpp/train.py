@@ -171,7 +171,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
 
     from flowpp.data import autoconfig
     from flowpp.runs.checkpoint import CheckpointError
-    from flowpp.runs.run import check_new, default_out, is_new_or_aborted
+    from flowpp.runs.run import check_new, create_default_out, is_new_or_aborted
     from flowpp.runtime.signals import TrainingInterrupted
     from flowpp.training.captured_step import CaptureError
     from flowpp.training.compiled_blocks import CompilationError
@@ -183,9 +183,9 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.training.setup import prepare
 
     with user_errors():
-        out = group.broadcast_object(request.out or default_out(request.config.preset))
-        if group.is_main and not request.resume and not is_new_or_aborted(out):
-            check_new(out)
+        given = request.out
+        if given and group.is_main and not request.resume and not is_new_or_aborted(given):
+            check_new(given)
         config: Config = request.config
         notes: list[str] = []
         if not request.resume:
@@ -193,7 +193,9 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         prepared = prepare(config, group)
         if request.init_from is not None:  # before the run directory exists
             start_from(request.init_from, prepared[1], group)
-        group.from_main(lambda: make_writable_folder(out))
+        out = group.from_main(
+            lambda: make_writable_folder(given) if given else create_default_out(config.preset)
+        )
     skipped = prepared[0].skipped
     if skipped:
         notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")

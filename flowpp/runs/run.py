@@ -7,6 +7,7 @@ non-finite/ if a loss or gradient was not finite, and images.npz if they were gi
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -39,9 +40,25 @@ LARGEST_SETTINGS = 1 << 20
 """Upper bound on the size of config.json, in bytes."""
 
 
-def default_out(preset: str) -> Path:
-    """Return `runs/<preset>-<YYYYmmdd-HHMMSS>`."""
-    return Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+def create_default_out(preset: str) -> Path:
+    """Create and return `runs/<preset>-<YYYYmmdd-HHMMSS>`, or a free name with -2, -3 ... added.
+
+    Of runs that start in the same second, each gets a folder of its own.
+
+    Raises:
+        OSError: The folder cannot be created.
+    """
+    first = Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise
+        else:
+            return path
+    raise AssertionError
 
 
 def check_new(path: Path) -> None:

@@ -35,8 +35,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def make_writable_folder(path: Path) -> None:
+def make_writable_folder(path: Path) -> Path:
     """Create a folder and its parents, and check that it is writable, before a long computation.
+
+    Returns:
+        The path itself.
 
     Raises:
         OSError: The folder cannot be created or written to.
@@ -47,6 +50,7 @@ def make_writable_folder(path: Path) -> None:
         raise OSError(f"folder {path} cannot be created: {error}") from error
     if not os.access(path, os.W_OK):
         raise PermissionError(f"folder {path} is not writable")
+    return path
 
 
 def flush(path: Path) -> None:
