@@ -52,7 +52,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
         ),
         Topic(
             "interop", "Other libraries and formats",
-            "torch.distributions, zuko, Pyro, torch.export, and weights of the released code.",
+            "torch.distributions, zuko, Pyro, torch.export, ONNX, weights of the released code.",
             ("flowpp.interop",),
         ),
     ),

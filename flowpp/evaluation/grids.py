@@ -56,7 +56,7 @@ def save_grid(
     more than 256 levels make a 16-bit PNG; colour ones are reduced to 8 bits.
 
     Raises:
-        ValueError: the images have neither one nor three channels.
+        ValueError: the images have neither one nor three channels, or a pixel is not finite.
     """
     pixels = np.asarray(images)
     white = 0xFFFF if levels > 256 and pixels.shape[1] == 1 else 0xFF
@@ -73,11 +73,16 @@ def grid(
     They are uint8, or uint16 if `white`, the value of the highest level, is above 255.
 
     Raises:
-        ValueError: the images have neither one nor three channels.
+        ValueError: the images have neither one nor three channels, or a pixel is not finite.
     """
     count, channels, height, width = images.shape
     if channels not in (1, 3):
         raise ValueError(f"an image grid needs images of 1 or 3 channels, got {channels}")
+    if not np.isfinite(images).all():
+        raise ValueError(
+            "an image grid needs finite pixels, got "
+            f"{int((~np.isfinite(images)).sum())} that are not, which would be black"
+        )
     scale = max(1, math.ceil(TILE / max(height, width)))
     dtype = np.uint8 if white <= 0xFF else np.uint16
     grey = np.round(images.astype(np.float64) * (white / (levels - 1))).astype(dtype)

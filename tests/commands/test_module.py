@@ -10,6 +10,7 @@ import torch
 
 import flowpp
 from flowpp.evaluation.bound import evaluate_bound
+from flowpp.evaluation.grids import grid
 from flowpp.evaluation.importance import importance_bounds
 from flowpp.interop import FlowPlusPlusDistribution
 from flowpp.runs.open_model import load_images
@@ -195,6 +196,14 @@ def test_pixels_that_are_not_finite_are_no_images(value):
         pixels(x, 17)
     with pytest.raises(NonFiniteImageError, match=message):
         image_array(x, 17)
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_a_grid_of_pixels_that_are_not_finite_is_refused(value):
+    images = np.ones((2, 1, 8, 8))
+    images[1, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="finite pixels, got 1 that are not"):
+        grid(images, 17)
 
 
 def test_a_model_with_a_wrong_weight_gives_no_images(model, images):

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import uuid
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,17 @@ import numpy as np
 import pytest
 
 import documents
-from documents import COMPILED_ONLY, NOT_RUN, ROOT, SLOW, Command, blocks, commands, has_prefix
+from documents import (
+    COMPILED_ONLY,
+    NEEDED,
+    NOT_RUN,
+    ROOT,
+    SLOW,
+    Command,
+    blocks,
+    commands,
+    has_prefix,
+)
 
 COMMANDS = commands()
 OURS = [c for c in COMMANDS if "-m flowpp" in c.text or "-m conformance" in c.text]
@@ -193,6 +204,9 @@ def test_python_block(block, desk, monkeypatch):
     code = compile(source, str(block), "exec")
     if any(part == block.page or part in block.text for part in COMPILED_ONLY):
         return
+    for package in (p for part, ps in NEEDED.items() if part in source for p in ps):
+        pytest.importorskip(package)
+        warnings.simplefilter("ignore")  # of torch's exporter; pytest restores the filters
     monkeypatch.chdir(desk)
     exec(code, {"__name__": "block", "images": np.zeros((2, 1, 8, 8), np.uint8)})
 

@@ -88,6 +88,9 @@ COMPILED_ONLY = {
 }
 """Pages, or parts of Python blocks, that are compiled but not run, with the reason."""
 
+NEEDED = {"from flowpp.interop import onnx": ("onnxscript", "onnxruntime")}
+"""Parts of Python blocks, and the packages of an extra without which the block is skipped."""
+
 
 @dataclass(frozen=True)
 class Block:
