@@ -154,7 +154,7 @@ LEFT_OUT = {
 
 
 def modules_by_topic(names: list[str]) -> dict[str, list[str]]:
-    """Return the modules of each topic, by the topic's name; the closest package decides.
+    """Return the modules of each topic, in the tables' order; the closest package decides.
 
     Raises:
         ValueError: A module without topic, or a name in the tables that is no module.
@@ -165,9 +165,10 @@ def modules_by_topic(names: list[str]) -> dict[str, list[str]]:
     if unknown:
         raise ValueError(f"api_topics.py must name existing modules, got {sorted(unknown)}")
     found: dict[str, list[str]] = {topic.name: [] for topic in topics}
-    for name in names:
-        if name not in LEFT_OUT:
-            found[owner[closest(name, owner)]].append(name)
+    places = list(owner)  # in the order of the tables
+    documented = {name: closest(name, owner) for name in names if name not in LEFT_OUT}
+    for name in sorted(documented, key=lambda name: (places.index(documented[name]), name)):
+        found[owner[documented[name]]].append(name)
     return found
 
 
