@@ -108,6 +108,7 @@ def test_compiled_blocks_equal_the_original(precision, memory, tolerance):
     set_compute(model, precision=precision, memory=memory)
     expected = loss_and_gradients(model, model, x, noise)
     set_compute(model, precision=precision, memory=memory, compiled=True)
+    torch._dynamo.utils.counters.clear()
     assert_close(loss_and_gradients(model, model, x, noise), expected, tolerance)
     assert list(model.state_dict()) == names
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
