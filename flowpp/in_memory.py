@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,21 @@ def fit(
     arrays = {"images": _array(images)} if test is None else {
         "train": _array(images), "test": _array(test)
     }  # fmt: skip
+    is_new = out is None or not Path(out).exists()
     out = create_default_out(config.preset) if out is None else make_writable_folder(Path(out))
     path = (out / IMAGES).resolve()
-    data = _data(arrays, path, config.data)
-    save_arrays(path, **arrays)
     try:
+        data = _data(arrays, path, config.data)
+        save_arrays(path, **arrays)
         config, notes = autoconfig.configure(
             dataclasses.replace(config, data=data, training=settings)
         )
         prepared = prepare(config)
     except BaseException:
-        path.unlink()  # nothing has been trained: the folder can be used again
+        path.unlink(missing_ok=True)  # nothing has been trained: the folder can be used again
+        if is_new:
+            with suppress(OSError):  # not empty after all
+                out.rmdir()
         raise
     for note in notes:
         print(note)

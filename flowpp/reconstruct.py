@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
@@ -17,12 +19,17 @@ from flowpp.runtime.standard_output import exit_on_broken_pipe
 if TYPE_CHECKING:
     import numpy as np
 
+COUNT = 16
+"""Number of images, unless fewer are held out."""
+
 
 @dataclass(frozen=True)
 class Arguments(HeldOutImageArguments):
     """Command-line arguments."""
 
-    count: int = 16
+    count: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: 16, or all if fewer)")
+    ] = None
     """Number of held-out images, from the first."""
     dtype: Literal["float32", "float64"] = "float32"
     """Floating-point type to compute in."""
@@ -55,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))
         held_out = load_images(model.config, arguments.data_path).test
-        if arguments.count > len(held_out):
+        count = min(COUNT, len(held_out)) if arguments.count is None else arguments.count
+        if count > len(held_out):
             raise ValueError(
-                f"count must be at most the {len(held_out)} held-out images, got {arguments.count}"
+                f"count must be at most the {len(held_out)} held-out images, got {count}"
             )
-        images = held_out[: arguments.count]
+        images = held_out[:count]
         out = arguments.output_file("reconstructed.png")
     reconstructed, distance = model.round_trip(images, seed=arguments.seed)
     changed = int((reconstructed != images).sum())

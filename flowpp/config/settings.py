@@ -268,7 +268,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     """Decay of the weights' exponential moving average; 0 evaluates the weights themselves."""
     init_batch_size: int = 128
-    """Images for the data-dependent initialization."""
+    """Most images for the data-dependent initialization; all, if there are fewer."""
     log_every: int = 20
     """Steps between log lines; a GPU's losses are read only then."""
     evaluate_every: int = 1000

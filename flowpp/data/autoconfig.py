@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -67,7 +66,7 @@ def configure(config: Config) -> tuple[Config, list[str]]:
                     for header in headers.values())  # fmt: skip
     count = len(parts["train"]) * same_kind // len(headers)
     config, model_notes = _choose_model(replace(config, data=data), count)
-    config, batch_notes = _limit_batches(config, count)
+    config, batch_notes = _limit_batch(config, count)
     return config, [*notes, *model_notes, *batch_notes]
 
 
@@ -189,15 +188,9 @@ def _choose_model(config: Config, count: int) -> tuple[Config, list[str]]:
     return replace(config, model=model), [note]
 
 
-def _limit_batches(config: Config, count: int) -> tuple[Config, list[str]]:
-    """Limit the preset's batch sizes to the number of training images."""
-    changes: dict[str, Any] = {
-        name: count
-        for name in ("batch_size", "init_batch_size")
-        if getattr(config.training, name) == getattr(SMALL.training, name) > count
-    }
-    if not changes:
+def _limit_batch(config: Config, count: int) -> tuple[Config, list[str]]:
+    """Limit the preset's batch size to the number of training images."""
+    if not config.training.batch_size == SMALL.training.batch_size > count:
         return config, []
-    return replace(config, training=replace(config.training, **changes)), [
-        f"batches of all {count} images"
-    ]
+    training = replace(config.training, batch_size=count)
+    return replace(config, training=training), [f"batches of all {count} training images"]

@@ -96,12 +96,11 @@ def _check_counts(images: data.ImageSet) -> None:
 
 
 def _check_batches(settings: TrainingConfig, images: data.ImageSet, group: ProcessGroup) -> None:
-    for name in ("batch_size", "init_batch_size"):
-        if getattr(settings, name) > len(images.train):
-            raise ValueError(
-                f"training.{name} must be at most the {len(images.train)} training images of "
-                f"{images.name}, got {getattr(settings, name)}"
-            )
+    if settings.batch_size > len(images.train):
+        raise ValueError(
+            f"training.batch_size must be at most the {len(images.train)} training images of "
+            f"{images.name}, got {settings.batch_size}"
+        )
     if settings.batch_size % group.size:
         raise ValueError(
             f"training.batch_size must be a multiple of the {group.size} processes, "

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowpp
-from flowpp import data, evaluate, in_memory
+from flowpp import data, evaluate, in_memory, reconstruct
 from flowpp import train as train_command
 from flowpp.config import DataConfig
 from flowpp.runs.run import Run
@@ -51,6 +51,21 @@ def test_held_out_images_weights_and_tensors(images, tmp_path, tiny_config):
     stored = data.load(Run.open(tmp_path / "a").config().data)
     assert (len(stored.train), len(stored.test)) == (60, 9)
     np.testing.assert_allclose(again.log_prob(images[:5]), first.log_prob(images[:5]), rtol=1e-4)
+
+
+def test_reconstruct_takes_what_is_held_out(images, tmp_path, tiny_config, capsys):
+    out = tmp_path / "run"
+    flowpp.fit(images, preset=tiny_config, out=out, **FEW)
+    reconstruct.main([str(out), "--device", "cpu"])
+    assert "6 held-out images" in capsys.readouterr().out
+
+
+def test_no_folder_is_left_of_images_that_are_refused(images, tmp_path, tiny_config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, "mine"):
+        with pytest.raises(TypeError, match="must be uint8 or uint16"):
+            flowpp.fit(images / 255, preset=tiny_config, out=folder, **FEW)
+    assert not list(tmp_path.glob("runs/*")) and not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize(

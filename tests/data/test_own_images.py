@@ -45,15 +45,22 @@ def small(folder, **changes):
 def test_size_levels_and_model_are_chosen_and_reported(photos):
     config, notes = configure(small(photos))
     assert (config.data.size, config.data.channels, config.data.bits) == (32, 3, 8)
-    assert config.training.init_batch_size == 23 and config.training.batch_size == 16
+    assert config.training.batch_size == 16
     text = "\n".join(notes)
     for fact in ("25 colour images", "33 to 40 pixels: resized so that the shorter side is 32, ",
                  "then centre-cropped to 32x32", "256 grey levels",
-                 "dropout 0.2", "batches of all 23 images"):  # fmt: skip
+                 "dropout 0.2"):  # fmt: skip
         assert fact in text
     images = data.load(config.data)
     assert images.train.shape == (23, 3, 32, 32) and len(images.test) == 2
     assert data.declared_shape(config.data) == ((3, 32, 32), 256)
+
+
+def test_batches_of_few_images(photos):
+    for path in sorted(photos.iterdir())[:14]:
+        path.unlink()
+    config, notes = configure(small(photos))
+    assert config.training.batch_size == 10 and "batches of all 10 training images" in notes
 
 
 @pytest.mark.parametrize(("side", "size"), [(100, 32), (31, 16), (9, 8)])
