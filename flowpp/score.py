@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             description="Bits/dim of every image of a folder under a trained model, with a "
             "picture of the least and most likely images and of the bits of their pixels.",
         )
+        from flowpp.data.formats import count_of
         from flowpp.data.unsplit import load_all  # imports torch
         from flowpp.evaluation.scores import write_csv
         from flowpp.kernels.backend import check_variable
@@ -109,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for note in images.notes:
         print(note)
     if images.skipped:
-        print(f"{len(images.skipped)} files skipped, the first: {next(iter(images.skipped))}")
+        number = count_of(len(images.skipped), "file")
+        print(f"{number} skipped, the first: {next(iter(images.skipped))}")
     begin = time.monotonic()
     scores = _scored(arguments, opened, images)
     seconds = time.monotonic() - begin

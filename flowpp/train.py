@@ -170,6 +170,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     import torch
 
     from flowpp.data import autoconfig
+    from flowpp.data.formats import count_of
     from flowpp.runs.checkpoint import CheckpointError
     from flowpp.runs.run import check_new, create_default_out, is_new_or_aborted
     from flowpp.runtime.signals import TrainingInterrupted
@@ -198,7 +199,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         )
     skipped = prepared[0].skipped
     if skipped:
-        notes.append(f"{len(skipped)} files skipped, the first: {skipped[0]}")
+        notes.append(f"{count_of(len(skipped), 'file')} skipped, the first: {skipped[0]}")
     if group.is_main and notes:
         print("\n".join(notes))
     try:

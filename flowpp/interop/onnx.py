@@ -13,6 +13,7 @@ and it fails to convert `torch.scan`.
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import torch
@@ -110,19 +111,26 @@ def _example(model: FlowPlusPlus, shape: Shape) -> Tensor:
 
 def _program(module: nn.Module, inputs: tuple[Tensor, ...], outputs: tuple[str, ...]) -> Any:
     sizes = tuple({0: Dim("batch")} for _ in inputs)
+    translations: dict[Any, Any] = {torch.ops.aten.copysign.Tensor: _copysign()}
     with use_backend("torch"), torch.no_grad():
         exported = torch.export.export(module.eval(), inputs, dynamic_shapes=sizes, strict=False)
         return torch.onnx.export(
             exported,
             output_names=list(outputs),
-            custom_translation_table={torch.ops.aten.copysign.Tensor: _copysign()},
+            custom_translation_table=translations,
             verbose=False,
         )
 
 
 def _copysign() -> Any:
     """Return the translation of an operation that torch's exporter does not have."""
-    from onnxscript import opset18 as op
+    try:
+        importlib.import_module("onnx")  # torch's exporter needs it later
+        from onnxscript import opset18 as op
+    except ImportError as error:
+        raise ImportError(
+            f"ONNX programs need onnx and onnxscript: pip install 'flowpp[onnx]' ({error})"
+        ) from error
 
     def copysign(size, sign):
         below = op.Less(sign, op.CastLike(0.0, sign))

@@ -162,7 +162,7 @@ def test_training_with_one_command(photos, tmp_path, capsys):
                  *flags.split(), *tiny.split(" ")]  # fmt: skip
     train.main(arguments)
     output = capsys.readouterr().out
-    assert "1 files skipped, the first: " in output and "05-bad.png" in output
+    assert "1 file skipped, the first: " in output and "05-bad.png" in output
     recorded = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
     assert len(recorded["skipped"]) == 1 and recorded["train"] == 23
     assert Run.open(tmp_path / "run").config().data.size == 8
