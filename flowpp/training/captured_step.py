@@ -1,7 +1,7 @@
 """The training step as a CUDA graph: recorded once, then replayed by one launch.
 
 A graph repeats its kernels at the same addresses. So images, noise, gradients, loss and norm have
-tensors of their own for ever, and whatever changes from step to step is written into tensors that
+permanent tensors of their own, and whatever changes from step to step is written into tensors that
 the kernels read: the batch, the step sizes of `Adam.advance`, the offset of the random numbers.
 Gradients live in the graph's own memory. Weights and averages must keep their addresses: `EMA`
 copies values, and so does the loading of a checkpoint.

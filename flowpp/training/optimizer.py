@@ -87,7 +87,7 @@ class Adam(torch.optim.Optimizer):
     def advance(self) -> None:
         """Do the host's part of a step: the powers, and the step sizes with their correction.
 
-        On a CUDA device the step size of a group is one tensor for ever, which this writes to
+        On a CUDA device the step size of a group is one permanent tensor, which this writes to
         without waiting: a captured graph of `update` reads it there.
         """
         rates: list[float | Tensor] = []
