@@ -66,12 +66,17 @@ class Check:
         """Return the seconds that a stage may take now."""
         left = 60 * self.minutes - (time.monotonic() - self.start)
         scale = self.minutes / STANDARD_MINUTES
-        after = scale * sum(s.seconds for s in self.stages if s.place == "after")
+        after = sum(self._limit(s) for s in self.stages if s.place == "after")
         if stage.place == "training":
             return left - after
         if stage.place == "before" and any(s.place == "training" for s in self.stages):
             left -= after + scale * TRAINING_SECONDS
-        return min(left, max(SHORTEST_LIMIT, scale * stage.seconds))
+        return min(left, self._limit(stage))
+
+    def _limit(self, stage: Stage) -> float:
+        """Return a stage's own time limit: loading torch alone may take ten seconds."""
+        scale = self.minutes / STANDARD_MINUTES
+        return max(SHORTEST_LIMIT, scale * stage.seconds)
 
     def _add(self, record: Record) -> None:
         report = self.report

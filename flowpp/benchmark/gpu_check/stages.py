@@ -16,16 +16,33 @@ from .stage import Stage
 TEST_FOLDERS = ("tests/gpu", "tests/kernels")
 """Folders of a checkout with tests that need a GPU."""
 MAX_JOBS = 8
+TEST_PROCESSES = 6
+"""Processes of the tests, with pytest-xdist: one alone takes some five minutes."""
 Command = Callable[[Plan, Path, float], list[str]]
 
 
 def tests(plan: Plan, folder: Path, _: float) -> list[str]:
     """Return the command of the tests that need a GPU, or in small of a few others."""
     if plan.on_cuda:
-        chosen = ["-m", "gpu and not slow", *(f for f in TEST_FOLDERS if (ROOT / f).is_dir())]
+        # The laws have stages of their own.
+        chosen = ["-m", "gpu and not slow", "-k", "not test_laws_hold"]
+        chosen += [f for f in TEST_FOLDERS if (ROOT / f).is_dir()]
+        if importlib.util.find_spec("xdist"):
+            chosen += ["-n", str(min(os.cpu_count() or 1, TEST_PROCESSES))]
     else:
         chosen = ["tests/benchmarks/test_timing.py"]
-    flags = ["-q", "-p", "no:cacheprovider", "-W", "default", "--junitxml", folder / "junit.xml"]
+    flags = [
+        "-q",
+        "-rfE",
+        "--tb",
+        "short",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+        "--junitxml",
+        folder / "junit.xml",
+    ]
     return python("pytest", *flags, *chosen)
 
 
@@ -134,10 +151,10 @@ MIXTURE = benchmark(
 STAGES = (
     Stage("machine", 25, measurement("machine")),
     Stage("compiler", 40, measurement("compiler"), lacking=no_compiler),
-    Stage("tests", 100, tests, summaries.tests, lacking=no_tests),
+    Stage("tests", 150, tests, summaries.tests, lacking=no_tests),
     Stage("laws-float32", 60, laws("float32"), summaries.laws, lacking=needs("conformance")),
     Stage("laws-float64", 60, laws("float64"), summaries.laws, lacking=needs("conformance")),
-    Stage("fingerprint", 30, measurement("fingerprint")),
+    Stage("fingerprint", 60, measurement("fingerprint")),
     Stage("initialization", 30, measurement("initialization")),
     Stage("mixture", 40, MIXTURE, summaries.benchmark),
     Stage("step-64-bfloat16", 150, step(64, "bfloat16"), summaries.benchmark),

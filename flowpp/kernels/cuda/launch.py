@@ -193,4 +193,22 @@ def _launch(
 
 @functools.lru_cache(maxsize=64)
 def _stream(pointer: int) -> Any:
-    return build.cupy().cuda.ExternalStream(pointer)
+    cuda = build.cupy().cuda
+    if hasattr(cuda.Stream, "from_external"):  # since CuPy 14, which deprecates the other
+        return cuda.Stream.from_external(_ExternalStream(pointer))
+    return cuda.ExternalStream(pointer)
+
+
+class _ExternalStream:
+    """A stream of torch, by the protocol that CuPy reads.
+
+    Args:
+        pointer: Address of the `cudaStream_t`.
+    """
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Return the version of the protocol, and the address."""
+        return 0, self.pointer
