@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,8 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Precision
-from flowpp.evaluation.arguments import DataPath
+from flowpp.data.image_set import LABELS, Part
+from flowpp.evaluation.arguments import Channels, DataPath
 from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
@@ -32,9 +33,11 @@ class Arguments:
     """Command-line arguments."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Run directory; its newest undamaged checkpoint is evaluated."""
+    """Run directory."""
     importance_samples: int = 1
     """Draws per image for the importance-weighted bound; 1 computes the one-sample bound alone."""
+    split: Part = "test"
+    """Images to evaluate on, as divided in training: test (the held-out ones), valid or train."""
     image_count: Annotated[
         int | None,
         arg(
@@ -43,7 +46,7 @@ class Arguments:
             help_behavior_hint="(default: all; 8 with --fingerprint)",
         ),
     ] = None
-    """Number of held-out images, from the first."""
+    """Number of images, from the first."""
     memory: Annotated[
         float | None,
         arg(
@@ -64,6 +67,12 @@ class Arguments:
     """Path of the data set, if it has moved since training; or of other images."""
     other_data: bool = False
     """Evaluate on all images of `data.path`, which are not the run's, in the form of its own."""
+    channels: Channels = None
+    """With other_data: convert all images to the model's channels, grey (1) or colour (3)."""
+    skip_bad: bool = False
+    """With other_data: leave out files that are not images of the model's kind."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    """Checkpoint to evaluate: the newest, or the best on held-out images."""
     device: str = "auto"
     """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -92,6 +101,15 @@ class Arguments:
             raise ValueError("other_data needs --data.path, the folder or file of images")
         if self.other_data and self.fingerprint:
             raise ValueError("fingerprint must be of the run's own images, got other_data")
+        if self.other_data and self.split != "test":
+            raise ValueError(
+                f"split must be of the run's own images, got {self.split} and other_data, "
+                "which evaluates all images"
+            )
+        if self.skip_bad and not self.other_data:
+            raise ValueError("skip_bad needs other_data: the run's own images are as in training")
+        if self.channels is not None and not self.other_data:
+            raise ValueError("data.channels needs other_data, got it without")
         if self.dtype == "float64" and self.precision != "float32":
             raise ValueError(f"precision must be float32 with dtype float64, got {self.precision}")
 
@@ -125,8 +143,7 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     import torch
 
     from flowpp.kernels.backend import check_variable
-    from flowpp.runs.environment import check_images
-    from flowpp.runs.open_model import load_images, open_model
+    from flowpp.runs.open_model import open_model
     from flowpp.runs.run import Run
     from flowpp.runtime.device import local_device
 
@@ -134,29 +151,44 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
     # `open_model` also accepts a checkpoint file, which has no environment.json to check the
     # images with; so require a run directory, with its own error message.
     Run.open(arguments.run)
-    opened = open_model(
-        arguments.run,
-        device=device,
-        warn=print if group.is_main else lambda message: None,
-    )
+
+    def report(line: str) -> None:
+        if group.is_main:
+            print(line)
+
+    opened = open_model(arguments.run, which=arguments.checkpoint, device=device, warn=report)
     check_variable(device)
-    if arguments.other_data:
-        images = _other_images(arguments, opened)
-    else:
-        images = load_images(opened.config, arguments.data_path)
-        check_images(arguments.run, images, opened.image_shape, opened.model.levels)
+    images = _images(arguments, opened, report)
     group.broadcast(opened.model)  # one process may have found a newer checkpoint than another
     opened.model.to(getattr(torch, arguments.dtype))
     return opened, images
 
 
-def _other_images(arguments: Arguments, opened: OpenedModel) -> ImageSet:
-    """Return all images of the path, as test images."""
-    from flowpp.data.unsplit import load_all
+def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], None]) -> ImageSet:
+    """Return the run's images, or all images of other data as test images."""
+    from flowpp.evaluation.other_images import load_other
+    from flowpp.runs.environment import check_images
+    from flowpp.runs.open_model import load_images
 
-    path = Path(arguments.data_path or "")
-    data, levels = opened.config.data, opened.model.levels
-    return load_all(path, data, opened.image_shape, levels).as_image_set()
+    if arguments.other_data:
+        others = load_other(
+            Path(arguments.data_path or ""), opened,
+            channels=arguments.channels, skip_bad=arguments.skip_bad,
+        )  # fmt: skip
+        for note in others.notes:
+            report(note)
+        return others.as_image_set()
+    try:
+        images = load_images(opened.config, arguments.data_path)
+        check_images(arguments.run, images, opened.image_shape, opened.model.levels)
+    except (ValueError, TypeError) as error:
+        if arguments.data_path is None:
+            raise
+        raise ValueError(
+            f"--other-data must be added if {arguments.data_path} has other images than those "
+            f"of the training; if they have only moved: {error}"
+        ) from error
+    return images
 
 
 def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
@@ -167,12 +199,12 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     from flowpp.evaluation.bound import not_finite
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
-    from flowpp.evaluation.summary import held_out_title, summary
+    from flowpp.evaluation.summary import summary, title
 
     with user_errors():
         opened, images = _open(arguments, group)
         model, seed = opened.model, _seed(arguments, opened)
-        count = _image_count(arguments.image_count, images)
+        count, chosen = _image_count(arguments, images), images.part(arguments.split)
         # The batches are divided among the processes, so all need the same size.
         memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
         out = arguments.out or arguments.run / "evaluations" / f"{_now()}.json"
@@ -181,24 +213,30 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
             _check_output_file(out)
     if group.is_main:
         processes = f", {group.size} processes" if group.size > 1 else ""
-        print(f"{held_out_title(images, count)}{processes}")
+        heading = (
+            f"bits/dim on {images.name}, {count} images, which are not the run's"
+            if arguments.other_data
+            else title(images, count, arguments.split)
+        )
+        print(f"{heading}{processes}")
     begin = time.monotonic()
     with progress_bar(count * arguments.importance_samples, silent=not group.is_main) as advance:
         bounds = importance.importance_bounds(
-            model, images.test[:count], arguments.importance_samples, seed=seed,
+            model, chosen[:count], arguments.importance_samples, seed=seed,
             batch=batch, progress=lambda rows: advance(rows * group.size), group=group,
             precision=arguments.precision,
         )  # fmt: skip
     if not group.is_main:
         return
     seconds = time.monotonic() - begin
-    print(summary(bounds, images, independent=not arguments.other_data))
+    own = not arguments.other_data and arguments.split != "train"
+    print(summary(bounds, images, part=arguments.split, independent=own))
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=seed, batch=batch, memory=memory, seconds=seconds,
         precision=arguments.precision, augmentation=opened.config.data.augmentation,
-        other_data=arguments.other_data,
+        part="other" if arguments.other_data else arguments.split,
     )  # fmt: skip
     with user_errors():
         write_json(out, result)
@@ -228,15 +266,14 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
             raise ValueError(f"--fingerprint must run in a single process, got {group.size}")
         opened, images = _open(arguments, group)
         seed = _seed(arguments, opened)
-        requested = arguments.image_count or min(fingerprint.IMAGES, len(images.test))
-        count = _image_count(requested, images)
+        count = _image_count(arguments, images, fingerprint.IMAGES)
         device = next(opened.model.parameters()).device
         name = f"{_now()}-{device.type}-{arguments.dtype}.json"
         out = arguments.out or arguments.run / "fingerprints" / name
         _check_output_file(out)
     recorded = fingerprint.record(
         opened.model,
-        images.test[:count],
+        images.part(arguments.split)[:count],
         seed,
         fingerprint.describe(opened, images, seed, arguments.precision),
         arguments.precision,
@@ -266,14 +303,17 @@ def _check_output_file(path: Path) -> None:
     make_writable_folder(path.parent)
 
 
-def _image_count(requested: int | None, images: ImageSet) -> int:
-    held_out = len(images.test)
-    if requested is not None and requested > held_out:
+def _image_count(arguments: Arguments, images: ImageSet, usual: int | None = None) -> int:
+    """Return the number of images to evaluate: as requested, else `usual` at most."""
+    available = len(images.part(arguments.split))
+    requested = arguments.image_count
+    if requested is not None and requested > available:
+        label = "held-out" if arguments.split == "test" else LABELS[arguments.split]
         raise ValueError(
-            f"images must be at most {held_out}, the held-out images of {images.name}, "
+            f"images must be at most {available}, the {label} images of {images.name}, "
             f"got {requested}"
         )
-    return requested or held_out
+    return requested or min(available, usual or available)
 
 
 if __name__ == "__main__":

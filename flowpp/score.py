@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from flowpp.config import DataConfig, checks
+from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.evaluation.arguments import Channels
 from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
@@ -53,10 +54,7 @@ class Arguments:
     """Seed of the dequantization noise; equal seeds give equal scores."""
     device: str = "auto"
     """Device to compute on, such as cpu, cuda or cuda:1; auto takes a GPU if there is one."""
-    channels: Annotated[
-        Literal[1, 3] | None,
-        arg(name="data.channels", help_behavior_hint="(default: as in training)"),
-    ] = None
+    channels: Channels = None
     """Convert all images to grey (1) or colour (3), which the model must be of."""
     skip_bad: bool = False
     """Leave out files that are not images of the model's kind; they are listed in the CSV."""
@@ -90,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             description="Bits/dim of every image of a folder under a trained model, with a "
             "picture of the least and most likely images and of the bits of their pixels.",
         )
-        from flowpp.data.formats import count_of
-        from flowpp.data.unsplit import load_all  # imports torch
+        from flowpp.evaluation.other_images import load_other  # imports torch
         from flowpp.evaluation.scores import write_csv
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import open_model
@@ -100,39 +97,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.run, which=arguments.checkpoint, device=arguments.device, warn=warn
         )
         check_variable(arguments.device)
-        levels = opened.model.levels
-        images = load_all(
-            arguments.images, _data(arguments, opened), opened.image_shape, levels,
-            skip_bad=arguments.skip_bad,
-        )  # fmt: skip
+        images = load_other(
+            arguments.images, opened, channels=arguments.channels, skip_bad=arguments.skip_bad
+        )
         arguments = replace(arguments, batch_size=_batch(arguments, opened))
         out = arguments.output_file()
     for note in images.notes:
         print(note)
-    if images.skipped:
-        number = count_of(len(images.skipped), "file")
-        print(f"{number} skipped, the first: {next(iter(images.skipped))}")
     begin = time.monotonic()
     scores = _scored(arguments, opened, images)
     seconds = time.monotonic() - begin
     with user_errors():
-        write_csv(out, images.names, scores, images.skipped)
+        write_csv(out, images.names, scores, images.left_out())
         _draw(arguments, opened, images, scores, out.with_suffix(".png"))
         write_json(out.with_suffix(".json"), _receipt(arguments, opened, images, scores, seconds))
     print(_summary(images, scores, out))
     if not np.isfinite(scores.bits_per_dim).all():
         raise SystemExit("error: bits/dim of some images are not finite: see the column note")
-
-
-def _data(arguments: Arguments, opened: OpenedModel) -> DataConfig:
-    """Return the settings that images are read with."""
-    if arguments.channels is None:
-        return opened.config.data
-    if arguments.channels != opened.image_shape[0]:
-        raise ValueError(
-            f"data.channels must be the model's {opened.image_shape[0]}, got {arguments.channels}"
-        )
-    return replace(opened.config.data, channels=arguments.channels, convert=True)
 
 
 def _batch(arguments: Arguments, opened: OpenedModel) -> int:
@@ -207,13 +188,15 @@ def _receipt(
     model, batch = opened.model, arguments.batch_size
     assert batch is not None
     like = next(model.parameters())
-    return receipt(
+    result = receipt(
         images=images.as_image_set(), count=len(images.pixels),
         bounds={n: Estimate.of(torch.from_numpy(bits)) for n, bits in bounds.items()},
         checkpoint=opened.checkpoint, dtype=like.dtype, device=like.device, precision="float32",
         seed=arguments.seed, batch=batch, memory=None, seconds=seconds,
-        augmentation=opened.config.data.augmentation, other_data=True,
+        augmentation=opened.config.data.augmentation, part="other",
     )  # fmt: skip
+    result["data"] |= {"skipped": images.skipped, "unread": list(images.unread)}
+    return result
 
 
 def _summary(images: NamedImages, scores: Scores, out: Path) -> str:

@@ -239,7 +239,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
 
 def _report(result: Result, images: ImageSet, out: Path) -> None:
     from flowpp.evaluation.bound import Estimate
-    from flowpp.evaluation.summary import held_out_title, summary
+    from flowpp.evaluation.summary import summary, title
 
     assert result.bits_per_dim is not None
     error = math.nan if result.standard_error is None else result.standard_error
@@ -249,7 +249,7 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
         error = result.valid_standard_error or math.nan
         valid = Estimate(result.valid_bits_per_dim, error, len(images.valid))
     print(
-        f"\n{held_out_title(images, len(images.test))}\n"
+        f"\n{title(images, len(images.test))}\n"
         f"{summary({1: bound}, images, valid)}\n"
         f"{result.steps} steps in {result.seconds:.0f} s"
         f"{f', stopped {result.stopped}' if result.stopped else ''}\n"

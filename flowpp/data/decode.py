@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from flowpp.data.depth import DEEP_MODES, bits_of, unreadable_depth
 from flowpp.data.fit import Target, fit_deep, fit_image, grey_of_deep
 from flowpp.data.formats import formats
 
@@ -24,8 +25,6 @@ Kind = Literal[1, 3]
 GREY: Kind = 1
 COLOUR: Kind = 3
 KINDS: dict[int, str] = {GREY: "grey", COLOUR: "colour"}
-DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""Pillow's modes of grey images with 16 bits; it reduces 16-bit colour to 8 bits."""
 GREY_MODES = frozenset({"1", "L", "LA"}) | DEEP_MODES
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 TASK = 32
@@ -61,7 +60,7 @@ FACTS = {
     "frames": "frames or pages after the first are not used: {}",
     "turned": "turned upright by their EXIF orientation: {}",
     "converted": "converted to the other kind, grey or colour: {}",
-    "reduced": "reduced from 16 bits: {}",
+    "reduced": "reduced from more than 8 bits per channel: {}",
 }
 """What may be said of a data set, with the number of files."""
 
@@ -101,7 +100,8 @@ def read_header(source: Source, who: str) -> Header:
         width, height = image.size
         if is_turned_sideways(image):
             width, height = height, width
-        return Header(kind_of(image, who), bits_of(image), height, width)
+        bits = _checked_bits(image, source, who)
+        return Header(kind_of(image, who), bits, height, width)
 
 
 def decode(source: Source, who: str, target: Target) -> Decoded:
@@ -117,7 +117,7 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
 
     Raises:
         ImageError: A file that is not an image, is truncated or too large; grey where colour was
-            expected or the reverse; transparent; or 16 bits without a choice of bits.
+            expected or the reverse; transparent; or more than 8 bits without a choice of bits.
     """
     if isinstance(source, Path):
         source = read_file(source)
@@ -125,7 +125,8 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
         assert isinstance(source, np.ndarray)
         return _decode_deep_colour(source, who, target)
     with opened(source, who) as image:
-        kind, bits = kind_of(image, who), bits_of(image)
+        bits = _checked_bits(image, source, who)
+        kind = kind_of(image, who)
         _check_kind(kind, who, target)
         facts = ["frames"] if getattr(image, "is_animated", False) else []
         if kind != target.channels:
@@ -134,7 +135,7 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
         upright = turned_upright(image)
         if upright is not image:
             facts.append("turned")
-        if bits == 16 and not target.is_deep:
+        if bits > 8 and not target.is_deep:
             facts.append("reduced")
         return Decoded(_fitted(upright, who, target, bits), tuple(facts))
 
@@ -154,9 +155,15 @@ def _decode_deep_colour(values: np.ndarray, who: str, target: Target) -> Decoded
 
 def _check_kind(kind: Kind, who: str, target: Target) -> None:
     if kind != target.channels and not target.convert:
+        wanted = KINDS[target.channels]
+        hint = (
+            f"--data.channels {target.channels} converts all to {wanted}"
+            if target.of_model
+            else "--data.channels 1 or 3 converts all to grey or colour"
+        )
         raise ImageError(
-            f"{who} must be a {KINDS[target.channels]} image (data.channels {target.channels}), "
-            f"got a {KINDS[kind]} one; --data.channels 1 or 3 converts all to grey or colour"
+            f"{who} must be a {wanted} image (data.channels {target.channels}), "
+            f"got a {KINDS[kind]} one; {hint}"
         )
 
 
@@ -165,6 +172,8 @@ def _fitted(image: Image.Image, who: str, target: Target, bits: int) -> np.ndarr
         eight = fit_image(image.convert("L" if target.channels == GREY else "RGB"), target, who)
         return np.atleast_3d(np.asarray(eight)).transpose(2, 0, 1).copy()
     values = np.asarray(image, np.int64)[..., None]
+    if image.format == "TIFF" and bits < 16:  # Pillow scales others to 16 bits, as PGM
+        values = values * 0xFFFF // ((1 << bits) - 1)
     if values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
         raise ImageError(f"{who} must have values in 0 ... 65535, got others")
     return deep_pixels(values, who, target)
@@ -181,24 +190,38 @@ def deep_pixels(values: np.ndarray, who: str, target: Target) -> np.ndarray:
 
 
 def check_bits(bits: int, wanted: int | None, kind: int, who: str, *, pillow: bool = True) -> None:
-    """Refuse 16 bits unless asked for, and 8 bits where more are.
+    """Refuse more than 8 bits unless asked for, and 8 bits where more are.
 
     Raises:
-        ImageError: See above; also 16-bit colour, of which Pillow reads 8 bits, where more than
-            8 are asked for.
+        ImageError: See above; also colour of more than 8 bits, of which Pillow reads 8, where
+            more are asked for.
     """
-    if bits == 16 and wanted is None:
-        keep = "" if pillow and kind == COLOUR else "--data.bits 16 keeps them, "
+    lost = pillow and kind == COLOUR
+    if bits > 8 and wanted is None:
+        keep = "" if lost else "--data.bits 16 keeps them, "
         raise ImageError(
-            f"{who} must have 8 bits per channel, got 16; {keep}--data.bits 8 keeps the highest 8"
+            f"{who} must have 8 bits per channel, got {bits}; {keep}--data.bits 8 keeps the "
+            "highest 8"
         )
-    if bits == 16 and (wanted or 8) > 8 and kind == COLOUR and pillow:
+    if bits > 8 and (wanted or 8) > 8 and lost:
         raise ImageError(
-            f"{who} must be grey for data.bits {wanted}, got 16-bit colour, which Pillow reads as "
-            "8 bits; use an .npy array of uint16, or --data.bits 8"
+            f"{who} must be grey for data.bits {wanted}, got {bits}-bit colour, which Pillow "
+            "reads as 8 bits; use an .npy array of uint16, or --data.bits 8"
         )
     if bits == 8 and (wanted or 8) > 8:
         raise ImageError(f"{who} must have 16 bits for data.bits {wanted}, got 8")
+
+
+def _checked_bits(image: Image.Image, source: Source, who: str) -> int:
+    """Return the bits per channel of an image that is not decoded yet.
+
+    Raises:
+        ImageError: Pillow would read wrong pixels.
+    """
+    bits = bits_of(image, source)
+    if problem := unreadable_depth(image, bits):
+        raise ImageError(f"{who} must be saved in another way, such as PNG: {problem} is not read")
+    return bits
 
 
 def kind_of(image: Image.Image, who: str) -> Kind:
@@ -216,12 +239,6 @@ def kind_of(image: Image.Image, who: str) -> Kind:
         if alpha < 255:
             raise ImageError(f"{who} must be opaque, got an alpha value of {alpha}")
     return GREY if image.mode in GREY_MODES else COLOUR
-
-
-def bits_of(image: Image.Image) -> int:
-    """Return the bits per channel in the file, 8 or 16, before its pixels are decoded."""
-    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    return 16 if deep or image.mode in DEEP_MODES else 8
 
 
 def turned_upright(image: Image.Image) -> Image.Image:

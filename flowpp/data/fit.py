@@ -27,6 +27,7 @@ class Target:
         convert: Whether to convert images of the other kind, instead of refusing them.
         bits: Bits per channel; None for 8 and a refusal of 16.
         crop: How images of another aspect ratio are made to fit.
+        of_model: Whether the form is that of a trained model; then no other can be asked for.
     """
 
     height: int
@@ -35,6 +36,7 @@ class Target:
     convert: bool = False
     bits: int | None = None
     crop: Crop = "centre"
+    of_model: bool = False
 
     @property
     def is_deep(self) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from flowpp.data.archive import OPENERS
 from flowpp.data.arrays import read_npy, read_npz, read_safetensors, read_torch
 from flowpp.data.decode import Source
-from flowpp.data.listing import Listing, is_visible, list_folder
+from flowpp.data.listing import Listing, list_folder
 from flowpp.data.packed import TarFiles, ZipFiles
 from flowpp.data.parquet import ParquetFiles
 
@@ -113,12 +113,9 @@ def _open_folder(folder: Path) -> ImageFiles:
     files = FolderFiles.open(folder)
     if files.listing.images or not files.listing.unread[".parquet"]:
         return files
-    visible = [
-        file
-        for file in sorted(folder.rglob("*.parquet"))
-        if all(map(is_visible, file.relative_to(folder).parts))
-    ]
-    return ParquetFiles.open(folder, visible)
+    packed = tuple(name for name in files.listing.others if name.suffix.lower() == ".parquet")
+    others = tuple(name for name in files.listing.others if name not in set(packed))
+    return ParquetFiles.open(folder, [folder / name for name in packed], others)
 
 
 def _open_zip(path: Path) -> ImageFiles:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+Part = Literal["train", "valid", "test"]
 LABELS = {"train": "training", "valid": "validation", "test": "test"}
 
 
@@ -67,6 +68,20 @@ class ImageSet:
     def held_out(self) -> np.ndarray:
         """Images for evaluations during training: the validation images, or else the test's."""
         return self.test if self.valid is None else self.valid
+
+    def part(self, name: Part) -> np.ndarray:
+        """Return the training, validation or test images.
+
+        Raises:
+            ValueError: No validation images apart from the test images.
+        """
+        images: np.ndarray | None = getattr(self, name)
+        if images is None:
+            raise ValueError(
+                f"{self.name} has no {LABELS[name]} images apart from its {len(self.test)} test "
+                "images"
+            )
+        return images
 
     def has_hash(self, recorded: object) -> bool:
         """Return whether a recorded hash is that of these images.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flowpp.data.formats import count_of, suffixes, unread_note
@@ -23,32 +23,34 @@ class Listing:
 
     Args:
         images: Relative paths of files of a known kind, in the order of their parts.
-        unread: Number of other files by suffix, in lower case.
+        others: Relative paths of files of other kinds, likewise.
         links: Number of links to folders or to nothing, which are not followed.
     """
 
     images: tuple[PurePosixPath, ...]
-    unread: Counter[str] = field(default_factory=Counter)
+    others: tuple[PurePosixPath, ...] = ()
     links: int = 0
 
     @classmethod
     def of(cls, names: Iterable[PurePosixPath], links: int = 0) -> Listing:
         """Sort relative paths into images and others; leave out hidden ones."""
         known = suffixes()
-        images, unread = [], Counter[str]()
-        for name in names:
-            if not all(map(is_visible, name.parts)):
-                continue
-            suffix = name.suffix.lower()
-            if suffix in known:
-                images.append(name)
-            else:
-                unread[suffix] += 1
-        return cls(tuple(sorted(images, key=lambda name: name.parts)), unread, links)
+        visible = sorted(
+            (name for name in names if all(map(is_visible, name.parts))),
+            key=lambda name: name.parts,
+        )
+        images = tuple(name for name in visible if name.suffix.lower() in known)
+        others = tuple(name for name in visible if name.suffix.lower() not in known)
+        return cls(images, others, links)
+
+    @property
+    def unread(self) -> Counter[str]:
+        """Number of files of other kinds by suffix, in lower case."""
+        return Counter(name.suffix.lower() for name in self.others)
 
     def notes(self) -> list[str]:
         """Return a line on the files of other kinds and one on links, if there are any."""
-        lines = [unread_note(self.unread)] if self.unread else []
+        lines = [unread_note(self.unread)] if self.others else []
         if self.links:
             lines.append(f"{count_of(self.links, 'link')} to folders or to nothing not followed")
         return lines

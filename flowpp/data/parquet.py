@@ -34,8 +34,18 @@ class ParquetFiles:
     listing: Listing
 
     @classmethod
-    def open(cls, location: Path, files: Sequence[Path] | None = None) -> ParquetFiles:
+    def open(
+        cls,
+        location: Path,
+        files: Sequence[Path] | None = None,
+        others: tuple[PurePosixPath, ...] = (),
+    ) -> ParquetFiles:
         """List the rows of a file, or of the files of a folder.
+
+        Args:
+            location: The file, or the folder.
+            files: Parquet files of the folder.
+            others: Files of other kinds in the folder, relative to it.
 
         Raises:
             ValueError: A damaged file, or pyarrow is not installed.
@@ -49,7 +59,7 @@ class ParquetFiles:
             for folder, file in shards.items()
             for row in range(_opened(file).metadata.num_rows)
         ]
-        return cls(location, shards, Listing(tuple(names)))
+        return cls(location, shards, Listing(tuple(names), others))
 
     @property
     def name(self) -> str:

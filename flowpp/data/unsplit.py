@@ -15,6 +15,8 @@ from flowpp.data.formats import count_of
 from flowpp.data.image_files import ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
 
+UNREAD = "not read: no image, or of a kind that is not read"
+
 
 @dataclass(frozen=True, eq=False)
 class NamedImages:
@@ -25,7 +27,8 @@ class NamedImages:
         names: Paths below the folder or in the file, one for each image.
         pixels: (N, C, H, W), integers 0 ... levels - 1.
         levels: Number of values of a channel.
-        skipped: Names of files left out, with the reason.
+        skipped: Names of files left out because they are bad, with the reason.
+        unread: Names of files of kinds that are not read.
         notes: Lines for the user on how the images were read.
     """
 
@@ -34,11 +37,19 @@ class NamedImages:
     pixels: np.ndarray
     levels: int
     skipped: dict[str, str]
+    unread: tuple[str, ...]
     notes: tuple[str, ...]
 
     def as_image_set(self) -> ImageSet:
         """Return a data set whose training and test images are these."""
-        return ImageSet(self.name, self.pixels, self.pixels, self.levels)
+        reasons = tuple(self.skipped.values())
+        return ImageSet(
+            self.name, self.pixels, self.pixels, self.levels, reasons, notes=self.notes
+        )
+
+    def left_out(self) -> dict[str, str]:
+        """Return the reason by name for each file without an image."""
+        return {**self.skipped, **{name: UNREAD for name in self.unread}}
 
 
 def load_all(
@@ -55,8 +66,8 @@ def load_all(
         path: A folder, or a file of images; see `open_images`.
         config: Settings of the training's data: how to crop, and whether to convert.
         image_shape: (channels, height, width) of the model.
-        levels: Number of values of a channel of the model. Images of 8 bits are reduced to a
-            smaller power of 2; for other numbers, such as 17, values must be below it.
+        levels: Number of values of a channel of the model. Images of 16 bits are reduced to 8,
+            and to a smaller power of 2; for other numbers, such as 17, values must be below it.
         skip_bad: Leave out files that are no images of this kind, instead of raising an error.
 
     Raises:
@@ -76,15 +87,20 @@ def load_all(
     lines = [*files.listing.notes()]
     lines += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
               if facts[fact]]  # fmt: skip
-    names = tuple(map(str, read))
-    return NamedImages(files.name, names, pixels, levels, skipped, tuple(lines))
+    if skipped:
+        number = count_of(len(skipped), "file")
+        lines.append(f"{number} skipped, the first: {next(iter(skipped.values()))}")
+    return NamedImages(
+        files.name, tuple(map(str, read)), pixels, levels, skipped,
+        tuple(map(str, files.listing.others)), tuple(lines),
+    )  # fmt: skip
 
 
 def _target(config: DataConfig, image_shape: tuple[int, int, int], levels: int) -> Target:
     channels, height, width = image_shape
     convert = config.channels is not None if config.convert is None else config.convert
-    bits = levels.bit_length() - 1 if levels > 256 else config.bits
-    return Target(height, width, channels, convert, bits, config.crop)
+    bits = levels.bit_length() - 1 if levels > 256 else config.bits or 8
+    return Target(height, width, channels, convert, bits, config.crop, of_model=True)
 
 
 def _read(

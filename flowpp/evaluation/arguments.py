@@ -16,6 +16,10 @@ DataPath = Annotated[
     str | None,
     arg(name="data.path", metavar="PATH", help_behavior_hint="(default: as in training)"),
 ]
+Channels = Annotated[
+    Literal[1, 3] | None,
+    arg(name="data.channels", help_behavior_hint="(default: as in training)"),
+]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowpp.data import ImageSet
+from flowpp.data.image_set import Part
 
 CHUNK = 1024
 """Images whose histograms are counted at once, to bound the memory."""
@@ -44,14 +45,14 @@ def uniform_code(images: ImageSet) -> float:
     return math.log2(images.levels)
 
 
-def histogram_code(images: ImageSet) -> float:
+def histogram_code(images: ImageSet, part: Part = "test") -> float:
     """Return the code length of independent pixels, see `independent_pixels`."""
-    return independent_pixels(images).bits_per_dim
+    return independent_pixels(images, part).bits_per_dim
 
 
-def independent_pixels(images: ImageSet) -> IndependentPixels:
-    """Return the mean of -log2 p_d(x_d) on the test images, as defined above."""
-    train, test = (_Counts.of(part, images.levels) for part in (images.train, images.test))
+def independent_pixels(images: ImageSet, part: Part = "test") -> IndependentPixels:
+    """Return the mean of -log2 p_d(x_d) on the images of a part, as defined above."""
+    train, test = (_Counts.of(p, images.levels) for p in (images.train, images.part(part)))
     size = images.train[0].size // images.shape[0]
     shared = train.by_channel(size)
     # Leave one out: the counts without the value that is coded.

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
+from flowpp.data.image_set import Part
 from flowpp.evaluation.bound import Estimate, not_finite
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.files import finite_or_null
 from flowpp.runtime.hashing import weights_hash
 from flowpp.runtime.precision import precision_name
+
+_EVALUATED = {
+    "train": "training images",
+    "valid": "validation images",
+    "test": "held-out images",
+    "other": "images of other data than the run's",
+}
 
 
 def receipt(
@@ -33,13 +41,13 @@ def receipt(
     memory: float | None,
     seconds: float,
     augmentation: str | None = None,
-    other_data: bool = False,
+    part: Part | Literal["other"] = "test",
 ) -> dict[str, Any]:
     """Return the receipt as plain values; NaN and infinity become null.
 
     Args:
         images: the data set.
-        count: number of held-out images evaluated, from the first.
+        count: number of images evaluated, from the first.
         bounds: bits per dimension by number of importance samples; `failure` says which are null.
         checkpoint: the checkpoint whose averaged weights were used.
         dtype: floating-point type of the computation.
@@ -50,7 +58,7 @@ def receipt(
         memory: megabytes for activations, from which `batch` was chosen; None if it was given.
         seconds: wall time.
         augmentation: how training images were changed at random, if they were.
-        other_data: whether the images are all of a data set other than the run's.
+        part: which images of the data set; "other" if they are all of other data than the run's.
     """
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
@@ -67,9 +75,8 @@ def receipt(
             "levels": images.levels,
             "shape": list(images.shape),
             "held_out_images": len(images.test),
-            "evaluated": f"the first {count} images of other data than the run's"
-            if other_data
-            else f"the first {count} held-out images",
+            "part": part,
+            "evaluated": f"the first {count} {_EVALUATED[part]}",
             "count": count,
         },
         "weights": {

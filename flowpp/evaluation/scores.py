@@ -83,7 +83,7 @@ def bits_maps(
 
 
 def write_csv(
-    path: Path, names: Sequence[str], scores: Scores, skipped: Mapping[str, str]
+    path: Path, names: Sequence[str], scores: Scores, left_out: Mapping[str, str]
 ) -> None:
     """Write a row for each image in order, then one for each file left out.
 
@@ -100,4 +100,4 @@ def write_csv(
                 writer.writerow((name, f"{bits:.6f}", ranks[index], f"{one:.6f}", ""))
             else:
                 writer.writerow((name, "", "", "", f"not finite: {bits}"))
-        writer.writerows((name, "", "", "", why) for name, why in skipped.items())
+        writer.writerows((name, "", "", "", why) for name, why in left_out.items())

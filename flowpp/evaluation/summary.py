@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from flowpp.data import ImageSet
+from flowpp.data.image_set import LABELS, Part
 from flowpp.evaluation.baselines import histogram_code, uniform_code
 from flowpp.evaluation.bound import Estimate
 
@@ -12,10 +13,10 @@ FEW = 20
 """Number of images below which an interval is printed: the standard error alone is uncertain."""
 
 
-def held_out_title(images: ImageSet, count: int) -> str:
+def title(images: ImageSet, count: int, part: Part = "test") -> str:
     """Return a heading: what is computed, of which images and how many."""
-    part = "held-out" if images.valid is None else "test"
-    return f"{part} bits/dim on {images.name}, {count} images"
+    label = "held-out" if part == "test" and images.valid is None else LABELS[part]
+    return f"{label} bits/dim on {images.name}, {count} images"
 
 
 def summary(
@@ -23,36 +24,43 @@ def summary(
     images: ImageSet,
     valid: Estimate | None = None,
     *,
+    part: Part = "test",
     independent: bool = True,
 ) -> str:
-    """Return a line for each bound and baseline.
+    """Return a line for each bound and baseline; below a bound of few images its interval.
 
     Args:
         bounds: Bounds by number of importance samples.
-        images: Data set; the baselines are those of all its test images.
+        images: Data set; the baselines are those of all images of the part.
         valid: One-sample bound on the validation images, if there are any.
+        part: Images behind the bounds.
         independent: Whether to include independent pixels, fitted to the training images.
     """
-    few = next((b for b in bounds.values() if 2 <= b.count < FEW), None)
-    partial = any(bound.count < len(images.test) for bound in bounds.values())
-    rows = {
-        "one-sample bound" if samples == 1 else f"{samples} importance samples": str(bound)
-        for samples, bound in bounds.items()
-    }
+    rows = []
+    for samples, bound in bounds.items():
+        name = "one-sample bound" if samples == 1 else f"{samples} importance samples"
+        rows += [(name, str(bound)), *_interval(bound)]
     if valid is not None:
-        rows["validation images"] = f"{valid} ({valid.count} images)"
-    if few is not None:
-        low, high = few.interval()
-        rows["95 % interval"] = (
-            f"{max(0.0, low):.4f} ... {high:.4f} (Student's t, {few.count} images)"
-        )
+        rows += [("validation images", f"{valid} ({valid.count} images)"), *_interval(valid)]
     if independent:
-        code = histogram_code(images)
-        rows["independent pixels"] = f"{code:.4f}"
-        rows["independent pixels"] += " (all held-out)" if partial else ""
-        if code > uniform_code(images):
-            rows["independent pixels"] += (
-                ", above uniform: test values differ from training values"
-            )
-    rows["uniform"] = f"{uniform_code(images):.4f}"
-    return "\n".join(f"  {name:<26} {value}" for name, value in rows.items())
+        partial = any(bound.count < len(images.part(part)) for bound in bounds.values())
+        rows.append(("independent pixels", _independent(images, part, partial=partial)))
+    rows.append(("uniform", f"{uniform_code(images):.4f}"))
+    return "\n".join(f"  {name:<26} {value}" for name, value in rows)
+
+
+def _interval(bound: Estimate) -> Iterator[tuple[str, str]]:
+    if 2 <= bound.count < FEW and bound.is_finite:
+        low, high = bound.interval()
+        text = f"{max(0.0, low):.4f} ... {high:.4f} (Student's t, {bound.count} images)"
+        yield "  its 95 % interval", text
+
+
+def _independent(images: ImageSet, part: Part, *, partial: bool) -> str:
+    code = histogram_code(images, part)
+    text = f"{code:.4f}"
+    if partial:
+        text += f" (all {'held-out' if part == 'test' else LABELS[part]})"
+    if code > uniform_code(images):
+        text += f", above uniform: {LABELS[part]} values differ from training values"
+    return text

@@ -114,6 +114,7 @@ def test_bad_files_are_refused_or_listed(run, tmp_path, capsys):
     Image.new("L", (8, 8), 5).save(folder / "small.png")
     Image.new("RGB", (8, 8)).save(folder / "colour.png")
     (folder / "broken.png").write_bytes(b"no image")
+    (folder / "page.html").write_text("no image")
     with pytest.raises(SystemExit, match="2"):
         score.main([str(run), str(folder), "--out", str(tmp_path / "s.csv")])
     assert "--skip-bad leaves such files out" in capsys.readouterr().err
@@ -121,7 +122,13 @@ def test_bad_files_are_refused_or_listed(run, tmp_path, capsys):
     rows = {row["image"]: row for row in read(tmp_path / "s.csv")}
     assert rows["broken.png"]["note"] and not rows["broken.png"]["bits_per_dim"]
     assert "colour" in rows["colour.png"]["note"] and rows["good.png"]["rank"] in "12"
+    assert rows["page.html"]["note"].startswith("not read") and len(rows) == 5
+    receipt = json.loads((tmp_path / "s.json").read_text())
+    assert receipt["data"]["count"] == 2 and receipt["data"]["unread"] == ["page.html"]
+    assert set(receipt["data"]["skipped"]) == {"broken.png", "colour.png"}
+    assert "1 file not read: 1 .html" in receipt["environment"]["data"]["notes"]
     (folder / "broken.png").unlink()
+    (folder / "page.html").unlink()
     score.main([str(run), str(folder), "--out", str(tmp_path / "s.csv"), "--data.channels", "1"])
     assert all(row["bits_per_dim"] for row in read(tmp_path / "s.csv"))
 
@@ -138,6 +145,20 @@ def test_mistakes(flags, message, run, pictures, capsys):
     with pytest.raises(SystemExit, match="2"):
         score.main([str(run), str(pictures), *flags])
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_grey_images_for_a_colour_model_are_told_the_flag_that_helps(tmp_path):
+    Image.new("L", (8, 8), 3).save(tmp_path / "grey.png")
+    with pytest.raises(ValueError, match="got a grey one; --data.channels 3 converts all to col"):
+        load_all(tmp_path, DataConfig(), (3, 8, 8), 256)
+
+
+def test_16_bits_are_reduced_for_a_model_of_8_and_said(tmp_path):
+    pixels = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    images = load_all(tmp_path, DataConfig(), (1, 8, 8), 256)
+    np.testing.assert_array_equal(images.pixels[0, 0], pixels >> 8)
+    assert images.notes == ("reduced from more than 8 bits per channel: 1 file",)
 
 
 def test_values_beyond_the_levels_are_refused(tmp_path):

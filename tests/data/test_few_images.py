@@ -64,7 +64,7 @@ def test_few_images_give_a_number_with_an_interval(tmp_path, capsys):
     # One degree of freedom: the quantile is 12.71.
     margin = 12.706204736 * result["standard_error"]
     low, high = max(0.0, result["bits_per_dim"] - margin), result["bits_per_dim"] + margin
-    assert f"95 % interval              {low:.4f} ... {high:.4f} (Student's t, 2 images" in printed
+    assert f"its 95 % interval        {low:.4f} ... {high:.4f} (Student's t, 2 images" in printed
 
 
 def test_the_checks_hold_for_every_data_set(monkeypatch):

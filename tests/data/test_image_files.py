@@ -238,7 +238,9 @@ def test_16_bits_are_refused_kept_or_reduced(deep):
     assert kept.levels == 65536 and "65,536 grey levels" in notes and not kept.notes
     np.testing.assert_array_equal(kept.train[3, 0], sixteen(3))
     reduced = data.load(small(deep, bits=8)[0].data)
-    assert reduced.levels == 256 and reduced.notes == ("reduced from 16 bits: 20 files",)
+    assert reduced.levels == 256 and reduced.notes == (
+        "reduced from more than 8 bits per channel: 20 files",
+    )
     np.testing.assert_array_equal(reduced.train[3, 0], sixteen(3) >> 8)
     twelve = data.load(small(deep, bits=12)[0].data)
     assert twelve.levels == 4096 and twelve.name.endswith("12-bit")
