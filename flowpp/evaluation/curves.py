@@ -74,6 +74,8 @@ def _records(run: Run, *, images_seen: bool) -> list[Record]:
 
 def _line(axes: Any, records: list[Record], name: str, **style: Any) -> None:
     points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+    if len(points) == 1:  # a line through it would not be visible
+        style = {"marker": ".", **style}
     if points:
         axes.plot(*zip(*points, strict=True), **style)
 
@@ -84,7 +86,7 @@ def _held_out(axes: Any, records: list[Record], **style: Any) -> None:
     axes.errorbar(
         [r["step"] for r in rows],
         [r[HELD_OUT] for r in rows],
-        yerr=[2 * (r.get("held_out_standard_error") or 0.0) for r in rows],
+        yerr=[_bar(r) for r in rows],
         marker="o",
         markersize=3,
         capsize=2,
@@ -92,14 +94,20 @@ def _held_out(axes: Any, records: list[Record], **style: Any) -> None:
     )
 
 
+def _bar(record: Record) -> float:
+    """Return the length of the bar to either side of an evaluation's mean."""
+    return 2 * (record.get("held_out_standard_error") or 0.0)
+
+
 def _scale(axes: Any, records: list[Record], last: int) -> None:
-    """Fit the axis to all but the first steps, which would flatten the rest."""
-    values = [
-        r[name]
-        for r in records
-        for name in ("bits_per_dim", HELD_OUT)
-        if r.get(name) is not None and r["step"] >= IGNORED * last
-    ]
+    """Fit the axis to all but the first steps, which would flatten the rest, bars included."""
+    values = []
+    for record in records:
+        if record["step"] >= IGNORED * last:
+            if (value := record.get("bits_per_dim")) is not None:
+                values.append(value)
+            if (value := record.get(HELD_OUT)) is not None:
+                values += [value - _bar(record), value + _bar(record)]
     if values:
         margin = 0.05 * (max(values) - min(values)) + 1e-3
         axes.set_ylim(min(values) - margin, max(values) + margin)

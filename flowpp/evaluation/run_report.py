@@ -12,16 +12,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flowpp.config import Config, presets
 from flowpp.config.serialization import to_dict
+from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.curves import curves_figure
 from flowpp.evaluation.figures import svg
 from flowpp.evaluation.page_images import embedded_file
+from flowpp.evaluation.run_settings import differences, flat
 from flowpp.runs.metrics import HELD_OUT, Record
 from flowpp.runs.run import Run
 
 MAX_SAMPLES = 8
 """Sample grids shown, spread over the training."""
+_PARTS = {"train": "training images ", "valid": "validation images ", "other": "other images "}
 LARGEST_JSON = 1 << 24
 """Bytes; larger files are not read."""
 
@@ -46,10 +48,11 @@ def render(run: Run, reconstructions: Mapping[str, str], warnings: Sequence[str]
     )
     loader = environment.loader
     assert loader is not None
-    stylesheet = Markup(loader.get_source(environment, "report.css")[0])
+    styles = [loader.get_source(environment, name)[0] for name in ("base.css", "report.css")]
     template = environment.get_template("report.html.jinja")
     return template.render(
-        stylesheet=stylesheet, **_values(run), reconstructions={"image": "", **reconstructions},
+        stylesheet=Markup("".join(styles)), dot=Markup(".<wbr>"), **_values(run),
+        reconstructions={"image": "", **reconstructions},
         warnings=[*_warnings(run), *(("note", line) for line in warnings)],
         written=time.strftime("%Y-%m-%d %H:%M"),
     ).lstrip()  # fmt: skip
@@ -60,7 +63,7 @@ def _values(run: Run) -> dict[str, Any]:
     result, facts = read_json(run.path / "result.json"), read_json(run.path / "environment.json")
     evaluations = list(_receipts(run))
     held_out = run.path / "samples" / "held-out.png"
-    changed = _changed(config)
+    changed = differences(config, facts.get("arguments"))
     data = facts.pop("data", {})
     data = data if isinstance(data, dict) else {}
     return {
@@ -68,17 +71,17 @@ def _values(run: Run) -> dict[str, Any]:
         "preset": config.preset,
         "description": config.description.rstrip("."),
         "headline": {"failure": "", "number": "", **_headline(result, records, data)},
-        "codes": _codes(result, records, evaluations),
+        "codes": _codes(result, data, evaluations),
         "curves": Markup(svg(curves_figure([run]))) if records else "",
         "samples": _samples(run),
         "held_out": embedded_file(held_out) if held_out.is_file() else "",
         "evaluations": [_evaluation_row(receipt) for receipt in evaluations],
-        "changed": changed or [],
-        "unchanged": "As in the preset." if changed is not None else
-        "The preset is not known to this version.",
-        "settings": _flat(to_dict(config)),
-        "data": [row for row in _flat(data) if row[1] not in ("", None)],
-        "environment": _flat(facts),
+        "given": changed.given if changed else [],
+        "chosen": changed.chosen if changed else [],
+        "known": changed is not None,
+        "settings": flat(to_dict(config)),
+        "data": [row for row in flat(data) if row[1] not in ("", None)],
+        "environment": flat(facts),
     }  # fmt: skip
 
 
@@ -106,6 +109,15 @@ def plus_minus(mean: object, error: object) -> str:
     return f"{value:.4f}" + ("" if spread is None else f" \N{PLUS-MINUS SIGN} {spread:.4f}")
 
 
+def interval(mean: object, error: object, count: object) -> str:
+    """Format the 95 % interval of a mean over `count` images, if it can be told."""
+    value, spread = _finite(mean), _finite(error)
+    if value is None or spread is None or not isinstance(count, int) or count < 2:
+        return ""
+    low, high = Estimate(value, spread, count).interval()
+    return f"{max(0.0, low):.4f} \N{HORIZONTAL ELLIPSIS} {high:.4f}"
+
+
 def _headline(
     result: Mapping[str, Any], records: Sequence[Record], data: Mapping[str, Any]
 ) -> dict[str, str]:
@@ -118,7 +130,8 @@ def _headline(
             "number": plus_minus(result["bits_per_dim"], result.get("standard_error")),
             "unit": unit,
             "meaning": f"One-sample bound of the averaged weights after {result.get('steps')} "
-            f"steps on {count} held-out images; {_hours(result.get('seconds'))} of training.",
+            f"steps on {count} held-out images; {_hours(result.get('seconds'))} of training."
+            + _interval_of(result["bits_per_dim"], result.get("standard_error"), count),
         }
     last = next((r for r in reversed(records) if _finite(r.get(HELD_OUT)) is not None), None)
     if last is None:
@@ -127,8 +140,16 @@ def _headline(
         "number": plus_minus(last[HELD_OUT], last.get("held_out_standard_error")),
         "unit": unit,
         "meaning": f"One-sample bound of the averaged weights at step {last['step']} on "
-        f"{last.get('held_out_images')} held-out images; the training is not finished.",
+        f"{last.get('held_out_images')} held-out images; the training is not finished."
+        + _interval_of(
+            last[HELD_OUT], last.get("held_out_standard_error"), last.get("held_out_images")
+        ),
     }
+
+
+def _interval_of(mean: object, error: object, count: object) -> str:
+    text = interval(mean, error, count)
+    return f" 95 % interval: {text}." if text else ""
 
 
 def _hours(seconds: object) -> str:
@@ -141,31 +162,32 @@ def _hours(seconds: object) -> str:
 
 
 def _codes(
-    result: Mapping[str, Any], records: Sequence[Record], receipts: Sequence[Mapping[str, Any]]
+    result: Mapping[str, Any], data: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the model's numbers and the baselines, each with the length of its bar."""
-    rows: list[tuple[str, object, object, bool]] = []
+    rows: list[tuple[str, object, object, object]] = []
     if result:
         one = (result.get("bits_per_dim"), result.get("standard_error"))
-        rows.append(("one-sample bound", *one, True))
+        rows.append(("one-sample bound", *one, data.get("held_out", 0)))
         if result.get("valid_bits_per_dim") is not None:
             valid = (result["valid_bits_per_dim"], result.get("valid_standard_error"))
-            rows.append(("validation images", *valid, True))
+            rows.append(("validation images", *valid, data.get("valid", 0)))
     best = _tightest(receipts, result)
     if best is not None:
         name = f"{best['importance_samples']} importance samples"
-        rows.append((name, best.get("mean"), best.get("standard_error"), True))
+        rows.append((name, best.get("mean"), best.get("standard_error"), best.get("count", 0)))
     for name, key in (("independent pixels", "histogram"), ("uniform", "uniform")):
-        rows.append((name, result.get(key), None, False))
-    finite = [(name, v, e, model) for name, value, e, model in rows
+        rows.append((name, result.get(key), None, None))
+    finite = [(name, v, e, count) for name, value, e, count in rows
               if (v := _finite(value)) is not None]  # fmt: skip
     largest = max((abs(value) for _, value, _, _ in finite), default=1.0) or 1.0
     return [
         {
-            "name": name, "text": plus_minus(value, error), "model": model,
+            "name": name, "text": plus_minus(value, error), "model": count is not None,
+            "interval": interval(value, error, count),
             "percent": f"{max(0.0, 100 * value / largest):.1f}",
         }
-        for name, value, error, model in finite
+        for name, value, error, count in finite
     ]  # fmt: skip
 
 
@@ -178,6 +200,7 @@ def _tightest(
         for receipt in receipts
         if receipt["weights"].get("step") == result.get("steps")
         and receipt["data"].get("count") == receipt["data"].get("held_out_images")
+        and receipt["data"].get("part", "test") == "test"
         and "other data" not in str(receipt["data"].get("evaluated"))
         for bound in receipt["bounds"]
         if bound.get("importance_samples", 1) > 1
@@ -200,8 +223,8 @@ def _evaluation_row(receipt: Mapping[str, Any]) -> tuple[object, ...]:
     bound = receipt["bounds"][-1]
     data = receipt["data"]
     return (
-        receipt.get("date"),
-        f"{data.get('count')} of {data.get('name')}",
+        str(receipt.get("date")).replace("T", " "),
+        f"{data.get('count')} {_PARTS.get(str(data.get('part')), '')}of {data.get('name')}",
         bound.get("importance_samples"),
         plus_minus(bound.get("mean"), bound.get("standard_error")),
         receipt["weights"].get("step"),
@@ -218,28 +241,6 @@ def _samples(run: Run) -> list[dict[str, Any]]:
     return [
         {"step": int(step), "image": image} for step, image in named if step.isdecimal() and image
     ]
-
-
-def _changed(config: Config) -> list[tuple[str, object, object]] | None:
-    """Return the settings that differ from the preset's; None for an unknown preset."""
-    if config.preset not in presets.PRESETS:
-        return None
-    usual = dict(_flat(to_dict(presets.get(config.preset))))
-    return [(name, value, usual.get(name)) for name, value in _flat(to_dict(config))
-            if usual.get(name) != value]  # fmt: skip
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested values by dotted names."""
-    rows: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
-            rows.append((f"{prefix}{name}", " ".join(value)))
-        else:
-            rows.append((f"{prefix}{name}", value))
-    return rows
 
 
 def _warnings(run: Run) -> Iterator[tuple[str, str]]:
