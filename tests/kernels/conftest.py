@@ -26,15 +26,11 @@ def backend(request):
 def build_again(monkeypatch, tmp_path):
     """Function that sets flags of the compiler; kernels used next are built with them."""
 
-    def forget():
-        build.library.cache_clear()
-        build.is_available.cache_clear()
-
     def start(*flags):
         monkeypatch.setenv("FLOWPP_CACHE", str(tmp_path))
         monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, *flags))
-        forget()
+        build.forget()
 
     yield start
     monkeypatch.undo()
-    forget()
+    build.forget()

@@ -30,10 +30,10 @@ def kernels(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("FLOWPP_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setattr(cpu_build, "FLAGS", (*cpu_build.FLAGS, checks.UNCONTRACTED))
-    cpu_build.library.cache_clear()
+    cpu_build.forget()
     yield compiled(tmp_path_factory.mktemp("kernels"))
     patch.undo()
-    cpu_build.library.cache_clear()
+    cpu_build.forget()
 
 
 @pytest.fixture(autouse=True)

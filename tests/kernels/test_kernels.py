@@ -11,6 +11,7 @@ from conformance.judging.plan import plan
 from flowpp.kernels.backend import backend_for, use_backend
 from flowpp.kernels.cpu import build
 from flowpp.kernels.cpu import mixture_logistic as cpu
+from flowpp.kernels.cpu.compilation import included_files
 from flowpp.kernels.cuda import launch as cuda
 from flowpp.kernels.mixture_logistic import (
     inverse_logit_cdf,
@@ -166,7 +167,7 @@ def test_without_a_compiler_torch_computes(build_again, monkeypatch):
     for kernel in ("mixture_logistic", "layers", "attention", "convolution"):
         with use_backend("auto"):
             assert backend_for(torch.zeros(1), kernel=kernel) == "torch"
-        with use_backend("cpu"), pytest.raises(build.BuildError, match="cannot build|failed"):
+        with use_backend("cpu"), pytest.raises(build.BuildError, match="CXX must name"):
             backend_for(torch.zeros(1), kernel=kernel)
 
 
@@ -175,13 +176,14 @@ def test_a_failed_build_says_what_the_compiler_printed(build_again, tmp_path):
     build_again("-Dtemplate=oops")
     with pytest.raises(build.BuildError, match=r"(?s)failed on mixture_logistic.cpp: .*error: "):
         build.library("mixture_logistic.cpp")
-    assert list(tmp_path.iterdir()) == []
+    left = [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"]
+    assert len(left) == 1 and left[0].endswith(".failed.json")
 
 
 def test_a_build_depends_on_all_files_that_are_included():
-    names = {file.name for file in build.included_files(build.FOLDER / "mixture_logistic.cpp")}
+    names = {file.name for file in included_files(build.FOLDER / "mixture_logistic.cpp")}
     assert names == {"mixture_logistic.cpp", "mixture_logistic.cu", "parallel.h", "transpose.h"}
-    names = {file.name for file in build.included_files(build.FOLDER / "convolution.cpp")}
+    names = {file.name for file in included_files(build.FOLDER / "convolution.cpp")}
     headers = {"winograd.h", "lanes.h", "parallel.h", "scratch.h", "transpose.h"}
     assert names == {"convolution.cpp"} | headers
 

@@ -8,6 +8,8 @@ import torch
 from flowpp.kernels import backend
 from flowpp.kernels.backend import backend_for, use_backend
 from flowpp.kernels.cpu import build
+from flowpp.kernels.cpu import compiler as compilers
+from flowpp.kernels.cpu.compilation import DURATION
 from flowpp.runtime import notes
 
 KERNELS = ("mixture_logistic", "layers", "attention", "convolution")
@@ -24,18 +26,17 @@ def test_a_build_is_announced_once_and_a_cached_one_not(build_again, tmp_path, c
     for _ in range(2):
         for kernel in ("layers", "layers"):
             assert backend_for(torch.zeros(1), kernel=kernel) == "cpu"
-        build.library.cache_clear()
-        build.is_available.cache_clear()
+        build.forget()
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert printed.startswith("compiling the CPU kernels with ") and str(tmp_path) in printed
-    assert build.DURATION in printed
+    assert DURATION in printed
 
 
 @pytest.mark.parametrize(
     ("compiler", "cause"),
     [
-        (None, "needs a C++ compiler (g++, clang++ or $CXX), got none"),
+        (None, "needs a C++ compiler (g++, clang++, c++ or $CXX), got none"),
         ("false", "false failed on"),
     ],
 )
@@ -45,7 +46,7 @@ def test_missing_kernels_are_noted_once_with_cause_and_cost(
     build_again()
     monkeypatch.delenv("CXX", raising=False)
     if compiler is None:
-        monkeypatch.setattr(build.shutil, "which", lambda name: None)
+        monkeypatch.setattr(compilers.shutil, "which", lambda name: None)
     else:
         monkeypatch.setenv("CXX", compiler)
     for kernel in KERNELS:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
 import platform
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from flowpp.runtime.files import cache_folder
-from flowpp.runtime.machine import processor_key
+from flowpp.kernels.build_error import BuildError
 from flowpp.runtime.notes import note_once
+
+from .compilation import Compilation
+from .compiler import find_compiler
+from .failures import forget_failures
 
 FOLDER = Path(__file__).parent
 FLAGS: tuple[str, ...] = (
@@ -30,13 +27,9 @@ if platform.machine() in ("x86_64", "AMD64"):
     # By default compilers use half of AVX-512's width, which takes 1.2 to 1.5 times as long.
     FLAGS += ("-mprefer-vector-width=512",)
 
-DURATION = "about a minute"
 SLOWER = "training takes 1.5 to 2 times as long"
 """Measured with the preset digits on one core of a processor with AVX-512."""
-
-
-class BuildError(RuntimeError):
-    """Raised where a kernel library cannot be compiled or loaded."""
+REMEDY = "(CXX chooses a compiler; FLOWPP_BACKEND=torch goes without, and says nothing)"
 
 
 @functools.cache
@@ -51,13 +44,14 @@ def is_available(source: str) -> bool:
 
 
 def _without_kernels(error: BuildError) -> str:
-    """Return a line on what is lost without compiled kernels, and why."""
+    """Return a line on what is lost without compiled kernels, why, and what to do."""
     lines = str(error).splitlines()
     cause = next((line for line in lines if "error:" in line), "")
     first = lines[0] if cause in ("", lines[0]) else f"{lines[0]} {cause}"
+    remedy = lines[-1] if lines[-1].startswith("(at ") else REMEDY
     return (
         f"note: without compiled kernels torch's own operations compute on the CPU, {SLOWER}: "
-        f"{' '.join(first.split())[:400]}"
+        f"{' '.join(first.split())[:400]} {remedy}"
     )
 
 
@@ -65,27 +59,35 @@ def _without_kernels(error: BuildError) -> str:
 def library(source: str) -> ctypes.CDLL:
     """Load the library of a source file, building it if the cache lacks it.
 
+    A failure is remembered: the process does not try again, and others do so after a day or with
+    another compiler, other flags or other sources.
+
     Args:
         source: Name of a `.cpp` file in this folder.
 
     Raises:
         BuildError: No C++ compiler was found, it failed, or its result cannot be loaded.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise BuildError("backend 'cpu' needs a C++ compiler (g++, clang++ or $CXX), got none")
-    target = cache_folder() / f"{Path(source).stem}-{_key(compiler, source)}.so"
-    if not target.exists():
-        note_once(
-            "compilation",
-            f"compiling the CPU kernels with {compiler}, once for this processor: {DURATION}; "
-            f"kept in {target.parent}",
-        )
-        _build(compiler, source, target)
+    outcome = _outcome(source)
+    if isinstance(outcome, str):
+        raise BuildError(outcome)
+    return outcome
+
+
+def forget() -> None:
+    """Forget which libraries were loaded and which failed, as in a new process."""
+    for function in (is_available, library, _outcome):
+        function.cache_clear()
+    forget_failures()
+
+
+@functools.cache
+def _outcome(source: str) -> ctypes.CDLL | str:
+    """Return the library, or the message of the error."""
     try:
-        loaded = ctypes.CDLL(str(target))
-    except OSError as error:
-        raise BuildError(f"{target} cannot be loaded: {error}") from error
+        loaded = Compilation(FOLDER / source, FLAGS, find_compiler()).library()
+    except (BuildError, OSError) as error:
+        return str(error)
     loaded.flowpp_use_pool(torch_pool())
     return loaded
 
@@ -113,39 +115,3 @@ def torch_pool() -> ctypes.c_void_p | None:
             except (OSError, AttributeError):
                 continue
     return None
-
-
-def included_files(path: Path) -> Iterator[Path]:
-    """Yield a source file and the files of this package that it includes, at any depth.
-
-    Raises:
-        OSError: A file is missing.
-    """
-    files = [path.resolve()]
-    for file in files:  # grows during the loop
-        yield file
-        names = re.findall(r'^#include "(.+)"', file.read_text(), flags=re.MULTILINE)
-        new = ((file.parent / name).resolve() for name in names)
-        files += [included for included in new if included not in files]
-
-
-def _key(compiler: str, source: str) -> str:
-    digest = hashlib.sha256(" ".join((compiler, *FLAGS, platform.machine())).encode())
-    for file in included_files(FOLDER / source):
-        digest.update(file.read_bytes())
-    digest.update(processor_key())
-    return digest.hexdigest()[:16]
-
-
-def _build(compiler: str, source: str, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            built = Path(folder) / target.name
-            command = [compiler, *FLAGS, str(FOLDER / source), "-o", str(built)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise BuildError(f"{compiler} failed on {source}: {done.stderr[-500:]}")
-            built.replace(target)
-    except OSError as error:
-        raise BuildError(f"cannot build the kernels into {target.parent}: {error}") from error

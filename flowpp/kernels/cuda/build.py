@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from flowpp.kernels.cpu.build import cache_folder
+from flowpp.runtime.files import cache_folder
 
 SOURCE = Path(__file__).parent / "mixture_kernels.cu"
 OPTIONS = ("--std=c++17",)
