@@ -23,6 +23,8 @@ REBUILD = "FLOWPP_REBUILD"
 """Environment variable; if set, kernels are compiled although the cache has them."""
 PATIENCE = 700.0
 """Seconds to wait for another process that builds the same kernels."""
+UNNOTED = 1.0
+"""Seconds to wait before a line says so."""
 LONGEST_HASH = 128
 
 
@@ -118,7 +120,7 @@ def note_unkept(error: Exception) -> None:
 def _locked(path: Path) -> FileLock:
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=1.0)
+        lock.acquire(timeout=UNNOTED)
     except Timeout:
         note_once("waiting", f"waiting for another process that compiles kernels in {path.parent}")
         try:

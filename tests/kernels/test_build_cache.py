@@ -382,6 +382,7 @@ def no_home(tmp_path, monkeypatch):
 
 
 def held_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "UNNOTED", 0.1)
     monkeypatch.setattr(cache, "PATIENCE", 0.1)
     (tmp_path / "cache").mkdir()
     return cache._locked(tmp_path / "cache" / ".tiny.lock")
@@ -448,8 +449,9 @@ def test_a_library_that_may_not_be_executed_is_copied(source, tmp_path, monkeypa
 # ---- several processes
 
 
-def test_of_two_at_once_one_compiles(runs, source, capsys):
-    runs("sleep 1.5; exec g++ $*")
+def test_of_two_at_once_one_compiles(runs, source, capsys, monkeypatch):
+    monkeypatch.setattr(cache, "UNNOTED", 0.1)
+    runs("sleep 0.5; exec g++ $*")
     results = []
     threads = [threading.Thread(target=lambda: results.append(compiled(source))) for _ in "12"]
     for thread in threads:

@@ -78,8 +78,8 @@ def nvrtc(device: torch.device) -> dict[str, dict[str, int]]:
     """
     index = device.index if device.index is not None else torch.cuda.current_device()
     build.functions(index)  # compiles them
-    with torch.cuda.device(index):
-        module = build.cupy().RawModule(path=str(build._cubin(index)))
+    with torch.cuda.device(index), build.compiled(index) as path:
+        module = build.cupy().RawModule(path=str(path))
         kernels = {name: module.get_function(name) for name in build.KERNELS}
         return {
             name: {"registers": kernel.num_regs, "local_bytes": kernel.local_size_bytes}

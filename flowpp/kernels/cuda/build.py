@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowpp.runtime.files import cache_folder
+from flowpp.kernels import cache
+from flowpp.kernels.build_error import BuildError
 
 SOURCE = Path(__file__).parent / "mixture_kernels.cu"
 OPTIONS = ("--std=c++17",)
@@ -50,31 +52,61 @@ def functions(device: int) -> dict[str, Any]:
     """Return the kernels on a device by name, compiled and loaded.
 
     This waits for the device; so before a CUDA graph is captured, it must have been called.
+
+    Raises:
+        BuildError: They cannot be compiled or loaded; a later call does not try again.
     """
-    with torch.cuda.device(device):
-        module = cupy().RawModule(path=str(_cubin(device)))
-        kernels = {name: module.get_function(name) for name in KERNELS}
-        # A driver that loads lazily does so when something is asked about a kernel.
-        assert all(kernel.num_regs for kernel in kernels.values())
-        return {name: kernel.kernel for name, kernel in kernels.items()}
+    outcome = _outcome(device)
+    if isinstance(outcome, str):
+        raise BuildError(outcome)
+    return outcome
 
 
-def _cubin(device: int) -> Path:
-    """Return the file of the kernels for the current device, building it if the cache lacks it."""
+@functools.cache
+def _outcome(device: int) -> dict[str, Any] | str:
+    """Return the kernels, or the message of the error."""
+    try:
+        with torch.cuda.device(device), compiled(device) as path:
+            module = cupy().RawModule(path=str(path))
+            kernels = {name: module.get_function(name) for name in KERNELS}
+            # A driver that loads lazily does so when something is asked about a kernel.
+            assert all(kernel.num_regs for kernel in kernels.values())
+            return {name: kernel.kernel for name, kernel in kernels.items()}
+    except (torch.OutOfMemoryError, MemoryError):
+        raise  # says nothing about the kernels
+    except Exception as error:  # noqa: BLE001  (NVRTC's and the driver's have no common class)
+        first = next(iter(str(error).strip().splitlines()), "no message")
+        return f"the CUDA kernels cannot be compiled or loaded: {type(error).__name__}: {first}"
+
+
+@contextmanager
+def compiled(device: int) -> Iterator[Path]:
+    """Yield the file of the kernels for the current device, compiled if the cache lacks it.
+
+    Where the cache cannot be used, the file is deleted after the block.
+    """
     major, minor = torch.cuda.get_device_capability(device)
     version = cupy().cuda.nvrtc.getVersion()
     key = hashlib.sha256(repr((source(), OPTIONS, major, minor, version)).encode())
-    target = cache_folder() / f"mixture_kernels-sm_{major}{minor}-{key.hexdigest()[:16]}.cubin"
-    if not target.exists():
-        compiler = cupy().cuda.compiler
-        compiled, _ = compiler.compile_using_nvrtc(source(), OPTIONS)
-        _write(target, compiled)
+    name = f"mixture_kernels-sm_{major}{minor}-{key.hexdigest()[:16]}.cubin"
+    try:
+        target = cache.folder() / name
+        if cache.wants_rebuild() or not cache.is_intact(target):
+            with cache.exclusive(target, "mixture_kernels") as folder:
+                if cache.wants_rebuild() or not cache.is_intact(target):
+                    cache.put(_compile(folder / name), target)
+    except cache.CacheError as error:
+        cache.note_unkept(error)
+        with tempfile.TemporaryDirectory(prefix="flowpp-", ignore_cleanup_errors=True) as private:
+            yield _compile(Path(private) / name)
+        return
+    yield target
+
+
+def _compile(target: Path) -> Path:
+    content, _ = cupy().cuda.compiler.compile_using_nvrtc(source(), OPTIONS)
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise cache.CacheError(f"{target.parent} cannot be written: {error}") from error
     return target
-
-
-def _write(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).replace(target)

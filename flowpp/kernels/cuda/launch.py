@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.kernels.build_error import BuildError
+from flowpp.runtime.notes import note_once
+
 from . import build
 from .geometry import FIELDS, POINTERS, Geometry, geometry
 
@@ -30,8 +33,22 @@ TASK = np.dtype((np.void, _ADDRESSES.size + FIELDS.size + _SCALARS.size))
 
 @functools.cache
 def is_available() -> bool:
-    """Return whether torch finds a CUDA device and CuPy is installed."""
-    return torch.cuda.is_available() and build.cupy() is not None
+    """Return whether torch finds a CUDA device, CuPy is installed and the kernels load on it.
+
+    If only the last is not the case, a line says so.
+    """
+    if not torch.cuda.is_available() or build.cupy() is None:
+        return False
+    try:
+        load()
+    except BuildError as error:
+        note_once(
+            "no kernels on a GPU",
+            "note: torch's own operations compute the mixture on the GPU, with more time and "
+            f"memory: {error}",
+        )
+        return False
+    return True
 
 
 def require(x: Tensor) -> None:
