@@ -218,7 +218,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     except BrokenPipeError:
         raise  # the reader of standard output has closed it
     except OSError as error:
-        hint = f"; to resume:  python -m flowpp.train --resume {out}"
+        is_run = (out / "config.json").is_file()  # it may have been removed meanwhile
+        hint = f"; to resume:  python -m flowpp.train --resume {out}" if is_run else ""
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (
         CaptureError, CheckpointError, CompilationError, NonFiniteError, ResumptionError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import tarfile
 import zlib
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from flowpp.runtime.bounded import open_regular
 
 Select = Callable[[str], bool]
 """Predicate on a member's name."""
@@ -32,8 +35,13 @@ DAMAGE_ERRORS = (
     tarfile.TarError,
     lzma.LZMAError,
     zlib.error,
+    RecursionError,  # of chained headers
 )
 """Raised by the standard library on damaged archives."""
+LARGEST = 1 << 42
+"""Upper bound on the size of an archive on disk, in bytes."""
+MOST_MEMBERS = 2_000_000
+"""Upper bound on the files and folders of an archive; ImageNet has 1.3 million images."""
 CHUNK = 1 << 20
 """Bytes per read while skipping."""
 
@@ -48,6 +56,7 @@ def files(
     *,
     max_file_bytes: int,
     max_total_bytes: int | None = None,
+    max_members: int = MOST_MEMBERS,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of selected regular files, in the archive's order.
 
@@ -56,12 +65,13 @@ def files(
         select: Predicate on a member's name.
         max_file_bytes: Limit on one file.
         max_total_bytes: Limit on the whole archive, unpacked; none if None.
+        max_members: Limit on the number of files and folders.
 
     Raises:
         ArchiveError: A truncated file, one that is not a tar archive, or one above the limits.
         OSError: A file that cannot be opened.
     """
-    with path.open("rb") as packed:
+    with open_regular(path, LARGEST) as packed:
         try:
             start = packed.read(6)
             packed.seek(0)
@@ -70,7 +80,11 @@ def files(
                 opener(packed) if opener else packed, max_file_bytes, max_total_bytes
             )
             with closing(tarfile.open(fileobj=stream, mode="r:")) as tar:
-                while (member := tar.next()) is not None:
+                for number in itertools.count():
+                    if (member := tar.next()) is None:
+                        break
+                    if number >= max_members:
+                        raise ArchiveError(f"{path} must have at most {max_members:,} members")
                     tar.members = []  # type: ignore[attr-defined]  # keeps memory bounded
                     if member.isfile() and select(member.name):
                         if member.size > max_file_bytes:

@@ -15,9 +15,13 @@ from flowpp.data.decode import Source
 from flowpp.data.formats import count_of
 from flowpp.data.listing import Listing
 from flowpp.data.split_names import role_of
+from flowpp.data.zip_archive import open_zip
+from flowpp.runtime.safetensors_header import check_count, check_header
 
 DTYPES = (np.uint8, np.uint16)
 CHANNELS = (1, 3)
+MOST_TENSORS = 10_000
+"""Upper bound on the members of a file of torch.save, which has one for each tensor."""
 
 
 @dataclass(frozen=True)
@@ -112,23 +116,40 @@ def read_torch(path: Path) -> ArrayFiles:
     import torch
 
     with _damage_named(path):
+        _check_torch(path)
         found = _flat(torch.load(path, map_location="cpu", weights_only=True))
     return ArrayFiles.of(path, found)
 
 
 def read_safetensors(path: Path) -> ArrayFiles:
     """Read the tensors of a .safetensors file; raises as `ArrayFiles.of`."""
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
     with _damage_named(path):
-        found = load_file(path)
+        check_header(path)
+        with safe_open(path, "np") as file:
+            found = {name: file.get_tensor(name) for name in check_count(path, file.keys())}
     return ArrayFiles.of(path, found)
+
+
+def _check_torch(path: Path) -> None:
+    """Refuse more tensors than a data set has, and compression, which `torch.save` does not use.
+
+    Raises:
+        OSError, ValueError: See above.
+    """
+    with open_zip(path, MOST_TENSORS) as archive:
+        packed = [member.filename for member in archive.infolist() if member.compress_type]
+    if packed:
+        raise ValueError(f"its members must not be compressed, got {packed[0]}")
 
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError:
+        raise
     except Exception as error:  # a damaged file may raise nearly anything
         first = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ValueError(f"{path} is damaged or holds more than arrays: {first}") from error

@@ -11,6 +11,7 @@ from flowpp.config import DataConfig
 from flowpp.data import archive, array_pickle, npz_images
 from flowpp.data.archive import ArchiveError
 from flowpp.data.image_set import ImageSet
+from flowpp.runtime.bounded import FileError, read_bounded
 
 FOLDER = "cifar-10-batches-py"
 CONTENTS = f"the folder {FOLDER}, its .tar.gz, or an .npz"
@@ -54,12 +55,10 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
         file = inner / name
         if not file.is_file():
             raise FileNotFoundError(f"cifar10: {inner} has no file {name}")
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ValueError(
-                f"cifar10: {file} must have at most {MAX_FILE_BYTES:,} bytes, got {size:,}"
-            )
-        yield name, file.read_bytes()
+        try:
+            yield name, read_bounded(file, MAX_FILE_BYTES)
+        except FileError as error:
+            raise ValueError(f"cifar10: {error}") from error
 
 
 def _archived_files(path: Path) -> Iterator[tuple[str, bytes]]:

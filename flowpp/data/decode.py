@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from flowpp.data.depth import DEEP_MODES, bits_of, unreadable_depth
 from flowpp.data.fit import Target, fit_deep, fit_image, grey_of_deep
 from flowpp.data.formats import formats
+from flowpp.runtime.bounded import FileError, open_regular, read_bounded
 
 MAX_SIDE = 20_000
 """Pixels; larger images are refused before decoding. Pillow limits the total number as well."""
@@ -278,8 +279,12 @@ def opened(source: Source, who: str) -> Iterator[Image.Image]:
         if isinstance(source, np.ndarray):
             yield Image.fromarray(source)
             return
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=formats()) as image:
+        with (
+            io.BytesIO(source)
+            if isinstance(source, bytes)
+            else open_regular(source, MAX_FILE_BYTES) as file,
+            Image.open(file, formats=formats()) as image,
+        ):
             if max(image.size) > MAX_SIDE:
                 raise ImageError(
                     f"{who} must have at most {MAX_SIDE} pixels a side, got {image.size}"
@@ -300,10 +305,10 @@ def read_file(path: Path) -> bytes:
         ImageError: A file above the size limit.
         OSError: A file that cannot be read.
     """
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ImageError(f"{path} must have at most {MAX_FILE_BYTES:,} bytes, got {size:,}")
-    return path.read_bytes()
+    try:
+        return read_bounded(path, MAX_FILE_BYTES)
+    except FileError as error:
+        raise ImageError(str(error)) from error
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

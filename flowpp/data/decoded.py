@@ -8,14 +8,16 @@ written anew.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +27,9 @@ from numpy.typing import DTypeLike
 
 from flowpp.config import DataConfig
 from flowpp.data.image_set import ImageSet
+from flowpp.runtime.bounded import check_regular, read_json
 from flowpp.runtime.files import cache_folder, flush, write_json
+from flowpp.runtime.locks import open_lock, try_lock
 
 FORMAT = "flowpp-images-2"
 LARGE = 256 << 20
@@ -33,6 +37,10 @@ LARGE = 256 << 20
 NAME = "flowpp-decoded"
 """Folder beside the data."""
 PARTS = ("train", "test", "valid")
+LARGEST = 1 << 42
+"""Upper bound on the size of an array, in bytes."""
+LARGEST_FACTS = 64 << 20
+"""Upper bound on the size of images.json, which names skipped images, in bytes."""
 
 
 class Allocate(Protocol):
@@ -84,8 +92,8 @@ def load(
             continue
         with _locked(folder) as locked:
             if locked:  # nobody else is writing
-                for abandoned in folder.parent.glob(f".{folder.name}.*.part"):
-                    shutil.rmtree(abandoned, ignore_errors=True)
+                _remove(folder.parent.glob(f".{folder.name}.*.part"))
+                _sweep(folder.parent)
             try:
                 return _open(folder, origin)  # another process has decoded meanwhile
             except UnusableError as error:
@@ -144,6 +152,22 @@ def _is_writable(folder: Path) -> bool:
     return all(os.access(path, os.W_OK) for path in present)
 
 
+def _sweep(base: Path) -> None:
+    """Remove what killed processes have left of other data sets, whose locks are free."""
+    for lock in base.glob(".*.lock"):
+        name = lock.name.removesuffix(".lock")
+        if not any(base.glob(f"{glob.escape(name)}.*.part")):
+            continue
+        with contextlib.suppress(OSError, ValueError), open_lock(lock) as file:
+            if try_lock(file):
+                _remove(base.glob(f"{glob.escape(name)}.*.part"))
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _lock_file(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.lock")
 
@@ -155,9 +179,12 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
         UnusableError: They are missing, damaged, or of another origin.
     """
     try:
-        facts = json.loads((folder / "images.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "images.json", LARGEST_FACTS)
         if facts["format"] != FORMAT or facts["origin"] != origin:
             raise UnusableError("its source has changed since")
+        for part in PARTS:
+            if facts[part] is not None:
+                check_regular(folder / f"{part}.npy", LARGEST)
         # Copy-on-write: torch warns about read-only arrays, and the files remain unchanged.
         arrays = {
             part: np.asarray(np.load(folder / f"{part}.npy", mmap_mode="c", allow_pickle=False))
@@ -165,11 +192,11 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
             if facts[part] is not None
         }
         images = ImageSet(
-            name=facts["name"],
+            name=str(facts["name"]),
             levels=facts["levels"],
             skipped=tuple(facts["skipped"]),
-            origins=facts["origins"],
-            notes=tuple(facts["notes"]),
+            origins=dict(facts["origins"]),
+            notes=tuple(map(str, facts["notes"])),
             **{part: array[: facts[part]] for part, array in arrays.items()},
         )
     except UnusableError:
@@ -178,7 +205,7 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
         raise UnusableError(f"it has no {Path(error.filename).name}") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise UnusableError(f"it is damaged ({error})") from error
-    if images.sha256 != facts["sha256"]:
+    if images.sha256 != facts.get("sha256"):
         raise UnusableError("it is damaged (its hash does not match)")
     return images
 
@@ -292,7 +319,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         return
     import fcntl
 
-    with open(_lock_file(folder), "w") as file:
+    with open_lock(_lock_file(folder)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             locked = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,12 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from flowpp.data.archive import OPENERS
+from flowpp.data.archive import MOST_MEMBERS, OPENERS
 from flowpp.data.arrays import read_npy, read_npz, read_safetensors, read_torch
 from flowpp.data.decode import Source
 from flowpp.data.listing import Listing, list_folder
 from flowpp.data.packed import TarFiles, ZipFiles
 from flowpp.data.parquet import ParquetFiles
+from flowpp.data.zip_archive import open_zip
 
 CONTENTS = (
     "a folder of images, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors or .parquet"
@@ -121,8 +121,10 @@ def _open_folder(folder: Path) -> ImageFiles:
 def _open_zip(path: Path) -> ImageFiles:
     """Open a zip archive: arrays of NumPy or torch, or image files."""
     try:
-        with zipfile.ZipFile(path) as packed:
+        with open_zip(path, MOST_MEMBERS) as packed:
             names = packed.namelist()
+    except OSError:
+        raise
     except Exception as error:  # a damaged archive may raise nearly anything
         raise ValueError(f"folder: {path} is a damaged zip archive: {error}") from error
     if names and all(name.endswith(".npy") for name in names):

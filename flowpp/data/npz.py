@@ -15,11 +15,15 @@ from typing import IO, TypeVar
 
 import numpy as np
 
+from flowpp.data.zip_archive import LARGEST, open_zip
+from flowpp.runtime.bounded import open_regular
+
 T = TypeVar("T")
 MAX_RATIO = 100
 """Limit on unpacked over packed size; images and weights compress far less."""
 SMALL_BYTES = 64 << 20
 """Unpacked size that is always accepted: all-black images do compress more."""
+MOST_ARRAYS = 10_000
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Methods that NumPy writes; others may allocate gigabytes to unpack a byte."""
 
@@ -50,17 +54,17 @@ def read(path: Path, selected: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _with_archive(path: Path, use: Callable[[zipfile.ZipFile], T]) -> T:
-    with path.open("rb") as stream:
-        try:
+    try:
+        with open_regular(path, LARGEST) as stream:
             if stream.read(6) == np.lib.format.MAGIC_PREFIX:
                 raise NpzError(f"{path} must be an .npz archive, got a single array (.npy)")
-            with zipfile.ZipFile(stream) as archive:
-                return use(archive)
-        except (NpzError, _MissingArrayError):
-            raise
-        except Exception as error:  # a damaged archive may raise nearly anything
-            reason = str(error) or type(error).__name__
-            raise NpzError(f"{path} is damaged or not an .npz archive: {reason}") from error
+        with open_zip(path, MOST_ARRAYS) as archive:
+            return use(archive)
+    except (NpzError, _MissingArrayError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # a damaged archive may raise nearly anything
+        reason = str(error) or type(error).__name__
+        raise NpzError(f"{path} is damaged or not an .npz archive: {reason}") from error
 
 
 class _MissingArrayError(KeyError):

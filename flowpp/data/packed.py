@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flowpp.data import archive
+from flowpp.data.archive import MOST_MEMBERS
 from flowpp.data.decode import MAX_FILE_BYTES, ImageError, Source
 from flowpp.data.listing import Listing
 from flowpp.data.npz import MAX_RATIO, METHODS
+from flowpp.data.zip_archive import open_zip
 
 SMALL_BYTES = 1 << 30
 """Unpacked size that is always accepted."""
@@ -111,11 +114,16 @@ def _tar_members(path: Path, select: archive.Select) -> Iterator[tuple[str, byte
         raise PackedError(f"folder: {error}") from error
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except Exception as error:  # a damaged archive may raise nearly anything
-        raise PackedError(f"folder: {path} is a damaged zip archive: {error}") from error
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    with ExitStack() as stack:
+        try:
+            packed = stack.enter_context(open_zip(path, MOST_MEMBERS))
+        except OSError:
+            raise
+        except Exception as error:  # a damaged archive may raise nearly anything
+            raise PackedError(f"folder: {path} is a damaged zip archive: {error}") from error
+        yield packed
 
 
 def _members(packed: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:

@@ -23,6 +23,7 @@ from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs import environment
 from flowpp.runs.open_model import OpenedModel
+from flowpp.runtime.bounded import parse_json
 from flowpp.runtime.hashing import weights_hash
 from flowpp.runtime.image_tensors import image_tensor
 from flowpp.runtime.precision import precision_name
@@ -97,7 +98,7 @@ class Fingerprint:
         """
         try:
             arrays = npz.read(path, npz.names(path))
-            facts = json.loads(arrays["facts"].tobytes())
+            facts = parse_json(arrays["facts"].tobytes())
             layers = {
                 str(name): Layer(
                     arrays[f"{number}/x"],

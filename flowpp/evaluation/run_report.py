@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from flowpp.evaluation.page_images import embedded_file
 from flowpp.evaluation.run_settings import differences, flat
 from flowpp.runs.metrics import HELD_OUT, Record
 from flowpp.runs.run import Run
+from flowpp.runtime import bounded
 
 MAX_SAMPLES = 8
 """Sample grids shown, spread over the training."""
@@ -88,10 +88,8 @@ def _values(run: Run) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a file; an empty one if the file is missing or damaged."""
     try:
-        if file.stat().st_size > LARGEST_JSON:
-            return {}
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = bounded.read_json(file, LARGEST_JSON)
+    except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

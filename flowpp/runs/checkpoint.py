@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.bounded import FileError, parse_json
 from flowpp.runtime.files import atomic_write
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.safetensors_header import check_count, check_header
 
 FORMAT = "flowpp-checkpoint-2"
 UNHASHED = "flowpp-checkpoint-1"
@@ -84,18 +86,7 @@ class Checkpoint:
             OSError: it cannot be read.
             CheckpointError: it is truncated, damaged, or not a checkpoint of this library.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except OSError as error:
-            raise OSError(f"checkpoint {path} cannot be read ({error})") from error
-        except Exception as error:  # damaged files raise more than SafetensorError
-            raise CheckpointError(
-                f"checkpoint {path} is truncated or damaged ({error})"
-            ) from error
+        metadata, tensors = _read(path)
         if metadata.get("format") not in (FORMAT, UNHASHED):
             raise CheckpointError(
                 f"{path} is not a checkpoint: format must be {FORMAT!r}, "
@@ -109,8 +100,11 @@ class Checkpoint:
                 f"checkpoint {path} is damaged: step must be a whole number, got {text!r}"
             )
         try:
-            step, facts = int(text), json.loads(metadata.get("facts", "{}"))
-        except (ValueError, RecursionError) as error:
+            step, facts = (
+                parse_json(text.lstrip("0") or "0"),
+                parse_json(metadata.get("facts", "{}")),
+            )
+        except ValueError as error:
             raise _damaged(path, error) from error
         if not isinstance(facts, dict):
             raise _damaged(path, f"its facts must be an object, got {type(facts).__name__}")
@@ -195,6 +189,23 @@ def check_shapes(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> 
                 f"checkpoint belongs to another model: {name} must have dtype "
                 f"{target[name].dtype}, got {tensor.dtype}"
             )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the text and the tensors of a safetensors file; raises as `Checkpoint.load`."""
+    try:
+        check_header(path)
+        with safe_open(path, "pt") as file:
+            names = check_count(path, file.keys())
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no checkpoint at {path}") from error
+    except FileError as error:
+        raise CheckpointError(f"checkpoint {error}") from error
+    except OSError as error:  # such as a file of another user
+        raise OSError(f"checkpoint {path} cannot be read ({error})") from error
+    except Exception as error:  # damaged files raise more than SafetensorError
+        raise _damaged(path, error) from error
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

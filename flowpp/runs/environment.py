@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -17,6 +16,7 @@ from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
 from flowpp.kernels.backend import backend_for
+from flowpp.runs.run import Run
 from flowpp.runtime.machine import processor_name
 from flowpp.runtime.precision import float32_precision, precision_name, tf32_switches
 
@@ -92,9 +92,16 @@ def check_images(
     """
     file = run / "environment.json"
     try:
-        recorded = json.loads(file.read_text(encoding="utf-8"))["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from error
+        recorded = Run(run).facts("environment.json")["data"]["sha256"]
+    except FileNotFoundError as error:
+        raise ValueError(f"{file}, which names the run's data, is missing") from error
+    except KeyError as error:
+        raise ValueError(
+            f"{file} does not record the hash of the run's data: it has no {error}; to evaluate "
+            "on these images nevertheless, add --other-data"
+        ) from error
+    except TypeError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
     if recorded is not None and not images.has_hash(recorded):
         raise ValueError(
             f"{run} was trained on data with hash {str(recorded)[:12]}..., got {images.name} with "

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
+from flowpp.runtime.bounded import parse_json, read_bounded
 from flowpp.runtime.files import atomic_write, finite_or_null
 
 HELD_OUT = "held_out_bits_per_dim"
 """Key that marks the record of an evaluation on held-out images."""
 Record = dict[str, Any]
+LARGEST, LONGEST = 256 << 20, 1 << 20
+"""Upper bounds on the bytes of the file, which are a million records, and of one line."""
+MOST_STEPS = 10**15
+_short = reprlib.Repr()
 
 
 def append_record(file: Path, record: Record) -> None:
@@ -23,16 +29,19 @@ def read_records(file: Path) -> list[Record]:
     """Read all records; an incomplete last line, as a crash leaves it, is skipped.
 
     Raises:
-        ValueError: another line is damaged; the message has its number.
+        OSError: the file cannot be read.
+        ValueError: another line is damaged, and the message has its number; or the file is too
+            large.
     """
-    if not file.is_file():
+    try:
+        lines = read_bounded(file, LARGEST).splitlines()
+    except FileNotFoundError:
         return []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
             records.append(_parse(line))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             if number == len(lines):
                 break
             raise ValueError(f"{file}, line {number} is damaged: {error}") from error
@@ -54,9 +63,24 @@ def _line(record: Record) -> str:
     return json.dumps(finite_or_null(record), allow_nan=False) + "\n"
 
 
-def _parse(line: str) -> Record:
-    record: Record = json.loads(line)
-    record["step"] += 0  # TypeError if it is not a number
-    if not isinstance(record.get(HELD_OUT, 0.0), int | float | None):
-        raise TypeError(f"{HELD_OUT} must be a number, got {record[HELD_OUT]!r}")
+def _parse(line: bytes) -> Record:
+    if len(line) > LONGEST:
+        raise ValueError(f"it must have at most {LONGEST:,} bytes, got {len(line):,}")
+    record: Record = parse_json(line)
+    if not isinstance(record, dict):
+        raise TypeError(f"it must be an object, got {type(record).__name__}")
+    step = record.get("step")
+    if type(step) is not int or not 0 <= step <= MOST_STEPS:
+        raise TypeError(f"step must be an integer in 0 ... {MOST_STEPS}, got {_short.repr(step)}")
+    for name, value in record.items():
+        _check(name, value)
     return record
+
+
+def _check(name: str, value: Any) -> None:
+    """Require a number, null, or numbers by name."""
+    for inner in value.values() if isinstance(value, dict) else (value,):
+        if isinstance(inner, int) and abs(inner) >= 1 << 63:
+            raise TypeError(f"{_short.repr(name)} must be below 2^63, got {_short.repr(inner)}")
+        if not (inner is None or isinstance(inner, int | float)):
+            raise TypeError(f"{_short.repr(name)} must be a number, got {_short.repr(inner)}")

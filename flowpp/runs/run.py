@@ -8,13 +8,12 @@ non-finite/ if a loss or gradient was not finite, and images.npz if they were gi
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,14 +22,20 @@ from flowpp.config import Config
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.metrics import Record, append_record, discard_after, read_records
+from flowpp.runtime.bounded import read_json
 from flowpp.runtime.files import atomic_write, write_json
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.locks import open_lock, try_lock
+from flowpp.runtime.scratch import SUFFIX, sweep, sweep_after_safetensors
 
+CHECKPOINT = re.compile(r"step-(.*)\.safetensors")
+LOCK, METRICS = ".lock", "metrics.jsonl"
 KEPT_CHECKPOINTS = 3
 """Number of newest checkpoints to keep, as the last may be damaged; the best is kept as well."""
 FOLDERS = ("checkpoints", "samples", "tensorboard")
-WRITTEN_TO = (*FOLDERS, "evaluations", "fingerprints", "non-finite", ".lock", "metrics.jsonl")
-"""Entries that are opened for writing in place and so must not be links.
+FOLDERS_WRITTEN_TO = (*FOLDERS, "evaluations", "fingerprints", "non-finite")
+FILES_WRITTEN_TO = (LOCK, METRICS)
+"""Entries that are opened for writing in place, and so must be folders and files, not links.
 
 All others are written to a temporary file and renamed, which replaces a link. Otherwise a run
 directory from elsewhere could overwrite the reader's own files."""
@@ -38,6 +43,8 @@ IMAGES = "images.npz"
 """Images of a run that was started with images in memory."""
 LARGEST_SETTINGS = 1 << 20
 """Upper bound on the size of config.json, in bytes."""
+LARGEST_FACTS = 64 << 20
+"""Upper bound on that of environment.json, which names skipped images, and of result.json."""
 
 
 def create_default_out(preset: str) -> Path:
@@ -79,18 +86,37 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> Run:
-        """Create the directory and write the settings.
+        """Create the directory and write the settings; who trains in it must hold its lock.
 
         Raises:
             ValueError: `path` contains anything but the remains of an interrupted creation.
         """
         if not is_new_or_aborted(path):
             check_new(path)
-        for folder in FOLDERS:
-            (path / folder).mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        path.mkdir(parents=True, exist_ok=True)
+        run.make_folders()
+        run.sweep()
         write_json(path / "environment.json", environment)
         write_json(path / "config.json", to_dict(config))  # last: its presence marks a run
-        return cls(path)
+        return run
+
+    @classmethod
+    @contextmanager
+    def create_locked(
+        cls, path: Path, config: Config, environment: dict[str, Any]
+    ) -> Iterator[Run]:
+        """Create a run and hold its lock in the block, so that no other process creates it too.
+
+        Raises:
+            BlockingIOError: another process holds the lock.
+            ValueError: as `create`.
+        """
+        if not is_new_or_aborted(path):
+            check_new(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with cls(path).locked():  # checked again: another process may have created it meanwhile
+            yield cls.create(path, config, environment)
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -105,62 +131,70 @@ class Run:
             raise FileNotFoundError(f"no run directory at {path}{found}")
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a run directory: it has no config.json")
-        for folder in WRITTEN_TO:
-            if (path / folder).is_symlink():
-                raise ValueError(
-                    f"{path / folder} must not be a link, because runs are written to: link the "
-                    "run directory itself"
-                )
+        _check_written_to(path)
         return cls(path)
 
     def config(self) -> Config:
-        """Read the run's settings.
+        """Read the run's settings; images that the run keeps are found after it has been moved.
 
         Raises:
             ValueError: config.json is damaged, or has settings unknown to this version.
         """
         file = self.path / "config.json"
         try:
-            size = file.stat().st_size
-            if size > LARGEST_SETTINGS:
-                raise ValueError(f"size must be at most {LARGEST_SETTINGS:,} bytes, got {size:,}")
-            return from_dict(Config, json.loads(file.read_text(encoding="utf-8")))
+            config = from_dict(Config, read_json(file, LARGEST_SETTINGS))
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise ValueError(f"{file} is damaged or of another version: {error}") from error
+        images = self.path / IMAGES
+        if config.data.path and Path(config.data.path).name == IMAGES and images.is_file():
+            config = replace(config, data=replace(config.data, path=str(images.resolve())))
+        return config
+
+    def facts(self, name: Literal["environment.json", "result.json"]) -> dict[str, Any]:
+        """Read an object that was written beside the settings.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OSError: it cannot be read.
+            ValueError: it is damaged.
+        """
+        file = self.path / name
+        try:
+            value = read_json(file, LARGEST_FACTS)
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged: {error}") from error
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"{file} is damaged: it must be an object, got {type(value).__name__}"
+            )
+        return value
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory's lock, which the system releases when the process ends.
+    def locked(self) -> Iterator[Run]:
+        """Hold the directory's lock in the block, which the system releases when the process ends.
 
         Raises:
             BlockingIOError: another process holds it.
         """
-        if os.name != "posix":
-            yield
-            return
-        import fcntl
-
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(f"another process is training in {self.path}") from None
-            yield
+        with open_lock(self.path / LOCK) as file:
+            if try_lock(file) is False:
+                raise BlockingIOError(f"another process is training in {self.path}")
+            yield self
 
     # ---- metrics
     # --------------------------------------------------------------------------------------------
 
     def append_record(self, record: Record) -> None:
         """Append one record to metrics.jsonl."""
-        append_record(self.path / "metrics.jsonl", record)
+        append_record(self.path / METRICS, record)
 
     def metrics(self) -> list[Record]:
         """Read metrics.jsonl; raises as `read_records`."""
-        return read_records(self.path / "metrics.jsonl")
+        return read_records(self.path / METRICS)
 
     def rewind(self, step: int) -> None:
         """Discard the records after the checkpoint of `step`."""
-        discard_after(self.path / "metrics.jsonl", step)
+        discard_after(self.path / METRICS, step)
 
     def sample_path(self, step: int) -> Path:
         """Return the path of a step's sample grid."""
@@ -179,8 +213,17 @@ class Run:
         return self.path / "checkpoints" / "best.safetensors"
 
     def checkpoint_files(self) -> list[Path]:
-        """List the checkpoint files, oldest first."""
-        return sorted((self.path / "checkpoints").glob("step-*.safetensors"))
+        """List the checkpoint files, oldest first.
+
+        Raises:
+            PermissionError: the folder cannot be read.
+        """
+        folder = self.path / "checkpoints"
+        try:
+            names = os.listdir(folder)  # unlike `glob`, it does not hide errors
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(folder / name for name in names if CHECKPOINT.fullmatch(name))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove all but the newest `KEPT_CHECKPOINTS`.
@@ -188,6 +231,7 @@ class Run:
         Raises:
             OSError: the checkpoint could not be written; the earlier ones are unchanged.
         """
+        self.make_folders()  # they may have been removed since
         checkpoint.save(self.checkpoint_path(checkpoint.step))
         for old in self.checkpoint_files()[:-KEPT_CHECKPOINTS]:
             old.unlink()
@@ -196,6 +240,7 @@ class Run:
         """Keep a step's checkpoint under a second name, best.safetensors."""
         source = self.checkpoint_path(step)
         with atomic_write(self.best_path) as temporary:
+            temporary.unlink()
             try:
                 os.link(source, temporary)
             except OSError:  # a file system without hard links
@@ -242,6 +287,9 @@ class Run:
             except CheckpointError as error:
                 errors.append(error)
                 continue
+            except FileNotFoundError as error:  # a link to nothing
+                errors.append(CheckpointError(str(error)))
+                continue
             for skipped in errors:
                 warn(f"{skipped}; going back to the one before")
             return checkpoint
@@ -270,14 +318,43 @@ class Run:
 
     def steps_done(self) -> int:
         """Return the step of the newest checkpoint, from its name; 0 if there is none."""
-        names = (re.fullmatch(r"step-(\d+)", file.stem) for file in self.checkpoint_files())
+        names = (re.fullmatch(r"step-(\d{1,18})", file.stem) for file in self.checkpoint_files())
         return max((int(name[1]) for name in names if name), default=0)
 
+    # ---- folders
+    # --------------------------------------------------------------------------------------------
+
+    def make_folders(self) -> None:
+        """Create the folders that are missing, as copies of a run may lack empty ones."""
+        for folder in FOLDERS:
+            (self.path / folder).mkdir(exist_ok=True)
+
     def sweep(self) -> None:
-        """Remove the temporary files of interrupted writes."""
-        for folder in (self.path, self.path / "checkpoints", self.path / "samples"):
-            for part in folder.glob(".*.part"):
-                part.unlink(missing_ok=True)
+        """Remove the temporary files of killed processes; the caller holds the lock."""
+        for folder in (self.path, *(self.path / name for name in FOLDERS_WRITTEN_TO)):
+            sweep(folder)
+        for name in ("checkpoints", "non-finite"):
+            sweep_after_safetensors(self.path / name)
+
+
+def _check_written_to(path: Path) -> None:
+    """Require folders and files, not links, where a run is written to.
+
+    Raises:
+        ValueError: an entry is something else.
+    """
+    for name in (*FOLDERS_WRITTEN_TO, *FILES_WRITTEN_TO):
+        entry = path / name
+        if entry.is_symlink():
+            raise ValueError(
+                f"{entry} must not be a link, because runs are written to: link the "
+                "run directory itself"
+            )
+        if not entry.exists():
+            continue
+        if not (entry.is_dir() if name in FOLDERS_WRITTEN_TO else entry.is_file()):
+            kind = "a folder" if name in FOLDERS_WRITTEN_TO else "a regular file"
+            raise ValueError(f"{entry} must be {kind}, got something else")
 
 
 def is_new_or_aborted(path: Path) -> bool:
@@ -288,7 +365,7 @@ def is_new_or_aborted(path: Path) -> bool:
         item.is_dir()
         and item.name in FOLDERS
         and not any(item.iterdir())
-        or item.name in ("environment.json", ".lock", IMAGES)
-        or item.suffix == ".part"
+        or item.name in ("environment.json", LOCK, IMAGES)
+        or item.suffix == SUFFIX
         for item in path.iterdir()
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from flowpp.runtime.scratch import scratch_folder
 
 
 def cache_folder() -> Path:
@@ -19,20 +22,26 @@ def cache_folder() -> Path:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; after the block, flush it to disk and rename it to `path`.
+    """Yield the path of an empty temporary file; after the block, flush and rename it to `path`.
 
-    If the block raises, the temporary file is removed and `path` is unchanged.
+    If the block raises, or the process is killed, `path` is unchanged; see `scratch` for what
+    then becomes of the temporary file. The file has the permissions that the process's umask
+    leaves, whichever library writes it.
+
+    Raises:
+        OSError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.unlink(missing_ok=True)  # it may be a link to another file
-    try:
+    with scratch_folder(path) as folder:
+        temporary = folder / f"new{path.suffix}"
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors makes its own, 0600
+            temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def make_writable_folder(path: Path) -> Path:

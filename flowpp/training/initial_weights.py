@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,11 +163,13 @@ def start_as_recorded(run: Run, model: FlowPlusPlus, group: ProcessGroup) -> Ini
     def recorded() -> tuple[str, str] | None:
         file = run.path / "environment.json"
         try:
-            record = json.loads(file.read_text(encoding="utf-8")).get("init_from")
+            record = run.facts("environment.json").get("init_from")
             return None if record is None else (str(record["path"]), str(record["sha256"]))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        except (KeyError, TypeError) as error:
             raise CheckpointError(f"{file} is damaged: {error}") from error
 
     found = group.from_main(recorded)

@@ -104,13 +104,16 @@ def train(
         described = environment.describe(device, settings.seed, images, settings.precision)
         described |= {} if source is None else {"init_from": source.record}
         path = Path(out_dir)
-        run = group.from_main(
-            lambda: Run.open(path) if resume else Run.create(path, config, described)
-        )
         with ExitStack() as lock, DeferredSignals() as signals:
-            group.from_main(lambda: lock.enter_context(run.locked()))
+            run = group.from_main(
+                lambda: lock.enter_context(
+                    Run.open(path).locked()
+                    if resume
+                    else Run.create_locked(path, config, described)
+                )
+            )
             if resume:
-                done = group.from_main(lambda: finished_result(run, images, config, Result))
+                done = group.from_main(lambda: finished_result(run, images, config))
                 if done is not None:
                     return done
             return _train(config, run, images, model, group, signals, source, resume=resume)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from flowpp.config import TrainingConfig
 from flowpp.data import ImageSet
@@ -17,6 +18,13 @@ from flowpp.training.state import TrainingState
 
 INITIAL_SHARE = 0.05
 """Share of the initial weights in the average above which a note is given."""
+KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "float | None": (int, float, type(None)),
+    "str | None": (str, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,21 @@ class Result:
     """Standard error of `valid_bits_per_dim`."""
     failure: str | None = None
     """Why `bits_per_dim` is None."""
+
+    @classmethod
+    def of(cls, recorded: dict[str, Any], run: Run) -> Result:
+        """Return the contents of a run's result.json; the run may have been moved since.
+
+        Raises:
+            TypeError: values are missing, unknown, or of another type.
+        """
+        result = cls(**recorded)
+        for entry in fields(cls):
+            value, kinds = getattr(result, entry.name), KINDS[str(entry.type)]
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise TypeError(f"{entry.name} must be {entry.type}, got {type(value).__name__}")
+        picture = run.sample_path(result.steps)
+        return replace(result, samples=str(picture) if picture.is_file() else None)
 
 
 def final_result(

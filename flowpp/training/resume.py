@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import glob
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -16,11 +15,12 @@ from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.environment import machine_facts, read_differently
-from flowpp.runs.run import FOLDERS, Run, is_new_or_aborted
+from flowpp.runs.run import Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import finite_or_null, write_json
+from flowpp.runtime.notes import note_once
+from flowpp.training.result import Result
 
-T = TypeVar("T")
 CHANGEABLE = frozenset(
     {
         "data.path",
@@ -95,13 +95,17 @@ def find_run(resume: str, out: Path | None, preset: str) -> Path | None:
 
 
 def _newest_unfinished(preset: str) -> Path | None:
-    candidates = [
-        path.parent
-        for path in Path("runs").glob(f"{preset}-*/config.json")
-        if not (path.parent / "result.json").exists()
-        and Run(path.parent).config().preset == preset
-    ]
-    return max(candidates, key=lambda path: (path / "config.json").stat().st_mtime, default=None)
+    """Return the unfinished run of a preset that was started last; damaged ones are named."""
+    candidates: list[tuple[float, Path]] = []
+    for file in Path("runs").glob(f"{glob.escape(preset)}-*/config.json"):
+        try:
+            if not (file.parent / "result.json").exists() and (
+                Run.open(file.parent).config().preset == preset
+            ):
+                candidates.append((file.stat().st_mtime, file.parent))
+        except (OSError, ValueError) as error:
+            note_once(f"not resumed: {file}", f"--resume auto leaves out {file.parent}: {error}")
+    return max(candidates, default=(0.0, None))[1]
 
 
 def check_settings(former: Config, requested: Config) -> None:
@@ -125,11 +129,11 @@ def check_data(checkpoint: Checkpoint, images: ImageSet) -> None:
     Raises:
         CheckpointError: Their hash differs.
     """
-    recorded = str(checkpoint.facts.get("data_sha256"))
-    if not images.has_hash(recorded):
+    recorded = checkpoint.facts.get("data_sha256")
+    if recorded is not None and not images.has_hash(recorded):
         raise CheckpointError(
             f"the checkpoint of step {checkpoint.step} was trained on other data: its hash is "
-            f"{recorded[:12]}..., {images.name} has {images.sha256[:12]}..."
+            f"{str(recorded)[:12]}..., {images.name} has {images.sha256[:12]}..."
             + read_differently(images)
         )
 
@@ -139,7 +143,7 @@ def trained_images(checkpoint: Checkpoint | None, images: ImageSet) -> ImageSet:
 
     Version 0.1.0 evaluated on the test images only, and recorded a hash without the others.
     """
-    if checkpoint is None or checkpoint.facts.get("data_sha256") == images.sha256:
+    if checkpoint is None or checkpoint.facts.get("data_sha256") in (None, images.sha256):
         return images
     return replace(images, valid=None)
 
@@ -198,9 +202,7 @@ def differences(checkpoint: Checkpoint, config: Config, now: dict[str, Any]) -> 
     return notes
 
 
-def finished_result(
-    run: Run, images: ImageSet, config: Config, kind: Callable[..., T]
-) -> T | None:
+def finished_result(run: Run, images: ImageSet, config: Config) -> Result | None:
     """Return the result of a run that finished with these settings and images, or None.
 
     If result.json belongs to the settings, the newest checkpoint is read and compared with both.
@@ -209,17 +211,17 @@ def finished_result(
         run: The run.
         images: Data set.
         config: Settings.
-        kind: Class of the result, built from the values of result.json.
     """
     try:
-        recorded = json.loads((run.path / "result.json").read_text(encoding="utf-8"))
-        recorded = finite_or_null(recorded)  # version 0.1.0 wrote NaN
-        result = kind(**recorded)
-        steps = recorded["steps"] if recorded.get("stopped") else config.training.steps
-        if recorded["steps"] != steps or to_dict(run.config()) != to_dict(config):
+        recorded = finite_or_null(run.facts("result.json"))  # version 0.1.0 wrote NaN
+        result = Result.of(recorded, run)
+        steps = result.steps if result.stopped else config.training.steps
+        if result.steps != steps or to_dict(run.config()) != to_dict(config):
             return None
         newest = run.load_checkpoint()
         check_data(newest, images)
+    except PermissionError:
+        raise
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None  # unfinished or damaged: `resume_run` raises an error if need be
     return result if newest.step == steps else None
@@ -269,10 +271,14 @@ def _read(
         check_data(checkpoint, images)
         check_steps(run, config)
         notes.append(f"resumed after step {checkpoint.step}")
+        if checkpoint.facts.get("data_sha256") is None:
+            notes.append(
+                "the checkpoint does not record the hash of its data, so it is not known whether "
+                f"{images.name} is the data of the run"
+            )
         notes += differences(checkpoint, config, facts)
     run.sweep()
-    for folder in FOLDERS:  # copies of a run may lack empty folders
-        (run.path / folder).mkdir(exist_ok=True)
+    run.make_folders()
     run.rewind(0 if checkpoint is None else checkpoint.step)
     write_json(run.path / "config.json", to_dict(config))
     (run.path / "result.json").unlink(missing_ok=True)

@@ -239,8 +239,10 @@ def test_files_that_are_renamed_replace_a_link(run, name, tmp_path):
 @pytest.mark.parametrize("target", ["nowhere", ".", "/dev/zero", "/proc/self/environ"])
 def test_checkpoints_that_are_links(run, guard, target):
     run.checkpoint_path(4).symlink_to(target)
+    with guard.reading(), pytest.warns(UserWarning, match=run.checkpoint_path(4).name):
+        assert np.isfinite(use(run.path)).all()  # of the checkpoint before
     with guard.reading(run.checkpoint_path(4).name):
-        use(run.path)
+        use(run.checkpoint_path(4))
     assert guard.refused is not None
 
 

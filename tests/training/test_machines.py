@@ -119,7 +119,7 @@ def test_errors_of_the_first_process_are_raised_in_all():
 def test_a_directory_in_use_ends_all_processes(tiny_config, tmp_path):
     prepared = prepare(tiny_config)
     run = Run.create(tmp_path / "run", tiny_config, {})
-    First.sent[:] = [(run, None), (None, BlockingIOError("another process is training"))]
+    First.sent[:] = [(None, BlockingIOError("another process is training"))]
     with pytest.raises(BlockingIOError, match="another process is training"):
         train(tiny_config, run.path, prepared, group=Second(1, 2))
     # Rank 0 finds it.

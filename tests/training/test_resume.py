@@ -24,6 +24,8 @@ from flowpp.runtime import random_state
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import loop, resume
 from flowpp.training import step as training_step
+from flowpp.training.result import Result
+from flowpp.training.run_logger import RunLogger
 from flowpp.training.setup import prepare
 
 STEPS = 7  # as in conftest.py
@@ -343,6 +345,71 @@ def test_auto_takes_the_newest_unfinished(copy, tmp_path, monkeypatch):
     (tmp_path / "runs" / "tiny-2" / "result.json").unlink()
     assert resume.find_run("auto", None, "tiny").name == "tiny-2"
     assert resume.find_run("auto", None, "photos") is None
+
+
+def test_auto_names_and_leaves_out_damaged_runs(copy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny-1", "tiny-2", "tiny-3", "tiny-4"):
+        shutil.copytree(copy, tmp_path / "runs" / name)
+        (tmp_path / "runs" / name / "result.json").unlink()
+    (tmp_path / "runs" / "tiny-2" / "config.json").write_text("{")
+    (tmp_path / "runs" / "tiny-3" / ".lock").unlink()
+    (tmp_path / "runs" / "tiny-3" / ".lock").symlink_to("elsewhere")
+    (tmp_path / "runs" / "tiny-4" / "config.json").write_bytes(bytes(2 << 20))
+    assert resume.find_run("auto", None, "tiny").name == "tiny-1"
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [
+        f"--resume auto leaves out runs/tiny-{number}" for number in (2, 3, 4)
+    ]
+
+
+def test_a_folder_of_checkpoints_removed_while_training(
+    config, uninterrupted, tmp_path, monkeypatch
+):
+    write = RunLogger.log_training
+
+    def removing(self, record):
+        write(self, record)
+        if record["step"] in (2, 4):
+            for name in ("checkpoints", "samples"):
+                shutil.rmtree(self.run.path / name)
+
+    monkeypatch.setattr(RunLogger, "log_training", removing)
+    loop.train(config, tmp_path / "run")
+    files = Run.open(tmp_path / "run").checkpoint_files()
+    assert [file.stem for file in files] == ["step-00000006", "step-00000007"]
+    same_state(tmp_path / "run", uninterrupted)
+
+
+def test_a_checkpoint_without_the_hash_of_its_data(copy, config, capsys):
+    run = Run.open(copy)
+    checkpoint = run.load_checkpoint()
+    facts = {name: value for name, value in checkpoint.facts.items() if name != "data_sha256"}
+    dataclasses.replace(checkpoint, facts=facts).save(run.checkpoint_path(checkpoint.step))
+    (copy / "result.json").unlink()
+    loop.train(config, copy, resume=True)
+    assert "does not record the hash of its data" in capsys.readouterr().out
+
+
+def test_the_result_of_a_copied_run_names_its_own_samples(copy, config):
+    assert loop.train(config, copy, resume=True).samples.startswith(str(copy))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"bits_per_dim": "x"}, {"steps": 7.0}, {"steps": True}, {"seconds": None}, {"a": 1}],
+)
+def test_a_damaged_result_is_refused(uninterrupted, damage):
+    run = Run(uninterrupted)
+    assert Result.of(run.facts("result.json"), run).steps == STEPS
+    with pytest.raises(TypeError, match=next(iter(damage))):
+        Result.of(run.facts("result.json") | damage, run)
+
+
+def test_a_damaged_result_is_computed_again(copy, config):
+    before = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps(before | {"bits_per_dim": "x"}))
+    assert loop.train(config, copy, resume=True).bits_per_dim == before["bits_per_dim"]
 
 
 def test_a_directory_of_an_aborted_start_is_reused(tmp_path, config):

@@ -1,0 +1,111 @@
+"""Atomic writes: permissions, links, and what killed processes leave behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flowpp.runtime.files import atomic_write, write_json
+from flowpp.runtime.locks import open_lock, try_lock
+from flowpp.runtime.scratch import LOCK, sweep, sweep_after_safetensors
+
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions and locks of POSIX")
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def writing(path, *, killed):
+    """Return a process that is writing to `path`, or has been killed while it was."""
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from flowpp.runtime.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); (temporary.parent / '.tmpAbC123').write_text('half')\n"
+        "    print('writing', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "writing\n"
+    if killed:
+        process.kill()
+        process.communicate()
+    return process
+
+
+@posix
+def test_files_have_the_permissions_of_the_umask(tmp_path, umask):
+    write_json(tmp_path / "a.json", {})
+    with atomic_write(tmp_path / "a.safetensors") as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)  # its own file has 0600
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640, file
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_an_error_names_the_file_and_not_the_temporary_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*none/a\.json'$"):
+        write_json(tmp_path / "none" / "a.json", {})
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    writing(tmp_path / "a.json", killed=True)
+    (left,) = os.listdir(tmp_path)
+    living = writing(tmp_path / "a.json", killed=False)
+    try:
+        (used,) = {*os.listdir(tmp_path)} - {left}  # the next writer of a.json has swept
+        write_json(tmp_path / "b.json", {})
+        sweep(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == sorted([used, "b.json"])
+    finally:
+        living.kill()
+        living.communicate()
+    write_json(tmp_path / "a.json", {})
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+
+
+def test_a_folder_without_a_lock_is_removed_only_when_it_is_old(tmp_path):
+    (tmp_path / ".a.json.x.part").mkdir()
+    sweep(tmp_path)
+    assert os.listdir(tmp_path)
+    os.utime(tmp_path / ".a.json.x.part", (time.time() - 100,) * 2)
+    sweep(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@posix
+def test_temporary_files_of_former_versions(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".a.json.{gone.pid}.part").touch()
+    (tmp_path / f".b.json.{os.getpid()}.part").touch()
+    for name in (".tmpAbC123", ".tmpAbC1234", "tmpAbC123"):
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    sweep_after_safetensors(tmp_path)
+    left = [f".b.json.{os.getpid()}.part", ".tmpAbC1234", "tmpAbC123"]
+    assert sorted(os.listdir(tmp_path)) == sorted(left)
+
+
+@posix
+def test_a_lock_is_a_file_of_its_own(tmp_path):
+    with open_lock(tmp_path / LOCK) as one, open_lock(tmp_path / LOCK) as other:
+        assert try_lock(one) is True and try_lock(other) is False
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / LOCK)
+    for name in ("fifo", "link"):
+        with pytest.raises(ValueError, match=f"{name} must be a regular file, got a"):
+            open_lock(tmp_path / name)
