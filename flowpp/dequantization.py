@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .bijectors.bijector import Bijector
-from .bijectors.checks import may_read_values, owner_name
+from .bijectors.checks import checked_levels, may_read_values, owner_name
 from .objective import log_normal
+from .runtime.image_checks import check_image_tensor, check_noise_tensor, comparable, values_error
 
 
 class Dequantizer(nn.Module):
@@ -23,9 +24,7 @@ class Dequantizer(nn.Module):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        if levels < 2:
-            raise ValueError(f"{owner_name(self)} needs at least 2 levels, got {levels}")
-        self.levels = int(levels)
+        self.levels = checked_levels(levels, self)
 
     def draw_noise(
         self,
@@ -58,40 +57,29 @@ class Dequantizer(nn.Module):
             booleans `(B, 1, 1, 1)`; the noise of the others must become NaN.
 
         Raises:
+            TypeError: not a tensor of numbers.
             ValueError: the wrong number of axes, or a value that is not an integer within
-                0 ... levels - 1; the message shows the first one.
+                0 ... levels - 1; the message shows the first one, and what to do if that is known.
         """
-        if x.ndim != 4:
-            raise ValueError(
-                f"{owner_name(self)} needs shape (batch, channels, height, width), "
-                f"got {tuple(x.shape)}"
-            )
-        valid = (x >= 0) & (x <= self.levels - 1)
+        check_image_tensor(x, self.levels)
+        values = comparable(x)
+        valid = (values >= 0) & (values <= self.levels - 1)
         if x.is_floating_point():
             valid &= x == x.round()
         if not may_read_values(x, self):
             return valid.flatten(1).all(1).reshape(-1, 1, 1, 1)
         if not valid.all():
-            raise ValueError(
-                f"{owner_name(self)} needs integers within 0 ... {self.levels - 1}, "
-                f"got {x[~valid][0].item()}"
-            )
+            raise values_error(x, valid, self.levels)
         return None
 
     def check_noise(self, noise: Tensor, x: Tensor) -> None:
         """Require floating-point noise of the images' shape; its values are not checked.
 
         Raises:
-            TypeError: the noise is not floating-point.
+            TypeError: the noise is not a tensor of float32 or float64.
             ValueError: the noise has another shape.
         """
-        if not noise.is_floating_point():
-            raise TypeError(f"{owner_name(self)} needs floating-point noise, got {noise.dtype}")
-        if noise.shape != x.shape:
-            raise ValueError(
-                f"{owner_name(self)} needs noise of shape {tuple(x.shape)}, "
-                f"got {tuple(noise.shape)}"
-            )
+        check_noise_tensor(noise, x)
 
 
 class UniformDequantizer(Dequantizer):
@@ -152,6 +140,17 @@ def _in_unit_interval(u: Tensor) -> Tensor:
     return (u >= 0) & (u < 1)
 
 
+def _looks_uniform(noise: Tensor) -> bool:
+    """Return whether different numbers all lie in (0, 1).
+
+    Of 32 standard normal ones they all do with a probability below 1e-14.
+    """
+    if noise.numel() < 32:
+        return False
+    low, high = torch.aminmax(noise.detach())
+    return bool((low > 0) & (high < 1) & (low < high))
+
+
 def _or_nan(noise: Tensor, valid: Tensor | None) -> Tensor:
     """Return the noise, NaN where it is not valid; None stands for valid everywhere."""
     return noise if valid is None else noise.masked_fill(~valid, torch.nan)
@@ -197,10 +196,17 @@ class VariationalDequantizer(Dequantizer):
         """Return u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise.
 
         Raises:
-            ValueError: x is not a batch of integer images, or the noise has another shape.
+            TypeError: images or noise that are not tensors of numbers.
+            ValueError: x is not a batch of integer images, or the noise has another shape or is
+                uniform.
         """
         valid = self.check_images(x)
         self.check_noise(noise, x)
+        if valid is None and _looks_uniform(noise):
+            raise ValueError(
+                f"{owner_name(self)} needs standard normal noise, as of draw_noise, got numbers "
+                "that are all between 0 and 1"
+            )
         u, log_det = self.flow(_or_nan(noise, valid), self.context(x, noise.dtype))
         return u, log_normal(noise) - log_det
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from .bijectors.chain import Chain
 from .bijectors.data_logit import DataLogit
 from .dequantization import Dequantizer
 from .objective import Elbo, log_normal
+from .runtime.image_checks import (
+    Shape,
+    check_image_tensor,
+    check_latent_tensor,
+    check_noise_tensor,
+    check_same_device,
+    check_same_dtype,
+)
 from .runtime.image_tensors import check_finite, pixels
 
 
@@ -26,6 +35,10 @@ class FlowPlusPlus(nn.Module):
         ValueError: a flow that begins with a DataLogit of another number of levels.
     """
 
+    image_shape: Shape | None = None
+    """(channels, height, width) of the images, others being refused; None accepts any that the
+    layers do. `flowpp.build_model` sets it."""
+
     def __init__(self, dequantizer: Dequantizer, flow: Bijector) -> None:
         super().__init__()
         first = _first(flow)
@@ -38,7 +51,8 @@ class FlowPlusPlus(nn.Module):
         self.flow = flow
         self.initialized = False
         """Whether the weights are more than fresh: data-dependent initialization, which training
-        begins with, is for fresh ones only. Set by it and by loading weights."""
+        begins with, is for fresh ones only. Set by it and by loading all weights; set it yourself
+        after loading some of them."""
         self.register_load_state_dict_post_hook(_mark_initialized)
 
     @property
@@ -51,9 +65,14 @@ class FlowPlusPlus(nn.Module):
 
         Args:
             x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
-            noise: `(B, C, H, W)`, from `dequantizer.draw_noise`; its dtype is the dtype of the
-                computation.
+            noise: `(B, C, H, W)`, from `dequantizer.draw_noise`, of the weights' dtype.
+
+        Raises:
+            TypeError: images or noise that are not tensors, or noise of another dtype.
+            ValueError: images of another shape, device, or with values that are not integers
+                0 ... levels - 1; noise of another shape or device. The message says what to do.
         """
+        self._check(x, noise)
         u, log_q = self.dequantizer.sample(x, noise)
         z, log_det = self.flow(x.to(u.dtype) + u)
         return Elbo(log_q, log_det, log_normal(z))
@@ -63,7 +82,8 @@ class FlowPlusPlus(nn.Module):
         return self.elbo(x, noise)
 
     def encode(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Map integer images x to z, `(B, C', H', W')`."""
+        """Map integer images x to z, `(B, C', H', W')`; raises as `elbo`."""
+        self._check(x, noise)
         u, _ = self.dequantizer.sample(x, noise)
         z, _ = self.flow(x.to(u.dtype) + u)
         return z
@@ -73,6 +93,7 @@ class FlowPlusPlus(nn.Module):
 
         The flow's range extends slightly beyond [0, levels], where there are no images.
         """
+        self._check_latents(z)
         x, _ = self.flow.inverse(z)
         return x.clamp(0, self.levels)
 
@@ -80,11 +101,40 @@ class FlowPlusPlus(nn.Module):
         """Map z to integer images: invert the flow, and round down to 0 ... levels - 1.
 
         Raises:
+            TypeError: latents that are not a tensor of the weights' dtype.
+            ValueError: latents of another shape or device.
             NonFiniteImageError: a latent or a pixel is NaN or infinite.
         """
+        self._check_latents(z)
         check_finite(z, "latents")
         x, _ = self.flow.inverse(z)
         return pixels(x, self.levels)
+
+    @property
+    def latent_shape(self) -> Shape | None:
+        """(C', H', W') of z; None without `image_shape`."""
+        return None if self.image_shape is None else self.flow.output_shape(self.image_shape)
+
+    def _check(self, x: Tensor, noise: Tensor) -> None:
+        """Require images and noise that fit; values are checked by the dequantizer."""
+        check_image_tensor(x, self.levels, self.image_shape)
+        check_noise_tensor(noise, x)
+        like = next(self.parameters(), None)
+        if like is None:  # no weights, or a replica of `DataParallel`
+            return
+        check_same_device(x, like.device)
+        check_same_device(noise, like.device, "noise")
+        check_same_dtype(noise, like.dtype, "noise")
+
+    def _check_latents(self, z: Tensor) -> None:
+        """Require latents that fit; their values are checked on the way to pixels."""
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return
+        check_latent_tensor(z, self.latent_shape)
+        like = next(self.parameters(), None)
+        if like is not None:
+            check_same_device(z, like.device, "latents")
+            check_same_dtype(z, like.dtype, "latents")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *options: bool) -> FlowPlusPlus:
         """Convert or move all tensors, as `to`, `half` and others do.
@@ -103,8 +153,10 @@ class FlowPlusPlus(nn.Module):
         return super()._apply(fn, *options)
 
 
-def _mark_initialized(model: nn.Module, _: object) -> None:
-    model.initialized = True  # type: ignore[assignment]
+def _mark_initialized(model: nn.Module, keys: Any) -> None:
+    """Mark a model whose tensors have all been loaded."""
+    if not keys.missing_keys:
+        model.initialized = True  # type: ignore[assignment]
 
 
 def _first(flow: nn.Module) -> nn.Module:

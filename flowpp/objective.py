@@ -57,7 +57,15 @@ def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
     """Convert log P(x) in nats to bits per dimension: -log_prob / (dims ln 2), dims = C*H*W.
 
     Images are integers, so the number of levels does not enter.
+
+    Raises:
+        TypeError: an `Elbo` instead of its total, or dims that are not an integer.
+        ValueError: fewer than 1 dimension.
     """
+    if isinstance(log_prob, Elbo):
+        raise TypeError("log_prob must be a tensor, got an Elbo: use its total")
+    if not hasattr(dims, "__index__"):
+        raise TypeError(f"dims must be an integer, the product of the image's sides, got {dims!r}")
     if dims < 1:
         raise ValueError(f"bits_per_dim needs at least 1 dimension, got {dims}")
     return -log_prob / (dims * math.log(2))

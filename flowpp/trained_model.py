@@ -17,12 +17,12 @@ from flowpp.config import Config
 from flowpp.config.settings import Precision
 from flowpp.evaluation import sampling
 from flowpp.evaluation.bound import image_noise
-from flowpp.evaluation.given_images import check_same_device, checked_images, checked_latents
+from flowpp.evaluation.given_images import checked_images, checked_latents
 from flowpp.evaluation.precision import evaluated_in
-from flowpp.interop.spaces import output_shape
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import importance_weighted_bound
 from flowpp.runs.open_model import open_model
+from flowpp.runtime.image_checks import check_same_device
 from flowpp.runtime.image_tensors import check_finite, image_array, image_tensor, pixels
 from flowpp.runtime.random_state import seeded_generator
 
@@ -68,7 +68,7 @@ class TrainedModel(nn.Module):
         super().__init__()
         self.model, self.config, self.image_shape = model, config, image_shape
         self.step, self.precision = step, precision
-        self.latent_shape = output_shape(model.flow, image_shape)
+        self.latent_shape = model.flow.output_shape(image_shape)
         """(C', H', W') of z."""
         self.train(model.training)
 

@@ -17,8 +17,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from ..runtime.image_checks import Shape
 from .checks import check_divisible, check_images
 
 
@@ -53,6 +55,22 @@ class Bijector(nn.Module):
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise to data; returns `(x, log|det dx/dy|)`, shapes `(B, C, H, W)` and `(B,)`."""
         raise NotImplementedError
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape `(C', H', W')` of one image after the bijector, or after its inverse.
+
+        Permutations are applied to an image on the meta device; all others keep the shape, but for
+        compositions, which override this.
+
+        Raises:
+            ValueError: the shape is not divisible as a permutation requires.
+        """
+        if not self.permutes:
+            return shape
+        blank = torch.empty((1, *shape), device="meta")
+        moved, _ = self.inverse(blank) if inverse else self(blank)
+        channels, height, width = moved.shape[1:]
+        return channels, height, width
 
     def check_input(self, x: Tensor, *, inverse: bool = False) -> None:
         """Check the input of `forward` or of `inverse`.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..runtime.image_checks import Shape
 from .bijector import Bijector
 from .log_dets import no_log_det
 
@@ -36,3 +37,10 @@ class Chain(Bijector):
             y, log_det = bijector.inverse(y, context)
             total = total + log_det
         return y, total
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape of one image after all bijectors, or after their inverses."""
+        bijectors: Iterable[Any] = reversed(self.bijectors) if inverse else self.bijectors
+        for bijector in bijectors:
+            shape = bijector.output_shape(shape, inverse=inverse)
+        return shape

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,22 @@ def check_images(x: Tensor, owner: object) -> None:
             f"{owner_name(owner)} needs shape (batch, channels, height, width), "
             f"got {tuple(x.shape)}"
         )
+
+
+def checked_levels(levels: int, owner: object) -> int:
+    """Return the number of values of a channel, of NumPy's integers too.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: not an integer of at least 2.
+    """
+    if isinstance(levels, bool) or not isinstance(levels, SupportsIndex | float):
+        raise TypeError(f"{owner_name(owner)} needs an integer number of levels, got {levels!r}")
+    if int(levels) != levels:
+        raise ValueError(f"{owner_name(owner)} needs an integer number of levels, got {levels}")
+    if levels < 2:
+        raise ValueError(f"{owner_name(owner)} needs at least 2 levels, got {levels}")
+    return int(levels)
 
 
 def check_divisible(x: Tensor, owner: object, axis: str, divisor: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .bijector import Bijector
+from .checks import checked_levels
 from .log_dets import sum_per_example
 
 
@@ -20,7 +21,7 @@ class DataLogit(Bijector):
         margin: distance of p from 0 and 1 at the ends, in (0, 1/2).
 
     Raises:
-        ValueError: fewer than 2 levels, or a margin outside (0, 1/2).
+        ValueError: levels that are not an integer of at least 2, or a margin outside (0, 1/2).
 
     Numerics: the inverse of a y beyond logit(margin) lies outside [0, levels] and is not clamped,
     so that the map stays a bijection. The inverse's log-determinant is computed from y.
@@ -30,11 +31,9 @@ class DataLogit(Bijector):
 
     def __init__(self, levels: int, margin: float = 0.05) -> None:
         super().__init__()
-        if levels < 2:
-            raise ValueError(f"DataLogit needs at least 2 levels, got {levels}")
+        self.levels = checked_levels(levels, self)
         if not 0 < margin < 0.5:
             raise ValueError(f"DataLogit needs a margin in (0, 0.5), got {margin}")
-        self.levels = int(levels)
         self.margin = float(margin)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..runtime.image_checks import Shape
 from .bijector import Bijector
 
 
@@ -23,3 +24,7 @@ class Inverse(Bijector):
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.bijector(y, context)
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape of one image after the inverse, or after the bijector itself."""
+        return self.bijector.output_shape(shape, inverse=not inverse)

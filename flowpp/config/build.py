@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,8 @@ from flowpp.conditioner import (
     GatedMaxout,
     LayerNorm,
 )
+from flowpp.config import checks
+from flowpp.config.image_sizes import check_layouts
 from flowpp.config.layout import Stage, only_split, parse_layout
 from flowpp.config.settings import (
     Attention,
@@ -46,10 +50,18 @@ from flowpp.config.settings import (
 from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.image_checks import Shape
 from flowpp.runtime.precision import Float32
 
-Shape = tuple[int, int, int]
-"""(channels, height, width) of one image."""
+MODEL_SETTINGS = {
+    "Config": "config.model",
+    "FlowConfig": "ModelConfig(flow=config)",
+    "TrainingConfig": "the `model` of the settings",
+    "DataConfig": "the `model` of the settings",
+    "str": "flowpp.config.presets.get(NAME).model",
+    "dict": "flowpp.config.serialization.from_dict(ModelConfig, config)",
+}
+"""What to use instead of settings of another kind, by their class."""
 SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}
 
 
@@ -68,17 +80,48 @@ def build_model(
         generator: generator whose seed is used for the weights; None for torch's global generator.
 
     Raises:
+        TypeError: settings that are not a `ModelConfig`, a shape that is not of integers.
         ValueError: a layout that does not fit the image, or settings out of range.
     """
+    checks.kind_of("config", config, ModelConfig, MODEL_SETTINGS)
+    image_shape = _checked_shape(image_shape)
+    check_layouts(config, image_shape)
     if generator is not None:
+        kinds = {"int": "torch.Generator().manual_seed(SEED)"}
+        checks.kind_of("generator", generator, torch.Generator, kinds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             return build_model(config, image_shape, levels)
     chain = build_chain(config.flow, image_shape, context=None)
     flow = Chain([DataLogit(levels), *chain])
     if config.dequantization == "uniform":
-        return FlowPlusPlus(UniformDequantizer(levels), flow)
-    return FlowPlusPlus(build_dequantizer(config, image_shape, levels), flow)
+        model = FlowPlusPlus(UniformDequantizer(levels), flow)
+    else:
+        model = FlowPlusPlus(build_dequantizer(config, image_shape, levels), flow)
+    model.image_shape = image_shape
+    return model
+
+
+def _checked_shape(shape: Shape) -> Shape:
+    """Return (channels, height, width) as Python's integers.
+
+    Raises:
+        TypeError: not a sequence of integers.
+        ValueError: not three of them, one below 1, or a shape with the channels last.
+    """
+    needed = "image_shape must be (channels, height, width)"
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise TypeError(f"{needed}, got {shape!r}") from None
+    if len(sizes) != 3 or min(sizes) < 1:
+        one = f": without the batch, use {sizes[1:]}" if len(sizes) == 4 else ""
+        raise ValueError(f"{needed}, got {sizes}{one}")
+    channels, height, width = sizes
+    if width in (1, 3) and channels not in (1, 3) and channels >= 8:
+        raise ValueError(f"{needed}, got {sizes}: channels come first, use "
+                         f"{(width, channels, height)}")  # fmt: skip
+    return channels, height, width
 
 
 def set_compute(
@@ -132,7 +175,7 @@ def build_dequantizer(
     split = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
         config.context,
-        _output_shape(split, image_shape),
+        split.output_shape(image_shape),
         weight_norm=config.dequantizer.weight_norm,
         heads=config.dequantizer.heads,
         dropout=config.dequantizer.dropout,
@@ -160,11 +203,11 @@ def _build_stages(
     stage, rest = stages[0], stages[1:]
     if stage.word == "squeeze":
         squeeze = Squeeze()
-        return [squeeze, *_build_stages(config, rest, _output_shape(squeeze, shape), context)]
+        return [squeeze, *_build_stages(config, rest, squeeze.output_shape(shape), context)]
     if stage.word == "factor":
         return [_build_factor_out(config, rest, shape, context)]
     split = SPLITS[stage.word]()
-    split_shape = _output_shape(split, shape)
+    split_shape = split.output_shape(shape)
     steps = [b for _ in range(stage.count) for b in build_step(config, split_shape, context)]
     return [split, *steps, Inverse(split), *_build_stages(config, rest, shape, context)]
 
@@ -279,10 +322,3 @@ def _position(kind: Attention, filters: int, height: int, width: int) -> Tensor 
     if kind == "none":
         return None
     return POSITION_DEVIATION * torch.randn(filters, height, width)
-
-
-def _output_shape(split: Bijector, shape: Shape) -> Shape:
-    """Return the shape of one image after a split; the split itself checks that the image fits."""
-    y, _ = split(torch.empty(1, *shape, device="meta"))
-    channels, height, width = y.shape[1:]
-    return channels, height, width

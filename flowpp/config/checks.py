@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, get_args
 
 
@@ -45,3 +46,22 @@ def one_of(name: str, value: Any, literal: Any) -> None:
     choices = get_args(literal)
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def kind_of(name: str, value: Any, kind: type, ways: Mapping[str, str]) -> None:
+    """Require an instance of a class.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        kind: The class.
+        ways: What to use instead, by the name of another class that is likely to be given.
+
+    Raises:
+        TypeError: Another class.
+    """
+    if not isinstance(value, kind):
+        given = type(value).__name__
+        use = f": use {ways[given]}" if given in ways else ""
+        shown = f"{given} {value!r}" if isinstance(value, str) else given
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown}{use}")

@@ -17,7 +17,6 @@ from torch.distributions import (
 from ..bijectors import Inverse
 from ..model import FlowPlusPlus
 from ..objective import importance_weighted_bound
-from .spaces import output_shape
 from .transform import EVENT_DIM, BijectorTransform
 
 
@@ -70,7 +69,7 @@ class FlowPlusPlusDistribution(Distribution):
                 f"got {importance_samples}"
             )
         channels, height, width = image_shape
-        self.latent_shape = output_shape(model.flow, (channels, height, width))
+        self.latent_shape = model.flow.output_shape((channels, height, width))
         self.model, self.importance_samples = model, importance_samples
         super().__init__(Size(batch_shape), Size(image_shape), validate_args=validate_args)
 

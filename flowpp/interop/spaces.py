@@ -1,38 +1,12 @@
-"""Shapes and intervals of a bijector's inputs and outputs."""
+"""Intervals of a bijector's inputs and outputs."""
 
 from __future__ import annotations
 
-import torch
 from torch.distributions import constraints
 
 from ..bijectors import Bijector, Chain, DataLogit, Inverse, Sigmoid
 
-Shape = tuple[int, int, int]
 Interval = tuple[float, float]
-
-
-def output_shape(bijector: Bijector, shape: Shape, *, inverse: bool = False) -> Shape:
-    """Return the shape `(C', H', W')` of one image after the bijector, or after its inverse.
-
-    Permutations are applied to an image on the meta device; all other bijectors that are not
-    compositions keep the shape.
-
-    Raises:
-        ValueError: the shape is not divisible as a permutation requires.
-    """
-    if isinstance(bijector, Chain):
-        parts = list(bijector.bijectors)
-        for part in reversed(parts) if inverse else parts:
-            shape = output_shape(part, shape, inverse=inverse)  # type: ignore[arg-type]
-        return shape
-    if isinstance(bijector, Inverse):
-        return output_shape(bijector.bijector, shape, inverse=not inverse)
-    if bijector.permutes:
-        blank = torch.empty((1, *shape), device="meta")
-        moved, _ = bijector.inverse(blank) if inverse else bijector(blank)
-        channels, height, width = moved.shape[1:]
-        return channels, height, width
-    return shape
 
 
 def interval_of(

@@ -11,7 +11,7 @@ from torch.distributions import Transform, constraints
 from torch.distributions.transforms import _InverseTransform
 
 from ..bijectors import Bijector
-from .spaces import images_within, interval_of, output_shape
+from .spaces import images_within, interval_of
 
 EVENT_DIM = 3
 
@@ -168,7 +168,7 @@ class BijectorTransform(Transform):
                 f"got {tuple(shape)}"
             )
         channels, height, width = shape[-EVENT_DIM:]
-        event = output_shape(self.bijector, (channels, height, width), inverse=inverse)
+        event = self.bijector.output_shape((channels, height, width), inverse=inverse)
         return Size((*shape[:-EVENT_DIM], *event))
 
 

@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowpp.model import FlowPlusPlus
+from flowpp.runtime.image_tensors import check_finite
 
 
 @torch.no_grad()
@@ -22,11 +23,24 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
     released CIFAR code does. The reference's `initialize` never applies dropout; compare with it
     in `eval()` mode or at a rate of 0.
 
+    Args:
+        module: a model, network or bijector with fresh weights.
+        *inputs: arguments of its forward pass: a first batch, of 64 or more images, and for a
+            model their noise.
+
     Returns:
         What the forward pass returned.
 
+    Raises:
+        TypeError, ValueError: as the forward pass.
+        ValueError: a model with trained or initialized weights, which would be overwritten; no
+            images, or for a model fewer than 2, or noise that is not finite.
+
     Source: Salimans and Kingma 2016, section 3; Flow++'s released code.
     """
+    module = getattr(module, "_orig_mod", module)  # of torch.compile, which may ignore hooks
+    models = [found for found in module.modules() if isinstance(found, FlowPlusPlus)]
+    _check(models, inputs)
 
     def set_layer(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         layer.initialize(arguments[0])  # type: ignore[operator]
@@ -37,6 +51,24 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
                 handle = layer.register_forward_pre_hook(set_layer)
                 hooks.callback(handle.remove)
         outputs = module(*inputs)
-    if isinstance(module, FlowPlusPlus):
-        module.initialized = True
+    for model in models:
+        model.initialized = True
     return outputs
+
+
+def _check(models: list[FlowPlusPlus], inputs: tuple[Any, ...]) -> None:
+    """Require a fresh model and a batch that it can be fitted to."""
+    if any(model.initialized for model in models):
+        raise ValueError(
+            "initialize needs a model with fresh weights, got one that was loaded or initialized: "
+            "its weights would be overwritten; to do so, set model.initialized = False"
+        )
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    needed = 2 if models else 1
+    if tensors and tensors[0].ndim and len(tensors[0]) < needed:
+        raise ValueError(
+            f"initialize needs a batch of at least {needed} images, better 64 or more, got "
+            f"{len(tensors[0])}"
+        )
+    if models and len(tensors) > 1:
+        check_finite(tensors[1], "noise")

@@ -11,8 +11,8 @@ from flowpp import data
 from flowpp.conditioner.conv2d import use_channels_last
 from flowpp.config import Config, TrainingConfig
 from flowpp.config.build import build_model, set_compute
+from flowpp.config.image_sizes import check_layouts
 from flowpp.data.image_set import LABELS
-from flowpp.data.layouts import check_layouts
 from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint
@@ -55,7 +55,7 @@ def prepare(
         _check_counts(images)
     _check_batches(settings, images, group)
     _check_same_images(images, group)
-    check_layouts(config.model, images.shape)
+    check_layouts(config.model, images.shape, "data.size")
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_model(
         config.model, image_shape=images.shape, levels=images.levels, generator=generator
@@ -91,7 +91,7 @@ def _check_counts(images: data.ImageSet) -> None:
             f"{images.name} must have at least {MIN_COUNTS['train']} training images and "
             f"{MIN_COUNTS['test']} in every other part, got {got}: from fewer, neither a loss nor "
             "its standard error can be estimated; use more images, or hold out more of them by "
-            "--data.split fifth or folders train and test"
+            "data.split 'fifth' or folders train and test"
         )
 
 

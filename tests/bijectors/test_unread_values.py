@@ -74,5 +74,5 @@ def test_a_compiled_model_has_no_bound_for_an_image_that_is_not_one():
         assert torch.equal(compiled(x, noise).total, model(x, noise).total)
         x[0, 0, 0, 0] = 17
         assert compiled(x, noise).total.isnan().tolist() == [True, False]
-        with pytest.raises(ValueError, match="needs integers within 0 ... 16, got 17"):
+        with pytest.raises(ValueError, match="must be integers 0 ... 16, got 17"):
             model(x, noise)

@@ -151,7 +151,7 @@ def test_seeds(model, images):
         ),
         (lambda x: x[0].transpose(1, 2, 0), ValueError, r"transpose\(2, 0, 1\)\[None\]"),
         (lambda x: x.astype(str), TypeError, "images must be numbers, got an array of <U"),
-        (lambda x: x + 0.25 * x, ValueError, "integers within 0 ... 16, got"),
+        (lambda x: x + 0.25 * x, ValueError, "must be integers 0 ... 16, got"),
         (
             lambda x: torch.empty(x.shape, device="meta"),
             ValueError,
@@ -166,7 +166,9 @@ def test_errors_say_what_to_do(model, images, change, error, message):
 
 def test_latents_of_another_shape(model, images):
     z = model.encode(images)
-    with pytest.raises(ValueError, match=r"latents must have shape \(N, .*; for a single one use"):
+    with pytest.raises(
+        ValueError, match=r"latents must have shape .*: for a single one use latents"
+    ):
         model.decode(z[0])
     with pytest.raises(ValueError, match=r"latents must have shape \(N, .*got \(9, 3, 5\)"):
         model.decode(np.zeros((9, 3, 5)))

@@ -45,7 +45,7 @@ def test_fewer_images_than_mean_anything_are_refused(tmp_path, capsys, count, go
         run(fill(tmp_path / "pics", count))
     error = capsys.readouterr().err
     assert f"at least 8 training images and 2 in every other part, got {got}" in error
-    assert "--data.split fifth" in error and error.count("\n") == 1
+    assert "data.split 'fifth'" in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

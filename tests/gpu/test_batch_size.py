@@ -30,7 +30,8 @@ def model(images):
         presets.get("digits").model, images.shape, images.levels, seeded_generator(0)
     )
     x = torch.from_numpy(images.train[:64]).float()
-    initialize(model.eval(), x, torch.rand(x.shape, generator=seeded_generator(1)))
+    noise = model.dequantizer.draw_noise(x.shape, generator=seeded_generator(1))
+    initialize(model.eval(), x, noise)
     return model.to("cuda")
 
 

@@ -7,7 +7,7 @@ import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig, presets
 from flowpp.config.build import build_model
-from flowpp.data.layouts import check_layouts, divisors
+from flowpp.config.image_sizes import check_layouts, divisors
 
 LAYOUTS = sorted(
     {preset.model.flow.layout for preset in presets.PRESETS.values()}

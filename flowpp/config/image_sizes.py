@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from flowpp.config import ModelConfig
-from flowpp.config.data_sets import Shape
+from typing import TYPE_CHECKING
+
 from flowpp.config.layout import parse_layout
 
+if TYPE_CHECKING:
+    from flowpp.config.data_sets import Shape
+    from flowpp.config.settings import ModelConfig
 
-def check_layouts(config: ModelConfig, shape: Shape) -> None:
+
+def check_layouts(config: ModelConfig, shape: Shape, setting: str = "") -> None:
     """Check that a model's layouts divide the images' height and width.
 
     Args:
         config: Settings of the model.
         shape: (channels, height, width) of the images.
+        setting: Setting that chooses the size, for the message.
 
     Raises:
         ValueError: They do not; the message names the nearest sizes that fit.
@@ -20,6 +25,7 @@ def check_layouts(config: ModelConfig, shape: Shape) -> None:
     layouts = [config.flow.layout]
     if config.dequantization == "variational":
         layouts.append(config.dequantizer.layout)
+    hint = f"for {setting} " * bool(setting)
     factors: list[tuple[int, ...]] = [divisors(layout) for layout in layouts]
     sides = dict(zip(("height", "width"), shape[1:], strict=True))
     if shape[1] == shape[2]:  # a size that fits both
@@ -31,7 +37,7 @@ def check_layouts(config: ModelConfig, shape: Shape) -> None:
             nearest = f"{smaller} and {larger}" if smaller else f"{larger}"
             raise ValueError(
                 f"image {name} must be a multiple of {factor} for the layout {layout!r}, "
-                f"got {side}; --data.size: the nearest that fit are {nearest}"
+                f"got {side}: {hint}the nearest that fit are {nearest}"
             )
 
 
