@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.grids import save_arrays, save_grid
+from flowpp.evaluation.grids import save_arrays
+from flowpp.evaluation.labelled_grids import Panel, save_labelled
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -86,9 +87,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     decoded = model.decode(np.concatenate(rows))
     with user_errors():
-        save_grid(out, decoded, model.levels, columns=arguments.steps)
+        title, panel = _labelled(arguments, decoded, model.step)
+        save_labelled(out, title, [panel], model.levels)
         save_arrays(out.with_suffix(".npz"), images=decoded)
-    print(f"{arguments.pairs} rows of {arguments.steps} images in {out}")
+    rows_of = "1 row" if arguments.pairs == 1 else f"{arguments.pairs} rows"
+    print(f"{rows_of} of {arguments.steps} images in {out} and {out.with_suffix('.npz').name}")
+
+
+def _labelled(arguments: Arguments, images: np.ndarray, step: int) -> tuple[str, Panel]:
+    """Return the title and the labelled grid."""
+    steps = arguments.steps
+    if arguments.plain:
+        return "", Panel(images, columns=steps)
+    path = "line" if arguments.way == "straight" else "great circle"
+    title = (
+        f"{arguments.run.resolve().name}, step {step}: held-out images in the first and last "
+        f"column, between them images on the {path} between their z"
+    )
+    pairs = [f"{2 * row + 1} to {2 * row + 2}" for row in range(arguments.pairs)]
+    shares = [f"{column / (steps - 1):.0%}" for column in range(steps)]
+    return title, Panel(images, "", steps, pairs, shares)
 
 
 if __name__ == "__main__":

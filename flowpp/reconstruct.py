@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import HeldOutImageArguments
-from flowpp.evaluation.figures import new_figure, save_figure
-from flowpp.evaluation.grids import grid, save_arrays
+from flowpp.evaluation.grids import save_arrays
+from flowpp.evaluation.labelled_grids import Panel, save_labelled
 from flowpp.runtime.standard_output import exit_on_broken_pipe
-
-if TYPE_CHECKING:
-    import numpy as np
 
 COUNT = 16
 """Number of images, unless fewer are held out."""
@@ -76,8 +72,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"(largest); {changed} of {images.size} pixel values changed"
     )
     title = f"{arguments.run.resolve().name}, step {model.step}, {arguments.dtype}: {error}"
+    labels = ("held-out images", "reconstructions from z")
+    if arguments.plain:
+        title, labels = "", ("", "")
     with user_errors():
-        draw_side_by_side(out, title, images, reconstructed, model.levels)
+        panels = [Panel(images, labels[0]), Panel(reconstructed, labels[1])]
+        save_labelled(out, title, panels, model.levels)
         save_arrays(
             out.with_suffix(".npz"), images=images, reconstructed=reconstructed, distance=distance
         )
@@ -85,20 +85,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(images)} held-out images, {arguments.dtype}: {error}\n"
         f"images and their reconstructions side by side in {out}"
     )
-
-
-def draw_side_by_side(
-    path: Path, title: str, images: np.ndarray, reconstructed: np.ndarray, levels: int
-) -> None:
-    """Draw a grid of images and a grid of their reconstructions, with titles, as PNG."""
-    figure = new_figure(10, 5.6)
-    figure.suptitle(title, fontsize=9)
-    panels = {"held-out images": images, "reconstructions from z": reconstructed}
-    for axes, (name, pixels) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        axes.imshow(grid(pixels, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(name, fontsize=10)
-        axes.axis("off")
-    save_figure(figure, path)
 
 
 if __name__ == "__main__":

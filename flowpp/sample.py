@@ -12,7 +12,8 @@ from tyro.conf import arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.evaluation.arguments import ImageArguments
-from flowpp.evaluation.grids import save_arrays, save_grid
+from flowpp.evaluation.grids import save_arrays
+from flowpp.evaluation.labelled_grids import Panel, save_labelled
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except NonFiniteImageError as error:
         raise SystemExit(f"error: {error}") from None
     with user_errors():
-        save_grid(out, images, model.levels)
+        title = "" if arguments.plain else _title(arguments, model.step)
+        save_labelled(out, title, [Panel(images)], model.levels)
         save_arrays(
             out.with_suffix(".npz"),
             images=images,
@@ -74,7 +76,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             seed=arguments.seed,
             temperature=arguments.temperature,
         )
-    print(f"{arguments.count} samples in {out} and {out.with_suffix('.npz').name}")
+    print(f"{_number(arguments)} in {out} and {out.with_suffix('.npz').name}")
+
+
+def _title(arguments: Arguments, step: int) -> str:
+    return (
+        f"{_number(arguments)} of {arguments.run.resolve().name}, step {step}, "
+        f"temperature {arguments.temperature:g}, seed {arguments.seed}"
+    )
+
+
+def _number(arguments: Arguments) -> str:
+    return "1 sample" if arguments.count == 1 else f"{arguments.count} samples"
 
 
 def _default_name(arguments: Arguments) -> str:

@@ -32,6 +32,8 @@ class ImageArguments:
         Path | None, arg(metavar="PNG", help_behavior_hint="(default: a file in RUN/samples)")
     ] = None
     """File to write; the images are also written as .npz beside it."""
+    plain: bool = False
+    """Write the images alone, without title and labels."""
     checkpoint: Literal["newest", "best"] = "newest"
     """Checkpoint of a run directory: the newest, or the best on held-out images."""
     device: str = "auto"

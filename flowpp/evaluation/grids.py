@@ -59,10 +59,18 @@ def save_grid(
         ValueError: the images have neither one nor three channels, or a pixel is not finite.
     """
     pixels = np.asarray(images)
-    white = 0xFFFF if levels > 256 and pixels.shape[1] == 1 else 0xFF
-    picture = grid(pixels, levels, columns=columns, white=white)
+    save_picture(path, grid(pixels, levels, columns=columns, white=white_of(pixels, levels)))
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write pixels (height, width) or (height, width, 3) as PNG, atomically."""
     with atomic_write(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def white_of(images: np.ndarray, levels: int) -> int:
+    """Return the value of the highest level in a PNG of images (N, C, H, W)."""
+    return 0xFFFF if levels > 256 and images.shape[1] == 1 else 0xFF
 
 
 def grid(

@@ -14,6 +14,7 @@ from PIL import Image
 import flowpp
 from flowpp import convert, data, interpolate, plot, reconstruct, sample
 from flowpp.evaluation.grids import grid
+from flowpp.evaluation.labelled_grids import MARGIN, Panel, save_labelled
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.open_model import load_images, open_model
 from flowpp.runs.run import Run
@@ -102,21 +103,57 @@ def test_reconstruct(tiny_run, tmp_path, capsys):
     assert "0 of 384 pixel values changed" in printed
     with np.load(tmp_path / "r.npz", allow_pickle=False) as written:
         assert np.array_equal(written["images"], written["reconstructed"])
-    with Image.open(out) as picture:
-        assert picture.width > 1.5 * picture.height > 600
 
 
-def test_reconstructions_are_beside_their_images_with_titles(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(reconstruct, "save_figure", lambda figure, path: figures.append(figure))
+@pytest.mark.parametrize(
+    ("main", "flags", "shape"),
+    [
+        (sample.main, ["--count", "6", "--seed", "2"], (2, 3)),
+        (sample.main, ["--count", "1"], (1, 1)),
+        (interpolate.main, ["--pairs", "2", "--steps", "5"], (2, 5)),
+        (reconstruct.main, ["--count", "1"], (1, 1)),
+    ],
+)
+def test_a_titled_picture_holds_the_plain_one(tiny_run, tmp_path, main, flags, shape):
+    """Titles and labels stand above and beside the grid, whose pixels are the same."""
+    named, plain = tmp_path / "a.png", tmp_path / "b.png"
+    main([str(tiny_run[0]), "--out", str(named), *flags])
+    main([str(tiny_run[0]), "--out", str(plain), "--plain", *flags])
+    images = np.load(tmp_path / "a.npz")["images"]
+    expected = grid(images, 17, columns=shape[1])
+    with Image.open(named) as picture, Image.open(plain) as alone:
+        whole, pixels = np.asarray(picture), np.asarray(alone)
+    height, width = expected.shape
+    assert np.array_equal(pixels[:height, :width], expected)
+    if main is not reconstruct.main:
+        assert pixels.shape == expected.shape
+    below = whole[-height:]
+    starts = [x for x in range(whole.shape[1] - width + 1)
+              if np.array_equal(below[:, x : x + width], expected)]  # fmt: skip
+    assert starts and whole.shape[1] >= 420 and len(whole) > height + 20
+    assert (whole[: len(whole) - height] < 100).any()  # the title's ink
+
+
+def test_reconstructions_are_beside_their_images_under_their_labels(tmp_path):
     images = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8) % 17
-    reconstruct.draw_side_by_side(tmp_path / "r.png", "a title", images, images[::-1], 17)
-    left, right = figures[0].axes
-    assert figures[0].get_suptitle() == "a title"
-    assert left.get_title() == "held-out images" and right.get_title() == "reconstructions from z"
-    shown = [axes.images[0].get_array() for axes in (left, right)]
-    assert np.array_equal(shown[0], grid(images, 17))
-    assert np.array_equal(shown[1], grid(images[::-1], 17))
+    panels = [Panel(images, "held-out images"), Panel(images[::-1], "reconstructions from z")]
+    save_labelled(tmp_path / "r.png", "a title", panels, 17)
+    with Image.open(tmp_path / "r.png") as picture:
+        whole = np.asarray(picture)
+    height, width = grid(images, 17).shape
+    assert np.array_equal(whole[-height:, :width], grid(images, 17))
+    right = width + 2 * MARGIN
+    assert np.array_equal(whole[-height:, right : right + width], grid(images[::-1], 17))
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(1, np.uint16), (3, np.uint8)])
+def test_titles_keep_colour_and_16_bits(tmp_path, channels, kind):
+    images = np.full((2, channels, 4, 4), 3, np.uint16)
+    save_labelled(tmp_path / "t.png", "title", [Panel(images, columns_named=("a", "b"))], 65536)
+    with Image.open(tmp_path / "t.png") as picture:
+        pixels = np.asarray(picture)
+    assert pixels.dtype == kind and pixels[0, -1].max() == np.iinfo(kind).max
+    assert np.array_equal(pixels[-10, 10], np.full(channels, 3 if channels == 1 else 0).squeeze())
 
 
 @pytest.mark.parametrize("way", ["great-circle", "straight"])
