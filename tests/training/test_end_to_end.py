@@ -85,12 +85,13 @@ def test_importance_samples_tighten_the_bound(tiny_run, capsys):
 
 def test_sample_writes_a_grid(tiny_run, tmp_path, capsys):
     out = tmp_path / "grid.png"
-    sample.main([str(tiny_run[0]), "--count", "5", "--seed", "3", "--out", str(out)])
+    flags = [str(tiny_run[0]), "--plain", "--count", "5", "--seed", "3"]
+    sample.main([*flags, "--out", str(out)])
     assert str(out) in capsys.readouterr().out
     with Image.open(out) as picture:
         assert picture.size == (3 * 66 + 2, 2 * 66 + 2) and picture.mode == "L"
     again = tmp_path / "again.png"
-    sample.main([str(tiny_run[0]), "--count", "5", "--seed", "3", "--out", str(again)])
+    sample.main([*flags, "--out", str(again)])
     assert again.read_bytes() == out.read_bytes()
 
 
