@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .block import Block
-from .conv2d import Conv2d
+from .conv2d import HALF, Conv2d
 from .gated_attention import GatedAttention
 from .gated_conv import GatedConv
+from .hashed_dropout import hashed_dropout
 from .layer_norm import LAYER_NORM_EPSILON, LayerNorm
 from .position import check_position
 
@@ -36,8 +37,18 @@ def has_known_form(block: nn.Module) -> bool:
     )
 
 
+def has_dropout(block: nn.Module) -> bool:
+    """Return whether a block of this form draws random numbers in training."""
+    layers = (block.conv, block.attention)
+    return any(isinstance(x, (GatedConv, GatedAttention)) and x.dropout for x in layers)
+
+
 def block_by_strips(
-    block: Block, x: Tensor, context: Tensor | None, position: Tensor | None
+    block: Block,
+    x: Tensor,
+    context: Tensor | None,
+    position: Tensor | None,
+    seeds: Tensor | None,
 ) -> Tensor:
     """Apply a block, the biases and gains of which have a row for each strip.
 
@@ -46,8 +57,10 @@ def block_by_strips(
         x: Images `(B, F, H, W)`.
         context: Images `(B, C, H, W)`.
         position: `(F, H, W)`.
+        seeds: Keys of the random numbers, int32 `(2, 2)`, for the two dropouts; needed in training
+            if there is dropout.
     """
-    strips = Strips(x, block.conv.conv_in.bias.shape[1])
+    strips = Strips(x, block.conv.conv_in.bias.shape[1], seeds)
     features = strips.gated_conv(block.conv, strips.features(x), context)
     if block.norm is not None:
         features = strips.layer_norm(block.norm, features)
@@ -64,11 +77,13 @@ class Strips:
     Args:
         images: Images `(B, C, H, W)`.
         count: Number of strips S of an image.
+        seeds: Keys for the dropout of the convolution and of the attention.
     """
 
-    def __init__(self, images: Tensor, count: int) -> None:
+    def __init__(self, images: Tensor, count: int, seeds: Tensor | None) -> None:
         self.batch, _, self.height, self.width = images.shape
         self.count = count
+        self.seeds = seeds
         self.positions = self.height * self.width // count
 
     def features(self, images: Tensor) -> Tensor:
@@ -86,6 +101,20 @@ class Strips:
         y = self.features(functional.conv2d(self.images(features), kernel, padding=padding))
         return (y + layer.bias.flatten(0, 1)[:, None]).to(y.dtype)
 
+    def product(self, layer: Conv2d, features: Tensor) -> Tensor:
+        """Apply a 1x1 `Conv2d` as a matrix product, which adds the bias."""
+        kernel = layer.kernel().to(features.dtype).flatten(1)
+        rows = layer.bias
+        bias = rows.detach()[0, 0].to(features.dtype)
+        return _BiasByStrip.apply(functional.linear(features, kernel, bias), rows)
+
+    def dropout(self, features: Tensor, layer: GatedConv | GatedAttention, place: int) -> Tensor:
+        """Apply a layer's dropout, with the keys of its place in the block."""
+        if not (layer.training and layer.dropout):
+            return features
+        assert self.seeds is not None
+        return hashed_dropout(features, layer.dropout, self.seeds[place])
+
     def layer_norm(self, layer: LayerNorm, features: Tensor) -> Tensor:
         """Apply a `LayerNorm`, computed in float32 at least."""
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
@@ -100,7 +129,7 @@ class Strips:
         h = self.convolution(layer.conv_in, _concat_elu(features))
         if context is not None and layer.conv_context is not None:
             h = h + self.convolution(layer.conv_context, _concat_elu(self.features(context)))
-        h = functional.dropout(_concat_elu(h), layer.dropout, layer.training)
+        h = self.dropout(_concat_elu(h), layer, 0)
         return _gated_sum(features, self.convolution(layer.conv_out, h))
 
     def gated_attention(
@@ -113,7 +142,7 @@ class Strips:
             by_strip = position.permute(1, 2, 0).reshape(1, self.count, self.positions, -1)
             wide = features.unflatten(0, (self.batch, self.count)) + by_strip
             shifted = wide.flatten(0, 1).to(features.dtype)
-        projected = _InMemory.apply(self.convolution(layer.proj_in, shifted))
+        projected = _InMemory.apply(self.product(layer.proj_in, shifted))
         heads = (
             third.reshape(self.batch, -1, layer.heads, third.shape[-1] // layer.heads).transpose(
                 1, 2
@@ -122,17 +151,74 @@ class Strips:
         )
         attended = functional.scaled_dot_product_attention(*heads)
         merged = attended.transpose(1, 2).reshape(features.shape)
-        dropped = functional.dropout(merged, layer.dropout, layer.training)
+        dropped = self.dropout(merged, layer, 1)
         return _gated_sum(features, self.convolution(layer.proj_out, dropped))
 
 
 def _concat_elu(features: Tensor) -> Tensor:
-    return torch.cat([functional.elu(features), functional.elu(-features)], dim=-1)
+    return _ConcatElu.apply(features)
 
 
 def _gated_sum(features: Tensor, gates: Tensor) -> Tensor:
-    a, b = gates.chunk(2, dim=-1)
-    return features + a * torch.sigmoid(b)
+    return _GatedSum.apply(features, gates)
+
+
+# The compiler computes all parts of a concatenation for each of its numbers, and keeps one. So the
+# exponentials below are computed after it, or once for both parts.
+
+
+class _ConcatElu(torch.autograd.Function):
+    """(elu(x), elu(-x)), along the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        both = torch.cat([x, -x], dim=-1)
+        if x.dtype in HALF:  # too coarse to show that exp - 1 has absolute errors of 6e-8
+            wide = both.float()
+            return wide.where(wide > 0, torch.exp(-wide.abs()) - 1).to(x.dtype)
+        return both.where(both > 0, torch.expm1(-both.abs()))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        upper, lower = grad.chunk(2, dim=-1)
+        slope = torch.exp(-x.abs())
+        return torch.where(x > 0, upper - lower * slope, upper * slope - lower)
+
+
+class _GatedSum(torch.autograd.Function):
+    """x + a sigmoid(b), for gates (a, b) along the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gates: Tensor) -> Tensor:
+        ctx.save_for_backward(gates)
+        a, b = gates.chunk(2, dim=-1)
+        return x + a * torch.sigmoid(b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (gates,) = ctx.saved_tensors
+        grad = _in_memory(grad)  # in its own dtype; the sums that follow read it twice
+        a, b = (half[..., None, :] for half in gates.chunk(2, dim=-1))
+        share = torch.sigmoid(b)
+        second = torch.arange(2, device=grad.device)[:, None] == 1
+        by_gates = grad[..., None, :] * share * torch.where(second, a * (1 - share), 1)
+        return grad, by_gates.flatten(-2)
+
+
+class _BiasByStrip(torch.autograd.Function):
+    """A sum with a bias that was added already: its gradient by the bias's rows `(B, S, C)`."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows = rows.shape, rows.dtype
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        shape, dtype = ctx.rows
+        return grad, grad.sum(1, dtype=dtype).view(shape)
 
 
 # The compiler computes a view again for each of its readers, and copies it for a convolution,
@@ -164,12 +250,16 @@ class _Features(torch.autograd.Function):
 class _InMemory(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.contiguous()
-        return x.as_strided(x.shape, x.stride())
+        return _in_memory(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         return grad
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    x = x.contiguous()
+    return x.as_strided(x.shape, x.stride())
 
 
 def _as_images(features: Tensor, sizes: tuple[int, int, int]) -> Tensor:

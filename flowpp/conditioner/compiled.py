@@ -17,18 +17,26 @@ MAX_GRAPHS = 64
 
 
 def compiled_block(
-    block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None
+    block: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    position: Tensor | None,
+    seeds: Tensor | None,
 ) -> Tensor:
     """Apply a block by torch.compile. Blocks of one kind and shape share a compiled graph."""
-    return _compiled()(block, x, context, position)
+    return _compiled()(block, x, context, position, seeds)
 
 
 def apply_block(
-    block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None
+    block: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    position: Tensor | None,
+    seeds: Tensor | None,
 ) -> Tensor:
     """Apply a block in the form to compile, which depends on the shape of its biases."""
     if isinstance(block, Block) and block.conv.conv_in.bias.ndim > 1:
-        return block_by_strips(block, x, context, position)
+        return block_by_strips(block, x, context, position, seeds)
     return block(x, context, position)
 
 

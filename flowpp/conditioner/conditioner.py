@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,11 @@ from torch.func import functional_call
 from flowpp.kernels.layers import concat_elu
 
 from .block import Block
-from .block_by_strips import has_known_form
+from .block_by_strips import has_dropout, has_known_form
 from .compiled import compiled_block
 from .conv2d import Conv2d
 from .half_precision import half_parameters
+from .hashed_dropout import draw_keys
 from .strip_vectors import has_shared_vectors, vectors_by_strip
 
 CHANNELS_LAST = ("cuda",)
@@ -40,8 +42,11 @@ class Conditioner(nn.Module):
     """
 
     compute_dtype: torch.dtype | None = None
-    """Half precision of the computation, None for that of the input; the output still has the
-    input's dtype. See `flowpp.config.build.set_compute`."""
+    """Half precision of the computation, None for that of the input. The output still has the
+    input's dtype, unless `half_output`. See `flowpp.config.build.set_compute`."""
+
+    half_output = False
+    """Return half precision on CUDA devices: what follows converts each number as it reads it."""
 
     compiled = False
     """Compute the blocks by torch.compile in training; see `flowpp.config.build.set_compute`."""
@@ -69,12 +74,14 @@ class Conditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         dtype = self.compute_dtype or x.dtype
+        half_output = self.half_output and x.is_cuda and x.dtype is torch.float32
+        output_dtype = dtype if half_output else x.dtype
         inputs = x.to(dtype), None if context is None else context.to(dtype)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             parameters = self._parameters_of_pass(x, dtype)
             if parameters:
-                return functional_call(self, parameters, inputs, strict=False).to(x.dtype)
-        return self._network(*inputs).to(x.dtype)  # each layer converts its own parameters
+                return functional_call(self, parameters, inputs, strict=False).to(output_dtype)
+        return self._network(*inputs).to(output_dtype)  # each layer converts its own parameters
 
     def _parameters_of_pass(self, x: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return what replaces parameters in a pass; nothing if they are replaced already."""
@@ -89,18 +96,28 @@ class Conditioner(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         call = compiled_block if self._uses_compiler() else _call
         h = self.proj_in(x)
-        for block, position in zip(self.blocks, self._positions(), strict=True):
-            h = call(block, h, context, position)
+        inputs = zip(self.blocks, self._positions(x), self._seeds(x), strict=True)
+        for block, position, seeds in inputs:
+            h = call(block, h, context, position, seeds)
         if self.proj_out is None:
             return h
         return self.proj_out(concat_elu(h) if self.activate_last else h)
 
-    def _positions(self) -> Sequence[Tensor | None]:
+    def _positions(self, x: Tensor) -> Sequence[Tensor | None]:
         """Return each block's position; one operation adds the gradients of compiled blocks."""
+        count, position = len(self.blocks), cast("Tensor | None", self.position)
+        if position is None or not self._uses_compiler():
+            return [position] * count
+        if self._uses_strips(x):  # in the layout of the features
+            position = position.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        return position.expand(count, -1, -1, -1).unbind()
+
+    def _seeds(self, x: Tensor) -> Sequence[Tensor | None]:
+        """Return the keys of each block's dropouts, drawn together, where strips need them."""
         count = len(self.blocks)
-        if self.position is None or not self._uses_compiler():
-            return [self.position] * count
-        return self.position.expand(count, -1, -1, -1).unbind()
+        if not (self._uses_strips(x) and any(map(has_dropout, self.blocks))):
+            return [None] * count
+        return draw_keys(count, 2, device=x.device).unbind()
 
     def _uses_strips(self, x: Tensor) -> bool:
         channels_last = x.device.type in CHANNELS_LAST
@@ -127,5 +144,11 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
             network.compiled = True
 
 
-def _call(block: nn.Module, x: Tensor, context: Tensor | None, position: Tensor | None) -> Tensor:
+def _call(
+    block: nn.Module,
+    x: Tensor,
+    context: Tensor | None,
+    position: Tensor | None,
+    seeds: Tensor | None,
+) -> Tensor:
     return block(x, context, position)

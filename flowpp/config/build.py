@@ -149,6 +149,9 @@ def set_compute(
     for module in model.modules():
         if isinstance(module, Coupling):
             module.recompute = memory == "low"
+            if isinstance(module.conditioner, Conditioner):
+                reads_half = getattr(module.family, "reads_bfloat16", False)
+                module.conditioner.half_output = reads_half
         elif isinstance(module, Conditioner):
             module.compute_dtype = compute_dtype(precision)
             module.compiled = compiled

@@ -1,4 +1,4 @@
-"""Deterministic algorithms: the same bits every time, on one machine with one installation."""
+"""Choice of algorithms: the same bits every time on one machine, or the fastest."""
 
 from __future__ import annotations
 
@@ -40,3 +40,22 @@ def deterministic_algorithms(*, enabled: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         cudnn.deterministic, cudnn.benchmark = before[2:]
+
+
+@contextmanager
+def fastest_convolutions(*, enabled: bool) -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new shape of a convolution inside the block.
+
+    The choice may differ between processes, and with it the rounding. Only for devices and
+    settings without a promise of equal bits; `deterministic_algorithms` takes precedence.
+
+    Args:
+        enabled: Whether to change anything.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = before or (enabled and not cudnn.deterministic)
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before

@@ -10,8 +10,9 @@ from flowpp.config import TrainingConfig
 from flowpp.config.build import set_compute
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime import random_state
+from flowpp.runtime.determinism import fastest_convolutions
 from flowpp.runtime.distributed import ProcessGroup
-from flowpp.training.gradients import accumulate_gradients
+from flowpp.training.gradients import accumulate_gradients, times_convolutions
 
 
 class CompilationError(RuntimeError):
@@ -79,7 +80,8 @@ def _trial(
     random_before = random_state.torch_state(device)
     zeros = torch.zeros(settings.batch_size // group.size, *image_shape, device=device)
     try:
-        accumulate_gradients(model, zeros, zeros, settings.accumulate)
+        with fastest_convolutions(enabled=times_convolutions(settings, device)):
+            accumulate_gradients(model, zeros, zeros, settings.accumulate)
     except torch.OutOfMemoryError:
         raise  # says nothing about the compiler
     except Exception as error:  # noqa: BLE001  (the compiler's own, the C++ compiler's, Triton's)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flowpp.config import TrainingConfig
 from flowpp.training import non_finite
 
 _WITH_FORWARD_SYNC = (
@@ -63,6 +64,16 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
             part.backward()
         loss += part.detach()
     return loss
+
+
+def times_convolutions(settings: TrainingConfig, device: torch.device) -> bool:
+    """Return whether cuDNN may choose the convolutions of a step by timing its algorithms.
+
+    In half precision alone: in float32 some of them, such as Winograd's, round more coarsely.
+    """
+    return (
+        device.type == "cuda" and settings.precision == "bfloat16" and not settings.deterministic
+    )
 
 
 @torch.no_grad()

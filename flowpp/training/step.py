@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.config import TrainingConfig
+from flowpp.runtime.determinism import fastest_convolutions
 from flowpp.runtime.distributed import ProcessGroup
-from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm
+from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm, times_convolutions
 from flowpp.training.state import TrainingState
 
 
@@ -66,7 +67,8 @@ class TrainingStep:
         """Do the device's part of a step, which a CUDA graph can repeat; see `__call__`."""
         settings, optimizer = self.settings, self.state.optimizer
         optimizer.zero_grad()
-        loss = accumulate_gradients(self.model, x, noise, settings.accumulate)
+        with fastest_convolutions(enabled=times_convolutions(settings, x.device)):
+            loss = accumulate_gradients(self.model, x, noise, settings.accumulate)
         norm = clip_by_global_norm(self.state.model.parameters(), settings.max_grad_norm)
         outcome = torch.stack([self.group.average(loss), norm.to(loss)])
         torch.maximum(self.halted, (~outcome.isfinite()).any(), out=self.halted)

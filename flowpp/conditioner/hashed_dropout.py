@@ -1,0 +1,49 @@
+"""Dropout by a hash of positions, for compiled blocks.
+
+Philox, torch's generator, takes about 100 instructions for a number, more time than a GPU needs to
+read and write it; and its masks are kept for the backward pass. A hash takes 20, and the
+compiler computes the mask again from the keys.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+KEYS = 2
+"""Number of int32 keys of a mask."""
+
+
+def draw_keys(*shape: int, device: torch.device) -> Tensor:
+    """Draw keys of this shape + (KEYS,) from torch's generator of a device."""
+    return torch.randint(-(2**31), 2**31, (*shape, KEYS), dtype=torch.int32, device=device)
+
+
+def hashed_dropout(x: Tensor, rate: float, keys: Tensor) -> Tensor:
+    """Zero each number with probability `rate`, and divide the others by 1 - rate.
+
+    Args:
+        x: Tensor of at most 2^31 numbers.
+        rate: In (0, 1).
+        keys: int32 `(2,)`; other keys give an independent mask.
+    """
+    kept = _hash(x, keys) >= round(rate * 2**32) - 2**31
+    return torch.where(kept, x * (1 / (1 - rate)), 0)
+
+
+def _hash(x: Tensor, keys: Tensor) -> Tensor:
+    """Return a uniform int32 for each number of x.
+
+    `triple32` of C. Wellons, https://nullprogram.com/blog/2018/07/31/, of the position in x, with
+    one key before the first multiplication and one before the second.
+    """
+    n = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape) + keys[0]
+    n = (n ^ _shifted(n, 17)) * (0xED5AD4BB - 2**32) + keys[1]
+    n = (n ^ _shifted(n, 11)) * (0xAC4C1B51 - 2**32)
+    n = (n ^ _shifted(n, 15)) * 0x31848BAB
+    return n ^ _shifted(n, 14)
+
+
+def _shifted(n: Tensor, bits: int) -> Tensor:
+    """Shift int32 right as if it had no sign."""
+    return (n >> bits) & (2 ** (32 - bits) - 1)
