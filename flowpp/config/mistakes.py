@@ -114,6 +114,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def nearest_setting(name: str, known: Sequence[str]) -> str:
+    """Return "; did you mean 'NAME'?" with the setting that a word stands for, or nothing."""
+    found = nearest_flags(name, known)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 @contextlib.contextmanager
 def _wide() -> Iterator[None]:
     """Keep tyro from breaking the lines of a message."""

@@ -6,6 +6,8 @@ import dataclasses
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 LARGEST_INTEGER = 1 << 1000
 """Bound on integers accepted for float fields; larger ones overflow a float."""
 
@@ -13,6 +15,23 @@ LARGEST_INTEGER = 1 << 1000
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a settings dataclass as a plain nested dictionary, ready for JSON."""
     return dataclasses.asdict(config)
+
+
+def checked(config: Any) -> Any:
+    """Return settings with Python's numbers for NumPy's, after a check of all types.
+
+    Raises:
+        ValueError: As `from_dict`.
+    """
+    return from_dict(type(config), _plain(to_dict(config)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
 
 
 def from_dict(cls: Any, values: Any) -> Any:

@@ -1,7 +1,7 @@
 """Image data sets with a fixed split into training and test images.
 
 >>> from flowpp import data
->>> from flowpp.config import DataConfig
+>>> from flowpp.config import DataConfig, checks
 >>> images = data.load(DataConfig(source="digits"))
 >>> images.train.shape, images.test.shape, images.levels
 ((1500, 1, 8, 8), (297, 1, 8, 8), 17)
@@ -16,11 +16,18 @@ from __future__ import annotations
 import functools
 import importlib
 
-from flowpp.config import DataConfig
+from flowpp.config import DataConfig, checks
 from flowpp.config.data_sets import DATA_SETS, Shape
 from flowpp.data import decoded
 from flowpp.data.image_set import ImageSet
 from flowpp.data.reduce import reduce_bits, reduce_size
+
+SETTINGS = {
+    "Config": "config.data",
+    "str": "flowpp.config.presets.get(NAME).data or DataConfig(source=...)",
+    "dict": "flowpp.config.serialization.from_dict(DataConfig, config)",
+}
+"""What to use instead of settings of another kind, by their class."""
 
 __all__ = ["ImageSet", "declared_shape", "load"]
 
@@ -34,9 +41,10 @@ def load(config: DataConfig) -> ImageSet:
     Raises:
         ValueError: Missing or unused path, damaged files, or images of another kind than
             expected.
-        TypeError: Arrays of another type than uint8.
+        TypeError: Arrays of another type than uint8, or settings that are not a `DataConfig`.
         FileNotFoundError: A missing file or folder.
     """
+    checks.kind_of("config", config, DataConfig, SETTINGS)
     data_set = DATA_SETS[config.source]
     if data_set.bundled and config.path is not None:
         raise ValueError(

@@ -65,7 +65,7 @@ class ArrayFiles:
                     f"{path} must have one array of images, or arrays named train and test, "
                     f"got {', '.join(without)}"
                 )
-        arrays = {name: _as_nhwc(a, f"{path}: {name}") for name, a in candidates.items()}
+        arrays = {name: as_nhwc(a, f"{path}: {name}") for name, a in candidates.items()}
         names = [
             PurePosixPath(name, f"{index:08}") if len(arrays) > 1 else PurePosixPath(f"{index:08}")
             for name, array in arrays.items()
@@ -166,8 +166,17 @@ def _flat(value: Any) -> dict[str, np.ndarray]:
     return {name: entry.numpy() for name, entry in items.items() if hasattr(entry, "numpy")}
 
 
-def _as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
-    """Return (N, H, W) or (N, H, W, 3), of uint8 or uint16."""
+def as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
+    """Return (N, H, W) or (N, H, W, 3), of uint8 or uint16.
+
+    Args:
+        array: The images, (N, H, W), (N, H, W, C) or (N, C, H, W).
+        who: Their name in messages.
+
+    Raises:
+        TypeError: Another type.
+        ValueError: No images, or an array whose channels cannot be told from its sides.
+    """
     if array.dtype == bool:
         raise TypeError(
             f"{who} must be uint8 or uint16, got bool; use array.astype('uint8') * 255"

@@ -29,7 +29,7 @@ from flowpp.runtime.locks import open_lock, try_lock
 from flowpp.runtime.scratch import SUFFIX, sweep, sweep_after_safetensors
 
 CHECKPOINT = re.compile(r"step-(.*)\.safetensors")
-LOCK, METRICS = ".lock", "metrics.jsonl"
+CONFIG, LOCK, METRICS = "config.json", ".lock", "metrics.jsonl"
 KEPT_CHECKPOINTS = 3
 """Number of newest checkpoints to keep, as the last may be damaged; the best is kept as well."""
 FOLDERS = ("checkpoints", "samples", "tensorboard")

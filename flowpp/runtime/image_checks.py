@@ -82,17 +82,18 @@ def comparable(x: Tensor) -> Tensor:
     return x.to(torch.int64) if x.dtype in UNSIGNED else x
 
 
-def values_error(x: Tensor, valid: Tensor, levels: int) -> ValueError:
+def values_error(x: Tensor, valid: Tensor, levels: int, what: str = "images") -> ValueError:
     """Return the error for values that are not integers 0 ... levels - 1.
 
     Args:
         x: the images.
         valid: which of their values are valid, booleans of their shape.
         levels: number of values of a channel.
+        what: their name in the message.
     """
     x = comparable(x)
     got, hint = _values_hint(x.detach(), x[~valid][0].item(), levels)
-    needed = f"images must be integers 0 ... {levels - 1}"
+    needed = f"{what} must be integers 0 ... {levels - 1}"
     return ValueError(f"{needed}, got {got}{': ' * bool(hint)}{hint}")
 
 

@@ -47,7 +47,7 @@ from flowpp.training.progress import Throughput
 from flowpp.training.result import Result, final_result
 from flowpp.training.resume import finished_result, resume_run, trained_images
 from flowpp.training.run_logger import RunLogger
-from flowpp.training.setup import Prepared, first_lines, initial_state, prepare
+from flowpp.training.setup import Prepared, checked_settings, first_lines, initial_state, prepare
 from flowpp.training.state import TrainingState
 from flowpp.training.step import TrainingStep, steps_between_reads
 from flowpp.training.unread import Moment, UnreadStep
@@ -87,8 +87,10 @@ def train(
         ResumptionError: The run has already done more steps than `config` asks for, or its metrics
             are damaged.
         TrainingInterrupted: A signal was received; the run has been saved.
+        TypeError: Settings that are not a `Config`.
         ValueError: The run directory is neither new nor a run; `init_from` with `resume`.
     """
+    config = checked_settings(config, prepared)
     settings = config.training
     if resume and init_from is not None:
         raise ValueError("a resumed run has weights: init_from must be left out")

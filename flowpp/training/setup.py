@@ -9,9 +9,10 @@ import torch
 
 from flowpp import data
 from flowpp.conditioner.conv2d import use_channels_last
-from flowpp.config import Config, TrainingConfig
+from flowpp.config import Config, TrainingConfig, checks
 from flowpp.config.build import build_model, set_compute
 from flowpp.config.image_sizes import check_layouts
+from flowpp.config.serialization import checked
 from flowpp.data.image_set import LABELS
 from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
@@ -32,6 +33,30 @@ MIN_COUNTS = {"train": 8, "valid": 2, "test": 2}
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
+SETTINGS = {
+    "ModelConfig": "dataclasses.replace(presets.get(NAME), model=...)",
+    "str": "flowpp.config.presets.get(NAME)",
+    "dict": "flowpp.config.serialization.from_dict(Config, config)",
+}
+"""What to use instead of settings of another kind, by their class."""
+
+
+def checked_settings(config: Config, prepared: Prepared | None = None) -> Config:
+    """Return the settings with Python's numbers for NumPy's.
+
+    Raises:
+        TypeError: Settings of another class; `prepared` that does not come from `prepare`.
+        ValueError: A setting of another type.
+    """
+    checks.kind_of("config", config, Config, SETTINGS)
+    if prepared is not None and not isinstance(prepared, tuple):
+        raise TypeError(
+            f"prepared must be what prepare(config) returns, got {type(prepared).__name__}; to "
+            "train on images in memory use flowpp.fit"
+        )
+    return checked(config)
+
+
 def prepare(
     config: Config,
     group: ProcessGroup = SINGLE_PROCESS,
@@ -49,6 +74,7 @@ def prepare(
         FileNotFoundError: A data file is missing.
         TypeError, ValueError: Settings that do not describe a model or a run.
     """
+    config = checked_settings(config)
     settings = config.training
     if images is None:
         images = data.load(config.data)

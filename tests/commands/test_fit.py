@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import flowpp
 from flowpp import data, evaluate, in_memory, reconstruct
@@ -63,7 +64,7 @@ def test_reconstruct_takes_what_is_held_out(images, tmp_path, tiny_config, capsy
 def test_no_folder_is_left_of_images_that_are_refused(images, tmp_path, tiny_config, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in (None, "mine"):
-        with pytest.raises(TypeError, match="must be uint8 or uint16"):
+        with pytest.raises(ValueError, match="multiply by 255"):
             flowpp.fit(images / 255, preset=tiny_config, out=folder, **FEW)
     assert not list(tmp_path.glob("runs/*")) and not (tmp_path / "mine").exists()
 
@@ -71,9 +72,45 @@ def test_no_folder_is_left_of_images_that_are_refused(images, tmp_path, tiny_con
 @pytest.mark.parametrize(
     ("change", "options", "error", "message"),
     [
-        (lambda x: x / 255, {}, TypeError, "must be uint8 or uint16, got float64; values in"),
-        (lambda x: x[0, 0], {}, ValueError, "must have an array of images"),
-        (lambda x: x[:5], {}, ValueError, "at least 8 training images"),
+        (lambda x: x / 255, {}, ValueError, r"^images must be integers 0 ... 255, .* by 255 \("),
+        (lambda x: torch.rand(60, 1, 8, 8), {}, ValueError, "^images .* 0 and 1: multiply by 255"),
+        (lambda x: x.astype(int) - 1, {}, ValueError, "^images must be integers .*, got -1$"),
+        (lambda x: x > 8, {}, TypeError, "^images .* got torch.bool: multiply by 255"),
+        (lambda x: x[0, 0], {}, ValueError, r"^images must be .* or \(N, C, H, W\), got \(8, 8\)"),
+        (lambda x: x[:19], {}, ValueError, "^images must be at least 20, .* got 19: .* by test=$"),
+        (lambda x: x[0], {}, ValueError, "^images must be at least 20, .* got 1: "),
+        (lambda x: x[:0], {}, ValueError, "^images must not be empty"),
+        (
+            lambda x: "photos",
+            {},
+            TypeError,
+            "got a path: .* flowpp.train small --data.path photos",
+        ),
+        (lambda x: TensorDataset(torch.from_numpy(x)), {}, TypeError, r"TensorDataset: .*stack\("),
+        (
+            lambda x: (x, np.arange(60)),
+            {},
+            TypeError,
+            "of different shapes; of a batch with labels",
+        ),
+        (lambda x: np.zeros((60, 9, 9)), {}, ValueError, "a multiple of 2 .* fit are 8 and 10$"),
+        (
+            lambda x: x,
+            {"test": np.zeros((9, 16, 16))},
+            ValueError,
+            "^test must have the images' sh",
+        ),
+        (lambda x: x, {"test": [[[0] * 8] * 8]}, ValueError, "^test must be at least 2 .* got 1$"),
+        (
+            lambda x: x,
+            {"preset": DataConfig()},
+            TypeError,
+            "^preset must be a Config, got DataCon",
+        ),
+        (lambda x: x, {"init_from": "nothing"}, FileNotFoundError, "no run directory at nothing"),
+        (lambda x: x, {"lr": 1e-3}, TypeError, "got lr; did you mean 'learning_rate'"),
+        (lambda x: x, {"epochs": 1}, TypeError, "got epochs; did you mean 'steps'"),
+        (lambda x: x, {"steps": "3"}, ValueError, "steps must be int, got '3'"),
         (lambda x: x, {"stepz": 3}, TypeError, "training settings must be among .*, got stepz"),
         (lambda x: x, {"steps": 0}, ValueError, "training.steps must be at least 1, got 0"),
     ],
@@ -82,7 +119,18 @@ def test_refused(images, tmp_path, tiny_config, change, options, error, message)
     out = tmp_path / "run"
     for _ in range(2):  # the folder remains usable
         with pytest.raises(error, match=message):
-            flowpp.fit(change(images), preset=tiny_config, out=out, **options)
+            flowpp.fit(change(images), **{"preset": tiny_config, "out": out, **FEW, **options})
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, ">f8", np.uint16])
+def test_integers_of_any_type(images, tmp_path, tiny_config, dtype):
+    given = images.astype(dtype)
+    few = {**FEW, "steps": np.int64(1), "device": torch.device("cpu")}
+    model = flowpp.fit(given, preset=tiny_config, out=tmp_path / "run", test=given[:9], **few)
+    stored = data.load(Run.open(tmp_path / "run").config().data)
+    assert model.levels == stored.levels == (1 << 16 if dtype == np.uint16 else 256)
+    assert np.array_equal(stored.train, images) and stored.train.dtype.itemsize < 4
 
 
 def test_nothing_is_overwritten(images, tmp_path, tiny_config, monkeypatch):

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 import flowpp
+from flowpp import data
+from flowpp.config import presets
+from flowpp.config.serialization import checked
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.image_tensors import NonFiniteImageError
 from flowpp.training.initialization import initialize
+from flowpp.training.loop import train
 from tiny import TINY
 
 GREY, COLOUR = (1, 8, 8), (3, 8, 16)
@@ -210,3 +214,28 @@ def test_bits_per_dim_of_something_else(models, batches):
         bits_per_dim(elbo, 64)
     with pytest.raises(TypeError, match=r"dims must be an integer, .* got \(1, 8, 8\)"):
         bits_per_dim(elbo.total, GREY)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda out: data.load(TINY), "config must be a DataConfig, got Config: use config.data"),
+        (lambda out: data.load("digits"), "got str 'digits': use flowpp.config.presets.get"),
+        (lambda out: train(TINY.model, out), "config must be a Config, got ModelConfig: use"),
+        (lambda out: train("digits", out), "got str 'digits': use flowpp.config.presets.get"),
+        (lambda out: train(TINY, out, np.zeros(3)), "prepared must be .* ndarray; .* flowpp.fit"),
+        (lambda out: presets.get(TINY), "preset must be a name, got Config"),
+    ],
+)
+def test_settings_of_another_kind(tmp_path, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_may_be_numpys_numbers_but_not_text():
+    changed = dataclasses.replace(TINY.training, steps=np.int64(5), learning_rate=np.float32(0.5))
+    settings = checked(dataclasses.replace(TINY, training=changed)).training
+    assert type(settings.steps) is int and type(settings.learning_rate) is float
+    with pytest.raises(ValueError, match="training.steps must be int, got 2.0"):
+        checked(dataclasses.replace(TINY, training=dataclasses.replace(changed, steps=2.0)))

@@ -41,8 +41,11 @@ def get(name: str) -> Config:
     """Return the preset of that name.
 
     Raises:
+        TypeError: Not a name.
         ValueError: An unknown name; the message suggests the nearest one.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"preset must be a name, got {type(name).__name__}")
     if name not in PRESETS:
         close = get_close_matches(name, PRESETS, n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]!r}?" if close else ""
