@@ -81,7 +81,7 @@ def load(name: str) -> type[Adapter]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(f"No module {error.name!r} for the adapter {name!r}") from error
-    except Exception as error:  # an import may raise anything
+    except (Exception, SystemExit) as error:  # an import may raise anything
         raise ValueError(
             f"The adapter {name!r} cannot be imported: {_location(error)}: "
             f"{type(error).__name__}: {error}"

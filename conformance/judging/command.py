@@ -1,12 +1,14 @@
 """Judge an implementation of the bijectors by all laws, and print the matrix of errors.
 
-Exit status: 0 if something holds and nothing fails; 1 if something fails, or nothing could be
-judged; 2 if the command line is wrong, or the adapter refuses the device or every dtype.
+Exit status: 0 if something holds and nothing fails; 1 if something fails or is imprecise (unless
+--tolerance allows it), or nothing was proven; 2 if the command line is wrong, or the adapter
+refuses the device or every dtype.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -20,13 +22,15 @@ from conformance.judging import xfails
 from conformance.judging.arguments import Parser
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan, plan
+from conformance.judging.precision import accept
 from conformance.judging.run import judge_in_process, judge_in_workers
 from conformance.laws import LAWS
 from conformance.reports.html import html_report
 from conformance.reports.json import write_json
 from conformance.reports.junit import junit
 from conformance.reports.result import Result, as_json
-from conformance.reports.terminal import proven, show
+from conformance.reports.terminal import show
+from conformance.reports.verdict import count, proven, verdict
 
 MAX_DEFAULT_JOBS = 4
 """Maximum number of workers by default: each imports torch."""
@@ -48,7 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         for file in (options.html, options.json, options.junit):
             if file and not Path(file).resolve().parent.is_dir():
                 raise ValueError(f"no directory for {file}")
-        results = [xfails.apply(result, known) for result in _judge(options, chosen)]
+        results = [
+            accept(xfails.apply(result, known), options.tolerance)
+            for result in _judge(options, chosen)
+        ]
     except ValueError as error:
         parser.error(str(error))
     show(results)
@@ -95,7 +102,9 @@ def _write_reports(options: argparse.Namespace, results: list[Result], seconds: 
         "seconds": seconds,
     }
     if options.json:
-        write_json(Path(options.json), {**about, "cells": as_json(results)})
+        good = proven(results)
+        about_cells = {"proven": good, "verdict": verdict(results), "counts": count(results)}
+        write_json(Path(options.json), {**about, **about_cells, "cells": as_json(results)})
     if options.html:
         Path(options.html).write_text(html_report(results, about), encoding="utf-8")
     if options.junit:
@@ -162,6 +171,14 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "(default: 1)",
     )
     add(
+        "--tolerance",
+        type=not_negative,
+        default=0.0,
+        metavar="ULPS",
+        help="accept imprecise results, right formulas with more rounding errors than allowed, "
+        "up to this many ulps (default: none)",
+    )
+    add(
         "--xfails",
         metavar="FILE",
         help="known failures with reasons, as TOML or as lines `case, law, dtype, reason`; a "
@@ -173,7 +190,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--timeout",
-        type=float,
+        type=not_negative,
         default=60.0,
         metavar="SECONDS",
         help="time limit for each cell, that is, a case under a law at a dtype (default: 60; "
@@ -200,6 +217,21 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--html", metavar="FILE", help="write a report as one self-contained HTML file")
     add("--json", metavar="FILE", help="write every cell as JSON")
     add("--junit", metavar="FILE", help="write JUnit XML, for continuous integration")
+
+
+def not_negative(text: str) -> float:
+    """Parse a number that is at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number, at least 0, got {text}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -28,7 +28,7 @@ class CrashLog:
         key = (result.case, result.dtype)
         if is_lost(result):
             self._lost.setdefault(key, result.law)
-        elif key not in self._lost and result.status in ("holds", "fails"):
+        elif key not in self._lost and result.status in ("holds", "imprecise", "fails"):
             self._answered = self._answered or len(self._lost) < MAX_LOST_CASES
 
     def not_tried(self, planned: Planned) -> Result | None:

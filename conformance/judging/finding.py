@@ -20,6 +20,8 @@ class Finding:
         error: The exception that ended the trial, if one did.
         compared: Number of values compared.
         not_compared: Number of values that could not be compared, by reason.
+        unsupported: Reason for which an input could not be judged, by name of the inputs.
+        left_out: Why the law does not apply; empty if it does.
     """
 
     trial: Any
@@ -28,6 +30,8 @@ class Finding:
     error: BaseException | None = None
     compared: int = 0
     not_compared: Counter[str] = field(default_factory=Counter)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def ulps(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from conformance.adapter import Adapter, NotSupported
+from conformance.adapter import DTYPES, Adapter, NotSupported
 from conformance.cases import LayerCase, RandomCase, allowed
+from conformance.judging import integrity
 from conformance.judging.crash_log import NO_ANSWER
 from conformance.judging.diagnosis.explain import explain
 from conformance.judging.finding import Finding
 from conformance.judging.plan import AnyCase
+from conformance.judging.precision import LIMITS, error_in_ulps, is_rounding
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.layer_trial import LayerTrial
@@ -42,6 +45,7 @@ class Judge:
             seeds.
         timeout: Time limit in seconds for a cell; see `time_limit`.
         name: Name of the adapter, for reproducers.
+        intact: What the implementation must not replace; see `integrity.snapshot`.
     """
 
     def __init__(
@@ -53,20 +57,28 @@ class Judge:
         examples: int = 1,
         timeout: float | None = None,
         name: str = "",
+        intact: integrity.Snapshot | None = None,
     ) -> None:
         self.adapter, self.seed, self.device = adapter, seed, device
         self.examples, self.timeout = examples, timeout
+        self._intact = intact or ()
         self.name = name or f"{adapter.__module__}:{adapter.__qualname__}"
         self._trials: OrderedDict[tuple, Trial | LayerTrial | RandomTrial] = OrderedDict()
 
     def judge(self, case: AnyCase, law: Law, dtype: str) -> Result:
         """Check a law on all draws and inputs. Any exception of the implementation is a failure.
 
-        The time limit applies to the law; a failure's diagnosis has the same limit again.
+        The time limit applies to the law; a failure's diagnosis, and the other dtype's result
+        that tells rounding from a wrong formula, have the same limit again.
         """
         start = time.perf_counter()
         tolerance = allowed(case, law, dtype).ulps
         status, message, finding = self._verdict(case, law, dtype, tolerance)
+        if status == "fails" and self._is_rounding(case, law, dtype, finding):
+            status = "imprecise"
+        changes = integrity.changes(self._intact)
+        if changes:
+            status, message, finding = "fails", integrity.message(changes), None
         result = Result(
             case.name,
             law.name,
@@ -77,7 +89,7 @@ class Judge:
             compared=finding.compared if finding else 0,
             not_compared=dict(finding.not_compared) if finding else {},
         )
-        if finding is None or status == "left out":
+        if finding is None or status in ("left out", "unsupported"):
             return result
         return explain(replace(result, allowed=tolerance), finding, self, law)
 
@@ -111,37 +123,56 @@ class Judge:
         return Trial(case, self.adapter, dtype, inputs, seed, self.device)
 
     def _verdict(self, case: AnyCase, law: Law, dtype: str, tolerance: float) -> Verdict:
-        """Return status, message and finding; the finding is None if the law was not checked."""
+        """Return status, message and finding; the finding is None if the law was not checked.
+
+        What has failed has failed, whatever else is not supported or cannot be compared.
+        """
         if law.name in case.without:
             return "left out", case.without[law.name], None
-        finding = Finding(None)
+        finding, called = Finding(None), 0
         try:
             with time_limit(self.timeout):
                 for trial in self.trials(case, dtype):
                     finding = self._worse(finding, trial, law)
+                    called += getattr(trial, "calls", 1)
                     if finding.error is not None:
                         break
-        except NotSupported as reason:
-            return "unsupported", str(reason), None
-        except LeftOut as reason:
-            return "left out", str(reason), None
         except TimeLimitExceeded as error:
             self._trials.clear()  # their cached values may be incomplete
             return "fails", f"{NO_ANSWER} {self.timeout:g} seconds", Finding(None, error=error)
-        if finding.error is None and not finding.compared:
+        if not finding.ulps <= tolerance:
+            return "fails", "", finding
+        if finding.unsupported:
+            return "unsupported", _not_supported(finding), finding
+        if finding.left_out:
+            return "left out", finding.left_out, finding
+        if not finding.compared:
             reasons = "; ".join(finding.not_compared) or "the law has made no comparison"
             return "left out", f"nothing could be compared: {reasons}", finding
-        return "holds" if finding.ulps <= tolerance else "fails", "", finding
+        if law.subject == "implementation" and not called:
+            return "left out", "the law has not called the implementation", finding
+        return "holds", "", finding
+
+    def _is_rounding(self, case: AnyCase, law: Law, dtype: str, finding: Finding | None) -> bool:
+        """Return whether a failure may be one of precision, not of the formula."""
+        if not law.rounding or finding is None or finding.trial is None:
+            return False
+        size = error_in_ulps(finding)
+        if not size <= LIMITS[dtype]:
+            return False
+        other = next(name for name in DTYPES if name != dtype)
+        status, _, found = self._verdict(case, law, other, allowed(case, law, other).ulps)
+        error = error_in_ulps(found) if found and found.compared else float("inf")
+        known = error if math.isfinite(error) else None
+        return is_rounding(size, dtype, known, other_holds=status == "holds")
 
     def _worse(self, worst: Finding, trial: Any, law: Law) -> Finding:
-        """Return the worse of `worst` and what the law finds on a trial.
-
-        Raises:
-            NotSupported, LeftOut: The law cannot be checked on the trial.
-        """
+        """Return the worse of `worst` and what the law finds on a trial."""
         worst = worst if worst.trial is not None else Finding(trial)
         compared, not_compared = worst.compared, worst.not_compared.copy()
+        unsupported, left_out = dict(worst.unsupported), worst.left_out
         try:
+            _require_support(trial)
             for label, found in law.check(trial):
                 if isinstance(found, Unresolved):
                     not_compared[found.reason] += found.count
@@ -149,10 +180,45 @@ class Judge:
                 compared += found.count
                 if found.unresolved:
                     not_compared[ILL_CONDITIONED] += found.unresolved
+                if math.isnan(found.ulps):
+                    found = replace(found, ulps=math.inf)
                 if found.count and (worst.comparison is None or found.ulps > worst.ulps):
                     worst = Finding(trial, label, found)
-        except (NotSupported, LeftOut):
+        except NotSupported as reason:
+            unsupported[getattr(trial, "inputs", "")] = str(reason)
+        except LeftOut as reason:
+            left_out = str(reason)
+        except (KeyboardInterrupt, GeneratorExit, TimeLimitExceeded):
             raise
-        except (Exception, SystemExit) as error:  # an implementation may raise anything
+        except BaseException as error:  # an implementation may raise anything, and call sys.exit
             worst = Finding(trial, error=error)
-        return replace(worst, compared=compared, not_compared=not_compared)
+        return replace(
+            worst,
+            compared=compared,
+            not_compared=not_compared,
+            unsupported=unsupported,
+            left_out=left_out,
+        )
+
+
+def _require_support(trial: Any) -> None:
+    """Build the implementation, so that an unsupported case costs no computation.
+
+    Raises:
+        NotSupported: The implementation lacks the case.
+    """
+    try:
+        trial.built  # noqa: B018  (a random trial has none)
+    except NotSupported:
+        raise
+    except Exception:
+        pass  # the law meets it again, and reports it
+
+
+def _not_supported(finding: Finding) -> str:
+    """Return the reasons, with the inputs on which the law was checked nevertheless."""
+    reasons = "; ".join(dict.fromkeys(finding.unsupported.values()))
+    if not finding.compared:
+        return reasons
+    where = ", ".join(filter(None, finding.unsupported)) or "some inputs"
+    return f"on {where}: {reasons} (holds elsewhere, for {finding.compared} numbers)"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from conformance.adapter import DTYPES, NotSupported, load
+from conformance.judging import integrity
 from conformance.judging.judge import Judge
 
 
@@ -30,8 +31,10 @@ class Options:
         """Load and prepare the adapter, and return its judge.
 
         Raises:
-            ValueError: The adapter does not exist, or refuses the device or every dtype.
+            ValueError: The adapter does not exist, refuses the device or every dtype, or has
+                replaced parts of the suite, of the reference or of NumPy.
         """
+        intact = integrity.snapshot()
         adapter = load(self.adapter)
         refusals = []
         for dtype in self.dtypes:
@@ -41,8 +44,11 @@ class Options:
                 getattr(instance, "prepare", lambda: None)()
             except NotSupported as reason:
                 refusals.append(str(reason))
-            except Exception:
+            except (Exception, SystemExit):
                 pass  # not a refusal; it is reported in the cells, where it occurs again
+        changes = integrity.changes(intact)
+        if changes:
+            raise ValueError(f"{self.adapter}: {integrity.message(changes)}")
         if refusals and len(refusals) == len(self.dtypes):
             raise ValueError(f"{self.adapter} does not support these options: {refusals[0]}")
         return Judge(
@@ -52,4 +58,5 @@ class Options:
             examples=self.examples,
             timeout=self.timeout,
             name=self.adapter,
+            intact=intact,
         )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.adapter import DTYPES
-from conformance.reports.result import Result
+from conformance.reports.result import FAILING, Result
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def apply(result: Result, xfails: Iterable[Xfail]) -> Result:
     for xfail in xfails:
         if not xfail.matches(result):
             continue
-        if result.status == "fails":
+        if result.status in FAILING:
             message = f"expected ({xfail.reason}): {result.message}"
             return dataclasses.replace(result, status="expected", message=message)
         if result.status == "holds":

@@ -50,12 +50,20 @@ LAWS: dict[str, Law] = {
         # 4.5e7 ulps are 1e-8, the resolution of finite differences.
         Law("jacobian", jacobians.jacobian, 4.5e7, 48),
         Law("inverse_jacobian", jacobians.inverse_jacobian, 4.5e7, 12, "inverse"),
-        Law("reference_jacobian", jacobians.reference_jacobian, 4.5e7, 24, "both"),
+        Law(
+            "reference_jacobian",
+            jacobians.reference_jacobian,
+            4.5e7,
+            24,
+            "both",
+            subject="reference",
+            rounding=False,
+        ),
         Law("batch", batch.batch, 16, 16, "both", hint=BATCH),
         # Another memory order is another order of summation: each result may be as inexact as
         # log_det.
         Law("layout", consistency.layout, 48, 48, "both", tolerance_of="batch", hint=MEMORY_ORDER),
-        Law("determinism", consistency.determinism, 0, 0, "both", hint=STATE),
+        Law("determinism", consistency.determinism, 0, 0, "both", hint=STATE, rounding=False),
         Law("gradients", gradients.gradients, 4.5e7, 400, gradients=True),
         Law(
             "inverse_gradients",
@@ -73,7 +81,7 @@ LAWS: dict[str, Law] = {
             tolerance_of="gradients",
             gradients=True,
         ),
-        Law("contract", contract.contract, 0, 0, "both"),
+        Law("contract", contract.contract, 0, 0, "both", rounding=False),
         # Rounding may reverse neighbours by as much as `forward` may be inexact.
         Law(
             "monotone",
@@ -84,10 +92,35 @@ LAWS: dict[str, Law] = {
             requires="scalars",
             hint=SATURATION,
         ),
-        Law("onto", scalars.onto, 1, 1, "both", requires="scalars", hint=SATURATION),
+        Law(
+            "onto",
+            scalars.onto,
+            1,
+            1,
+            "both",
+            requires="scalars",
+            hint=SATURATION,
+            rounding=False,
+        ),
         # 1e-8, the resolution of the quadrature; in float32 the mean of each point's rounding.
-        Law("normalization", normalization.normalization, 4.5e7, 16, "both", requires="densities"),
-        Law("sampling", normalization.sampling, 1, 1, "both", requires="densities"),
+        Law(
+            "normalization",
+            normalization.normalization,
+            4.5e7,
+            16,
+            "both",
+            requires="densities",
+            rounding=False,
+        ),
+        Law(
+            "sampling",
+            normalization.sampling,
+            1,
+            1,
+            "both",
+            requires="densities",
+            rounding=False,
+        ),
         Law("value", layers.value, 96, 96, family="layer"),
         Law("layer_batch", layers.layer_batch, 96, 96, family="layer", hint=BATCH),
         Law("layer_contract", layers.layer_contract, 16, 16, family="layer"),

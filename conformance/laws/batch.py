@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from conformance.laws.consistency import directions
 from conformance.laws.law import Findings
 from conformance.laws.trial import LeftOut, Trial
 from conformance.numerics.compare import compare
@@ -18,15 +19,7 @@ def batch(trial: Trial) -> Findings:
     orders = [("alone", examples[i : i + 1]) for i in examples]
     orders += [("two of them", examples[:2]), ("reversed", examples[::-1])]
     orders += [("three times as many, shuffled", shuffled)]
-    for direction, at, (output, log_det), units in (
-        ("forward", trial.x, trial.got_forward, (None, None)),
-        (
-            "inverse",
-            trial.y,
-            trial.got_inverse,
-            (trial.unit_of_inverse, trial.unit_of_inverse_log_det),
-        ),
-    ):
+    for direction, at, (output, log_det), units in directions(trial):
         for label, chosen in orders:
             context = None if trial.context is None else trial.context[chosen]
             got = getattr(trial, direction)(at[chosen], context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from conformance.numerics.compare import compare
 
 def layout(trial: Trial) -> Findings:
     """The same results for Fortran-order, channels-last, strided, read-only, unaligned memory."""
-    for direction, at, want, units in _directions(trial):
+    for direction, at, want, units in directions(trial):
         x, context = np.array(at, trial.dtype), trial.cast(trial.context)
         for name, view in VIEWS.items():
             got = trial.call(direction, view(x), None if context is None else view(context))
@@ -22,7 +22,7 @@ def layout(trial: Trial) -> Findings:
 
 def determinism(trial: Trial) -> Findings:
     """The same results when called again, after another call, and when built again."""
-    for direction, at, want, units in _directions(trial):
+    for direction, at, want, units in directions(trial):
         x, context = np.array(at, trial.dtype), trial.cast(trial.context)
         first = trial.call(direction, x, context)
         copies = [part.copy() for part in first]
@@ -44,17 +44,11 @@ def determinism(trial: Trial) -> Findings:
     )
 
 
-def _directions(trial: Trial) -> list:
-    """Return (direction, input, results, units) of each direction."""
-    return [
-        ("forward", trial.x, trial.got_forward, (None, None)),
-        (
-            "inverse",
-            trial.y,
-            trial.got_inverse,
-            (trial.unit_of_inverse, trial.unit_of_inverse_log_det),
-        ),
-    ]
+def directions(trial: Trial) -> Iterator[tuple]:
+    """Yield (direction, input, results, units), the inverse's only after forward is judged."""
+    yield "forward", trial.x, trial.got_forward, (None, None)
+    units = trial.unit_of_inverse, trial.unit_of_inverse_log_det
+    yield "inverse", trial.y, trial.got_inverse, units
 
 
 def _compare(trial: Trial, label: str, got, want, units) -> Findings:

@@ -55,6 +55,9 @@ class Law:
         requires: Attribute of a case that must not be empty for the law to apply.
         gradients: Whether the check compares gradients.
         hint: Probable cause of a failure that no known pattern explains.
+        subject: What the law judges. One about the reference is reported, and proves nothing
+            about the implementation.
+        rounding: Whether rounding may be the reason for an error slightly beyond the tolerance.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Law:
     requires: str = ""
     gradients: bool = False
     hint: str = ""
+    subject: Literal["implementation", "reference"] = "implementation"
+    rounding: bool = True
 
     @property
     def meaning(self) -> str:

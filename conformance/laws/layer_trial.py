@@ -16,7 +16,11 @@ Arrays = dict[str, np.ndarray]
 
 
 class LayerTrial:
-    """One layer case, adapter, dtype, set of inputs and seed."""
+    """One layer case, adapter, dtype, set of inputs and seed.
+
+    Attributes:
+        calls: Number of times the implementation was run.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class LayerTrial:
     ) -> None:
         self.case, self.dtype, self.inputs, self.seed = case, np.dtype(dtype), inputs, seed
         self._adapter, self._device = adapter, device
+        self.calls = 0
 
     @cached_property
     def spec(self) -> Any:
@@ -50,8 +55,9 @@ class LayerTrial:
 
     @cached_property
     def built(self) -> Any:
-        """The implementation's object."""
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(self.spec)
+        """The implementation's object, built from a copy of the specification."""
+        spec = rounded(self.spec, self.dtype)
+        return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
 
     @cached_property
     def got(self) -> Arrays:
@@ -60,11 +66,14 @@ class LayerTrial:
 
     def run(self, arguments: Arrays) -> Arrays:
         """Return the implementation's results for copies of other inputs, in its dtype."""
-        return self.run_uncopied({name: self.cast(array) for name, array in arguments.items()})
+        # Copies: a result that the next call overwrites must be compared as it was returned.
+        results = self.run_uncopied({name: self.cast(a) for name, a in arguments.items()})
+        return {name: array.copy() for name, array in results.items()}
 
     def run_uncopied(self, arguments: Arrays) -> Arrays:
         """Return the implementation's results for these inputs, passed uncopied."""
         results = self.case.run(self.built, **arguments)
+        self.calls += 1
         return {name: np.asarray(array) for name, array in results.items()}
 
     def cast(self, array: np.ndarray) -> np.ndarray:

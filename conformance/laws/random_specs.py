@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 
 from conformance.adapter import NotSupported
@@ -30,11 +32,16 @@ CHECKS: dict[str, tuple[Callable[[Trial], Findings], float]] = {
 
 
 class Counterexample(Violation):
-    """Raised with the smallest counterexample; `drawn` is its specification and input."""
+    """Raised with the smallest counterexample.
 
-    def __init__(self, message: str, drawn: Drawn) -> None:
+    Attributes:
+        drawn: Its specification and input.
+        worst: Largest error of all examples in ulps.
+    """
+
+    def __init__(self, message: str, drawn: Drawn, worst: float = float("inf")) -> None:
         super().__init__(message)
-        self.drawn = drawn
+        self.drawn, self.worst = drawn, worst
 
 
 def random_specs(trial: RandomTrial) -> Findings:
@@ -47,11 +54,12 @@ def random_specs(trial: RandomTrial) -> Findings:
     )
     if found is not None:
         drawn, error = found
-        raise Counterexample(f"smallest counterexample found: {error}", drawn)
+        message = f"smallest counterexample found: {error}"
+        raise Counterexample(message, drawn, trial.worst_ulps)
     if trial.unsupported and not trial.compared:
         raise NotSupported(trial.unsupported[-1])
-    if trial.unsupported:
-        yield "examples", Unresolved(len(trial.unsupported), trial.unsupported[-1])
+    for reason, count in Counter(trial.unsupported).items():
+        yield "examples", Unresolved(count, f"not supported: {reason}")
     yield (
         "all examples",
         Comparison(trial.worst, (), trial.worst, 0.0, 1.0, count=trial.compared),
@@ -81,14 +89,18 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
                 if isinstance(found, Unresolved):
                     continue
                 random.compared += found.count
-                if found.ulps > allowed:
+                size = float("inf") if math.isnan(found.ulps) else found.ulps
+                random.worst_ulps = max(random.worst_ulps, size)
+                if size > allowed:
                     return f"{name}, {label}: {found} (allowed {allowed:g})"
-                random.worst = max(random.worst, found.ulps / max(1.0, allowed))
+                random.worst = max(random.worst, size / max(1.0, allowed))
         except NotSupported as reason:
             random.unsupported.append(str(reason))
             return None
         except Violation as violation:
+            random.worst_ulps = float("inf")
             return f"{name}: {violation}"
         except Exception as error:  # an implementation may raise anything
+            random.worst_ulps = float("inf")
             return f"{name}: {type(error).__name__}: {error}"
     return None

@@ -17,6 +17,7 @@ class RandomTrial:
     Attributes:
         examples: Number of requested draws; a law may try several examples for each.
         worst: Worst error so far, as a fraction of the tolerance.
+        worst_ulps: Worst error so far in ulps, infinite for one without a size.
         compared: Number of values compared so far.
         unsupported: Reasons for examples that the implementation does not support.
     """
@@ -28,5 +29,6 @@ class RandomTrial:
     device: str
     examples: int
     worst: float = 0.0
+    worst_ulps: float = 0.0
     compared: int = 0
     unsupported: list[str] = field(default_factory=list)

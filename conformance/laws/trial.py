@@ -69,6 +69,7 @@ class Trial:
         want_forward, want_inverse: The reference's pairs at `x` and at `y`.
         got_forward, got_inverse: The implementation's pairs there.
         built: The implementation's object.
+        calls: Number of times its methods were called or taken.
         unit_of_inverse, unit_of_inverse_log_det: Units of the pair at `y`; see the module.
         unit_of_round_trip_x, unit_of_round_trip_y: Units of the round trips.
     """
@@ -86,6 +87,7 @@ class Trial:
         self._adapter, self._device = adapter, device
         self.eps = float(np.finfo(dtype).eps)
         self._cache: dict[Any, Any] = {}
+        self.calls = 0
 
     def cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Return a value that several laws share, computing it on first use."""
@@ -205,6 +207,7 @@ class Trial:
         found = getattr(self.built, method, None)
         if found is None:
             raise NotSupported(f"the implementation has no {method}")
+        self.calls += 1
         return found
 
     def cast(self, x: np.ndarray | None) -> np.ndarray | None:
@@ -212,7 +215,9 @@ class Trial:
         return None if x is None else np.array(x, self.dtype)
 
     def _call(self, direction: str, x: np.ndarray, context: np.ndarray | None) -> Pair:
-        return self.call(direction, self.cast(x), self.cast(context))
+        # Copies: a result that the next call overwrites must be compared as it was returned.
+        output, log_det = self.call(direction, self.cast(x), self.cast(context))
+        return output.copy(), log_det.copy()
 
     def call(self, direction: str, x: Any, context: Any) -> Pair:
         """Return the implementation's (array, log_det) for these arrays, passed uncopied.
@@ -221,6 +226,7 @@ class Trial:
             Violation: The implementation returns something else.
         """
         result = getattr(self.built, direction)(x, context)
+        self.calls += 1
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Violation(f"{direction} returned {type(result).__name__}, not (array, log_det)")
         output, log_det = (np.asarray(part) for part in result)

@@ -12,11 +12,13 @@ import numpy as np
 
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
-from conformance.reports.result import STATUSES, Result
-from conformance.reports.terminal import FAMILIES, VIOLATION, proven, text_of
+from conformance.reports.result import FAILING, STATUSES, Result
+from conformance.reports.terminal import FAMILIES, VIOLATION, text_of
+from conformance.reports.verdict import JUDGED, count, proven, verdict
 
 NAMES = {
     "holds": "hold",
+    "imprecise": "imprecise",
     "fails": "fail",
     "expected": "fail as expected",
     "unsupported": "not supported",
@@ -52,17 +54,18 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         about: Facts of the run: adapter, device, seed, examples, seconds.
     """
     results = list(results)
-    failing = [result for result in results if result.status == "fails"]
+    failing = [result for result in results if result.status in FAILING]
+    failing.sort(key=lambda result: result.status != "fails")
     causes = Counter(result.hint for result in failing if result.hint)
     return pages.render(
         "conformance.reports",
         "report.html.jinja",
         adapter=about["adapter"],
         good=proven(results),
-        verdict=_verdict(results),
+        verdict=_capitalized(verdict(results)),
         names=NAMES,
         violation=VIOLATION,
-        counts=Counter(result.status for result in results),
+        counts=count(results),
         statuses=STATUSES,
         facts=_facts(about),
         causes=causes.most_common(MAX_CAUSES),
@@ -72,18 +75,14 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         reasons={s: _reasons(results, s) for s in ("expected", "unsupported", "left out")},
         laws=[LAWS[law] for law in LAWS if any(result.law == law for result in results)],
         anchor=_anchor,
-        text_of=lambda result: text_of(result).rstrip("!~"),
+        text_of=lambda result: text_of(result).rstrip("!*~"),
+        limit_of=_limit,
         tooltip=_tooltip,
     )
 
 
-def _verdict(results: list[Result]) -> str:
-    if proven(results):
-        return "All laws hold"
-    count = Counter(result.status for result in results)
-    if not count["fails"]:
-        return "Nothing could be judged"
-    return f"{count['fails']} of {count['holds'] + count['fails'] + count['expected']} fail"
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _facts(about: Mapping[str, Any]) -> dict[str, str]:
@@ -103,7 +102,7 @@ def _matrices(results: list[Result]) -> Iterable[Matrix]:
     for family, text in FAMILIES.items():
         for dtype in dict.fromkeys(result.dtype for result in results):
             members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
-            if members:
+            if any(result.status in JUDGED for result in members):
                 yield _matrix(f"{dtype}{text}", members)
 
 
@@ -114,6 +113,13 @@ def _matrix(title: str, results: list[Result]) -> Matrix:
         by_case.setdefault(result.case, {})[result.law] = result
     rows = [(case, [row.get(law) for law in laws]) for case, row in by_case.items()]
     return Matrix(title, [LAWS[law] for law in laws], rows)
+
+
+def _limit(result: Result) -> str:
+    """Return the tolerance of a cell that was measured; empty for any other."""
+    if result.status not in JUDGED or result.ulps is None or not result.allowed:
+        return ""
+    return f"{result.allowed:.2g}".replace("e+0", "e")
 
 
 def _tooltip(result: Result) -> str:

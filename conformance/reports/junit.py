@@ -7,25 +7,31 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 from conformance.reports.result import Result
+from conformance.reports.verdict import proven, verdict
 
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def junit(results: Iterable[Result], *, name: str) -> str:
-    """Return one test case per result; one that neither holds nor fails is skipped.
+    """Return one test case per result; one that was not judged is skipped.
+
+    A run in which nothing fails and nothing holds has one more, which fails: `conformance.proven`.
 
     Args:
         results: Results to report.
         name: Name of the suite: the adapter.
     """
     results = list(results)
+    unproven = not proven(results) and not any(map(_fails, results))
     suite = ElementTree.Element(
         "testsuite",
         name=_clean(name),
-        tests=str(len(results)),
-        failures=str(sum(result.status == "fails" for result in results)),
+        tests=str(len(results) + unproven),
+        failures=str(sum(map(_fails, results)) + unproven),
         errors="0",
-        skipped=str(sum(result.status not in ("holds", "fails") for result in results)),
+        skipped=str(
+            sum(result.status not in ("holds", "imprecise", "fails") for result in results)
+        ),
         time=f"{sum(result.seconds for result in results):.3f}",
     )
     for result in results:
@@ -36,16 +42,25 @@ def junit(results: Iterable[Result], *, name: str) -> str:
             name=result.law,
             time=f"{result.seconds:.3f}",
         )
-        if result.status == "fails":
-            failure = ElementTree.SubElement(test, "failure", message=_clean(result.message))
+        if _fails(result):
+            failure = ElementTree.SubElement(
+                test, "failure", type=result.status, message=_clean(result.message)
+            )
             failure.text = _clean("\n".join(filter(None, (result.hint, result.reproducer))))
-        elif result.status != "holds":
+        elif result.status not in ("holds", "imprecise"):
             kind = f"{result.status}: {result.message}"
             ElementTree.SubElement(test, "skipped", message=_clean(kind))
+    if unproven:
+        test = ElementTree.SubElement(suite, "testcase", classname="conformance", name="proven")
+        ElementTree.SubElement(test, "failure", message=_clean(verdict(results)))
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _fails(result: Result) -> bool:
+    return result.status == "fails" or (result.status == "imprecise" and not result.accepted)
 
 
 def _clean(text: str) -> str:

@@ -11,8 +11,17 @@ import numpy as np
 
 from conformance.reports.json import json_values
 
-Status = Literal["holds", "fails", "expected", "unsupported", "left out"]
-STATUSES: tuple[Status, ...] = ("holds", "fails", "expected", "unsupported", "left out")
+Status = Literal["holds", "imprecise", "fails", "expected", "unsupported", "left out"]
+STATUSES: tuple[Status, ...] = (
+    "holds",
+    "imprecise",
+    "fails",
+    "expected",
+    "unsupported",
+    "left out",
+)
+FAILING: tuple[Status, ...] = ("fails", "imprecise")
+"""Statuses of results beyond their tolerance."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,9 @@ class Result:
 
     Attributes:
         case, law, dtype: Names of the cell.
-        status: "expected" for a failure listed as known; "unsupported" where the implementation
-            lacks what the law needs; "left out" where the law does not apply to the case.
+        status: "imprecise" for an error beyond the tolerance that rounding may explain;
+            "expected" for a failure listed as known; "unsupported" where the implementation lacks
+            what the law needs; "left out" where the law does not apply to the case.
         ulps: Worst error over all inputs and draws; None if it cannot be measured in ulps.
         allowed: Tolerance in ulps.
         message: Where the worst error is, what failed, or why the cell was left out.
@@ -32,6 +42,7 @@ class Result:
         seconds: Duration.
         compared: Number of values compared, over all inputs and draws.
         not_compared: Number of values that could not be compared, by reason.
+        accepted: Whether an imprecise result is within the tolerance given for the run.
     """
 
     case: str
@@ -47,6 +58,7 @@ class Result:
     seconds: float = 0.0
     compared: int = 0
     not_compared: dict[str, int] = field(default_factory=dict)
+    accepted: bool = False
 
     @property
     def name(self) -> str:

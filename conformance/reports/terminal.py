@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -10,14 +11,18 @@ from typing import TextIO
 
 from conformance.laws import LAWS
 from conformance.reports.result import STATUSES, Result
+from conformance.reports.verdict import JUDGED, count, verdict
 
+STYLES = {"!": "bold red", "*": "yellow"}
 MARKS = {"left out": "-", "unsupported": "n/a"}
 VIOLATION = "violation"
 """Text of a cell whose error has no size in ulps."""
 KEY = (
-    "! fails   ~ fails as expected   n/a not supported   - the law does not apply\n"
+    "! fails   * imprecise   ~ fails as expected   n/a not supported   "
+    "- the law does not apply\n"
     f"{VIOLATION}: an error without a size in ulps, such as a wrong shape or an exception"
 )
+HEADS = {"fails": "FAILS", "imprecise": "IMPRECISE"}
 MAX_REASONS = 30
 MAX_FAILURES = 60
 MAX_COLUMNS = 10
@@ -29,7 +34,8 @@ def show(
 ) -> None:
     """Print a table for each dtype and family of laws, then the failures and a summary.
 
-    A cell shows the largest error in ulps; a failure is marked `!`, an expected failure `~`.
+    A cell shows the largest error in ulps, with a mark that the key explains. Tables in which
+    nothing was judged are left out.
 
     Args:
         results: Results to print.
@@ -42,7 +48,8 @@ def show(
     for title, header, rows in _tables(results):
         (_show_rich if rich else _show_plain)(title, header, rows, file)
     print(f"\n{KEY}", file=file)
-    failing = [result for result in results if result.status == "fails"]
+    failing = [result for result in results if result.status in HEADS]
+    failing.sort(key=lambda result: list(HEADS).index(result.status))
     for result in failing[:MAX_FAILURES]:
         print(failure(result), file=file)
     if len(failing) > MAX_FAILURES:
@@ -51,9 +58,14 @@ def show(
 
 
 def failure(result: Result) -> str:
-    """Return a failure's size and place, its probable cause, and how to reproduce it."""
+    """Return a failure's size and place, its probable cause, and how to reproduce it.
+
+    Args:
+        result: A result that fails or is imprecise.
+    """
     size = "" if result.ulps is None else f" (allowed {result.allowed:.3g})"
-    lines = [f"FAILS {result.name}: {result.message}{size}"]
+    head = HEADS.get(result.status, HEADS["fails"])
+    lines = [f"{head} {result.name}: {result.message}{size}"]
     if result.hint:
         lines.append(f"  probable cause: {result.hint}")
     if result.reproducer:
@@ -65,8 +77,10 @@ def failure(result: Result) -> str:
 def summary(results: Iterable[Result]) -> str:
     """Return the number of results of each status, and the reasons of those not judged."""
     results = list(results)
-    count = {status: sum(c.status == status for c in results) for status in STATUSES}
-    lines = [", ".join(f"{number} {status}" for status, number in count.items())]
+    found = count(results)
+    lines = [", ".join(f"{found[status]} {status}" for status in STATUSES)]
+    if found["reference"]:
+        lines.append(f"  {found['reference']} cells about the reference alone, not counted")
     for status, text in (
         ("expected", "fails as expected"),
         ("unsupported", "not supported"),
@@ -80,9 +94,23 @@ def summary(results: Iterable[Result]) -> str:
     lines += _not_compared(results)
     causes = Counter(c.hint for c in results if c.status == "fails" and c.hint)
     lines += [f"  probable cause of {number}: {cause}" for cause, number in causes.most_common(8)]
-    if not count["holds"] and not count["fails"]:
-        lines.append("nothing was proven: no case could be judged")
+    lines += _imprecise(results)
+    lines.append(verdict(results))
     return "\n".join(lines)
+
+
+def _imprecise(results: list[Result]) -> list[str]:
+    """Return how imprecise the implementation is, and the option that accepts it."""
+    found = [result for result in results if result.status == "imprecise"]
+    if not found:
+        return []
+    worst = max(found, key=lambda result: result.ulps or 0.0)
+    refused = [result.ulps or 0.0 for result in found if not result.accepted]
+    hint = f"; --tolerance {math.ceil(max(refused))} accepts them" if refused else ", accepted"
+    return [
+        f"  imprecise {len(found)} times, at worst {worst.ulps:.3g} ulps or "
+        f"{worst.wrong_bits:.1f} bits ({worst.case}, {worst.law}, {worst.dtype}){hint}"
+    ]
 
 
 def _not_compared(results: list[Result]) -> list[str]:
@@ -101,12 +129,6 @@ def _not_compared(results: list[Result]) -> list[str]:
     ]
 
 
-def proven(results: Iterable[Result]) -> bool:
-    """Return whether something holds, and every failure is an expected one."""
-    statuses = {result.status for result in results}
-    return "fails" not in statuses and bool(statuses & {"holds", "expected"})
-
-
 FAMILIES = {"bijector": "", "layer": ", of layers and models", "random": ", of random specs"}
 
 
@@ -114,7 +136,7 @@ def _tables(results: list[Result]) -> Iterable[tuple[str, list[str], list[list[s
     for family, text in FAMILIES.items():
         for dtype in sorted({result.dtype for result in results}):
             members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
-            if not members:
+            if not any(result.status in JUDGED for result in members):
                 continue
             laws = [law for law in LAWS if any(c.law == law for c in members)]
             table: dict[str, dict[str, str]] = {}
@@ -132,7 +154,7 @@ def text_of(result: Result) -> str:
     if result.status in MARKS:
         return MARKS[result.status]
     size = VIOLATION if result.ulps is None else f"{result.ulps:.2g}"
-    return size + {"fails": "!", "expected": "~"}.get(result.status, "")
+    return size + {"fails": "!", "imprecise": "*", "expected": "~"}.get(result.status, "")
 
 
 def _show_plain(title: str, header: list[str], rows: list[list[str]], file: TextIO) -> None:
@@ -159,5 +181,5 @@ def _show_rich(title: str, header: list[str], rows: list[list[str]], file: TextI
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(t, style="bold red" if t.endswith("!") else "") for t in row))
+        table.add_row(*(Text(t, style=STYLES.get(t[-1:], "")) for t in row))
     Console(file=file).print(table)

@@ -56,7 +56,7 @@ def test_options_choose_and_a_wrong_adapter_fails(tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "probable cause: log_det of forward has the opposite sign" in done.stdout
-    assert "1 holds, 1 fails" in done.stdout
+    assert "1 holds, 0 imprecise, 1 fails" in done.stdout
     assert "opposite sign" in (tmp_path / "report.html").read_text()
 
 

@@ -12,7 +12,8 @@ from conformance.__main__ import main
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
 from conformance.reports.result import Result, as_json, from_json, wrong_bits
-from conformance.reports.terminal import failure, proven, show, summary
+from conformance.reports.terminal import failure, show, summary
+from conformance.reports.verdict import proven
 
 UNSAFE = "<script>alert('&')</script>"
 RESULTS = [
@@ -97,8 +98,8 @@ def test_the_worst_point_is_shown():
 
 
 def test_a_page_without_failures_says_so():
-    assert "All laws hold" in html_report(RESULTS[:1], ABOUT)
-    assert "Nothing could be judged" in html_report(RESULTS[3:5], ABOUT)
+    assert "All cells hold (1)" in html_report(RESULTS[:1], ABOUT)
+    assert "Nothing was proven: no case could be judged" in html_report(RESULTS[3:5], ABOUT)
 
 
 def test_junit_counts_results_and_replaces_forbidden_characters():
@@ -143,7 +144,7 @@ def test_proven_requires_a_law_that_holds_and_no_failure():
 
 def test_the_summary_counts_reasons_and_causes():
     text = summary(RESULTS)
-    assert "3 holds, 2 fails, 1 expected, 1 unsupported, 1 left out" in text
+    assert "3 holds, 0 imprecise, 2 fails, 1 expected, 1 unsupported, 1 left out" in text
     assert "not supported 1 times: no gradients yet" in text
     assert "probable cause of 1: log_det of forward has the opposite sign" in text
     assert "reproduce: python -m conformance" in failure(RESULTS[1])

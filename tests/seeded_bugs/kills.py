@@ -15,6 +15,7 @@ from conformance.adapters.flowpp import FlowppAdapter
 from conformance.judging.judge import Judge
 from conformance.judging.plan import plan
 from conformance.laws import LAWS
+from conformance.reports.result import FAILING
 from flowpp.kernels.backend import use_backend
 
 from . import (  # noqa: F401  (each registers its bugs)
@@ -35,7 +36,7 @@ def detecting_laws(bug: Bug, dtype: str, cases: Iterable[str] | None = None) -> 
         bug.patch(patch)
         judge = Judge(FlowppAdapter)
         cells = [judge.judge(*one) for one in plan(cases or bug.cases, ["*"], [dtype])]
-    return {cell.law for cell in cells if cell.status == "fails"}
+    return {cell.law for cell in cells if cell.status in FAILING}
 
 
 def table(kills: dict[tuple[str, str], set[str]]) -> str:

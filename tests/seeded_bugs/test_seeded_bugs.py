@@ -11,7 +11,7 @@ from conformance.adapters.flowpp import FlowppAdapter
 from conformance.judging.judge import Judge
 from conformance.judging.plan import plan
 from conformance.laws import LAWS
-from conformance.reports.result import Result
+from conformance.reports.result import FAILING, Result
 
 from .catalogue import BUGS, Bug
 from .kills import detecting_laws
@@ -39,7 +39,7 @@ def test_bug_is_detected(bug, dtype, monkeypatch):
     bug.patch(monkeypatch)
     judge = Judge(FlowppAdapter)
     judged = [judge.judge(*one) for one in plan(bug.cases, bug.laws, [dtype])]
-    failing = [cell for cell in judged if cell.status == "fails"]
+    failing = [cell for cell in judged if cell.status in FAILING]
     assert failing, f"{bug.name} passes {judged}"
     # By a wrong result, not because the patch itself raises.
     assert any("Error: " not in cell.message for cell in failing), failing
@@ -47,7 +47,7 @@ def test_bug_is_detected(bug, dtype, monkeypatch):
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 def test_clean_code_passes_the_same_laws(bug):
-    failing = [cell for cell in clean_cells(bug.cases, bug.laws) if cell.status == "fails"]
+    failing = [cell for cell in clean_cells(bug.cases, bug.laws) if cell.status in FAILING]
     assert not failing
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from conformance.judging.diagnosis import patterns
+from conformance.judging.time_limit import TimeLimitExceeded
 from conformance.laws import Law
 
 
@@ -26,7 +27,9 @@ def probable_cause(trials: Iterable[Any], law: Law, error: BaseException | None)
         for pattern in patterns.applicable(trial, law, error):
             try:
                 hint = pattern()
-            except (Exception, SystemExit):  # the implementation may fail in the experiment too
+            except (KeyboardInterrupt, GeneratorExit, TimeLimitExceeded):
+                raise
+            except BaseException:  # the implementation may raise anything in the experiment too
                 continue
             if hint:
                 return hint

@@ -12,13 +12,14 @@ from conformance.cases.random import Drawn
 from conformance.judging.diagnosis.cause import probable_cause
 from conformance.judging.diagnosis.reproducer import command, expression, script
 from conformance.judging.finding import Finding
+from conformance.judging.precision import error_in_ulps
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.random_specs import Counterexample
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Comparison
 from conformance.numerics.specs import float_arrays
-from conformance.reports.result import Result
+from conformance.reports.result import FAILING, Result, wrong_bits
 
 MAX_NUMBERS = 12
 MAX_FIELDS = 16
@@ -48,7 +49,7 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
         }
     elif error is not None and not isinstance(error, TimeLimitExceeded):
         changes["message"] = f"{_inputs(trial)}{_text(error)}"
-    if result.status != "fails":
+    if result.status not in FAILING:
         return dataclasses.replace(result, **changes)
 
     seed = getattr(trial, "seed", judge.seed)
@@ -62,6 +63,11 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
         changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
     if isinstance(error, TimeLimitExceeded):
         changes["hint"] = "possibly an endless loop, as of a stopping rule this dtype cannot meet"
+    elif result.status == "imprecise":
+        size = error_in_ulps(finding)
+        changes["ulps"] = size
+        lost = f"right formula, loses {wrong_bits(size, result.dtype):.1f} bits"
+        changes["message"] = f"{lost}: {changes['message']}"
     elif trial is not None:
         changes["hint"] = _cause([trial, *others], law, error, judge.timeout)
     return dataclasses.replace(result, **changes)
