@@ -16,7 +16,8 @@ from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.curves import curves_figure
 from flowpp.evaluation.figures import svg
 from flowpp.evaluation.page_images import embedded_file
-from flowpp.evaluation.run_settings import differences, flat
+from flowpp.evaluation.run_settings import differences, environments, flat
+from flowpp.runs.environment_record import continued
 from flowpp.runs.metrics import HELD_OUT, Record
 from flowpp.runs.run import Run
 from flowpp.runtime import bounded
@@ -81,7 +82,7 @@ def _values(run: Run) -> dict[str, Any]:
         "known": changed is not None,
         "settings": flat(to_dict(config)),
         "data": [row for row in flat(data) if row[1] not in ("", None)],
-        "environment": flat(facts),
+        "environment": environments(facts),
     }  # fmt: skip
 
 
@@ -262,6 +263,8 @@ def _warnings(run: Run) -> Iterator[tuple[str, str]]:
     yield from _from_evaluations(records)
     if result.get("augmentation"):
         yield "note", f"trained with {result['augmentation']}"
+    for entry in continued(facts):
+        yield "note", f"another environment computed the steps from {entry['step']} on"
     data = facts.get("data")
     if isinstance(data, dict):
         for line in data.get("notes") or ():

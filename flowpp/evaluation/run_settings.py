@@ -9,6 +9,7 @@ from typing import Any
 from flowpp.config import Config, presets
 from flowpp.config.presets import SMALL
 from flowpp.config.serialization import to_dict
+from flowpp.runs.environment_record import CONTINUED, continued
 
 Row = tuple[str, object, object]
 CHOSEN = frozenset({
@@ -70,3 +71,18 @@ def _named(arguments: object) -> frozenset[str]:
         flag.split("=")[0].removeprefix("--").replace("-", "_").removeprefix("no_")
         for flag in flags
     )
+
+
+def environments(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return what a run began with, and what of it was different from a later step on.
+
+    Args:
+        facts: Content of environment.json.
+    """
+    rows = last = flat({name: facts[name] for name in facts if name != CONTINUED})
+    for entry in continued(facts):
+        new = flat({name: entry[name] for name in entry if name != "step"})
+        changed = [(name, value) for name, value in new if (name, value) not in last]
+        rows = rows + [(f"from step {entry['step']}: {name}", value) for name, value in changed]
+        last = new
+    return rows

@@ -15,7 +15,7 @@ from flowpp.config.build import float32_meaning
 from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
-from flowpp.kernels.backend import backend_for
+from flowpp.kernels.in_use import kernels_in_use
 from flowpp.runs.run import Run
 from flowpp.runtime.machine import processor_name
 from flowpp.runtime.precision import float32_precision, precision_name, tf32_switches
@@ -41,10 +41,11 @@ def describe(
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "precision": precision_name(precision, torch.float32, device),
         **_float32(device, precision),
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "kernels": backend_for(torch.empty(0, device=device)),
+        **kernels_in_use(device),
         "deterministic": {
             "algorithms": torch.are_deterministic_algorithms_enabled(),
             "cudnn": torch.backends.cudnn.deterministic,
@@ -65,18 +66,6 @@ def describe(
             "skipped": list(images.skipped),
             "notes": list(images.notes),
         },
-    }
-
-
-def machine_facts(device: torch.device, processes: int) -> dict[str, Any]:
-    """Return what the bits of a training step depend on besides the state and the settings."""
-    cuda = device.type == "cuda"
-    return {
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "processor": torch.cuda.get_device_name(device) if cuda else processor_name(),
-        "kernels": backend_for(torch.empty(0, device=device)),
     }
 
 

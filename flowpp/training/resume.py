@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from flowpp.config.schedule import parse_schedule
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.environment import machine_facts, read_differently
+from flowpp.runs.environment import describe, read_differently
+from flowpp.runs.environment_record import record_environment, recorded_facts
+from flowpp.runs.machine_facts import different_facts, machine_facts
 from flowpp.runs.run import Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import finite_or_null, write_json
@@ -56,14 +60,6 @@ AFFECTING_WEIGHTS = (
 )
 """Changeable settings that affect the weights; the number of steps does where the schedule
 depends on it."""
-MACHINE = {
-    "processes": "the number of processes",
-    "threads": "the number of threads",
-    "torch": "the torch version",
-    "processor": "the processor",
-    "kernels": "the backend of the kernels",
-}
-"""Descriptions of `environment.machine_facts`."""
 POSSIBLE = "the result may not be bit-identical to an uninterrupted run"
 CERTAIN = "the result will not be bit-identical to an uninterrupted run"
 
@@ -164,22 +160,29 @@ def check_steps(run: Run, config: Config) -> None:
         )
 
 
-def differences(checkpoint: Checkpoint, config: Config, now: dict[str, Any]) -> list[str]:
+def differences(
+    checkpoint: Checkpoint,
+    config: Config,
+    now: Mapping[str, Any],
+    recorded: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """Return a line for each reason why the result may differ from an uninterrupted run's.
 
-    Facts that the checkpoint does not have, being of an earlier version, are not compared.
+    Facts that neither has, being of an earlier version, are not compared.
 
     Args:
         checkpoint: Checkpoint to resume from.
         config: Settings to resume with.
-        now: The present `environment.machine_facts`.
+        now: The present `machine_facts`.
+        recorded: Facts that count where the checkpoint lacks them.
     """
-    notes = [
-        f"{MACHINE[name]} is {value} and was {checkpoint.facts[name]}: {POSSIBLE}"
-        + ("; noise and dropout are drawn anew" if name == "processes" else "")
-        for name, value in now.items()
-        if checkpoint.facts.get(name, value) != value
-    ]
+    notes = []
+    if machine := different_facts({**recorded, **checkpoint.facts}, now):
+        anew = checkpoint.facts.get("processes", now["processes"]) != now["processes"]
+        notes.append(
+            f"{', '.join(machine)}: {POSSIBLE}"
+            + ("; noise and dropout are drawn anew" if anew else "")
+        )
     shared = checkpoint.state and "random/noise" not in checkpoint.state
     if shared and checkpoint.facts.get("processes") == now["processes"] != 1:
         notes.append(
@@ -242,13 +245,17 @@ def resume_run(
         ResumptionError: More steps have been done than `config` asks for, or the metrics are
             damaged.
     """
-    facts = machine_facts(device, group.size)
+    facts = machine_facts(device, group.size, config.training.precision)
     checkpoint: Checkpoint | None = None
     notes: list[str] = []
 
     def read() -> bool:
         nonlocal checkpoint
         checkpoint = _read(run, images, facts, config, notes)
+        described = describe(device, config.training.seed, images, config.training.precision)
+        step = 0 if checkpoint is None else checkpoint.step
+        if problem := record_environment(run, step, described):
+            notes.append(problem)
         return checkpoint is not None
 
     if group.from_main(read):
@@ -276,7 +283,7 @@ def _read(
                 "the checkpoint does not record the hash of its data, so it is not known whether "
                 f"{images.name} is the data of the run"
             )
-        notes += differences(checkpoint, config, facts)
+        notes += differences(checkpoint, config, facts, recorded_facts(run))
     run.sweep()
     run.make_folders()
     run.rewind(0 if checkpoint is None else checkpoint.step)

@@ -15,7 +15,7 @@ from flowpp.config import Config
 from flowpp.data import ImageSet
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.environment import machine_facts
+from flowpp.runs.machine_facts import machine_facts
 from flowpp.runs.open_model import model_facts
 from flowpp.runtime import random_state
 from flowpp.runtime.distributed import ProcessGroup
@@ -109,7 +109,7 @@ class TrainingState:
             {
                 **model_facts(config, images.shape, images.levels),
                 "data_sha256": images.sha256,
-                **machine_facts(self.device, group.size),
+                **machine_facts(self.device, group.size, config.training.precision),
                 "optimizer": NamedState(self.optimizer).kind,
                 "sequential_noise": self.sequential_noise,
                 **values,

@@ -166,6 +166,16 @@ def test_warnings(change, message, run, page):
     assert message in warnings_after(lambda: change(run), run, page)
 
 
+def test_a_run_of_two_environments_says_so(run, page):
+    environment = json.loads((run.path / "environment.json").read_text())
+    later = {"step": 2, **{name: environment[name] for name in ("versions", "device")}}
+    later["threads"] = 77
+    write_json(run.path / "environment.json", {**environment, "continued": [later, 3]})
+    text = text_of(page("--reconstructions", "0"))
+    assert "another environment computed the steps from 2 on" in text
+    assert "from step 2: threads 77" in text and text.count("from step 2: ") == 1
+
+
 def test_a_failed_run_says_so(run, page):
     change_result(run, bits_per_dim=None, failure="the bits/dim are nan")
     text = text_of(page("--reconstructions", "0"))

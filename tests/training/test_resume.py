@@ -17,7 +17,7 @@ from same_runs import same_state
 from flowpp import train
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
-from flowpp.runs.environment import machine_facts
+from flowpp.runs.machine_facts import machine_facts
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
 from flowpp.runtime import random_state
@@ -208,29 +208,6 @@ def test_a_disk_that_cannot_be_written_to(config, uninterrupted, tmp_path, monke
 def test_two_processes_do_not_train_in_one_directory(copy, config):
     with Run.open(copy).locked(), pytest.raises(BlockingIOError, match="another process"):
         loop.train(config, copy, resume=True)
-
-
-@pytest.mark.parametrize(
-    ("fact", "name"),
-    [
-        ("processes", "number of processes"),
-        ("threads", "number of threads"),
-        ("torch", "torch version"),
-        ("processor", "processor"),
-        ("kernels", "backend of the kernels"),
-    ],
-)
-def test_another_machine_is_noted_where_the_checkpoint_records_it(copy, config, fact, name):
-    checkpoint = Run.open(copy).load_checkpoint()
-    now = machine_facts(torch.device("cpu"), 1)
-    assert now == {key: checkpoint.facts[key] for key in resume.MACHINE}
-    assert resume.differences(checkpoint, config, now) == []
-    (note,) = resume.differences(checkpoint, config, now | {fact: "other"})
-    former = checkpoint.facts[fact]
-    assert note.startswith(f"the {name} is other and was {former}: the result may not be bit-")
-    without = {key: value for key, value in checkpoint.facts.items() if key != fact}
-    unrecorded = dataclasses.replace(checkpoint, facts=without)
-    assert resume.differences(unrecorded, config, now | {fact: "other"}) == []
 
 
 def test_a_former_checkpoint_of_several_processes_is_noted(copy, config):

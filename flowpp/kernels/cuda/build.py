@@ -79,6 +79,11 @@ def _outcome(device: int) -> dict[str, Any] | str:
         return f"the CUDA kernels cannot be compiled or loaded: {type(error).__name__}: {first}"
 
 
+def code_hash() -> str:
+    """Return a hash of the source and of the compiler's options."""
+    return hashlib.sha256(repr((source(), OPTIONS)).encode()).hexdigest()[:16]
+
+
 @contextmanager
 def compiled(device: int) -> Iterator[Path]:
     """Yield the file of the kernels for the current device, compiled if the cache lacks it.
