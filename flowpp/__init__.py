@@ -28,6 +28,7 @@ A fresh model for a data set:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from flowpp.trained_model import TrainedModel
 
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"]:  # python -m flowpp.COMMAND, whose imports begin now
+    from flowpp.runtime.interrupts import exit_at_once_while_importing
+
+    exit_at_once_while_importing()
 
 
 def load(run: Path | str, **options: Any) -> TrainedModel:

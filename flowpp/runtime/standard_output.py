@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flowpp.runtime.interrupts import EXIT_STATUS, note_that_main_begins
+
 
 @contextmanager
 def exit_on_broken_pipe() -> Iterator[None]:
     """Exit without a traceback if the reader of standard output has closed it, or on Ctrl-C."""
+    note_that_main_begins()
     try:
         try:
             yield
@@ -21,6 +24,6 @@ def exit_on_broken_pipe() -> Iterator[None]:
         # documentation of its module signal.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except KeyboardInterrupt:  # such as during the imports, before training defers signals
+    except KeyboardInterrupt:  # training defers signals
         print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(EXIT_STATUS) from None

@@ -63,3 +63,27 @@ def test_ctrl_c_during_the_imports_leaves_no_traceback(module, tmp_path):
         capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("package", ["tyro", "torch"])
+@pytest.mark.parametrize("command", [["flowpp.sample", "run"], ["flowpp", "sample", "run"]])
+def test_an_interrupted_import_ends_at_once(package, command, tmp_path):
+    """Modules that guard their own imports, and C++ code, may swallow the exception."""
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    import email.mime.text\n"
+        "except KeyboardInterrupt:\n    raise ImportError('swallowed')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_importing_the_library_leaves_signals_alone():
+    code = "import signal, flowpp; print(signal.getsignal(signal.SIGINT).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "default_int_handler\n"
