@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.runs.checkpoint import copy_into
+from flowpp.training.one_vector import as_few, is_vector, laid_out
 
 
 class EMA:
@@ -27,7 +28,9 @@ class EMA:
             raise ValueError(f"EMA decay must lie in [0, 1), got {decay}")
         self.decay = decay
         self._parameters = dict(model.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self._parameters.items()}
+        weights = [p.detach() for p in self._parameters.values()]
+        copies = laid_out(weights) if is_vector(weights) else [w.clone() for w in weights]
+        self.average = dict(zip(self._parameters, copies, strict=True))
 
     @torch.no_grad()
     def update(self, skip_if: Tensor | None = None) -> None:
@@ -39,6 +42,8 @@ class EMA:
         """
         averages = list(self.average.values())
         weights: list[Tensor] = list(self._parameters.values())
+        if is_vector(averages) and is_vector(weights):
+            averages, weights = as_few(averages), as_few(weights)
         if skip_if is None:
             torch._foreach_lerp_(averages, weights, 1 - self.decay)
             return

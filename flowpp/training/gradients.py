@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import TrainingConfig
 from flowpp.training import non_finite
+from flowpp.training.one_vector import as_few
 
 _WITH_FORWARD_SYNC = (
     "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -83,7 +84,7 @@ def clip_by_global_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     Returns:
         The norm before clipping, a scalar tensor; 0 without gradients.
     """
-    grads = [p.grad for p in params if p.grad is not None]
+    grads = as_few([p.grad for p in params if p.grad is not None])
     norm = torch.nn.utils.get_total_norm(grads)
     if grads:
         torch._foreach_mul_(grads, max_norm / torch.clamp(norm, min=max_norm))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from flowpp.config import TrainingConfig
+from flowpp.training.one_vector import as_few, is_vector, laid_out
 
 LATE = 1e30
 """Step number that makes torch's kernel skip its bias correction; ours is multiplied into `lr`."""
@@ -113,18 +114,19 @@ class Adam(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            for p in params:
-                if not self.state[p]:
-                    self.state[p] |= {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+            grads = [_with_strides_of(p, p.grad) for p in params if p.grad is not None]
+            m, v = self._moments(params, "m"), self._moments(params, "v")
+            if all(map(is_vector, (params, grads, m, v))):
+                params, grads, m, v = map(as_few, (params, grads, m, v))
             # Filled on the device: copying the number there would wait for it.
             devices = {p.device for p in params}
             late = {device: torch.full((), LATE, device=device) for device in devices}
             # Torch's fused kernel passes through memory once.
             adam(
                 params,
-                [_with_strides_of(p, p.grad) for p in params if p.grad is not None],
-                [self.state[p]["m"] for p in params],
-                [self.state[p]["v"] for p in params],
+                grads,
+                m,
+                v,
                 [],
                 [late[p.device] for p in params],
                 fused=True,
@@ -137,6 +139,18 @@ class Adam(torch.optim.Optimizer):
                 lr=rate,
                 eps=group["epsilon"],
             )
+
+    def _moments(self, params: list[Tensor], key: str) -> list[Tensor]:
+        """Return an average of each parameter, made at its first step; a vector for a vector."""
+        for p in params:
+            if key not in self.state[p]:
+                self.state[p][key] = torch.zeros_like(p)
+        moments = [self.state[p][key] for p in params]
+        if is_vector(params) and not is_vector(moments):
+            moments = laid_out(moments)
+            for p, moment in zip(params, moments, strict=True):
+                self.state[p][key] = moment
+        return moments
 
 
 def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:

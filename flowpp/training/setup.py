@@ -25,6 +25,7 @@ from flowpp.training.captured_step import uses_graph
 from flowpp.training.ema import EMA
 from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
+from flowpp.training.one_vector import lay_out_parameters
 from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
 
@@ -182,6 +183,8 @@ def initial_state(
     if group.is_main and checkpoint is None and not model.initialized:
         initialize(model, x, noise)
     group.broadcast(model)
+    if x.is_cuda and group.size == 1:  # several processes send gradients from buffers of their own
+        lay_out_parameters(model)
     state = TrainingState(
         model,
         EMA(model, settings.ema_decay),

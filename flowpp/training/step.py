@@ -14,6 +14,7 @@ from flowpp.config import TrainingConfig
 from flowpp.runtime.determinism import fastest_convolutions
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.training.gradients import accumulate_gradients, clip_by_global_norm, times_convolutions
+from flowpp.training.one_vector import lay_out_gradients
 from flowpp.training.state import TrainingState
 
 
@@ -69,6 +70,7 @@ class TrainingStep:
         optimizer.zero_grad()
         with fastest_convolutions(enabled=times_convolutions(settings, x.device)):
             loss = accumulate_gradients(self.model, x, noise, settings.accumulate)
+        lay_out_gradients(self.state.model.parameters())
         norm = clip_by_global_norm(self.state.model.parameters(), settings.max_grad_norm)
         outcome = torch.stack([self.group.average(loss), norm.to(loss)])
         torch.maximum(self.halted, (~outcome.isfinite()).any(), out=self.halted)
