@@ -168,8 +168,8 @@ def _conv_lu(source: Source) -> Drawn:
     square = (groups, size, size)
     spec = InvertibleConvLU(
         np.stack([source.order(size) for _ in range(groups)]),
-        source.array(square, -1.0, 1.0),
-        source.array(square, -1.0, 1.0),
+        source.array(square, -0.75, 0.75),
+        source.array(square, -0.75, 0.75),
         source.array(square[:2], -1.0, 1.0),
         1.0 - 2.0 * np.array([[source.integer(0, 1) for _ in range(size)] for _ in range(groups)]),
     )

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 T = TypeVar("T")
+TINY = 1e-3
+"""Factor of the numbers of a tiny array."""
 
 
 class Source(Protocol):
@@ -52,6 +54,32 @@ class NumpySource:
         return self._rng.permutation(count)
 
 
+class VariedSource(NumpySource):
+    """A NumPy source for a search: zeros, ends of the range, equal and tiny numbers among others.
+
+    Numbers are float32 values, the same for both dtypes.
+    """
+
+    def array(self, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:
+        drawn = self._rng.uniform(low, high, shape)
+        kind = self.choice(["any", "special", "tiny", "equal"])
+        if kind == "special":
+            ends = [min(max(0.0, low), high), low, high]
+            drawn = np.where(self._rng.random(shape) < 0.5, self._rng.choice(ends, shape), drawn)
+        elif kind == "tiny":
+            drawn = np.clip(TINY * drawn, low, high)
+        elif kind == "equal":
+            drawn = np.full(shape, self._rng.uniform(low, high))
+        return _as_float32(drawn)
+
+    def extremes(self, shape: tuple[int, ...], largest: float) -> np.ndarray:
+        special = self._rng.choice([0.0, 1.0, -1.0, largest, -largest], shape)
+        near = self._rng.uniform(-3.0, 3.0, shape)
+        far = self._rng.uniform(-largest, largest, shape)
+        sizes = super().extremes(shape, largest)
+        return _as_float32(np.choose(self._rng.integers(0, 4, shape), [special, near, far, sizes]))
+
+
 class HypothesisSource:
     """A source from Hypothesis' `data()`. Numbers are float32 values, the same for both dtypes."""
 
@@ -92,6 +120,10 @@ class HypothesisSource:
         return self._data.draw(
             arrays.arrays(np.float64, shape, elements=elements, fill=strategies.nothing())
         )
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(np.float32).astype(np.float64)
 
 
 def _floats(low: float, high: float) -> Any:

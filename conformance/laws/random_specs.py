@@ -1,4 +1,4 @@
-"""The law that several laws hold for specifications and inputs drawn by Hypothesis."""
+"""The law that several laws hold for specifications and inputs drawn at random."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from conformance.laws.trial import Trial, Violation
 from conformance.laws.values import forward, inverse, inverse_log_det, log_det
 from conformance.numerics.compare import Comparison, Unresolved
 
-EXAMPLES = 10
+EXAMPLES = 24
 """Number of examples for each requested draw."""
 CHECKS: dict[str, tuple[Callable[[Trial], Findings], float]] = {
     "contract": (contract, 0.0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,6 @@ from conformance.cases.source import NumpySource
 from conformance.judging.diagnosis.reproducer import expression
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS, search
-from conformance.laws.trial import LeftOut
 from faulty import faulty_adapter, judge_faulty
 from reference.bijectors import Affine, Chain, Flip
 
@@ -117,10 +118,72 @@ def test_a_bijector_that_is_never_supported_is_unsupported():
     assert (result.status, result.message) == ("unsupported", "nothing yet")
 
 
-def test_without_hypothesis_the_law_is_left_out(monkeypatch):
+FAULTS = {
+    "rows for columns": (
+        "act_norm/random",
+        lambda spec, x: x.shape[2] * x.shape[3] != x.shape[2] ** 2 and spec.gain.shape[1] == 1,
+    ),
+    "fields of fewer axes": ("affine/random", lambda spec, x: spec.log_scale.ndim < 3),
+    "several groups": ("invertible_conv/random", lambda spec, x: len(spec.weight) > 1),
+    "large numbers": ("affine/random", lambda spec, x: np.abs(x).max() > 500.0),
+    "three components": ("mixture_logistic/random", lambda spec, x: spec.logits.shape[-1] == 3),
+    "two levels": ("data_logit/random", lambda spec, x: spec.levels == 2),
+    "zeros": ("affine/random", lambda spec, x: bool((x == 0.0).any())),
+}
+
+
+def block_hypothesis(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
     monkeypatch.setattr(search.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(LeftOut, match="needs the package hypothesis"):
-        search.smallest_counterexample(lambda source: None, lambda drawn: None, examples=1, seed=0)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_without_hypothesis_the_law_sees_the_same_faults(name, monkeypatch):
+    block_hypothesis(monkeypatch)
+    case, where = FAULTS[name]
+
+    def wrong(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return y, log_det + where(spec, np.asarray(x))
+
+    result = judge_faulty(case, "random_specs", forward=wrong)
+    assert result.status == "fails" and "smallest counterexample found: log_det" in result.message
+    assert "spec = " in result.reproducer
+
+
+@pytest.mark.parametrize("name", ["affine/random", "mixture_logistic/random"])
+def test_without_hypothesis_correct_maps_hold(name, monkeypatch):
+    block_hypothesis(monkeypatch)
+    result = judge_faulty(name, "random_specs")
+    assert result.status == "holds" and result.compared > 300
+
+
+def test_the_verdict_does_not_depend_on_hypothesis(monkeypatch):
+    """The examples that decide are the same, and one that fails remains one."""
+    with_it = judge_faulty("affine/random", "random_specs")
+    monkeypatch.setattr(search, "_shrunk", lambda *args, **options: None)
+
+    def wrong(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        return y + 1.0, log_det
+
+    assert judge_faulty("affine/random", "random_specs", forward=wrong).status == "fails"
+    block_hypothesis(monkeypatch)
+    without = judge_faulty("affine/random", "random_specs")
+    assert (with_it.ulps, with_it.compared) == (without.ulps, without.compared)
+
+
+def test_a_failure_that_does_not_repeat_is_said_to_be_one(monkeypatch):
+    block_hypothesis(monkeypatch)
+    calls = []
+
+    def check(drawn):
+        calls.append(drawn)
+        return "off" if len(calls) == 2 else None
+
+    case = RANDOM_CASES["affine/random"]
+    found = search.smallest_counterexample(case.make, check, examples=4, seed=0)
+    assert found is not None and found[1] == "not on every call: off"
 
 
 def test_shrinking_is_limited(monkeypatch):
@@ -136,7 +199,7 @@ def test_shrinking_is_limited(monkeypatch):
 
     found = search.smallest_counterexample(make, check, examples=20, seed=0)
     assert found is not None and found[1] == "always wrong"
-    assert len(tried) <= 8
+    assert len(tried) <= 20 + 1 + 8  # drawn by NumPy, once more, and by Hypothesis
 
 
 @pytest.mark.parametrize("name", RANDOM_CASES)
