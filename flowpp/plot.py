@@ -65,7 +65,8 @@ def draw_samples(runs: Sequence[Run], path: Path) -> bool:
         axes = figure.add_subplot(1, len(grids), number)
         with opened(file, str(file)) as picture:
             axes.imshow(picture.convert("RGB"), interpolation="nearest")
-        axes.set_title(f"{name}\nstep {int(file.stem.removeprefix('step-'))}", fontsize=9)
+        step = int(file.stem.removeprefix("step-"))
+        axes.set_title(f"{name}\nstep {step}", fontsize=9, parse_math=False)
         axes.axis("off")
     save_figure(figure, path)
     return True

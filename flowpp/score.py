@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
+from flowpp.data.formats import count_of
 from flowpp.evaluation.arguments import Channels
 from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
@@ -32,8 +33,9 @@ class Arguments:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run directory, or a checkpoint file."""
     images: Annotated[Positional[Path], arg(metavar="FOLDER")]
-    """Folder of images, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors, .parquet. They
-    are resized and cropped as in training; all are scored, whatever their folders are called."""
+    """Folder of images, one image, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors,
+    .parquet. They are resized and cropped as in training; all are scored, whatever their folders
+    are called."""
     out: Annotated[
         Path | None,
         arg(metavar="CSV", help_behavior_hint="(default: a file in RUN/scores)"),
@@ -72,6 +74,15 @@ class Arguments:
         beside = self.run if self.run.is_dir() else self.run.parent
         stem = self.images.resolve().name.split(".")[0] or "images"
         out = self.out or beside / "scores" / f"{stem}.csv"
+        in_run = self.out is None and self.run.is_dir()  # whose pictures are not scored
+        if not in_run and out.resolve().is_relative_to(self.images.resolve()):
+            raise ValueError(
+                f"out must lie outside {self.images}, whose images are scored, got {out}: its "
+                "picture would be one of them the next time"
+            )
+        for file in (out, out.with_suffix(".png"), out.with_suffix(".json")):
+            if file.is_dir():
+                raise ValueError(f"out must not name the folder {file}")
         make_writable_folder(out.parent)
         return out
 
@@ -167,7 +178,7 @@ def _draw(
     bound = "one-sample bound" if samples == 1 else f"{samples} importance samples"
     title = (
         f"{images.name} under {arguments.run.resolve().name}, step {opened.checkpoint.step}: "
-        f"{len(images.names)} images, {bound}"
+        f"{count_of(len(images.names), 'image')}, {bound}"
     )
     draw_scores(path, title, rows, images.levels)
 
@@ -206,7 +217,7 @@ def _summary(images: NamedImages, scores: Scores, out: Path) -> str:
     order = scores.order()
     bits = scores.bits_per_dim
     finite = bits[np.isfinite(bits)]
-    lines = [f"bits/dim of {len(bits)} images of {images.name}"]
+    lines = [f"bits/dim of {count_of(len(bits), 'image')} of {images.name}"]
     if len(finite):
         low, middle, high = np.percentile(finite, (0, 50, 100))
         lines.append(f"  fewest {low:.4f}, median {middle:.4f}, most {high:.4f}")

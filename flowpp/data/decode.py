@@ -61,6 +61,7 @@ FACTS = {
     "frames": "frames or pages after the first are not used: {}",
     "turned": "turned upright by their EXIF orientation: {}",
     "converted": "converted to the other kind, grey or colour: {}",
+    "enlarged": "enlarged to the required size: {}",
     "reduced": "reduced from more than 8 bits per channel: {}",
 }
 """What may be said of a data set, with the number of files."""
@@ -136,6 +137,8 @@ def decode(source: Source, who: str, target: Target) -> Decoded:
         upright = turned_upright(image)
         if upright is not image:
             facts.append("turned")
+        if upright.width < target.width or upright.height < target.height:
+            facts.append("enlarged")
         if bits > 8 and not target.is_deep:
             facts.append("reduced")
         return Decoded(_fitted(upright, who, target, bits), tuple(facts))
@@ -302,13 +305,15 @@ def read_file(path: Path) -> bytes:
     """Read an image file.
 
     Raises:
-        ImageError: A file above the size limit.
-        OSError: A file that cannot be read.
+        ImageError: A file above the size limit, or one that cannot be read, such as a file that
+            has been removed since it was listed.
     """
     try:
         return read_bounded(path, MAX_FILE_BYTES)
     except FileError as error:
         raise ImageError(str(error)) from error
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -16,6 +16,7 @@ from flowpp.data.fit import Target
 from flowpp.data.formats import count_of, suffixes
 from flowpp.data.image_files import CONTENTS, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
+from flowpp.data.listing import printable
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
@@ -154,7 +155,7 @@ def _read(
         elif skipped is None:
             raise decoded
         else:
-            skipped.append(str(decoded))
+            skipped.append(printable(decoded))
     return _moved_together(pixels, good)
 
 

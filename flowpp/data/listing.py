@@ -15,6 +15,8 @@ SYSTEM_NAMES = frozenset(
     {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "#recycle", "lost+found"}
 )
 """Files and folders that systems put beside a user's, in lower case."""
+RUN_FILES = frozenset({"config.json", "environment.json", "checkpoints"})
+"""What every run directory has."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,16 @@ class Listing:
         images: Relative paths of files of a known kind, in the order of their parts.
         others: Relative paths of files of other kinds, likewise.
         links: Number of links to folders or to nothing, which are not followed.
+        runs: Number of run directories, whose pictures are not the user's.
     """
 
     images: tuple[PurePosixPath, ...]
     others: tuple[PurePosixPath, ...] = ()
     links: int = 0
+    runs: int = 0
 
     @classmethod
-    def of(cls, names: Iterable[PurePosixPath], links: int = 0) -> Listing:
+    def of(cls, names: Iterable[PurePosixPath], links: int = 0, runs: int = 0) -> Listing:
         """Sort relative paths into images and others; leave out hidden ones."""
         known = suffixes()
         visible = sorted(
@@ -41,7 +45,7 @@ class Listing:
         )
         images = tuple(name for name in visible if name.suffix.lower() in known)
         others = tuple(name for name in visible if name.suffix.lower() not in known)
-        return cls(images, others, links)
+        return cls(images, others, links, runs)
 
     @property
     def unread(self) -> Counter[str]:
@@ -53,7 +57,18 @@ class Listing:
         lines = [unread_note(self.unread)] if self.others else []
         if self.links:
             lines.append(f"{count_of(self.links, 'link')} to folders or to nothing not followed")
+        if self.runs:
+            lines.append(f"pictures in {_directories(self.runs)} of this library not read")
         return lines
+
+
+def printable(name: object) -> str:
+    """Return a file's name, or a text with one, with escapes for bytes that are not UTF-8."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def _directories(count: int) -> str:
+    return "a run directory" if count == 1 else f"{count:,} run directories"
 
 
 def is_visible(name: str) -> bool:
@@ -67,27 +82,29 @@ def list_folder(folder: Path) -> Listing:
     Links to files are followed. Links to folders are followed only where they may be a split,
     such as a link `train`, since others may lead out of the folder or back to it.
     """
-    links = 0
+    links = runs = 0
 
     def walk(prefix: PurePosixPath) -> Iterator[PurePosixPath]:
-        nonlocal links
-        with os.scandir(folder / prefix) as entries:
-            for entry in entries:
-                name = prefix / entry.name
-                if not is_visible(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
+        nonlocal links, runs
+        with os.scandir(folder / prefix) as opened:
+            entries = [entry for entry in opened if is_visible(entry.name)]
+        if prefix.parts and RUN_FILES.issubset(entry.name for entry in entries):
+            runs += 1
+            return
+        for entry in entries:
+            name = prefix / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from walk(name)
+            elif _is_file(entry):
+                yield name
+            elif entry.is_symlink():
+                if _is_linked_split(folder, name):
                     yield from walk(name)
-                elif _is_file(entry):
-                    yield name
-                elif entry.is_symlink():
-                    if _is_linked_split(folder, name):
-                        yield from walk(name)
-                    else:
-                        links += 1
+                else:
+                    links += 1
 
     names = list(walk(PurePosixPath()))
-    return Listing.of(names, links)
+    return Listing.of(names, links, runs)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

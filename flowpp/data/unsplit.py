@@ -11,9 +11,10 @@ import numpy as np
 from flowpp.config import DataConfig
 from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
 from flowpp.data.fit import Target
-from flowpp.data.formats import count_of
-from flowpp.data.image_files import ImageFiles, open_images
+from flowpp.data.formats import count_of, suffixes
+from flowpp.data.image_files import FolderFiles, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
+from flowpp.data.listing import Listing, printable
 
 UNREAD = "not read: no image, or of a kind that is not read"
 
@@ -63,7 +64,7 @@ def load_all(
     """Load all images, resized, cropped and reduced as those that a model was trained on.
 
     Args:
-        path: A folder, or a file of images; see `open_images`.
+        path: A folder, a file of images, see `open_images`, or a single image.
         config: Settings of the training's data: how to crop, and whether to convert.
         image_shape: (channels, height, width) of the model.
         levels: Number of values of a channel of the model. Images of 16 bits are reduced to 8,
@@ -74,7 +75,7 @@ def load_all(
         FileNotFoundError: Nothing at `path`.
         ValueError: No images, a bad file without `skip_bad`, or values that are too large.
     """
-    files = open_images(path.expanduser())
+    files = _opened(path.expanduser())
     if not files.listing.images:
         reasons = "; ".join(["got none", *files.listing.notes()])
         raise ValueError(f"{files.where} must have images, {reasons}")
@@ -91,9 +92,15 @@ def load_all(
         number = count_of(len(skipped), "file")
         lines.append(f"{number} skipped, the first: {next(iter(skipped.values()))}")
     return NamedImages(
-        files.name, tuple(map(str, read)), pixels, levels, skipped,
-        tuple(map(str, files.listing.others)), tuple(lines),
+        files.name, tuple(map(printable, read)), pixels, levels, skipped,
+        tuple(map(printable, files.listing.others)), tuple(map(printable, lines)),
     )  # fmt: skip
+
+
+def _opened(path: Path) -> ImageFiles:
+    if path.is_file() and path.suffix.lower() in suffixes():
+        return FolderFiles(path.parent, Listing((PurePosixPath(path.name),)))
+    return open_images(path)
 
 
 def _target(config: DataConfig, image_shape: tuple[int, int, int], levels: int) -> Target:
@@ -124,9 +131,11 @@ def _read(
             found[image] = decoded.pixels
             facts.update(decoded.facts)
         elif skip_bad:
-            skipped[str(image)] = str(decoded)
+            skipped[printable(image)] = printable(decoded)
         else:
-            raise ValueError(f"{decoded}; --skip-bad leaves such files out") from decoded
+            raise ValueError(
+                f"{printable(decoded)}; --skip-bad leaves such files out"
+            ) from decoded
     return {image: found[image] for image in images if image in found}, skipped, facts
 
 

@@ -29,7 +29,7 @@ def curves_figure(runs: Sequence[Run], *, images_seen: bool = False) -> Any:
     for number, run in enumerate(runs):
         records = _records(run, images_seen=images_seen)
         drawn += records
-        colour, name = f"C{number % 10}", run.path.resolve().name
+        colour, name = f"C{number % 10}", run.path.resolve().name.replace("$", r"\$")
         _line(bits, records, "bits_per_dim", color=colour, alpha=0.4, linewidth=1)
         _held_out(bits, records, color=colour, label=name)
         _line(gradient, records, "grad_norm", color=colour, alpha=0.7, linewidth=0.8)

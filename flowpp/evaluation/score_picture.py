@@ -32,7 +32,7 @@ def draw_scores(
     """
     columns = max(len(images) for _, images, _, _ in rows)
     figure = new_figure(max(1.6 + SIDE * columns, 7), 0.8 + (2 * SIDE + 0.35) * len(rows))
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     low, high = _colour_range(np.concatenate([maps for _, _, maps, _ in rows]))
     cells: Any = figure.subplots(2 * len(rows), columns, squeeze=False)
     for axes in cells.ravel():
@@ -42,7 +42,7 @@ def draw_scores(
         upper, lower = cells[2 * number], cells[2 * number + 1]
         for column, (image, bits, caption) in enumerate(zip(images, maps, captions, strict=True)):
             _show(upper[column], image, levels)
-            upper[column].set_title(caption, fontsize=7)
+            upper[column].set_title(caption, fontsize=7, parse_math=False)
             shown = lower[column].imshow(bits, cmap="magma", vmin=low, vmax=high)
         for axes, text in ((upper[0], label), (lower[0], "bits of each pixel")):
             axes.text(-0.12, 0.5, text, rotation=90, ha="right", va="center", fontsize=8,
@@ -55,6 +55,7 @@ def draw_scores(
 
 def caption(name: str, bits_per_dim: float) -> str:
     """Return a name, shortened at its beginning, and the score below it."""
+    name = "".join(c if c.isprintable() else "?" for c in name)
     short = name if len(name) <= NAME else f"\N{HORIZONTAL ELLIPSIS}{name[1 - NAME :]}"
     return f"{short}\n{bits_per_dim:.3f} bits/dim"
 
