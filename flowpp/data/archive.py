@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from flowpp.runtime.bounded import open_regular
+from flowpp.runtime.bounded import brief, open_regular
 
 Select = Callable[[str], bool]
 """Predicate on a member's name."""
@@ -40,8 +40,8 @@ DAMAGE_ERRORS = (
 """Raised by the standard library on damaged archives."""
 LARGEST = 1 << 42
 """Upper bound on the size of an archive on disk, in bytes."""
-MOST_MEMBERS = 2_000_000
-"""Upper bound on the files and folders of an archive; ImageNet has 1.3 million images."""
+FEW_MEMBERS, SMALLEST_MEMBER = 10_000, 100
+"""Number of members that is always accepted, and bytes on disk of each member above it."""
 CHUNK = 1 << 20
 """Bytes per read while skipping."""
 
@@ -56,7 +56,6 @@ def files(
     *,
     max_file_bytes: int,
     max_total_bytes: int | None = None,
-    max_members: int = MOST_MEMBERS,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of selected regular files, in the archive's order.
 
@@ -65,7 +64,6 @@ def files(
         select: Predicate on a member's name.
         max_file_bytes: Limit on one file.
         max_total_bytes: Limit on the whole archive, unpacked; none if None.
-        max_members: Limit on the number of files and folders.
 
     Raises:
         ArchiveError: A truncated file, one that is not a tar archive, or one above the limits.
@@ -79,12 +77,13 @@ def files(
             stream = _ForwardStream(
                 opener(packed) if opener else packed, max_file_bytes, max_total_bytes
             )
+            limit = member_limit(path)
             with closing(tarfile.open(fileobj=stream, mode="r:")) as tar:
                 for number in itertools.count():
                     if (member := tar.next()) is None:
                         break
-                    if number >= max_members:
-                        raise ArchiveError(f"{path} must have at most {max_members:,} members")
+                    if number >= limit:
+                        raise ArchiveError(f"{path} must have at most {limit:,} members, got more")
                     tar.members = []  # type: ignore[attr-defined]  # keeps memory bounded
                     if member.isfile() and select(member.name):
                         if member.size > max_file_bytes:
@@ -100,7 +99,18 @@ def files(
         except _LimitError as error:
             raise ArchiveError(f"{path} {error}") from error
         except DAMAGE_ERRORS as error:
-            raise ArchiveError(f"{path} is truncated or not a tar archive: {error}") from error
+            raise ArchiveError(
+                f"{path} is truncated or not a tar archive: {brief(error)}"
+            ) from error
+
+
+def member_limit(path: Path) -> int:
+    """Return the largest accepted number of files and folders of an archive.
+
+    An image and its headers take more than 100 bytes, even compressed; a bomb packs a thousand
+    empty files into as many.
+    """
+    return FEW_MEMBERS + path.stat().st_size // SMALLEST_MEMBER
 
 
 class _LimitError(Exception):

@@ -16,6 +16,7 @@ from flowpp.data.formats import count_of
 from flowpp.data.listing import Listing
 from flowpp.data.split_names import role_of
 from flowpp.data.zip_archive import open_zip
+from flowpp.runtime.bounded import brief
 from flowpp.runtime.safetensors_header import check_count, check_header
 
 DTYPES = (np.uint8, np.uint16)
@@ -151,8 +152,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     except PermissionError:
         raise
     except Exception as error:  # a damaged file may raise nearly anything
-        first = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise ValueError(f"{path} is damaged or holds more than arrays: {first}") from error
+        raise ValueError(f"{path} is damaged or holds more than arrays: {brief(error)}") from error
 
 
 def _flat(value: Any) -> dict[str, np.ndarray]:

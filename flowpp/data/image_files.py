@@ -9,13 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from flowpp.data.archive import MOST_MEMBERS, OPENERS
+from flowpp.data.archive import OPENERS, member_limit
 from flowpp.data.arrays import read_npy, read_npz, read_safetensors, read_torch
 from flowpp.data.decode import Source
 from flowpp.data.listing import Listing, list_folder
 from flowpp.data.packed import TarFiles, ZipFiles
 from flowpp.data.parquet import ParquetFiles
 from flowpp.data.zip_archive import open_zip
+from flowpp.runtime.bounded import brief
 
 CONTENTS = (
     "a folder of images, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors or .parquet"
@@ -121,12 +122,12 @@ def _open_folder(folder: Path) -> ImageFiles:
 def _open_zip(path: Path) -> ImageFiles:
     """Open a zip archive: arrays of NumPy or torch, or image files."""
     try:
-        with open_zip(path, MOST_MEMBERS) as packed:
+        with open_zip(path, member_limit(path)) as packed:
             names = packed.namelist()
     except OSError:
         raise
     except Exception as error:  # a damaged archive may raise nearly anything
-        raise ValueError(f"folder: {path} is a damaged zip archive: {error}") from error
+        raise ValueError(f"folder: {path} is a damaged zip archive: {brief(error)}") from error
     if names and all(name.endswith(".npy") for name in names):
         return read_npz(path)
     if any(name.endswith("/data.pkl") for name in names):

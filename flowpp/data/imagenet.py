@@ -106,6 +106,8 @@ def _from_png(folder: Path, split: str, side: int, who: str, allocate: Allocate)
         return _from_tar(folder / f"{stem}.tar", side, who, allocate)
     if (folder / stem).is_dir():
         paths = _png_files(folder / stem)
+        if not paths:
+            raise ValueError(f"{who}: {folder / stem} must have PNG files, got none")
         images = allocate((len(paths), 3, side, side))
 
         def read(path: Path) -> np.ndarray:
@@ -131,6 +133,8 @@ def _from_tar(path: Path, side: int, who: str, allocate: Allocate) -> np.ndarray
 
     try:
         rows = {name: row for row, name in enumerate(sorted({name for name, _ in members()}))}
+        if not rows:
+            raise ValueError(f"{who}: {path} must have PNG files, got none")
         images = allocate((len(rows), 3, side, side))
         for name, pixels in in_parallel(read, members()):
             images[rows[name]] = pixels

@@ -16,14 +16,14 @@ from typing import IO, TypeVar
 import numpy as np
 
 from flowpp.data.zip_archive import LARGEST, open_zip
-from flowpp.runtime.bounded import open_regular
+from flowpp.runtime.bounded import brief, open_regular
 
 T = TypeVar("T")
 MAX_RATIO = 100
 """Limit on unpacked over packed size; images and weights compress far less."""
 SMALL_BYTES = 64 << 20
 """Unpacked size that is always accepted: all-black images do compress more."""
-MOST_ARRAYS = 10_000
+MOST_ARRAYS = 5_000
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Methods that NumPy writes; others may allocate gigabytes to unpack a byte."""
 
@@ -63,8 +63,7 @@ def _with_archive(path: Path, use: Callable[[zipfile.ZipFile], T]) -> T:
     except (NpzError, _MissingArrayError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged archive may raise nearly anything
-        reason = str(error) or type(error).__name__
-        raise NpzError(f"{path} is damaged or not an .npz archive: {reason}") from error
+        raise NpzError(f"{path} is damaged or not an .npz archive: {brief(error)}") from error
 
 
 class _MissingArrayError(KeyError):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flowpp.data import archive
-from flowpp.data.archive import MOST_MEMBERS
+from flowpp.data.archive import member_limit
 from flowpp.data.decode import MAX_FILE_BYTES, ImageError, Source
 from flowpp.data.listing import Listing
 from flowpp.data.npz import MAX_RATIO, METHODS
 from flowpp.data.zip_archive import open_zip
+from flowpp.runtime.bounded import brief
 
 SMALL_BYTES = 1 << 30
 """Unpacked size that is always accepted."""
@@ -118,11 +119,13 @@ def _tar_members(path: Path, select: archive.Select) -> Iterator[tuple[str, byte
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     with ExitStack() as stack:
         try:
-            packed = stack.enter_context(open_zip(path, MOST_MEMBERS))
+            packed = stack.enter_context(open_zip(path, member_limit(path)))
         except OSError:
             raise
         except Exception as error:  # a damaged archive may raise nearly anything
-            raise PackedError(f"folder: {path} is a damaged zip archive: {error}") from error
+            raise PackedError(
+                f"folder: {path} is a damaged zip archive: {brief(error)}"
+            ) from error
         yield packed
 
 
@@ -146,4 +149,4 @@ def _content(packed: zipfile.ZipFile, member: zipfile.ZipInfo, who: str) -> byte
     try:
         return packed.read(member)
     except Exception as error:  # as in `_opened`
-        raise PackedError(f"{who} is damaged: {error}") from error
+        raise PackedError(f"{who} is damaged: {brief(error)}") from error

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from flowpp.data.archive import LARGEST, member_limit
 from flowpp.data.decode import Source
 from flowpp.data.listing import Listing
+from flowpp.data.npz import MAX_RATIO
+from flowpp.runtime.bounded import brief, check_regular
 
-BATCH = 64
-"""Rows that are in memory at a time."""
+BATCH, BATCH_BYTES = 64, 256 << 20
+"""Upper bounds on the rows that are in memory at a time, and on their bytes if there are many."""
+SMALL_BYTES = 1 << 30
+"""Unpacked size that is always accepted."""
 USUAL_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png")
 
 
@@ -57,7 +62,7 @@ class ParquetFiles:
         names = [
             folder / f"{row:08}"
             for folder, file in shards.items()
-            for row in range(_opened(file).metadata.num_rows)
+            for row in range(_row_count(file))
         ]
         return cls(location, shards, Listing(tuple(names), others))
 
@@ -91,29 +96,56 @@ def _listed_in(location: Path, file: Path, number: int) -> PurePosixPath:
     return relative.parent / split / str(number)
 
 
+def _row_count(path: Path) -> int:
+    rows, limit = _opened(path).metadata.num_rows, member_limit(path)
+    if not 0 <= rows <= limit:
+        raise ValueError(f"{path} must have at most {limit:,} rows, got {rows:,}")
+    return int(rows)
+
+
+def _batch_size(file: Any, path: Path) -> int:
+    """Return the number of rows that are in memory at a time.
+
+    A value that a row group holds once may stand in all of its rows.
+
+    Raises:
+        ValueError: The file unpacks to more than a hundred times its size.
+    """
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    sizes = [max(0, group.total_byte_size) for group in groups]
+    total, limit = sum(sizes), max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
+    if total > limit:
+        raise ValueError(f"it must unpack to at most {limit:,} bytes, got {total:,}")
+    return max(1, min(BATCH, BATCH_BYTES // max(1, *sizes, 1)))
+
+
 def _opened(path: Path) -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(f"reading {path} needs pyarrow: pip install 'flowpp[parquet]'") from error
     try:
+        check_regular(path, LARGEST)
         return parquet.ParquetFile(path)
+    except PermissionError:
+        raise
     except Exception as error:  # a damaged file may raise nearly anything
-        raise ValueError(f"{path} is a damaged parquet file: {error}") from error
+        raise ValueError(f"{path} is a damaged parquet file: {brief(error)}") from error
 
 
 def _rows(path: Path) -> Iterator[bytes]:
     file = _opened(path)
     column = _image_column(file.schema_arrow, path)
     try:
-        for batch in file.iter_batches(batch_size=BATCH, columns=[column]):
-            for row, value in enumerate(batch.column(0).to_pylist()):
+        for batch in file.iter_batches(batch_size=_batch_size(file, path), columns=[column]):
+            for row, scalar in enumerate(batch.column(0)):
+                value = scalar.as_py()
                 content = value.get("bytes") if isinstance(value, dict) else value
                 if not isinstance(content, bytes):
                     raise ValueError(f"row {row} of a batch has no image bytes in {column!r}")
                 yield content
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # as in `_opened`
+        raise ValueError(f"{path} is a damaged parquet file: {brief(error)}") from error
 
 
 def _image_column(schema: Any, path: Path) -> str:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowpp.model import FlowPlusPlus
-from flowpp.runtime.bounded import FileError, parse_json
+from flowpp.runtime.bounded import FileError, brief, parse_json
 from flowpp.runtime.files import atomic_write
 from flowpp.runtime.hashing import weights_hash
 from flowpp.runtime.safetensors_header import check_count, check_header
@@ -213,8 +213,8 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return hashlib.sha256((text + weights_hash(tensors)).encode()).hexdigest()
 
 
-def _damaged(path: Path, why: object) -> CheckpointError:
-    return CheckpointError(f"checkpoint {path} is truncated or damaged ({why})")
+def _damaged(path: Path, why: Exception | str) -> CheckpointError:
+    return CheckpointError(f"checkpoint {path} is truncated or damaged ({brief(why)})")
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,10 +14,21 @@ from typing import Any, BinaryIO
 
 DIGITS = 100
 """Largest number of digits of an integer in JSON: larger ones may not become a float."""
+LONGEST_REASON = 300
+"""Characters of an error's message that are quoted."""
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
+
+
+def brief(error: BaseException | str) -> str:
+    """Return the beginning of the first line of an error's message, or its kind without one.
+
+    Messages of libraries may quote a whole file.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]} ..."
 
 
 class FileError(ValueError):

@@ -19,7 +19,9 @@ from flowpp import train
 from flowpp.config import Config, ContextConfig, FlowConfig, ModelConfig, TrainingConfig
 from flowpp.config.build import build_model
 from flowpp.config.serialization import to_dict
-from flowpp.data import ImageSet
+from flowpp.data import ImageSet, decode
+from flowpp.evaluation.page_images import embedded_file
+from flowpp.evaluation.run_report import read_json
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.environment import check_images
 from flowpp.runs.run import Run
@@ -244,6 +246,36 @@ def test_checkpoints_that_are_links(run, guard, target):
     with guard.reading(run.checkpoint_path(4).name):
         use(run.checkpoint_path(4))
     assert guard.refused is not None
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "device", "sparse", "link to a FIFO"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "environment.json", "result.json", "metrics.jsonl", "samples/step-1.png"],
+)
+def test_files_without_an_end(run, guard, name, kind, tmp_path):
+    file = run.path / name
+    file.unlink(missing_ok=True)
+    if kind == "sparse":
+        with open(file, "wb") as opened:
+            opened.truncate(1 << 40)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(file if kind == "FIFO" else tmp_path / "fifo")
+        if kind != "FIFO":
+            file.symlink_to(tmp_path / "fifo")
+    readers = {
+        "config.json": run.config,
+        "environment.json": lambda: check_images(run.path, IMAGE_SET, (1, 8, 8), 17),
+        "result.json": lambda: run.facts("result.json"),
+        "metrics.jsonl": run.metrics,
+        "samples/step-1.png": lambda: decode.read_file(file),
+    }
+    with guard.reading(name):
+        readers[name]()
+    assert guard.refused is not None
+    assert embedded_file(file) == "" and read_json(file) == {}
 
 
 def test_a_tensor_file_of_another_program(run, guard):
