@@ -12,6 +12,7 @@ from .bijectors.bijector import Bijector
 from .bijectors.chain import Chain
 from .bijectors.data_logit import DataLogit
 from .dequantization import Dequantizer
+from .kernels.tracing import refuse_transforms
 from .objective import Elbo, log_normal
 from .runtime.image_checks import (
     Shape,
@@ -68,6 +69,7 @@ class FlowPlusPlus(nn.Module):
             noise: `(B, C, H, W)`, from `dequantizer.draw_noise`, of the weights' dtype.
 
         Raises:
+            RuntimeError: a transform of torch.func, such as vmap, computes the call.
             TypeError: images or noise that are not tensors, or noise of another dtype.
             ValueError: images of another shape, device, or with values that are not integers
                 0 ... levels - 1; noise of another shape or device. The message says what to do.
@@ -117,6 +119,7 @@ class FlowPlusPlus(nn.Module):
 
     def _check(self, x: Tensor, noise: Tensor) -> None:
         """Require images and noise that fit; values are checked by the dequantizer."""
+        refuse_transforms()
         check_image_tensor(x, self.levels, self.image_shape)
         check_noise_tensor(noise, x)
         like = next(self.parameters(), None)
@@ -130,6 +133,7 @@ class FlowPlusPlus(nn.Module):
         """Require latents that fit; their values are checked on the way to pixels."""
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return
+        refuse_transforms()
         check_latent_tensor(z, self.latent_shape)
         like = next(self.parameters(), None)
         if like is not None:

@@ -15,6 +15,7 @@ from flowpp.runtime.notes import note_once
 
 from .cpu import build
 from .cuda import launch as cuda
+from .tracing import is_transformed
 
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 Kernel = Literal["mixture_logistic", "layers", "attention", "convolution"]
@@ -70,7 +71,7 @@ def backend_for(
             raise RuntimeError(f"backend 'cpu' needs tensors on the CPU, got {x.device}")
         build.library(f"{kernel}.cpp")
         return "cpu"
-    if requested == "auto" and x.dtype in DTYPES:
+    if requested == "auto" and x.dtype in DTYPES and not is_transformed():
         return _available(x.device.type, kernel)
     return "torch"
 
@@ -122,8 +123,9 @@ def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
             and x.device.type == "cpu"
             for x in tensors
         )
-        # A compiler and autocast must see torch's own operations.
+        # A compiler, autocast and torch.func must see torch's own operations.
         and not torch.compiler.is_compiling()
+        and not is_transformed()
         and not torch.is_autocast_enabled("cpu")
     )
 

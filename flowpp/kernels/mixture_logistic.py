@@ -22,6 +22,7 @@ from .backend import backend_for
 from .cpu import mixture_logistic as cpu
 from .cuda import launch as cuda
 from .mixture_formulas import Partials, bracket, evaluate, pack, unpack
+from .tracing import batched_gradients_refused, refuse_transforms
 
 # The compiled kernels as torch operators, opaque to torch.compile and torch.export. `parameters`
 # are logits, means and log-scales, or one tensor that holds them: see `unpack`. Defined by schema,
@@ -83,9 +84,10 @@ class _LogitCdf(torch.autograd.Function):
         x, *parameters = ctx.saved_tensors
         # A second derivative needs a graph, which the compiled kernels do not record.
         if not torch.is_grad_enabled() and backend_for(x) != "torch":
-            by_x, *by_parameters = mixture_backward(
-                x, parameters, ctx.floor, grad_y, grad_l, grad_leading
-            )
+            with batched_gradients_refused():
+                by_x, *by_parameters = mixture_backward(
+                    x, parameters, ctx.floor, grad_y, grad_l, grad_leading
+                )
             return by_x, None, *by_parameters
         wide = [p.to(x.dtype) for p in parameters]
         by_x, *by_components = Partials(x, *unpack(wide, ctx.floor)).gradients(grad_y, grad_l)
@@ -129,6 +131,7 @@ def logit_cdf(
     Raises:
         ValueError: The parameters do not broadcast to S + (K,).
     """
+    refuse_transforms()
     x, *parameters = _one_dtype(x, logits, means, log_scales)
     y, log_derivative, _ = _LogitCdf.apply(x, -math.inf, *_broadcast(x, *parameters))
     return y, log_derivative
@@ -151,6 +154,7 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
         RootError: An element did not converge.
         ValueError: The parameters do not broadcast to S + (K,).
     """
+    refuse_transforms()
     y, *parameters = _one_dtype(y, logits, means, log_scales)
     return _InverseLogitCdf.apply(y, -math.inf, *_broadcast(y, *parameters))
 
@@ -286,6 +290,7 @@ def _shaped(result: Root, y: Tensor) -> Root:
 
 
 def _packed(x: Tensor, parameters: Tensor, floor: float) -> tuple[Tensor, float, Tensor]:
+    refuse_transforms()
     if parameters.shape[:-1] != x.shape or parameters.shape[-1] < 3:
         raise ValueError(
             "packed parameters must have the input's shape and at least 3 numbers more, "

@@ -1,6 +1,9 @@
-"""Whether torch.compile or torch.export traces the call."""
+"""Whether torch.compile, torch.export or a transform of torch.func computes the call."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -15,3 +18,43 @@ def is_exporting() -> bool:
 def is_traced() -> bool:
     """Return whether torch.compile traces the call, for itself rather than for torch.export."""
     return torch.compiler.is_compiling() and not is_exporting()
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of torch.func, such as vmap or jvp, computes the call."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def refuse_transforms() -> None:
+    """Refuse torch.func's transforms, which the mixture has no rules for.
+
+    Raises:
+        RuntimeError: a transform computes the call; the message says what to use.
+    """
+    if is_transformed():
+        raise RuntimeError(
+            "Flow++ must be computed without torch.func's transforms (vmap, grad, jvp, ...), got "
+            "one: use torch.autograd.grad or torch.autograd.functional.jacobian, which also give "
+            "second derivatives; for the gradient of each image, compute them one after another"
+        )
+
+
+@contextmanager
+def batched_gradients_refused() -> Iterator[None]:
+    """Say what to do if a compiled kernel gets several gradients at once.
+
+    `is_grads_batched` and `vectorize=True` of torch.autograd give them, as tensors without memory.
+
+    Raises:
+        RuntimeError: They do; the message says what to use.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "have storage" in str(error) or "Batching rule" in str(error):
+            raise RuntimeError(
+                "compiled kernels must get one gradient at a time, got a batch of them: use "
+                "vectorize=False or is_grads_batched=False, or compute forward and backward pass "
+                "inside flowpp.kernels.backend.use_backend('torch')"
+            ) from error
+        raise

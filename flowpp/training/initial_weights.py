@@ -16,6 +16,7 @@ from flowpp.runs.open_model import open_model
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.hashing import weights_hash
+from flowpp.runtime.image_checks import Shape
 
 SHOWN = 6
 """Number of tensors that an error names."""
@@ -33,6 +34,7 @@ class InitialWeights:
         weights: the tensors, by name.
         config: settings they were trained with.
         levels: number of values of a channel they were trained with.
+        image_shape: (channels, height, width) of the images they were trained on, if known.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class InitialWeights:
     weights: dict[str, Tensor]
     config: Config
     levels: int
+    image_shape: Shape | None = None
     sha256: str = field(init=False)
     """Hash of the tensors, as in receipts."""
 
@@ -57,7 +60,10 @@ class InitialWeights:
         """
         opened = open_model(Path(path))
         weights = dict(opened.model.state_dict())
-        return cls(Path(path), opened.checkpoint.step, weights, opened.config, opened.model.levels)
+        return cls(
+            Path(path), opened.checkpoint.step, weights, opened.config, opened.model.levels,
+            opened.image_shape,
+        )  # fmt: skip
 
     @property
     def record(self) -> dict[str, Any]:
@@ -96,10 +102,22 @@ class InitialWeights:
             shown = "; ".join(wrong[:SHOWN]) + "; ..." * (len(wrong) > SHOWN)
             raise CheckpointError(
                 f"the weights of {self.path} do not fit: {len(wrong)} of {len(target)} tensors "
-                f"differ: {shown}. Position embeddings (attention) and act_norm 'activation' have "
-                "the images' height and width, everything has the source's model settings and "
-                "number of channels"
+                f"differ: {shown}. {self._size_hint(model)}Position embeddings (attention) and "
+                "act_norm 'activation' have the images' height and width, everything has the "
+                "source's model settings and number of channels"
             )
+
+    def _size_hint(self, model: FlowPlusPlus) -> str:
+        """Return how to train on images of the source's size, if they are of another."""
+        own, now = self.image_shape, model.image_shape
+        if own is None or now is None or own == now:
+            return ""
+        settings = [f"--data.size {own[1]}x{own[2]}"] * (own[1:] != now[1:])
+        settings += [f"--data.channels {own[0]}"] * (own[0] != now[0])
+        return (
+            f"The weights were trained on images of shape {own}, got {now}: "
+            f"{' and '.join(settings)} makes them fit. "
+        )
 
     @torch.no_grad()
     def copy_into(self, model: FlowPlusPlus) -> None:

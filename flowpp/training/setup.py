@@ -25,6 +25,7 @@ from flowpp.training.captured_step import uses_graph
 from flowpp.training.ema import EMA
 from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
+from flowpp.training.learning_rate import warm_up_note
 from flowpp.training.one_vector import lay_out_parameters
 from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
@@ -157,6 +158,7 @@ def first_lines(
         *images.notes,
     ]
     lines += [config.data.augmentation] if config.data.augmentation else []
+    lines += warm_up_note(config.training)
     return lines if source is None else [*lines, source.description(model)]
 
 

@@ -14,7 +14,7 @@ from flowpp.config.presets import PRESETS
 from flowpp.config.schedule import FORMS, Schedule, parse_schedule
 from flowpp.config.schedule_pieces import PieceUntil, Position
 from flowpp.config.serialization import from_dict, to_dict
-from flowpp.training.learning_rate import learning_rate
+from flowpp.training.learning_rate import learning_rate, warm_up_note
 
 # Learning rate, warm-up, start of the decay and schedule of the presets in version 0.1.0. Delete
 # the line of a preset whose schedule is changed on purpose.
@@ -311,3 +311,11 @@ def test_a_schedule_without_a_meaning_is_refused(text, needed, piece):
         with pytest.raises(ValueError, match=f"^training.schedule must have {needed}, got") as e:
             refuse(text)
         assert f"got {piece!r} in {text!r}" in str(e.value)
+
+
+def test_a_warm_up_longer_than_the_run_is_said():
+    long = TrainingConfig(steps=10, schedule="warm-up 100, constant end")
+    (line,) = warm_up_note(long)
+    assert "to 10.0% of its peak" in line and "takes 100 steps, the run 10" in line
+    assert not warm_up_note(replace(long, steps=100))
+    assert not warm_up_note(replace(long, schedule="constant end"))

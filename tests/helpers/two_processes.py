@@ -1,4 +1,4 @@
-"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume] ...: train the tiny model.
+"""torchrun two_processes.py [OUT STEPS DROPOUT new|resume|SOURCE] ...: train the tiny model.
 
 They compute on $TRAINING_DEVICE, by default the CPU.
 """
@@ -34,12 +34,12 @@ def config(steps: int, *, dropout: float, accumulate: int = 1, log_every: int = 
 
 
 def main() -> None:
-    """Train a run for each group of four arguments."""
+    """Train a run for each group of four arguments; SOURCE is a run to start from."""
     arguments = iter(sys.argv[1:])
     torch.set_num_threads(1)
     device = os.environ.get("TRAINING_DEVICE", "cpu")
     with distributed.process_group(device) as group:
-        for out, steps, dropout, resume in zip(*[arguments] * 4, strict=True):
+        for out, steps, dropout, start in zip(*[arguments] * 4, strict=True):
             settings = config(int(steps), dropout=float(dropout))
             training = dataclasses.replace(
                 settings.training, device=device, deterministic=device != "cpu"
@@ -47,7 +47,8 @@ def main() -> None:
             result = train(
                 dataclasses.replace(settings, training=training),
                 Path(out),
-                resume=resume == "resume",
+                resume=start == "resume",
+                init_from=None if start in ("new", "resume") else start,
                 group=group,
             )
             if group.is_main:

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from flowpp.config import FlowConfig, ModelConfig
 from flowpp.config.build import build_model
 from flowpp.kernels.backend import use_backend
+from flowpp.kernels.layers import concat_elu
 
 FLOW = FlowConfig(
     layout="squeeze, channels 1", filters=4, blocks=1, components=2, heads=2, attention="none"
@@ -63,7 +64,46 @@ def test_transforms_are_refused_not_wrong(x, backend):
             lambda: func.jvp(lambda v: flow(v)[0], (x,), (x,)),
             lambda: func.jacrev(lambda v: flow(v)[0])(x),
         ):
-            with pytest.raises(RuntimeError, match="setup_context|vmap|jvp|forward"):
+            with pytest.raises(RuntimeError, match="Flow.. must .* use torch.autograd.grad"):
                 transformed()
         with forward_ad.dual_level(), pytest.raises(RuntimeError, match="jvp|forward"):
             flow(forward_ad.make_dual(x, x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.func itself
+def test_a_model_under_a_transform_says_what_to_use():
+    model = build_model(ModelConfig(flow=FLOW, dequantization="uniform"), SHAPE, 16).eval()
+    images, noise = torch.zeros(2, *SHAPE), torch.full((2, *SHAPE), 0.25)
+    weights = dict(model.named_parameters())
+
+    def of_one(weights, image, noise):
+        return func.functional_call(model, weights, (image[None], noise[None])).total[0]
+
+    for transformed in (
+        lambda: func.vmap(func.grad(of_one), (None, 0, 0))(weights, images, noise),
+        lambda: func.vmap(model.decode_images)(torch.zeros(1, 2, 4, 1, 2)),
+        lambda: func.jvp(lambda u: model.encode(images, u), (noise,), (noise,)),
+    ):
+        with pytest.raises(RuntimeError, match=r"transforms \(vmap, grad, jvp, ...\), got one"):
+            transformed()
+    assert func.functional_call(model, weights, (images, noise)).total.shape == (2,)
+
+
+def test_several_gradients_at_once():
+    flow = flow_with("none").float()
+    x = (16 * torch.rand(2, *SHAPE)).requires_grad_()
+    several = torch.randn(3, 2, 4, 1, 2)
+    with use_backend("torch"):
+        z, _ = flow(x)
+        (together,) = torch.autograd.grad(z, x, several, is_grads_batched=True, retain_graph=True)
+        one_by_one = [torch.autograd.grad(z, x, grad, retain_graph=True)[0] for grad in several]
+        torch.testing.assert_close(together, torch.stack(one_by_one))
+    with use_backend("cpu"):
+        z, _ = flow(x)
+        with pytest.raises(
+            RuntimeError, match="one gradient at a time, .* is_grads_batched=False"
+        ):
+            torch.autograd.grad(z, x, several, is_grads_batched=True)
+        y = concat_elu(x)
+        with pytest.raises(RuntimeError, match="one gradient at a time"):
+            torch.autograd.grad(y, x, torch.ones(3, *y.shape), is_grads_batched=True)

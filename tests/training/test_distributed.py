@@ -73,17 +73,30 @@ def draw_the_noise_of_two(monkeypatch, settings):
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path, monkeypatch):
-    output = torchrun(tmp_path / "two", 6, 0.0, "new")
+    two = tmp_path / "two"
+    output = torchrun(two, 6, 0.0, "new", tmp_path / "tuned", 2, 0.0, two)
     draw_the_noise_of_two(monkeypatch, config(6, dropout=0.0).training)
     assert output.count("step 6/6") == 1  # only rank 0 prints
     result = train(config(6, dropout=0.0), tmp_path / "one")
-    for two, one in zip(numbers(tmp_path / "two"), numbers(tmp_path / "one"), strict=True):
-        np.testing.assert_allclose(two, one, rtol=TOLERANCE)
+    for both, one in zip(numbers(two), numbers(tmp_path / "one"), strict=True):
+        np.testing.assert_allclose(both, one, rtol=TOLERANCE)
     assert f'"bits_per_dim": {result.bits_per_dim:.4f}'[:-1] in output
     names = [sorted(p.name for p in (tmp_path / n).rglob("*.*")) for n in ("one", "two")]
     assert [n for n in names[0] if "tfevents" not in n] == [
         n for n in names[1] if "tfevents" not in n
     ]
+    # Fine-tuning: both processes begin with the averaged weights of the first run.
+    assert output.count(f"starting from the averaged weights of {two} after step 6") == 1
+    first = Checkpoint.load(tmp_path / "tuned" / "checkpoints" / "step-00000000.safetensors")
+    same = Run.open(two).load_checkpoint().ema
+    assert all(torch.equal(first.weights[name], tensor) for name, tensor in same.items())
+    monkeypatch.undo()
+    draw_the_noise_of_two(monkeypatch, config(2, dropout=0.0).training)  # from its beginning
+    train(config(2, dropout=0.0), tmp_path / "tuned-one", init_from=two)
+    for both, one in zip(
+        numbers(tmp_path / "tuned"), numbers(tmp_path / "tuned-one"), strict=True
+    ):
+        np.testing.assert_allclose(both, one, rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

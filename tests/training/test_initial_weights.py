@@ -115,6 +115,21 @@ def test_tensors_that_do_not_fit_are_named(source, tiny_config, tmp_path):
     assert weights_hash(opened.state_dict()) == before
 
 
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((1, 16, 8), r"of shape \(1, 8, 8\), got \(1, 16, 8\): --data.size 8x8 makes them fit"),
+        ((3, 8, 8), r"got \(3, 8, 8\): --data.channels 1 makes them fit"),
+        ((3, 16, 16), r": --data.size 8x8 and --data.channels 1 makes them fit"),
+    ],
+)
+def test_images_of_another_size_say_which_one_fits(source, tiny_config, shape, advice):
+    model = flowpp.build_model(tiny_config.model, shape, 17)
+    with pytest.raises(CheckpointError, match=rf"do not fit.*{advice}"):
+        InitialWeights.read(source).copy_into(model)
+    assert not model.initialized
+
+
 def test_a_run_without_checkpoint_starts_again_from_the_same_weights(
     source, tiny_config, tmp_path
 ):
@@ -142,6 +157,7 @@ def test_the_command(copy, tmp_path, capsys):
     flags = ["--init-from", str(copy), "--out", str(out), "--training.learning_rate", "1e-12"]
     train_command.main([*flags, "--training.steps", "1"])
     printed = capsys.readouterr().out
+    assert "the learning rate only rises, to 1.0% of its peak" in printed
     assert f"starting from the averaged weights of {copy} after step 2" in printed
     assert largest_change(out, copy) < 1e-9
     assert Run.open(out).config().model == Run.open(copy).config().model

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..tracing import batched_gradients_refused
 from .build import library
 
 
@@ -24,7 +25,8 @@ def call(source: str, function: str, *arguments: Any, threads: int | None = None
     count = torch.get_num_threads() if threads is None else threads
     # A negative view has its sign in a flag and not in memory; the list keeps copies alive.
     resolved = [a.resolve_neg() if isinstance(a, Tensor) else a for a in arguments]
-    converted = [_converted(argument) for argument in resolved]
+    with batched_gradients_refused():
+        converted = [_converted(argument) for argument in resolved]
     getattr(library(source), function)(*converted, ctypes.c_long(count))
 
 
