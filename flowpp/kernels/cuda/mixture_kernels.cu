@@ -250,22 +250,23 @@ FLOWPP_FUNCTION void rows_out(const T *shared, int total, int width, int pitch, 
 
 // Copies the values of this thread's element, `stride` apart, to its row, `step` apart.
 template <typename T, typename S>
-FLOWPP_FUNCTION void column_in(const S *from, Index stride, int count, T *row, Index step) {
-    constexpr int MANY = 2 * BATCH;
-    for (int first = 0; first < count; first += MANY) {
+FLOWPP_FUNCTION void column_in(const S *from, Index stride, int count, T *row, int step) {
+    constexpr int MANY = 4 * BATCH;
+    int left = count;
+    for (; left >= MANY; left -= MANY) {
         S held[MANY];
 #pragma unroll
-        for (int b = 0; b < MANY; ++b)
-            if (first + b < count) held[b] = from[(first + b) * stride];
+        for (int b = 0; b < MANY; ++b, from += stride) held[b] = *from;
 #pragma unroll
-        for (int b = 0; b < MANY; ++b)
-            if (first + b < count) row[(first + b) * step] = widen(held[b]);
+        for (int b = 0; b < MANY; ++b, row += step) *row = widen(held[b]);
     }
+    for (; left > 0; --left, from += stride, row += step) *row = widen(*from);
 }
 
 template <typename T, typename S>
-FLOWPP_FUNCTION void column_out(const T *row, Index step, int count, S *to, Index stride) {
-    for (int j = 0; j < count; ++j) narrow(row[j * step], to[j * stride]);
+FLOWPP_FUNCTION void column_out(const T *row, int step, int count, S *to, Index stride) {
+#pragma unroll 4
+    for (int j = 0; j < count; ++j, row += step, to += stride) narrow(*row, *to);
 }
 
 // ---- one block ---------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ template <typename T> struct Row {
                         shared + a * width);
             else if (present)
                 column_in(from + parameter, t.value_stride, width, values + a * width * step,
-                          step);
+                          (int)step);
         }
     }
 

@@ -153,14 +153,20 @@ FLOWPP_FUNCTION float normal_exponential(float x) {
     return from_bits(bits_of(p) + (int)((unsigned)bits_of(shifted) << 23));
 }
 FLOWPP_FUNCTION float decay(float x) {
-    const float power = normal_exponential(greater(x, -87.0f));
+    const float power = normal_exponential(fmaxf(x, -87.0f));
     return x < -87.0f ? 0.0f : power;
 }
 FLOWPP_FUNCTION float moderate_exponential(float x) {
     return normal_exponential(lesser(greater(x, -87.0f), 87.0f));
 }
 FLOWPP_FUNCTION float reciprocal(float x) {
-    const float r = __fdividef(1.0f, x);  // within 2 ulps; one step of Newton's method follows
+#ifdef __CUDA_ARCH__
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+#else
+    const float r = __fdividef(1.0f, x);
+#endif
+    // Within 2 ulps; one step of Newton's method follows.
     return fmaf(r, fmaf(-x, r, 1.0f), r);
 }
 #else
@@ -199,6 +205,23 @@ template <typename T> FLOWPP_FUNCTION Component<T> component_at(T z, T rate) {
     c.small = r * er;
     return c;
 }
+
+#ifdef __CUDACC__
+// The same with fewer comparisons.
+FLOWPP_FUNCTION Component<float> component_at(float z, float rate) {
+    const float largest = Number<float>::largest;
+    Component<float> c;
+    c.rate = fminf(rate, largest);
+    c.z = fminf(fmaxf(z, -largest), largest);
+    const float e = decay(-magnitude(z));
+    const float r = reciprocal(1 + e), er = e * r;
+    c.cdf = z < 0 ? er : r;
+    c.survival = z < 0 ? r : er;
+    c.excess = copysignf((1 - e) * r, z);
+    c.small = r * er;
+    return c;
+}
+#endif
 
 // Branch-free, for log-scales within exp_range.
 template <typename T> FLOWPP_FUNCTION Component<T> component(T x, T mean, T log_scale) {
