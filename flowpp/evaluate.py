@@ -185,8 +185,8 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
         if arguments.data_path is None:
             raise
         raise ValueError(
-            f"--other-data must be added if {arguments.data_path} has other images than those "
-            f"of the training; if they have only moved: {error}"
+            f"--other-data must be added to evaluate on other images than the run's; if "
+            f"{arguments.data_path} should have the run's: {error}"
         ) from error
     return images
 

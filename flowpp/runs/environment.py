@@ -94,8 +94,7 @@ def check_images(
     if recorded is not None and not images.has_hash(recorded):
         raise ValueError(
             f"{run} was trained on data with hash {str(recorded)[:12]}..., got {images.name} with "
-            f"hash {images.sha256[:12]}...{read_differently(images)}; to evaluate on other "
-            "images, add --other-data"
+            f"hash {images.sha256[:12]}...{read_differently(images)}"
         )
     if (images.shape, images.levels) != (image_shape, levels):
         raise ValueError(

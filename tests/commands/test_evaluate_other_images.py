@@ -79,7 +79,8 @@ def test_other_images_without_the_flag_name_it_first(run, tmp_path, capsys):
         save(np.full((8, 8, 3), index, np.uint8), other / f"{index:02}.png")
     for path in (other, other / "00.png"):
         message = refused(run, ["--data.path", path], capsys)
-        assert message.startswith(f"error: --other-data must be added if {path} has other images")
+        assert message.startswith("error: --other-data must be added to evaluate on other images")
+        assert f"if {path} should have the run's: " in message
 
 
 def test_grey_and_bad_files_among_other_images(run, tmp_path, capsys):
