@@ -24,6 +24,11 @@ MIN_TILES = 16
 """Smallest number of 2x2 output tiles in a batch for which it is faster."""
 
 
+HALF = (torch.bfloat16, torch.float16)
+CHANNEL_MULTIPLE = 8
+"""cuDNN computes in half precision on numbers of channels that this divides."""
+
+
 def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute the cross-correlation with zero padding that keeps height and width, plus bias.
 
@@ -42,8 +47,37 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if x.is_cuda and x.dtype in HALF and len(weight) % CHANNEL_MULTIPLE:
+        return _with_more_channels(x, weight, bias)
     height, width = weight.shape[2:]
     return functional.conv2d(x, weight, bias, padding=(height // 2, width // 2))
+
+
+def _with_more_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute further output channels up to a multiple of 8, and leave them out.
+
+    cuDNN does so too, but by copies of the output and, for each of its gradients, of the
+    output's gradient. The values are the same.
+    """
+    height, width = weight.shape[2:]
+    more = -len(weight) % CHANNEL_MULTIPLE
+    wide = functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
+    y = functional.conv2d(x, wide, padding=(height // 2, width // 2))
+    return _FirstPlusBias.apply(y, bias)
+
+
+class _FirstPlusBias(torch.autograd.Function):
+    """y + bias, for as many channels as the bias has."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        ctx.more = y.shape[1] - len(bias)
+        return y[:, : len(bias)] + bias[:, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        # Padding keeps the memory layout, which the gradient of a slice does not.
+        return functional.pad(grad, (0, 0, 0, 0, 0, ctx.more)), grad.sum((0, 2, 3))
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

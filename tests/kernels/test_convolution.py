@@ -199,3 +199,36 @@ def test_second_derivatives_by_strided_arguments():
 
     for ours, torchs in zip(second(convolution.convolution), second(direct), strict=True):
         assert (ours - torchs).norm() <= 1e-4 * torchs.norm()
+
+
+@pytest.mark.parametrize("out", [1, 7, 9, 294])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_further_channels_change_nothing(out, layout):
+    """As on CUDA devices, where cuDNN's half precision needs multiples of 8."""
+    torch.manual_seed(0)
+    double = {"dtype": torch.float64, "requires_grad": True}
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64).contiguous(memory_format=layout)
+    inputs = x.requires_grad_(), torch.randn(out, 3, 3, 3, **double), torch.randn(out, **double)
+    expected = convolution._plain(*inputs)
+    got = convolution._with_more_channels(*inputs)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    assert got.is_contiguous(memory_format=layout)
+    seen = []
+    grad = torch.randn_like(got)
+    got.grad_fn.register_hook(lambda by_inputs, _: seen.append(by_inputs[0]))
+    pairs = (torch.autograd.grad(y, inputs, grad) for y in (got, expected))
+    for one, other in zip(*pairs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert seen[0].shape[1] % 8 == 0
+    assert seen[0].is_contiguous(memory_format=layout)
+
+
+def test_further_channels_have_second_derivatives():
+    torch.manual_seed(0)
+    double = {"dtype": torch.float64, "requires_grad": True}
+    inputs = (
+        torch.randn(1, 2, 3, 4, **double),
+        torch.randn(3, 2, 3, 3, **double),
+        torch.randn(3, **double),
+    )
+    assert torch.autograd.gradgradcheck(convolution._with_more_channels, inputs)
