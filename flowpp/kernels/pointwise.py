@@ -11,6 +11,7 @@ with the two, to every order.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.library import custom_op
 from torch.nn import functional
 
-from ..runtime.precision import ieee_convolutions
+from ..runtime.precision import ieee_convolutions, tf32_switches
 from .tracing import is_exporting
 
 
@@ -67,6 +68,8 @@ def _convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _convolution_gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
+    if x.is_cuda and not tf32_switches()["matmul"]:
+        return _sum_of_products(x, grad, groups)
     size = x.shape[1] // groups
     kernel = x.new_empty(groups * size, size, 1, 1)  # only its shape is used
     stride, padding, dilation, transposed = (1, 1), (0, 0), (1, 1), False
@@ -75,6 +78,12 @@ def _convolution_gradient(x: Tensor, grad: Tensor, groups: int) -> Tensor:
         [False, True, False],
     )  # fmt: skip
     return gradient.reshape(groups, size, size)
+
+
+def _sum_of_products(x: Tensor, grad: Tensor, groups: int) -> Tensor:
+    """Compute the same by a product for each image: cuDNN takes 51 us for 64 on an H100."""
+    images = x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:])
+    return (grad.reshape(images) @ x.reshape(images).mT).sum(0)
 
 
 _pointwise.register_fake(_convolution)

@@ -119,3 +119,18 @@ def test_torch_compile_traces_the_whole(autocast):
     assert torch.equal(y, plain(x, weight))
     for one, other in zip(gradients, grad(plain(x, weight).sum(), (x, weight)), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("groups", "size"), [(1, 6), (2, 3)])
+def test_the_gradient_by_the_matrices_as_products(groups, size):
+    """As on CUDA devices; in float64 it is that of the convolution."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, groups * size, 4, 5)
+    x, grad = torch.randn(2, *shape, dtype=torch.float64, generator=generator).unbind()
+    for x_, grad_ in ((x, grad), (x.contiguous(memory_format=torch.channels_last), grad)):
+        torch.testing.assert_close(
+            pointwise._sum_of_products(x_, grad_, groups),
+            pointwise._convolution_gradient(x_, grad_, groups),
+            rtol=1e-12,
+            atol=1e-12,
+        )
