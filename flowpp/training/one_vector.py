@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 ALIGNMENT = 32
 """Each tensor begins at a multiple of this number of elements, as kernels of libraries expect."""
@@ -55,11 +56,11 @@ def is_vector(tensors: Sequence[Tensor]) -> bool:
     if len(tensors) < 2:
         return False
     first = tensors[0]
-    memory, place = first.untyped_storage().data_ptr(), first.storage_offset()
+    memory, place = StorageWeakRef(first.untyped_storage()), first.storage_offset()
     for tensor in tensors:
         if tensor.storage_offset() != place or tensor.dtype != first.dtype:
             return False
-        if tensor.untyped_storage().data_ptr() != memory:
+        if StorageWeakRef(tensor.untyped_storage()) != memory:
             return False
         place += _aligned(tensor.numel())
     return all(map(_is_dense, tensors))
