@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -239,6 +240,8 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         part="other" if arguments.other_data else arguments.split,
     )  # fmt: skip
     with user_errors():
+        if arguments.out is None:  # another evaluation may have begun in the same second
+            out = _free(out)
         write_json(out, result)
     print(f"receipt   {out}")
     if problem := not_finite(bounds):
@@ -294,6 +297,12 @@ def _seed(arguments: Arguments, opened: OpenedModel) -> int:
 
 def _now() -> str:
     return f"{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _free(path: Path) -> Path:
+    """Return the path, with -2, -3 ... added to its stem if there is such a file."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def _check_output_file(path: Path) -> None:

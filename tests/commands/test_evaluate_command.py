@@ -68,6 +68,15 @@ def test_the_receipt_is_in_the_run_and_is_strict_json(copy, capsys):
     assert written["seconds"] >= 0
 
 
+def test_receipts_of_the_same_second_are_all_kept(copy, monkeypatch):
+    monkeypatch.setattr(evaluate, "_now", lambda: "20261127-060000")
+    for seed in ("1", "2", "3"):
+        evaluate.main([str(copy), "--images", "2", "--seed", seed])
+    files = list((copy / "evaluations").glob("*.json"))
+    assert {file.stem[15:] for file in files} == {"", "-2", "-3"}
+    assert {json.loads(file.read_text())["environment"]["seed"] for file in files} == {1, 2, 3}
+
+
 def test_the_hash_is_of_the_weights_that_were_evaluated(copy, tmp_path, monkeypatch):
     """A newer checkpoint may appear while an evaluation runs for hours."""
     run, out = Run.open(copy), tmp_path / "receipt.json"
