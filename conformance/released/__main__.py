@@ -1,6 +1,7 @@
 """Compare flowpp and the reference with vectors recorded from the authors' released code.
 
-Exit status: 0 if everything agrees, 1 if not, 2 on unusable files.
+Exit status: 0 if everything comparable agrees; 1 if something differs, or nothing is comparable;
+2 on unusable or incomplete files.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from conformance.reports.standard_output import exit_on_broken_pipe
 from .cdf import compare_cdf
 from .comparison import compare_model
 from .differences import Row
-from .table import show
-from .vectors import Vectors
+from .table import held, show
+from .vectors import IncompleteVectors, Vectors
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,24 +35,51 @@ def main(arguments: list[str] | None = None) -> int:
         "--all", action="store_true", help="print every element of a chain, not only the worst"
     )
     options = parser.parse_args(arguments)
-    failed: list[Row] = []
+    rows: list[Row] = []
+    incomplete = False
     try:
         files = [_read(path) for path in options.vectors]
         for file in files:
-            if file.is_cdf:
-                rows = compare_cdf(file)
-                show(file, None, rows)
-                failed += [row for row in rows if not row.holds]
-                continue
-            others = [other for other in files if other is not file]
-            topology, rows = compare_model(file, others + _siblings(file))
-            show(file, topology, rows, every=options.all)
-            failed += [row for row in rows if not row.holds]
+            try:
+                rows += _compare(file, files, every=options.all)
+            except IncompleteVectors as error:
+                incomplete = True
+                print(f"conformance.released: {error}", file=sys.stderr)
     except ValueError as error:
         print(f"conformance.released: {error}", file=sys.stderr)
         return 2
-    print(f"{len(failed)} quantities differ" if failed else "everything holds")
-    return 1 if failed else 0
+    return _conclude(rows, incomplete=incomplete)
+
+
+def _compare(file: Vectors, files: list[Vectors], *, every: bool) -> list[Row]:
+    """Compare one file, print its table, and return its rows.
+
+    Raises:
+        ValueError: The file cannot be used.
+    """
+    if file.is_cdf:
+        rows = compare_cdf(file)
+        show(file, None, rows)
+        return rows
+    others = [other for other in files if other is not file]
+    topology, rows = compare_model(file, others + _siblings(file))
+    show(file, topology, rows, every=every)
+    return rows
+
+
+def _conclude(rows: list[Row], *, incomplete: bool) -> int:
+    """Print the conclusion, and return the exit status."""
+    differing, without = sum(row.differs for row in rows), sum(not row.comparable for row in rows)
+    if differing:
+        print(f"{differing} quantities differ")
+        return 1
+    if incomplete:
+        return 2
+    if not held(rows):
+        print("nothing was comparable")
+        return 1
+    print("everything holds" + (f", except {without} not comparable" if without else ""))
+    return 0
 
 
 def _read(path: Path) -> Vectors:

@@ -16,7 +16,7 @@ from conformance.adapters.flowpp import FlowppAdapter
 from reference.bijectors import MixtureLogistic
 
 from ..adapter import ReferenceAdapter
-from .differences import Row
+from .differences import Row, is_worse
 from .vectors import Vectors
 
 # Relative to max(1, |value|). The float32 vectors include their own rounding errors.
@@ -37,7 +37,7 @@ def compare_cdf(vectors: Vectors) -> list[Row]:
         for implementation, adapter, precision in IMPLEMENTATIONS:
             for row in _rows(vectors, implementation, adapter, precision):
                 key = (row.quantity, implementation, precision)
-                if key not in worst or not row.error <= worst[key].error:
+                if key not in worst or is_worse(row, worst[key]):
                     worst[key] = row
     return list(worst.values())
 
@@ -51,8 +51,17 @@ def _rows(vectors: Vectors, implementation: str, adapter: Any, precision: str) -
             for name, computed in (("logcdf", log_cdf), ("logpdf", log_density)):
                 recorded = vectors.arrays[f"{group}/{precision}/{name}"].astype(np.float64)
                 error = np.abs(computed - recorded) / np.maximum(1, np.abs(recorded))
-                worst = float(error.max())
-                yield Row(name, implementation, precision, worst, tolerance, "relative")
+                finite = np.isfinite(recorded)
+                worst = float(error[finite].max()) if finite.any() else np.nan
+                yield Row(
+                    name,
+                    implementation,
+                    precision,
+                    worst,
+                    tolerance,
+                    "relative",
+                    comparable=bool(finite.any()),
+                )
         elif precision == "f64" and f"{group}/f64/invcdf_cifar" in vectors.arrays:
             error = _quantile_error(vectors, group, adapter)
             note = "F at the computed quantile against F at the recorded one"

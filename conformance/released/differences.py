@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,10 @@ TOLERANCES = {
     "f64": {"state": 1e-9, "logd": 1e-8, "bpd": 1e-11, "inverse": 1e-6, "rounded": 1e-6},
     "f32": {"state": 1e-3, "logd": 1e-2, "bpd": 1e-5, "inverse": 1e-2, "rounded": 1e-3},
 }
+MAX_SLACK = 100.0
+"""Largest effect of the CDF's rounding on an example that is compared, in tolerances."""
+MEDIAN = 0.05
+"""Tolerance of the median error, in tolerances: 5e-4 of an inverse in float32."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Row:
         error: Largest difference, absolute or relative as the tolerance is.
         tolerance: Largest allowed error.
         note: How the two were made comparable, if they are not compared directly.
+        comparable: Whether there is anything to compare.
     """
 
     quantity: str
@@ -35,11 +40,17 @@ class Row:
     error: float
     tolerance: float
     note: str = ""
+    comparable: bool = True
 
     @property
     def holds(self) -> bool:
         """Whether the error is within the tolerance; False for NaN."""
-        return bool(self.error <= self.tolerance)
+        return self.comparable and bool(self.error <= self.tolerance)
+
+    @property
+    def differs(self) -> bool:
+        """Whether something was compared and does not hold."""
+        return self.comparable and not self.holds
 
 
 def kind_of(name: str, *, rounded: bool) -> str:
@@ -70,49 +81,91 @@ def compare(
 ) -> list[Row]:
     """Return a row for each recorded quantity; those of one chain element share a row.
 
-    A recorded quantity that was not computed has error NaN, and so does not hold.
+    A recorded quantity that was not computed has error NaN, and so differs. One that is finite
+    nowhere in the file, or depends on roundings of the CDF alone, is not comparable.
     """
     rows: dict[str, Row] = {}
     for name, expected in recorded.items():
-        tolerance = TOLERANCES[precision][kind_of(name, rounded=rounded)]
+        kind = kind_of(name, rounded=rounded)
+        tolerance = TOLERANCES[precision][kind]
         computed = found.get(_without_element(name))
-        error = np.nan if computed is None else difference(computed, expected)
-        note = ""
-        if slack and name in slack and computed is not None:
-            error, note = _beyond_slack(computed, expected, slack[name], tolerance)
+        row = Row(name, implementation, precision, np.nan, tolerance)
+        if computed is not None and slack and name in slack:
+            row, median = _beyond_slack(row, computed, expected, slack[name])
+            if median is not None:
+                rows[median.quantity] = median
+        elif computed is not None:
+            row = _finite_part(row, computed, expected)
         if name.startswith(("trace/", "dtrace/")):
-            name, error = name.rpartition("/")[0], error * _scale(name, precision, rounded=rounded)
-            tolerance = TOLERANCES[precision]["state"]
-        row = Row(name, implementation, precision, error, tolerance, note)
-        if name not in rows or not row.error <= rows[name].error:
+            error = row.error * _scale(name, precision, rounded=rounded)
+            state = TOLERANCES[precision]["state"]
+            name = name.rpartition("/")[0]
+            row = replace(row, quantity=name, error=error, tolerance=state)
+        if name not in rows or is_worse(row, rows[name]):
             rows[name] = row
     return list(rows.values())
 
 
-def _beyond_slack(
-    computed: np.ndarray, expected: np.ndarray, slack: np.ndarray, tolerance: float
-) -> tuple[float, str]:
-    """Return the error beyond the effect of rounding the CDF, over all usable examples.
+def is_worse(row: Row, other: Row) -> bool:
+    """Return whether a row says more against an implementation than another."""
+    if not (row.comparable and other.comparable):
+        return row.comparable
+    return not row.error <= other.error
 
-    An example is not usable if one ulp of the CDF changes its result by a thousand tolerances; the
-    note counts the usable ones. The error is NaN if there are none.
+
+def _finite_part(row: Row, computed: np.ndarray, expected: np.ndarray) -> Row:
+    """Compare the numbers that are finite in the file."""
+    finite = np.isfinite(expected)
+    if not finite.any() and np.size(expected):
+        return replace(row, comparable=False, note=f"none of {finite.size} numbers is finite")
+    note = "" if finite.all() else f"{finite.sum()} of {finite.size} numbers finite in the file"
+    return replace(row, error=difference(computed, expected), note=note)
+
+
+def _beyond_slack(
+    row: Row, computed: np.ndarray, expected: np.ndarray, slack: np.ndarray
+) -> tuple[Row, Row | None]:
+    """Compare examples whose result does not depend on the rounding of the CDF.
+
+    An example is not comparable if one ulp of the CDF changes its result by a hundred tolerances,
+    or if its recorded result is not finite. The error of a number is relative to its allowance,
+    the tolerance and the effect of roundings; of many numbers, the median error has a row of its
+    own, without that effect.
     """
     if np.shape(computed) != np.shape(expected):
-        return float("nan"), ""
-    over = np.maximum(np.abs(np.asarray(computed, np.float64) - expected) - slack, 0)
-    over = over.reshape(len(over), -1).max(axis=1)
-    widest = slack.reshape(len(slack), -1).max(axis=1)
-    usable = widest <= 1000 * tolerance
-    note = f"CDF rounded and clipped as released; {usable.sum()} of {len(usable)} examples"
-    return (float(over[usable].max()) if usable.any() else float("nan")), note
+        return row, None
+    shape = (len(expected), -1)
+    error = np.abs(np.asarray(computed, np.float64) - expected).reshape(shape)
+    effect = np.broadcast_to(slack, np.shape(expected)).reshape(shape)
+    broken = ~np.isfinite(np.asarray(computed)).reshape(shape).all(axis=1)
+    usable = (effect.max(axis=1) <= MAX_SLACK * row.tolerance) | broken
+    usable &= np.isfinite(expected).reshape(shape).all(axis=1)
+    counted = f"{usable.sum()} of {len(usable)} examples"
+    if not usable.any():
+        note = f"{counted} comparable: the CDF saturates in the others"
+        return replace(row, comparable=False, note=note), None
+    allowed = 1.0 + effect[usable] / row.tolerance
+    worst = float(np.nan_to_num(error[usable] / allowed, nan=np.inf, posinf=np.inf).max())
+    row = replace(row, error=worst, note=f"CDF rounded and clipped as released; {counted}")
+    if error.shape[1] == 1:
+        return row, None
+    median = float(np.median(np.nan_to_num(error[usable], nan=np.inf, posinf=np.inf)))
+    limit = MEDIAN * row.tolerance
+    return row, replace(
+        row, quantity=f"{row.quantity}, median", error=median, tolerance=limit, note=counted
+    )
 
 
 def difference(computed: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest absolute difference; NaN if a value is NaN or the shapes differ."""
+    """Return the largest absolute difference of numbers whose expected value is finite.
+
+    It is NaN if a computed value is NaN there, or if the shapes differ.
+    """
     computed, expected = np.asarray(computed, np.float64), np.asarray(expected)
     if computed.shape != expected.shape:
         return float("nan")
-    error = np.abs(computed - expected)
+    finite = np.isfinite(expected)
+    error = np.abs(computed[finite] - expected[finite])
     return float(np.max(error)) if error.size else 0.0
 
 

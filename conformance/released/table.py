@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .differences import Row
+from .differences import Row, is_worse
 from .topology import Topology
 from .vectors import Vectors
 
@@ -23,14 +23,24 @@ def show(
     )
     by_name: dict[str, dict[tuple[str, str], Row]] = {}
     for row in rows:
-        name = row.quantity if every or not row.holds else _chain_of(row.quantity)
+        name = row.quantity if every or row.differs else _chain_of(row.quantity)
         cell = by_name.setdefault(name, {})
         key = (row.implementation, row.precision)
-        if key not in cell or not row.error <= cell[key].error:
+        if key not in cell or is_worse(row, cell[key]):
             cell[key] = row
     for name, cells in by_name.items():
         print(_line(name, cells))
     print(_verdict(rows))
+
+
+def held(rows: list[Row]) -> int:
+    """Return the number of rows that hold."""
+    return sum(row.holds for row in rows)
+
+
+def _not_comparable(rows: list[Row]) -> str:
+    number = sum(not row.comparable for row in rows)
+    return f"; {number} not comparable (n/c)" if number else ""
 
 
 def _described(topology: Topology | None) -> str:
@@ -60,7 +70,9 @@ def _line(name: str, cells: dict[tuple[str, str], Row]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "-"
-    return f"{row.error:.1e}" + ("" if row.holds else " !")
+    if not row.comparable:
+        return "n/c"
+    return f"{row.error:.1e}" + (" !" if row.differs else "")
 
 
 def _number(value: float | None) -> str:
@@ -68,12 +80,12 @@ def _number(value: float | None) -> str:
 
 
 def _verdict(rows: list[Row]) -> str:
-    failed = [row for row in rows if not row.holds]
+    failed = [row for row in rows if row.differs]
     if not failed:
-        return f"{len(rows)} comparisons hold"
+        return f"{held(rows)} comparisons hold{_not_comparable(rows)}"
     first = failed[0]
     return (
         f"{len(failed)} of {len(rows)} comparisons differ, the first {first.quantity} "
         f"({first.implementation} {first.precision}): {first.error:.3g}, "
-        f"allowed {first.tolerance:.3g}"
+        f"allowed {first.tolerance:.3g}{_not_comparable(rows)}"
     )

@@ -12,6 +12,10 @@ import numpy as np
 WEIGHTS = ("w/", "w_before/")
 
 
+class IncompleteVectors(ValueError):
+    """Raised for a file whose variables are in another one that was not given."""
+
+
 class Vectors:
     """Arrays and metadata of one file; images are returned channels first.
 
@@ -105,7 +109,7 @@ def complete_variables(vectors: Vectors, others: Iterable[Vectors]) -> dict[str,
     """Return a file's variables, with missing ones taken from files of the same case.
 
     Raises:
-        ValueError: A variable listed in `meta` is in none of the files.
+        IncompleteVectors: A variable listed in `meta` is in none of the files.
     """
     variables = vectors.variables
     missing = [name for name in vectors.meta.get("variables", ()) if name not in variables]
@@ -115,9 +119,11 @@ def complete_variables(vectors: Vectors, others: Iterable[Vectors]) -> dict[str,
             variables |= {name: stored[name] for name in missing if name in stored}
             missing = [name for name in missing if name not in variables]
     if missing:
-        raise ValueError(
-            f"{vectors.path} lacks {len(missing)} variables, the first {missing[0]}; pass the "
-            f"main file of case {vectors.case!r} as well, or put it in the same folder"
+        raise IncompleteVectors(
+            f"{vectors.path} is incomplete: it lacks {len(missing)} variables, the first "
+            f"{missing[0]}. They are in the main file of case {vectors.case!r}: name it on the "
+            f"command line too, `python -m conformance.released {vectors.path.name} MAIN.npz`, or "
+            "put it in the same folder"
         )
     return variables
 

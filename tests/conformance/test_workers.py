@@ -6,6 +6,7 @@ import os
 import signal
 import textwrap
 import time
+from typing import get_args
 
 import pytest
 
@@ -20,6 +21,7 @@ from conformance.judging.run import judge_in_process, judge_in_workers
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import LAWS
 from conformance.reports.result import Result
+from flowpp.kernels.backend import Kernel
 
 ADAPTERS = """
     import ctypes, os, subprocess, sys, time
@@ -277,3 +279,16 @@ def test_a_judge_in_this_process_interrupts_a_loop_in_python():
     assert (result.status, result.message) == ("fails", "no answer within 0.3 seconds")
     assert "endless loop" in result.hint
     assert judge.judge(flip, LAWS["inverse"], "float64").status == "holds"
+
+
+def test_preparing_flowpp_compiles_every_kernel_before_a_time_limit_starts(monkeypatch):
+    """With an empty cache, a kernel takes up to a minute to compile."""
+    chosen = []
+
+    def record(*tensors, kernel="mixture_logistic"):
+        chosen.append(kernel)
+        return "torch"
+
+    monkeypatch.setattr("conformance.adapters.flowpp.backend_for", record)
+    Options("conformance.adapters.flowpp:FlowppAdapter", dtypes=["float32"]).judge()
+    assert set(chosen) == set(get_args(Kernel))

@@ -62,7 +62,10 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
     elif isinstance(trial, Trial):
         changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
     if isinstance(error, TimeLimitExceeded):
-        changes["hint"] = "possibly an endless loop, as of a stopping rule this dtype cannot meet"
+        changes["hint"] = (
+            "possibly an endless loop, as of a stopping rule this dtype cannot meet; or a "
+            "compilation, which the adapter's prepare() should do"
+        )
     elif result.status == "imprecise":
         size = error_in_ulps(finding)
         changes["ulps"] = size
