@@ -1,7 +1,7 @@
 """Dropout by a hash of positions, for compiled blocks.
 
 Philox, torch's generator, takes about 100 instructions for a number, more time than a GPU needs to
-read and write it; and its masks are kept for the backward pass. A hash takes 20, and the
+read and write it; and its masks are kept for the backward pass. A hash takes 14, and the
 compiler computes the mask again from the keys.
 """
 
@@ -25,7 +25,7 @@ def hashed_dropout(x: Tensor, rate: float, keys: Tensor) -> Tensor:
     Args:
         x: Tensor of at most 2^31 numbers.
         rate: In (0, 1).
-        keys: int32 `(2,)`; other keys give an independent mask.
+        keys: int32 `(2,)`, drawn by `draw_keys`; others give an independent mask.
     """
     kept = _hash(x, keys) >= round(rate * 2**32) - 2**31
     return torch.where(kept, x * (1 / (1 - rate)), 0)
@@ -34,14 +34,14 @@ def hashed_dropout(x: Tensor, rate: float, keys: Tensor) -> Tensor:
 def _hash(x: Tensor, keys: Tensor) -> Tensor:
     """Return a uniform int32 for each number of x.
 
-    `triple32` of C. Wellons, https://nullprogram.com/blog/2018/07/31/, of the position in x, with
-    one key before the first multiplication and one before the second.
+    `lowbias32` of C. Wellons, https://nullprogram.com/blog/2018/07/31/, of the position in x, with
+    one key before the first multiplication and one before the second. With more operations,
+    Inductor would write the result to memory instead of fusing it with what follows.
     """
     n = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape) + keys[0]
-    n = (n ^ _shifted(n, 17)) * (0xED5AD4BB - 2**32) + keys[1]
-    n = (n ^ _shifted(n, 11)) * (0xAC4C1B51 - 2**32)
-    n = (n ^ _shifted(n, 15)) * 0x31848BAB
-    return n ^ _shifted(n, 14)
+    n = (n ^ _shifted(n, 16)) * 0x7FEB352D + keys[1]
+    n = (n ^ _shifted(n, 15)) * (0x846CA68B - 2**32)
+    return n ^ _shifted(n, 16)
 
 
 def _shifted(n: Tensor, bits: int) -> Tensor:
