@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowpp.runtime.bounded import parse_json, read_bounded
-from flowpp.runtime.files import atomic_write, finite_or_null
+from flowpp.runtime.files import atomic_write, errors_naming, finite_or_null
 
 HELD_OUT = "held_out_bits_per_dim"
 """Key that marks the record of an evaluation on held-out images."""
@@ -21,7 +21,7 @@ _short = reprlib.Repr()
 
 def append_record(file: Path, record: Record) -> None:
     """Append one line."""
-    with open(file, "a", encoding="utf-8") as opened:
+    with errors_naming(file), open(file, "a", encoding="utf-8") as opened:
         opened.write(_line(record))
 
 

@@ -31,7 +31,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The file cannot be written.
     """
-    with scratch_folder(path) as folder:
+    with scratch_folder(path) as folder, errors_naming(path, folder):
         temporary = folder / f"new{path.suffix}"
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -42,6 +42,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         flush(path.parent)
+
+
+@contextmanager
+def errors_naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name `path` in errors of the block that name no file, or one in the folder `temporary`.
+
+    An error of a write, such as that of a full disk, has no name.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or "")
+        if error.errno is None or (name and not (temporary and name.startswith(str(temporary)))):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def make_writable_folder(path: Path) -> Path:

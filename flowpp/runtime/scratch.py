@@ -23,7 +23,7 @@ SUFFIX = ".part"
 LOCK = "lock"
 ATTEMPTS = 10
 UNLOCKED_SECONDS = 60.0
-"""Age from which on a folder without a lock file counts as abandoned; one gets it at once."""
+"""Age from which on files without a lock file beside them count as abandoned."""
 SYSTEM_WITHOUT_LOCKS_SECONDS = 86_400.0
 """Age from which on a folder counts as abandoned where there are no locks."""
 FORMER = re.compile(r"\..+\.(\d+)\.part")
@@ -106,7 +106,10 @@ def _remove_if_abandoned(path: Path) -> None:
             path.unlink(missing_ok=True)
         return
     if not (path / LOCK).exists():
-        _remove_if_older(path, UNLOCKED_SECONDS)
+        try:
+            path.rmdir()  # if it is empty; a process that is about to lock it makes another
+        except OSError:
+            _remove_if_older(path, UNLOCKED_SECONDS)
         return
     with open_lock(path / LOCK) as lock:
         free = try_lock(lock)

@@ -1,8 +1,10 @@
 """python killed_run.py FOLDER KILLS SEED: kill and resume training runs.
 
 The supervisor imports torch once and forks a child for every attempt, which saves seconds each
-time. It computes nothing itself, because threads do not survive a fork. Every third kill comes
-in the middle of writing a checkpoint, the others at random times.
+time. It computes nothing itself, because threads do not survive a fork. The first kill of a run
+comes while it is created, before a random one of its operations on files; every third one in the
+middle of writing a checkpoint; the others at random times. In the run number COMPILING all come
+while the kernels are compiled, into a cache of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,15 +35,29 @@ CONFIG = dataclasses.replace(
 )
 
 
+COMPILING = 2
+FILE_OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod")
+"""Events of `sys.addaudithook`."""
+
+
+class Moment(NamedTuple):
+    """When to kill an attempt: `number` counts saves or operations on files."""
+
+    kind: str
+    number: int = 0
+
+
 def attempt(out: Path, config: Config) -> None:
     """Train as `python -m flowpp.train --resume auto --out OUT` does."""
     resume = find_run("auto", out, config.preset) is not None
     train(config, out, resume=resume)
 
 
-def child(out: Path, report: int, *, in_a_save: bool, number: int) -> None:
-    """Run an attempt and exit; with `in_a_save`, report the save and wait to be killed in it."""
-    write, count = checkpoint.save_file, 0
+def child(out: Path, report: int, moment: Moment, cache: Path | None) -> None:
+    """Run an attempt and exit; at the moment, report it and wait to be killed."""
+    write, count, number = checkpoint.save_file, 0, moment.number
+    if cache is not None:
+        os.environ["FLOWPP_CACHE"] = str(cache)
 
     def half(tensors: Any, path: Path, metadata: Any) -> None:
         nonlocal count
@@ -49,11 +65,23 @@ def child(out: Path, report: int, *, in_a_save: bool, number: int) -> None:
         write(tensors, path, metadata)
         if count == number:
             os.truncate(path, path.stat().st_size // 2)
-            os.write(report, b"x")
-            signal.pause()
+            wait()
 
-    if in_a_save:
+    def operation(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event in FILE_OPERATIONS and any(str(out) in str(value) for value in arguments):
+            count += 1
+            if count == number:
+                wait()
+
+    def wait() -> None:
+        os.write(report, b"x")
+        signal.pause()
+
+    if moment.kind == "save":
         checkpoint.save_file = half  # type: ignore[assignment]
+    if moment.kind == "operation":
+        sys.addaudithook(operation)
     try:
         attempt(out, CONFIG)
     except BaseException as error:  # a child must not continue as the supervisor
@@ -62,23 +90,25 @@ def child(out: Path, report: int, *, in_a_save: bool, number: int) -> None:
     os._exit(0)
 
 
-def kill_one(out: Path, draw: random.Random, number: int) -> bool:
+def kill_one(out: Path, draw: random.Random, moment: Moment, cache: Path | None) -> bool:
     """Start an attempt and kill it; return False if it finished first."""
     reader, writer = os.pipe()
-    in_a_save = number % 3 == 0
-    which, steps = draw.randint(1, 2), draw.randint(0, 3)
-    begin = newest(out)
+    steps, begin = draw.randint(0, 3), newest(out)
     pid = os.fork()
     if pid == 0:
-        child(out, writer, in_a_save=in_a_save, number=which)
+        child(out, writer, moment, cache)
     os.close(writer)
-    if in_a_save:
-        os.read(reader, 1)  # also returns when the child ends
-    else:
+    if moment.kind == "time":
         # Wait for a number of steps, since machines differ in speed, then for a random time.
         while newest(out) < begin + steps and not ended(pid):
             time.sleep(0.005)
         time.sleep(draw.uniform(0, 0.5))
+    elif moment.kind == "compilation":
+        while not (any(cache.rglob("*")) or ended(pid)):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 4))
+    else:
+        os.read(reader, 1)  # also returns when the child ends
     os.close(reader)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -97,14 +127,29 @@ def newest(out: Path) -> int:
     return max((int(path.stem[5:]) for path in Run(out).checkpoint_files()), default=-1)
 
 
-def finish(out: Path) -> None:
+def finish(out: Path, cache: Path | None = None) -> None:
     """Run an attempt to its end."""
     pid = os.fork()
     if pid == 0:
-        child(out, -1, in_a_save=False, number=0)
+        child(out, -1, Moment("none"), cache)
     _, status = os.waitpid(pid, 0)
     if status:
         raise SystemExit("the last attempt failed")
+
+
+def moment_of(number: int, run: int, draw: random.Random) -> Moment:
+    """Return when to kill the attempt of this number in a run, which begins with 0."""
+    if run == COMPILING:
+        return Moment("compilation")
+    if number == 0:
+        return Moment("operation", draw.randint(1, 60))
+    return Moment("save", draw.randint(1, 2)) if number % 3 == 0 else Moment("time")
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return the names of temporary files and folders below a folder."""
+    hidden = (path.name for path in folder.rglob(".*"))
+    return [name for name in hidden if name.endswith(".part") or name.startswith(".tmp")]
 
 
 def main() -> None:
@@ -116,12 +161,15 @@ def main() -> None:
     done = runs = 0
     while done < kills:
         runs += 1
-        out, at_most = folder / f"run-{runs}", done + 6
-        while done < min(kills, at_most) and kill_one(out, draw, done):
+        out, at_most, first = folder / f"run-{runs}", done + 6, done
+        cache = folder / "cache" if runs == COMPILING else None
+        while done < min(kills, at_most):
+            moment = moment_of(done - first, runs, draw)
+            if not kill_one(out, draw, moment, cache):
+                break
             done += 1
-            steps = [int(p.stem[5:]) for p in Run(out).checkpoint_files()]
-            print(f"kill {done} in run {runs}: checkpoints {steps}", flush=True)
-        finish(out)
+            print(f"kill {done} in run {runs} at {moment}, {newest(out)} steps", flush=True)
+        finish(out, cache)
         found = Run(out).load_checkpoint()
         for kind in ("weights", "ema", "state"):
             left, right = getattr(found, kind), getattr(uninterrupted, kind)
@@ -129,9 +177,8 @@ def main() -> None:
                 torch.equal(tensor, right[name]) for name, tensor in left.items()
             ):
                 raise SystemExit(f"run {runs} ended with different {kind}")
-        parts = [p for p in out.rglob("*.part")]
-        if parts:
-            raise SystemExit(f"left behind: {parts}")
+        if left_behind := leftovers(out):
+            raise SystemExit(f"left behind: {left_behind}")
     print(f"{runs} runs, {done} kills, all bit-equal")
 
 

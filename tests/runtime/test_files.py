@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -60,6 +61,17 @@ def test_an_error_names_the_file_and_not_the_temporary_folder(tmp_path):
         write_json(tmp_path / "none" / "a.json", {})
 
 
+def test_an_error_of_a_write_names_the_file(tmp_path):
+    for raised in (OSError(errno.ENOSPC, "No space"), OSError(errno.ENOSPC, "No space", "other")):
+        with pytest.raises(OSError, match=r"No space: '(.*/a\.json|other)'$"):
+            with atomic_write(tmp_path / "a.json"):
+                raise raised
+    with pytest.raises(IsADirectoryError, match=r"'.*/folder'"):
+        (tmp_path / "folder").mkdir()
+        write_json(tmp_path / "folder", {})
+    assert os.listdir(tmp_path) == ["folder"]
+
+
 @posix
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     writing(tmp_path / "a.json", killed=True)
@@ -77,8 +89,12 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
 
 
-def test_a_folder_without_a_lock_is_removed_only_when_it_is_old(tmp_path):
+def test_files_without_a_lock_are_removed_only_when_they_are_old(tmp_path):
     (tmp_path / ".a.json.x.part").mkdir()
+    sweep(tmp_path)
+    assert not os.listdir(tmp_path)  # it was empty
+    (tmp_path / ".a.json.x.part").mkdir()
+    (tmp_path / ".a.json.x.part" / "new.json").touch()
     sweep(tmp_path)
     assert os.listdir(tmp_path)
     os.utime(tmp_path / ".a.json.x.part", (time.time() - 100,) * 2)

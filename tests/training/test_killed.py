@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 DRIVER = Path(__file__).parents[1] / "helpers" / "killed_run.py"
 
 
@@ -24,8 +22,3 @@ def kill(folder, kills, seed):
 
 def test_three_kills(tmp_path):
     assert "3 kills, all bit-equal" in kill(tmp_path, 3, 0)
-
-
-@pytest.mark.soak
-def test_thirty_kills(tmp_path):
-    assert "30 kills, all bit-equal" in kill(tmp_path, 30, 1)
