@@ -60,6 +60,9 @@ def _cuda_code() -> str:
 
 
 @functools.cache
-def _nvrtc() -> str:
-    major, minor = cuda.cupy().cuda.nvrtc.getVersion()
+def _nvrtc() -> str | None:
+    cupy = cuda.cupy()
+    if cupy is None:  # an emulated device
+        return None
+    major, minor = cupy.cuda.nvrtc.getVersion()
     return f"NVRTC {major}.{minor}"
