@@ -31,7 +31,9 @@ def draw_scores(
         levels: Number of values of a channel.
     """
     columns = max(len(images) for _, images, _, _ in rows)
-    figure = new_figure(max(1.6 + SIDE * columns, 7), 0.8 + (2 * SIDE + 0.35) * len(rows))
+    height, width = rows[0][1].shape[2:]
+    tall = max(SIDE * min(1, height / width), 0.4)
+    figure = new_figure(max(1.6 + SIDE * columns, 7), max(0.8 + (2 * tall + 0.35) * len(rows), 3))
     figure.suptitle(title, fontsize=10, parse_math=False)
     low, high = _colour_range(np.concatenate([maps for _, _, maps, _ in rows]))
     cells: Any = figure.subplots(2 * len(rows), columns, squeeze=False)
@@ -44,8 +46,8 @@ def draw_scores(
             _show(upper[column], image, levels)
             upper[column].set_title(caption, fontsize=7, parse_math=False)
             shown = lower[column].imshow(bits, cmap="magma", vmin=low, vmax=high)
-        for axes, text in ((upper[0], label), (lower[0], "bits of each pixel")):
-            axes.text(-0.12, 0.5, text, rotation=90, ha="right", va="center", fontsize=8,
+        for axes, text in ((upper[0], label), (lower[0], "bits of\neach pixel")):
+            axes.text(-0.08, 0.5, text, rotation=90, ha="right", va="center", fontsize=8,
                       transform=axes.transAxes)  # fmt: skip
     bar = figure.colorbar(shown, ax=cells, extend="both", shrink=0.6, pad=0.01)
     bar.set_label("bits of a pixel, all channels; they sum to the bits of the image", fontsize=8)

@@ -142,3 +142,13 @@ def test_few_bits_are_8():
     raw = b"P5\n2 1\n15\n\x00\x0f"
     assert read_header(raw, "x").bits == 8
     assert decode(raw, "x", Target(1, 2, 1)).pixels.tolist() == [[[0, 255]]]
+
+
+def test_heic_of_10_bits():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pixels = np.repeat(np.repeat(VALUES, 4, 0), 4, 1)
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (64, 48), pixels.tobytes()).save(file)
+    assert read_header(file.getvalue(), "x").bits == 10
+    with pytest.raises(ImageError, match="8 bits per channel, got 10; --data.bits 8"):
+        decode(file.getvalue(), "x", Target(16, 16, 3))
