@@ -79,7 +79,8 @@ class Worker:
                 raise RuntimeError("the worker is closed")
             # The process inherits the blocked signal: an interrupt is for this process, which
             # then kills its workers.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            if hasattr(signal, "pthread_sigmask"):
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(theirs, self._options))
             self._process.start()
@@ -112,7 +113,10 @@ def _kill_group(process: Any) -> None:
     if process is None:
         return
     try:
-        os.killpg(process.pid, signal.SIGKILL)
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows, which has no groups: what the adapter has started may survive
+            process.kill()
     except (ProcessLookupError, PermissionError):  # macOS raises the latter for an ended leader
         process.kill()  # it does not lead its group yet, or has already ended
     process.join()
@@ -123,7 +127,8 @@ def _serve(connection: Connection, options: Options) -> None:
 
     The first message is None, or the reason why no cell can be judged.
     """
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     os.dup2(2, 1)  # what an adapter prints must not enter the report on standard output
     try:
         judge = options.judge()

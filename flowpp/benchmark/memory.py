@@ -10,7 +10,6 @@ torch's tensors occupied.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -63,13 +62,19 @@ def main(argument: str) -> None:
 
 
 def peak_resident_bytes() -> int:
-    """Return the peak of this process so far."""
+    """Return the peak of this process so far.
+
+    Raises:
+        ImportError: Not a POSIX system.
+    """
     try:
         # Linux's getrusage includes memory of the parent from when it started this process.
         with open("/proc/self/status", encoding="ascii") as file:
             line = next(line for line in file if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     except (OSError, StopIteration):
+        import resource  # Windows lacks it
+
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

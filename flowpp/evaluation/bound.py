@@ -139,7 +139,7 @@ def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
     """Return -total, log_q, log_det and log_prior of each image: (B, 4), float64."""
     e = model.elbo(x, noise.to(x.device))
     rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior), 1)
-    return rows.double().cpu().numpy()
+    return rows.cpu().double().numpy()
 
 
 def evaluation_noise(
@@ -191,4 +191,4 @@ def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Genera
     noise = model.dequantizer.draw_noise(
         x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
     )
-    return model.elbo(x, noise.to(like.device)).total.double().cpu()
+    return model.elbo(x, noise.to(like.device)).total.cpu().double()

@@ -149,7 +149,7 @@ def record(
             hooks.callback(layer.register_forward_hook(_recorder(name, recorded)).remove)
         hooks.enter_context(evaluated_in(model, precision))
         total = model.elbo(image_tensor(images).to(like), noise.to(like.device)).total
-    bits = bits_per_dim(total.double(), images[0].size).cpu().numpy()
+    bits = bits_per_dim(total.cpu().double(), images[0].size).numpy()
     return Fingerprint(images, noise.numpy(), bits, recorded, facts)
 
 

@@ -183,7 +183,7 @@ def _log_weights(
     like = next(model.parameters())
     x = image_tensor(images[[index for index, _ in pairs]]).to(like.device)
     noise = image_noise(model, images.shape[1:], seed, pairs).to(like.device)
-    return model.elbo(x, noise).total.double().cpu().numpy()
+    return model.elbo(x, noise).total.cpu().double().numpy()
 
 
 def _bytes(value: object) -> int:

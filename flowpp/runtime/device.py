@@ -44,6 +44,11 @@ def to_device(model: M, device: str) -> M:
     """
     if device.split(":")[0] == "meta":
         raise ValueError(f"device {device!r} is not usable: its tensors hold no numbers")
+    if device.split(":")[0] == "mps":
+        raise ValueError(
+            f"device {device!r} is not usable: Apple's GPUs have no float64, which the "
+            "determinants need; use cpu"
+        )
     try:
         return model.to(choose_device(device))
     except (RuntimeError, AssertionError) as error:  # torch's errors: a bad name, no CUDA
