@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from conformance.adapter import Dtype, NotSupported
-from conformance.numerics.specs import is_object
+from conformance.numerics.specs import float_arrays, is_object
 from flowpp.kernels.backend import Kernel, backend_for
 from flowpp.runtime.precision import Float32, float32_precision
 from flowpp.training.initialization import initialize
@@ -141,6 +141,16 @@ class NumpyModule:
         module = NumpyModule(initialized, self._dtype, self._device, self._float32)
         return module, _arrays(output)
 
+    def assign(self, spec: Any) -> None:
+        """Copy the real arrays of another specification of the same shapes into the tensors.
+
+        Like a step of an optimizer, this changes every tensor in place.
+        """
+        arrays = float_arrays(spec)
+        with torch.no_grad():
+            for path, tensor in _tensor_fields(self._twin).items():
+                tensor.copy_(torch.as_tensor(arrays[path]))
+
     def _vjp(self, *args: Any) -> dict[str, np.ndarray]:
         with float32_precision(self._float32):
             return self._gradients(*args)
@@ -192,8 +202,8 @@ class NumpyModule:
             return value
         real = np.issubdtype(value.dtype, np.floating)
         # Memory is shared if possible, so that a law detects code that modifies its input.
-        if not value.flags.writeable:
-            value = value.copy()  # torch cannot share read-only memory
+        if not value.flags.writeable or min(value.strides, default=0) < 0:
+            value = value.copy()  # torch shares neither read-only memory nor negative strides
         tensor = torch.as_tensor(value, device=self._device)
         return tensor.to(self._dtype) if real else tensor
 

@@ -65,7 +65,8 @@ class NumpyMap:
 
     def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
         # Memory is shared if possible, so that a law detects a library that modifies its input.
-        shared = x if x.flags.writeable else x.copy()
+        # torch shares neither read-only memory nor negative strides.
+        shared = x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
         given = None if context is None else self._adapter.tensor(context)
         with torch.no_grad():
             output, log_det = function(torch.as_tensor(shared, device=self._adapter.device), given)

@@ -55,15 +55,24 @@ def uniform(*shape: int, low: float, high: float) -> Callable[[Rng], np.ndarray]
 
 
 def magnitudes(*shape: int, largest: float) -> Callable[[Rng], np.ndarray]:
-    """Return a draw of either sign and every magnitude from 1e-3 to `largest`, and of 0."""
+    """Return a draw of every magnitude from 1e-3 to `largest`, and of 0.
+
+    The second example is the first one's negative: both tails are tried equally far.
+    """
 
     def draw(rng: Rng) -> np.ndarray:
         size = 10.0 ** rng.uniform(-3.0, np.log10(largest), (BATCH, *shape))
         x = size * rng.choice([-1.0, 1.0], (BATCH, *shape))
         x[0].flat[0], x[0].flat[-1], x[0].flat[1] = 0.0, largest, -largest
-        return x
+        return opposite(x)
 
     return draw
+
+
+def opposite(x: np.ndarray) -> np.ndarray:
+    """Make the second example the negative of the first, in place."""
+    x[1] = -x[0]
+    return x
 
 
 def conv(

@@ -7,8 +7,14 @@ import numpy as np
 from reference.bijectors import ActNorm, Affine, DataLogit, MixtureLogistic, Sigmoid
 
 from .case import Case, Scalars, Tolerance
-from .draws import BATCH, Rng, act_norm, magnitudes, normal, uniform
+from .draws import BATCH, Rng, act_norm, magnitudes, normal, opposite, uniform
 
+_UNRESOLVED = dict.fromkeys(
+    ("jacobian", "inverse_jacobian", "reference_jacobian"),
+    "finite differences resolve no example",
+)
+_TOO_NARROW = "x near 1 is rounded to more than the narrowest scale"
+_TO_20 = "log-scales of size 20 that cancel"
 _TO_12 = "log-scales of size 12 that cancel"
 SHAPE = (2, 2, 3)
 
@@ -77,10 +83,9 @@ def _around(components: int, log_scales: tuple[float, float], widths: tuple[floa
 
 
 def _extremes_and_body(rng: Rng) -> np.ndarray:
-    """Draw one example with |x| up to 1e3, and others up to 10 and 100."""
+    """Draw two opposite examples with |x| up to 1e3, and one up to 10."""
     x = magnitudes(*SHAPE, largest=1e3)(rng)
-    x[1] = np.clip(x[1], -10.0, 10.0)
-    x[2] = np.clip(x[2], -100.0, 100.0)
+    x[2] = np.clip(x[2], -10.0, 10.0)
     return x
 
 
@@ -89,6 +94,12 @@ def _at_ties(rng: Rng) -> np.ndarray:
     x = np.round(2.0 * rng.standard_normal((BATCH, *SHAPE)))
     x[0] = magnitudes(*SHAPE, largest=1e3)(rng)[0]
     return x
+
+
+def _wide(rng: Rng) -> MixtureLogistic:
+    """Build scales up to e^90, beyond float32, whose y is of size 1 where x is within it."""
+    spec = _mixture(rng, 4, log_scales=(80.0, 90.0))
+    return MixtureLogistic(spec.logits, 1e30 * spec.means, spec.log_scales)
 
 
 def _level_ends(levels: int):
@@ -161,6 +172,17 @@ CASES = (
         scalars=Scalars(),
     ),
     Case(
+        "affine/log_scales_to_20",
+        lambda rng: _affine(rng, 1, *SHAPE, largest=20.0),
+        normal(*SHAPE),
+        magnitudes(*SHAPE, largest=1e4),
+        tolerances={
+            "inverse_log_det": Tolerance(100, _TO_20),
+        },
+        without=_UNRESOLVED,
+        scalars=Scalars(),
+    ),
+    Case(
         "affine/per_example",
         lambda rng: _affine(rng, BATCH, *SHAPE),
         normal(*SHAPE),
@@ -226,6 +248,21 @@ CASES = (
         scalars=Scalars(),
     ),
     Case(
+        "mixture_logistic/log_scales_-20_to_20",
+        lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-20.0, 20.0)),
+        _around(4, (-20.0, 20.0), (1.0, 2.0, 4.0)),
+        _extremes_and_body,
+        without={"inverse_gradients": _TOO_NARROW, **_UNRESOLVED},
+    ),
+    Case(
+        "mixture_logistic/log_scales_to_90",
+        _wide,
+        normal(*SHAPE, scale=1e36),
+        normal(*SHAPE, scale=1e37),
+        noise=normal(*SHAPE, scale=0.01),
+        without={"inverse_gradients": "dx/dy is up to e^90, beyond float32"},
+    ),
+    Case(
         "mixture_logistic/narrow",
         lambda rng: _mixture(np.random.default_rng(0), 4, log_scales=(-9.0, -6.0)),
         _around(4, (-9.0, -6.0), (1.0, 2.0, 4.0)),
@@ -271,5 +308,14 @@ CASES = (
         noise=uniform(*SHAPE, low=0.0, high=1.0),
         image=(0.0, 1.0),
         scalars=Scalars(range=(0.0, 1.0)),
+    ),
+    Case(
+        "sigmoid/both_tails",
+        lambda rng: Sigmoid(),
+        normal(*SHAPE, scale=5.0),
+        lambda rng: opposite(rng.uniform(-80.0, 80.0, (BATCH, *SHAPE))),
+        noise=uniform(*SHAPE, low=0.0, high=1.0),
+        image=(0.0, 1.0),
+        without={"round_trip_x": "y rounds to 1 in the right tail", **_UNRESOLVED},
     ),
 )

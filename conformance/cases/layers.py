@@ -39,6 +39,7 @@ SCORES = {
         Tolerance(4000, _SCORES, "float32"),
     ),
 }
+SCORES["gated_attention/tall"] = SCORES["gated_attention/one_head"]
 # The order of summation depends on the batch: up to 930 ulps seen with two threads.
 ALONE = (Tolerance(150, _SCORES, "float64"), Tolerance(4000, _SCORES, "float32"))
 
@@ -77,25 +78,52 @@ def _layer(name: str, build: Draw, channels: int = FILTERS, **inputs: Any) -> La
 
 def _tolerances(name: str) -> Tolerances:
     if name in SCORES:
-        return {"value": SCORES[name], "layer_batch": ALONE}
-    if name == "layer_norm":
+        alone = Tolerance(4000, _SCORES) if name == "gated_attention/tall" else ALONE
+        return {"value": SCORES[name], "layer_batch": alone}
+    if name.startswith("layer_norm"):
         return {"value": Tolerance(12, "one division: 3 ulps seen")}
+    if name.startswith("conv2d/wide"):
+        return {"layer_batch": Tolerance(240, "sums of 360 terms of size 10, in another order")}
     return {"value": _GATED, "layer_batch": _GATED} if name in GATED else {}
 
 
-def _initialized(name: str, build: Draw, channels: int, **inputs: Any) -> LayerCase:
+def _constant(channels: int) -> Draw:
+    """Return a draw of batches in which channels after the first have no variance."""
+
+    def draw(rng: Rng) -> dict[str, np.ndarray]:
+        x = _inputs(2.0, channels, batch=16)(rng)["x"]
+        x[:, 1:] = np.arange(1.0, channels).reshape(-1, 1, 1)
+        return {"x": x}
+
+    return draw
+
+
+def _zeros(channels: int) -> Draw:
+    return lambda rng: {"x": np.zeros((16, channels, HEIGHT, WIDTH))}
+
+
+def _initialized(
+    name: str, build: Draw, channels: int, *, constant: bool = False, **inputs: Any
+) -> LayerCase:
     """Return a case of the layer's output after initialization from its input."""
 
     def run(layer: object, **arguments: np.ndarray) -> dict[str, np.ndarray]:
         fitted, _ = needs(layer, "initialize")(*arguments.values())
-        result = getattr(fitted, "forward", fitted)(*arguments.values())
-        return {"y": result[0] if isinstance(result, tuple) else result}
+
+        def output(*inputs: np.ndarray) -> np.ndarray:
+            result = getattr(fitted, "forward", fitted)(*inputs)
+            return result[0] if isinstance(result, tuple) else result
+
+        if not constant:
+            return {"y": output(*arguments.values())}
+        # A constant is mapped to 0 by any gain: the gain shows in other numbers.
+        return {"y": output(arguments["x"]), "y of more": output(arguments["x"] + 0.5)}
 
     return LayerCase(
-        f"{name}/initialized",
+        f"{name}/{'constant' if constant else 'initialized'}",
         build,
-        _inputs(2.0, channels, batch=16, **inputs),
-        _inputs(30.0, channels, batch=16, **inputs),
+        _constant(channels) if constant else _inputs(2.0, channels, batch=16, **inputs),
+        _zeros(channels) if constant else _inputs(30.0, channels, batch=16, **inputs),
         run=run,
     )
 
@@ -105,8 +133,14 @@ CASES = (
     _layer("conv2d/one_by_one", lambda rng: conv(rng, FILTERS, 5)),
     # Enough channels and tiles for kernels with another algorithm for 3x3.
     _layer("conv2d/wide", lambda rng: conv(rng, 40, 32, 3), 40, size=(8, 4)),
+    _layer("conv2d/wide_odd", lambda rng: conv(rng, 40, 33, 3), 40, size=(5, 7)),
+    _layer("conv2d/wide_tall", lambda rng: conv(rng, 32, 32, 3), 32, size=(13, 9)),
+    _layer("conv2d/tall", lambda rng: conv(rng, 3, 5, 3), 3, size=(19, 3)),
+    _layer("conv2d/one_channel", lambda rng: conv(rng, 1, 1, 3), 1, size=(1, 9)),
     _layer("conv2d/weight_norm", lambda rng: conv(rng, FILTERS, 5, 3, weight_norm=True)),
     _layer("layer_norm", lambda rng: layer_norm(rng, FILTERS)),
+    _layer("layer_norm/one_channel", lambda rng: layer_norm(rng, 1), 1, size=(9, 1)),
+    _layer("layer_norm/wide", lambda rng: layer_norm(rng, 33), 33, size=(11, 5)),
     _layer("gated_conv/plain", lambda rng: gated_conv(rng, FILTERS)),
     _layer(
         "gated_conv/with_context",
@@ -115,6 +149,13 @@ CASES = (
     ),
     _layer("gated_attention/heads", lambda rng: attention(rng, FILTERS, HEADS), position=True),
     _layer("gated_attention/one_head", lambda rng: attention(rng, FILTERS, 1)),
+    _layer(
+        "gated_attention/tall",
+        lambda rng: attention(rng, 12, 3),
+        12,
+        position=True,
+        size=(9, 5),
+    ),
     _layer("gated_maxout", lambda rng: maxout(rng, FILTERS), position=True),
     _layer("block/attention", lambda rng: block(rng), position=True),
     _layer("block/maxout", lambda rng: block(rng, mixing="maxout"), position=True),
@@ -136,6 +177,12 @@ CASES = (
         3,
     ),
     _layer(
+        "conditioner/tall",
+        lambda rng: conditioner(rng, 1, 5, 9, 5, filters=10, weight_norm=True),
+        1,
+        size=(9, 5),
+    ),
+    _layer(
         "conditioner/features",
         lambda rng: conditioner(rng, 3, None, HEIGHT, WIDTH, mixing="none"),
         3,
@@ -144,6 +191,9 @@ CASES = (
     _initialized("conv2d_weight_norm", lambda rng: conv(rng, 4, 5, 3, weight_norm=True), 4),
     _initialized("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4),
     _initialized("act_norm_channel", lambda rng: act_norm(rng, 4), 4),
+    _initialized("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4, constant=True),
+    _initialized("act_norm_channel", lambda rng: act_norm(rng, 4), 4, constant=True),
+    _initialized("conv2d_one_by_one", lambda rng: conv(rng, 4, 5), 4, constant=True),
     _initialized(
         "conditioner",
         lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT),

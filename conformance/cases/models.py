@@ -104,6 +104,19 @@ def _log_weights(offset: float, spread: float) -> Draw:
     return lambda rng: {"log_weights": offset + spread * rng.standard_normal((5, BATCH))}
 
 
+def _uneven(rng: Rng) -> dict[str, np.ndarray]:
+    """Draw log-weights of images whose likelihoods differ by factors up to e^100000."""
+    offsets = np.array([0.0, -7000.0, 400.0, -100_000.0, 3000.0, -50.0])
+    return {"log_weights": offsets + rng.standard_normal((5, len(offsets)))}
+
+
+def _zero_weights(rng: Rng) -> dict[str, np.ndarray]:
+    """Draw log-weights that are -inf: some of an image, all but one, and all."""
+    weights = rng.standard_normal((5, 5)) - 3.0
+    weights[0, 0] = weights[1:, 1] = weights[:-1, 2] = weights[:, 3] = -np.inf
+    return {"log_weights": weights}
+
+
 BOTH = {"x": 0, "noise": 0}
 CASES = (
     LayerCase(
@@ -187,6 +200,22 @@ CASES = (
         lambda rng: objective.importance_weighted_bound,
         _log_weights(-2.0, 1.0),
         _log_weights(-7000.0, 100.0),
+        lambda function, log_weights: {"bound": function(log_weights)},
+        {"log_weights": 1},
+    ),
+    LayerCase(
+        "importance_weighted_bound/uneven",
+        lambda rng: objective.importance_weighted_bound,
+        _uneven,
+        lambda rng: {"log_weights": _uneven(rng)["log_weights"][:, ::-1]},
+        lambda function, log_weights: {"bound": function(log_weights)},
+        {"log_weights": 1},
+    ),
+    LayerCase(
+        "importance_weighted_bound/zero_weights",
+        lambda rng: objective.importance_weighted_bound,
+        _zero_weights,
+        _zero_weights,
         lambda function, log_weights: {"bound": function(log_weights)},
         {"log_weights": 1},
     ),

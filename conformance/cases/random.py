@@ -34,6 +34,7 @@ from reference.bijectors import (
     Squeeze,
 )
 
+from . import sizes
 from .case import NETWORK, Case, Tolerance, Tolerances
 from .draws import Rng, coupling
 from .permutations import SUMS
@@ -62,6 +63,8 @@ class RandomCase:
         tolerances: Tolerances by law, for the laws that each example is checked by.
         without: Laws that do not apply, with reasons.
         domain, image, margin: As in `Case`.
+        sizes: Function of a random generator that yields specifications and inputs of many sizes,
+            for the law `sizes`.
     """
 
     name: str
@@ -71,6 +74,7 @@ class RandomCase:
     domain: Interval = EVERYWHERE
     image: Interval = EVERYWHERE
     margin: float = 0.0
+    sizes: sizes.Sizes | None = None
 
     family = "random"
 
@@ -197,33 +201,54 @@ def _factor_out(source: Source) -> Drawn:
 
 
 CASES = (
-    RandomCase("act_norm/random", _elementwise(_act_norm)),
-    RandomCase("affine/random", _elementwise(_affine)),
-    RandomCase("mixture_logistic/random", _elementwise(_mixture)),
-    RandomCase("data_logit/random", _data_logit),
-    RandomCase("sigmoid/random", _sigmoid),
-    RandomCase("checkerboard/random", _permutation(Checkerboard, width=2)),
-    RandomCase("column_stripes/random", _permutation(ColumnStripes, width=2)),
-    RandomCase("channel_split/random", _permutation(ChannelSplit, channels=2)),
-    RandomCase("squeeze/random", _permutation(Squeeze, height=2, width=2)),
-    RandomCase("flip/random", _permutation(Flip, channels=2)),
-    RandomCase("invertible_conv/random", _conv, SUMS),
-    RandomCase("invertible_conv_lu/random", _conv_lu, SUMS),
-    RandomCase("coupling/random", _coupling, NETWORK),
+    RandomCase("act_norm/random", _elementwise(_act_norm), sizes=sizes.act_norms),
+    RandomCase("affine/random", _elementwise(_affine), sizes=sizes.affines),
+    RandomCase("mixture_logistic/random", _elementwise(_mixture), sizes=sizes.mixtures),
+    RandomCase("data_logit/random", _data_logit, sizes=sizes.data_logits),
+    RandomCase("sigmoid/random", _sigmoid, sizes=sizes.elementwise(sizes.sigmoid)),
+    RandomCase(
+        "checkerboard/random",
+        _permutation(Checkerboard, width=2),
+        sizes=sizes.permutation(Checkerboard, 1, 1, 2),
+    ),
+    RandomCase(
+        "column_stripes/random",
+        _permutation(ColumnStripes, width=2),
+        sizes=sizes.permutation(ColumnStripes, 1, 1, 2),
+    ),
+    RandomCase(
+        "channel_split/random",
+        _permutation(ChannelSplit, channels=2),
+        sizes=sizes.permutation(ChannelSplit, 2, 1, 1),
+    ),
+    RandomCase(
+        "squeeze/random",
+        _permutation(Squeeze, height=2, width=2),
+        sizes=sizes.permutation(Squeeze, 1, 2, 2),
+    ),
+    RandomCase(
+        "flip/random", _permutation(Flip, channels=2), sizes=sizes.permutation(Flip, 2, 1, 1)
+    ),
+    RandomCase("invertible_conv/random", _conv, SUMS, sizes=sizes.convolutions),
+    RandomCase("invertible_conv_lu/random", _conv_lu, SUMS, sizes=sizes.lu_convolutions),
+    RandomCase("coupling/random", _coupling, NETWORK, sizes=sizes.couplings),
     RandomCase(
         "chain/random",
         _elementwise(_any, 30.0),
         {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+        sizes=sizes.chains,
     ),
     RandomCase(
         "inverse/random",
         _elementwise(lambda source, shape: Inverse(_any(source, shape)), 30.0),
         {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+        sizes=sizes.elementwise(sizes.inverse),
     ),
     RandomCase(
         "factor_out/random",
         _factor_out,
         {"forward": Tolerance(128, "a second map magnifies the rounding of the first")},
+        sizes=sizes.factored_out,
     ),
 )
 

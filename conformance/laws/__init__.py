@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from . import (
     alphabet,
+    assignment,
     batch,
     consistency,
     contract,
@@ -27,6 +28,9 @@ from . import (
     random_specs,
     round_trips,
     scalars,
+    sizes,
+    special_values,
+    threads,
     values,
 )
 from .law import Findings, Law
@@ -34,6 +38,8 @@ from .law import Findings, Law
 BATCH = "an example's result depends on the others in its batch"
 SATURATION = "saturation: a clamp, or a sigmoid that rounds to 0 or 1"
 MEMORY_ORDER = "memory is read in storage order instead of the array's index order"
+SHARED = "a buffer or attribute is shared by calls in several threads"
+KEPT = "a value computed from the parameters is kept when they change"
 STATE = "randomness, or state kept from call to call"
 
 LAWS: dict[str, Law] = {
@@ -64,6 +70,28 @@ LAWS: dict[str, Law] = {
         # log_det.
         Law("layout", consistency.layout, 48, 48, "both", tolerance_of="batch", hint=MEMORY_ORDER),
         Law("determinism", consistency.determinism, 0, 0, "both", hint=STATE, rounding=False),
+        # The same calculation in another thread may add in another order.
+        Law(
+            "threads",
+            threads.threads,
+            48,
+            48,
+            "both",
+            tolerance_of="batch",
+            hint=SHARED,
+            rounding=False,
+        ),
+        Law(
+            "assignment",
+            assignment.assignment,
+            48,
+            48,
+            "both",
+            tolerance_of="batch",
+            hint=KEPT,
+            rounding=False,
+        ),
+        Law("special_values", special_values.special_values, 4096, 4096, "both", rounding=False),
         Law("gradients", gradients.gradients, 4.5e7, 400, gradients=True),
         Law(
             "inverse_gradients",
@@ -102,6 +130,7 @@ LAWS: dict[str, Law] = {
             hint=SATURATION,
             rounding=False,
         ),
+        Law("both_tails", scalars.both_tails, 48, 48, "both", requires="scalars", hint=SATURATION),
         # 1e-8, the resolution of the quadrature; in float32 the mean of each point's rounding.
         Law(
             "normalization",
@@ -125,12 +154,49 @@ LAWS: dict[str, Law] = {
         Law("layer_batch", layers.layer_batch, 96, 96, family="layer", hint=BATCH),
         Law("layer_contract", layers.layer_contract, 16, 16, family="layer"),
         Law(
+            "layer_layout",
+            consistency.layer_layout,
+            96,
+            96,
+            family="layer",
+            tolerance_of="layer_batch",
+            hint=MEMORY_ORDER,
+        ),
+        Law(
+            "layer_threads",
+            threads.layer_threads,
+            96,
+            96,
+            family="layer",
+            tolerance_of="layer_batch",
+            hint=SHARED,
+            rounding=False,
+        ),
+        Law(
+            "layer_special_values",
+            special_values.layer_special_values,
+            4096,
+            4096,
+            family="layer",
+            rounding=False,
+        ),
+        Law(
             "discrete_normalization",
             alphabet.discrete_normalization,
             8,
             8,
             family="layer",
             requires="alphabet",
+        ),
+        Law(
+            "sizes",
+            sizes.sizes,
+            sizes.COARSE,
+            sizes.COARSE,
+            "both",
+            "random",
+            requires="sizes",
+            rounding=False,
         ),
         Law("random_specs", random_specs.random_specs, 1, 1, "both", family="random"),
     )

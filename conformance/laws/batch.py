@@ -6,8 +6,12 @@ import numpy as np
 
 from conformance.laws.consistency import directions
 from conformance.laws.law import Findings
-from conformance.laws.trial import LeftOut, Trial
-from conformance.numerics.compare import compare
+from conformance.laws.trial import LeftOut, Trial, Violation
+from conformance.numerics.compare import Comparison, compare
+
+MANY, VERY_MANY = 131, 1031
+"""Sizes of large batches, and of those with few numbers an example: neither divides by 2 or 3."""
+FEW_NUMBERS = 12
 
 
 def batch(trial: Trial) -> Findings:
@@ -19,7 +23,11 @@ def batch(trial: Trial) -> Findings:
     orders = [("alone", examples[i : i + 1]) for i in examples]
     orders += [("two of them", examples[:2]), ("reversed", examples[::-1])]
     orders += [("three times as many, shuffled", shuffled)]
+    largest = VERY_MANY if trial.x[0].size <= FEW_NUMBERS else MANY
+    if trial.inputs == "typical":
+        orders += [(f"{n} of them", np.resize(examples, n)) for n in sorted({MANY, largest})]
     for direction, at, (output, log_det), units in directions(trial):
+        yield f"{direction}, empty batch", _empty(trial, direction, at, output)
         for label, chosen in orders:
             context = None if trial.context is None else trial.context[chosen]
             got = getattr(trial, direction)(at[chosen], context)
@@ -31,3 +39,14 @@ def batch(trial: Trial) -> Findings:
                     f"{direction}{name}, {label}",
                     compare(part, whole[chosen], trial.dtype, unit=chosen_unit),
                 )
+
+
+def _empty(trial: Trial, direction: str, at: np.ndarray, output: np.ndarray) -> Comparison:
+    """Require results without an example for an input without one."""
+    context = None if trial.context is None else trial.context[:0]
+    got = getattr(trial, direction)(at[:0], context)[0]
+    if got.shape != (0, *output.shape[1:]):
+        raise Violation(
+            f"{direction} of an empty batch has shape {got.shape}, not {(0, *output.shape[1:])}"
+        )
+    return Comparison.exact(1)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from conformance.laws.batch import MANY
+from conformance.laws.consistency import is_stale
+from conformance.laws.generators import check_generators
 from conformance.laws.law import Findings
-from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.layer_trial import Arrays, LayerTrial
 from conformance.laws.trial import LeftOut, Violation
-from conformance.numerics.compare import compare
+from conformance.numerics.compare import Comparison, compare
 
 
 def value(trial: LayerTrial) -> Findings:
@@ -31,6 +34,27 @@ def layer_batch(trial: LayerTrial) -> Findings:
         }
         for name, result in trial.run(alone).items():
             yield f"{name}, alone", compare(result, trial.got[name][b : b + 1], trial.dtype)
+    count = trial.arguments[first].shape[axis]
+    for label, chosen in (("empty batch", np.arange(0)), *_many(trial, count)):
+        arguments = {
+            name: np.take(array, chosen, axis=axes[name]) if name in axes else array
+            for name, array in trial.arguments.items()
+        }
+        for name, result in trial.run(arguments).items():
+            want = trial.got[name][chosen]
+            if result.shape != want.shape:
+                raise Violation(f"{name} of {label} has shape {result.shape}, not {want.shape}")
+            yield f"{name}, {label}", _compare_batch(result, want, trial)
+
+
+def _many(trial: LayerTrial, count: int) -> list[tuple[str, np.ndarray]]:
+    if trial.inputs == "tails":
+        return []
+    return [(f"{MANY} of them", np.resize(np.arange(count), MANY))]
+
+
+def _compare_batch(got: np.ndarray, want: np.ndarray, trial: LayerTrial) -> Comparison:
+    return compare(got, want, trial.dtype) if want.size else Comparison.exact(1)
 
 
 def layer_contract(trial: LayerTrial) -> Findings:
@@ -46,5 +70,26 @@ def layer_contract(trial: LayerTrial) -> Findings:
     for name, array in arguments.items():
         if not np.array_equal(array, before[name]):
             raise Violation(f"argument {name} has been written to")
-    for name, again in trial.run_uncopied(arguments).items():
-        yield f"{name} again", compare(again, results[name], trial.dtype)
+    if trial.inputs == "tails":
+        for name, again in trial.run_uncopied(arguments).items():
+            yield f"{name} again", compare(again, results[name], trial.dtype)
+        return
+    for seeded in check_generators(lambda: trial.run_uncopied(arguments), "the call"):
+        for name, again in seeded.items():
+            yield f"{name} again", compare(again, results[name], trial.dtype)
+    _check_changed_arguments(trial, arguments)
+
+
+def _check_changed_arguments(trial: LayerTrial, arguments: Arrays) -> None:
+    """Require the results of the numbers that are in an array now, not of those that were.
+
+    Raises:
+        Violation: The results are those of other numbers.
+    """
+    for name, axis in trial.case.batched.items():
+        arguments[name][...] = np.flip(arguments[name], axis).copy()
+    if not trial.case.batched:
+        return
+    for name, result in trial.run_uncopied(arguments).items():
+        if is_stale(result, trial.want[name][::-1]):
+            raise Violation(f"{name} is wrong after an argument was changed in place")

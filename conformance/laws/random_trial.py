@@ -10,6 +10,15 @@ from conformance.adapter import Adapter
 from conformance.cases.random import RandomCase
 
 
+@dataclass(frozen=True)
+class Tried:
+    """One size that the law `sizes` has tried: its features, whether it is right, any error."""
+
+    features: dict[str, int]
+    right: bool
+    error: str = ""
+
+
 @dataclass
 class RandomTrial:
     """One random case, adapter, dtype and seed.
@@ -20,6 +29,7 @@ class RandomTrial:
         worst_ulps: Worst error so far in ulps, infinite for one without a size.
         compared: Number of values compared so far.
         unsupported: Reasons for examples that the implementation does not support.
+        tried: Sizes tried so far.
     """
 
     case: RandomCase
@@ -32,3 +42,4 @@ class RandomTrial:
     worst_ulps: float = 0.0
     compared: int = 0
     unsupported: list[str] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)

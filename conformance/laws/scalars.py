@@ -11,11 +11,13 @@ import numpy as np
 from conformance.cases.case import Scalars
 from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
-from conformance.numerics.compare import Comparison, unit_of
+from conformance.numerics.compare import Comparison, compare, unit_of
 from conformance.numerics.specs import round_to
 
 FAR = 1e30
 """Largest |x| tried on an unbounded domain."""
+SIZES = (20.0, 100.0, 300.0, 1e3, 1e4)
+"""|x|, and up to 1e3 |y|, at which both tails are compared with the reference."""
 TARGETS = (100.0, 300.0, 1000.0)
 """|y| tried on an unbounded range: far beyond the largest logit of a CDF rounded to floats."""
 NEAR = (1e-2, 1e-4)
@@ -84,6 +86,52 @@ def onto(trial: Trial) -> Findings:
     )
 
 
+def both_tails(trial: Trial) -> Findings:
+    """The reference's results equally far in both tails, for each scalar."""
+    if trial.inputs == "tails":
+        return
+    scalars = _scalars_of(trial)
+    for direction, ends, sizes in (
+        ("forward", (scalars.low, scalars.high), SIZES),
+        ("inverse", scalars.range, SIZES[:-1]),
+    ):
+        values = round_to(_tails(*ends, sizes), trial.dtype)
+        got = _map_all(trial, direction, values)
+        base = _filled(trial, direction, values)
+        want = _reference(trial, direction, base)
+        units: tuple = (None, None)
+        if direction == "inverse":
+            units = _spread(trial, base, want)
+        for name, part, truth, unit in zip(("", " log_det"), got, want, units, strict=True):
+            yield f"{direction}{name}, far out", compare(part, truth, trial.dtype, unit=unit)
+
+
+def _tails(low: float, high: float, sizes: tuple[float, ...]) -> np.ndarray:
+    if np.isinf(low):
+        return np.concatenate([-np.array(sizes), sizes])
+    near = (high - low) * np.array((*NEAR, 1e-6))
+    return np.concatenate([low + near, high - near])
+
+
+def _reference(trial: Trial, direction: str, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(all="ignore"):
+        result, log_det = getattr(trial.spec, direction)(base, _context(trial, len(base)))
+    return _outputs(result, _scalars_of(trial).first_channel), log_det
+
+
+def _spread(trial: Trial, y: np.ndarray, want: tuple[np.ndarray, np.ndarray]) -> tuple:
+    """Return units of the inverse: roundings, and its change when y moves by 2 roundings."""
+    first = _scalars_of(trial).first_channel
+    step = 2.0 * trial.eps * np.maximum(1.0, abs(y))
+    step[:, :first] = 0.0
+    moved = [_reference(trial, "inverse", y + sign * step) for sign in (-1.0, 1.0)]
+    return tuple(
+        unit_of(part, trial.dtype)
+        + sum(np.nan_to_num(abs(m[i] - part), posinf=0.0) for m in moved)
+        for i, part in enumerate(want)
+    )
+
+
 def _targets(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Return target y, and their distances from 0 or from the near end of a bounded range."""
     if np.isinf(low):
@@ -105,11 +153,16 @@ def _points(low: float, high: float) -> np.ndarray:
 
 def _map_all(trial: Trial, direction: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Map each value as the input of all scalars; return results `(n, scalars)` and log_det."""
-    first = _scalars_of(trial).first_channel
-    base = _base(trial, direction, len(values))
-    base[:, first:] = values[:, None, None, None]
+    base = _filled(trial, direction, values)
     result, log_det = getattr(trial, direction)(base, _context(trial, len(values)))
-    return _outputs(result, first), log_det
+    return _outputs(result, _scalars_of(trial).first_channel), log_det
+
+
+def _filled(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:
+    """Return a batch with each value as the input of all scalars of one example."""
+    base = _base(trial, direction, len(values))
+    base[:, _scalars_of(trial).first_channel :] = values[:, None, None, None]
+    return base
 
 
 def _map_each(trial: Trial, direction: str, values: np.ndarray) -> np.ndarray:

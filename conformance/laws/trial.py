@@ -29,7 +29,7 @@ import numpy as np
 from conformance.adapter import Adapter, NotSupported
 from conformance.cases.case import Case
 from conformance.numerics.jacobian import Interval, Jacobian, inverse_or_inf, jacobian
-from conformance.numerics.specs import round_to, rounded
+from conformance.numerics.specs import differences, float_arrays, map_arrays, round_to, rounded
 
 MAX_HALVINGS = 32
 """Halvings of inputs for a case's margin. If these do not suffice, 0 violates the margin too."""
@@ -107,6 +107,17 @@ class Trial:
         return rounded(self.case.build(self.rng("spec")), self.dtype)
 
     @cached_property
+    def other_spec(self) -> Any:
+        """Another draw that differs in the values of real arrays alone; None if there is none."""
+        other = rounded(self.case.build(self.rng("other spec")), self.dtype)
+        shapes = [{p: a.shape for p, a in float_arrays(s).items()} for s in (self.spec, other)]
+        if shapes[0] != shapes[1] or not differences(self.spec, other):
+            return None
+        values = float_arrays(other)
+        moved = map_arrays(self.spec, lambda path, array: values.get(path, array))
+        return None if differences(moved, other) else other
+
+    @cached_property
     def x(self) -> np.ndarray:
         """Inputs of forward, at the case's margin from the ends of the range."""
         x = round_to(getattr(self.case, self.inputs)(self.rng(self.inputs)), self.dtype)
@@ -175,10 +186,10 @@ class Trial:
         """The implementation's object, as the adapter built it."""
         return self._adapter(dtype=self.dtype.name, device=self._device).build(self.given_spec)
 
-    def build_again(self) -> Any:
-        """Return another implementation of the same specification."""
-        spec = rounded(self.spec, self.dtype)
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
+    def build(self, spec: Any) -> Any:
+        """Return an implementation of a copy of a specification."""
+        given = rounded(spec, self.dtype)
+        return self._adapter(dtype=self.dtype.name, device=self._device).build(given)
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Pair:
         """Return the implementation's (y, log_det) for copies of other inputs in the dtype."""
@@ -198,13 +209,13 @@ class Trial:
         """The implementation's (x, log_det) at `y`."""
         return self.inverse(self.y, self.context)
 
-    def optional(self, method: str) -> Callable:
-        """Return an optional method of the implementation.
+    def optional(self, method: str, built: Any = None) -> Callable:
+        """Return an optional method of the implementation, or of another object it has built.
 
         Raises:
             NotSupported: The implementation lacks it.
         """
-        found = getattr(self.built, method, None)
+        found = getattr(self.built if built is None else built, method, None)
         if found is None:
             raise NotSupported(f"the implementation has no {method}")
         self.calls += 1
@@ -295,6 +306,13 @@ class Trial:
     @cached_property
     def _spread_at_y(self) -> Pair:
         return self._spread(self.y)
+
+    def spread_units(self, y: np.ndarray, want: Pair) -> Pair:
+        """Return units of the inverse at other y: of rounding, and of y's own spread."""
+        spread = self._spread(y)
+        return tuple(
+            self._unit(part, moved / self.eps) for part, moved in zip(want, spread, strict=True)
+        )  # type: ignore[return-value]
 
     def _spread(self, y: np.ndarray) -> Pair:
         """Return the change of the reference's inverse when y moves 2 roundings up and down.

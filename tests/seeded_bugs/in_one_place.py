@@ -12,7 +12,7 @@ from flowpp.bijectors import ActNorm, Affine, Chain, Coupling, DataLogit, Flip, 
 from flowpp.bijectors import affine as affine_module
 from flowpp.model import FlowPlusPlus
 
-from .catalogue import bug, wrap
+from .catalogue import bug, in_storage_order, wrap
 
 DIFFERENCES = {"float32": "differences of the implementation itself are taken in float64 only"}
 
@@ -56,11 +56,12 @@ def context_of_a_single_example_squeezed_away(patch):
 
 @bug("data_logit/256_levels", "layout", alone="layout")
 def memory_read_in_storage_order(patch):
-    def in_storage_order(original, self, x, context=None):
-        _, c, h, w = x.shape
-        return original(self, x.as_strided(x.shape, (c * h * w, h * w, w, 1)), context)
-
-    wrap(patch, DataLogit, "forward", in_storage_order)
+    wrap(
+        patch,
+        DataLogit,
+        "forward",
+        lambda original, self, x, context=None: original(self, in_storage_order(x), context),
+    )
 
 
 @bug("affine/log_scales_to_12", "determinism", alone="determinism")

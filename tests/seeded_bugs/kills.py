@@ -25,6 +25,7 @@ from . import (  # noqa: F401  (each registers its bugs)
     in_models,
     in_networks,
     in_one_place,
+    in_special_inputs,
 )
 from .catalogue import BUGS, Bug
 

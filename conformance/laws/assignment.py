@@ -1,0 +1,31 @@
+"""The law that nothing computed from the parameters outlives them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance.laws.law import Findings
+from conformance.laws.trial import LeftOut, Trial
+from conformance.numerics.compare import compare
+
+
+def assignment(trial: Trial) -> Findings:
+    """After the parameters have been changed in place, the same results as built from them."""
+    if trial.inputs == "tails":
+        return
+    built, other = trial.build(trial.spec), trial.other_spec
+    if other is None:
+        raise LeftOut("the case has no other parameters of the same shapes")
+    assign = trial.optional("assign", built)
+    calls = (("forward", trial.x), ("inverse", trial.y))
+    for direction, at in calls:  # fill whatever is computed on first use
+        getattr(built, direction)(trial.cast(at), trial.cast(trial.context))
+    assign(other)
+    fresh = trial.build(other)
+    for direction, at in calls:
+        got, want = (
+            getattr(one, direction)(trial.cast(at), trial.cast(trial.context))
+            for one in (built, fresh)
+        )
+        for name, part, expected in zip(("", " log_det"), got, want, strict=True):
+            yield direction + name, compare(np.asarray(part), np.asarray(expected), trial.dtype)

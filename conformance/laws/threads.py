@@ -1,0 +1,107 @@
+"""The laws that results do not depend on calls made at the same time by another thread."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+
+from conformance.laws.law import Findings
+from conformance.laws.layer_trial import LayerTrial
+from conformance.laws.trial import Trial
+from conformance.numerics.compare import compare
+
+SECONDS = 0.01
+"""Time for the calls of each thread, of which there are at least `MIN_CALLS`."""
+MIN_CALLS, MAX_CALLS = 2, 20
+SWITCH_INTERVAL = 1e-6
+"""Seconds until Python may switch threads, instead of its 5 milliseconds."""
+
+Arrays = Sequence[np.ndarray]
+
+
+def threads(trial: Trial) -> Findings:
+    """The same results when two threads call one object at the same time, with other inputs."""
+    if trial.inputs == "tails":
+        return
+    context = trial.context
+    other = None if context is None else context[::-1]
+    for direction, at in (("forward", trial.x), ("inverse", trial.y)):
+        call = getattr(trial, direction)
+        calls = [partial(call, at, context), partial(call, at[::-1], other)]
+        for got, want in at_the_same_time(calls):
+            for name, part, expected in zip(("", " log_det"), got, want, strict=True):
+                yield direction + name, compare(part, expected, trial.dtype)
+
+
+def layer_threads(trial: LayerTrial) -> Findings:
+    """The same of layers, dequantizers, models and functions."""
+    if trial.inputs == "tails":
+        return
+    axes = trial.case.batched
+    other = {
+        name: np.flip(array, axes.get(name, 0)) if name in axes or not axes else array
+        for name, array in trial.arguments.items()
+    }
+    names = list(trial.want)
+
+    def call(arguments: dict[str, np.ndarray]) -> Arrays:
+        results = trial.run(arguments)
+        return [results[name] for name in names]
+
+    for got, want in at_the_same_time([lambda: call(trial.arguments), lambda: call(other)]):
+        for name, part, expected in zip(names, got, want, strict=True):
+            yield name, compare(part, expected, trial.dtype)
+
+
+def at_the_same_time(calls: Sequence[Callable[[], Arrays]]) -> Iterator[tuple[Arrays, Arrays]]:
+    """Yield the results of calls repeated in a thread each, with those of the call alone.
+
+    Raises:
+        Exception: The first exception raised in a thread.
+    """
+    start = time.perf_counter()
+    alone = [[np.array(part) for part in call()] for call in calls]
+    each = (time.perf_counter() - start) / len(calls)
+    count = int(np.clip(SECONDS / max(each, 1e-6), MIN_CALLS, MAX_CALLS))
+    found: list[list[Arrays]] = [[] for _ in calls]
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(len(calls))
+
+    def repeat(call: Callable[[], Arrays], results: list[Arrays]) -> None:
+        try:
+            barrier.wait()
+            for _ in range(count):
+                results.append(call())
+        except BaseException as error:  # raised again in the calling thread
+            errors.append(error)
+
+    with _frequent_switches():
+        pool = [
+            threading.Thread(target=repeat, args=pair, daemon=True)
+            for pair in zip(calls, found, strict=True)
+        ]
+        for thread in pool:
+            thread.start()
+        for thread in pool:
+            thread.join()
+    if errors:
+        raise errors[0]
+    for results, want in zip(found, alone, strict=True):
+        for got in results:
+            yield got, want
+
+
+@contextmanager
+def _frequent_switches() -> Iterator[None]:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
