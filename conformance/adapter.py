@@ -19,6 +19,14 @@ methods of a bijector are optional and are needed for the laws of gradients:
 They return the gradient of `sum(grad_y * y) + sum(grad_log_det * log_det)`. A field path is
 dotted, with numbers for places in a tuple: `bijectors.0.weight`.
 
+A third optional method changes the parameters in place, for the law of caches:
+
+    assign(spec)   take the arrays of another specification of the same shapes
+
+A batch may be empty; inputs may have any strides; a NaN gives NaN and an infinity no plausible
+number, in the same example, or else a ValueError. Objects may be called by several threads, and
+must not reseed a global random generator.
+
 One more method of the adapter itself is optional:
 
     prepare()      compile or load whatever the first `build` or call would compile or load

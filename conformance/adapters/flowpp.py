@@ -149,7 +149,7 @@ class NumpyModule:
         arrays = float_arrays(spec)
         with torch.no_grad():
             for path, tensor in _tensor_fields(self._twin).items():
-                tensor.copy_(torch.as_tensor(arrays[path]))
+                tensor.copy_(torch.tensor(arrays[path]))
 
     def _vjp(self, *args: Any) -> dict[str, np.ndarray]:
         with float32_precision(self._float32):

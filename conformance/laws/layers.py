@@ -91,5 +91,5 @@ def _check_changed_arguments(trial: LayerTrial, arguments: Arrays) -> None:
     if not trial.case.batched:
         return
     for name, result in trial.run_uncopied(arguments).items():
-        if is_stale(result, trial.want[name][::-1]):
+        if is_stale(result, trial.got[name][::-1]):
             raise Violation(f"{name} is wrong after an argument was changed in place")

@@ -16,8 +16,8 @@ from conformance.numerics.specs import round_to
 
 FAR = 1e30
 """Largest |x| tried on an unbounded domain."""
-SIZES = (20.0, 100.0, 300.0, 1e3, 1e4)
-"""|x|, and up to 1e3 |y|, at which both tails are compared with the reference."""
+SIZES = (20.0, 100.0, 300.0, 1e3)
+"""|x|, and up to 300 |y|, at which both tails are compared with the reference."""
 TARGETS = (100.0, 300.0, 1000.0)
 """|y| tried on an unbounded range: far beyond the largest logit of a CDF rounded to floats."""
 NEAR = (1e-2, 1e-4)

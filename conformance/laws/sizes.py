@@ -40,13 +40,13 @@ def sizes(trial: RandomTrial) -> Findings:
             reasons.append(str(reason))
             continue
         except Violation as violation:
-            trial.tried.append(Tried(features, False, f"{label}: {violation}"))
+            trial.tried.append(Tried(features, right=False, error=f"{label}: {violation}"))
             continue
         except Exception as error:  # an implementation may raise anything
             text = f"{label}: {type(error).__name__}: {error}"
-            trial.tried.append(Tried(features, False, text))
+            trial.tried.append(Tried(features, right=False, error=text))
             continue
-        trial.tried.append(Tried(features, found.ulps <= COARSE))
+        trial.tried.append(Tried(features, right=found.ulps <= COARSE))
         if worst is None or found.ulps > worst[1].ulps:
             worst = f"{name} ({label})", found
     errors = [tried.error for tried in trial.tried if tried.error]

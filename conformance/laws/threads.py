@@ -16,9 +16,9 @@ from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import Trial
 from conformance.numerics.compare import compare
 
-SECONDS = 0.01
+SECONDS = 0.008
 """Time for the calls of each thread, of which there are at least `MIN_CALLS`."""
-MIN_CALLS, MAX_CALLS = 2, 20
+MIN_CALLS, MAX_CALLS = 2, 100
 SWITCH_INTERVAL = 1e-6
 """Seconds until Python may switch threads, instead of its 5 milliseconds."""
 
@@ -75,11 +75,14 @@ def at_the_same_time(calls: Sequence[Callable[[], Arrays]]) -> Iterator[tuple[Ar
 
     def repeat(call: Callable[[], Arrays], results: list[Arrays]) -> None:
         try:
-            barrier.wait()
             for _ in range(count):
+                barrier.wait()
                 results.append(call())
+        except threading.BrokenBarrierError:
+            pass  # the other thread has raised an error
         except BaseException as error:  # raised again in the calling thread
             errors.append(error)
+            barrier.abort()
 
     with _frequent_switches():
         pool = [

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.adapter import NotSupported, ReferenceAdapter
-from conformance.adapters.spec_view import leaves  # noqa: F401  (used by the modules here)
 
-from .wrappers import Faulty, FaultyLayer, FaultyModel
+from .wrappers import faultless
 
-__all__ = ["FAULTS", "Fault", "Faulty", "FaultyLayer", "FaultyModel", "adapter_of", "fault"]
+__all__ = ["FAULTS", "Fault", "adapter_of", "fault", "without_fault"]
 
 Build = Callable[[Any], Any]
 
@@ -67,6 +66,19 @@ def adapter_of(one: Fault) -> type[ReferenceAdapter]:
             if name not in one.classes:
                 raise NotSupported(f"no {name}")
             return one.build(spec)
+
+    return Adapter
+
+
+def without_fault() -> type[ReferenceAdapter]:
+    """Return an adapter, for both dtypes, of the reference without a fault."""
+
+    class Adapter(ReferenceAdapter):
+        def __init__(self, dtype="float64", device="cpu") -> None:
+            self.dtype = dtype
+
+        def build(self, spec):
+            return faultless(spec)
 
     return Adapter
 

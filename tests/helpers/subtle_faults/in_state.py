@@ -172,7 +172,7 @@ class Buffered(Faulty):
 
 def pause():
     """Let another thread run, as NumPy and torch do inside a large operation."""
-    time.sleep(0)
+    time.sleep(1e-4)
 
 
 @fault("threads", "Affine", "affine/shared", "threads")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.numerics.specs import map_arrays
+
 Direction = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
@@ -79,3 +81,34 @@ def rounded(value: Any, dtype: np.dtype) -> Any:
         terms = ("log_q", "log_det", "log_prior", "total")
         return type("Terms", (), {t: rounded(getattr(value, t), dtype) for t in terms})
     return value
+
+
+class Plain(Faulty):
+    """A bijector without a fault, with the optional methods."""
+
+    def assign(self, spec):
+        self.spec = map_arrays(spec, lambda path, array: array.copy())
+
+    def initialize(self, *inputs):
+        fitted, y = self.spec.initialize(*inputs)
+        return Plain(fitted), y.astype(inputs[0].dtype)
+
+
+class PlainLayer(FaultyLayer):
+    """A layer or function without a fault."""
+
+    def __init__(self, layer):
+        super().__init__(layer, lambda layer, *arguments, **options: layer(*arguments, **options))
+
+    def initialize(self, *inputs):
+        fitted, y = self.layer.initialize(*inputs)
+        return PlainLayer(fitted), y.astype(inputs[0].dtype)
+
+
+def faultless(spec: Any) -> Any:
+    """Return the reference of a specification, rounded to the dtype of its inputs."""
+    if hasattr(spec, "inverse"):
+        return Plain(spec)
+    return (
+        FaultyModel(spec) if hasattr(spec, "levels") or hasattr(spec, "elbo") else PlainLayer(spec)
+    )
