@@ -15,6 +15,7 @@ from flowpp.config import TrainingConfig
 from flowpp.runtime.distributed import SINGLE_PROCESS
 from flowpp.training import one_vector
 from flowpp.training import optimizer as optimizer_module
+from flowpp.training import step as step_module
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
 from flowpp.training.one_vector import (
@@ -166,3 +167,18 @@ def test_a_restored_state_becomes_a_vector_again():
     assert is_vector(list(after.values()))
     for name in before:
         torch.testing.assert_close(after[name], 0.9 * before[name])
+
+
+def test_convolutions_are_timed_while_gradients_are_computed(monkeypatch):
+    seen = []
+
+    class Watching(Model):
+        def forward(self, x, noise):
+            seen.append(torch.backends.cudnn.benchmark)
+            return super().forward(x, noise)
+
+    monkeypatch.setitem(globals(), "Model", Watching)
+    monkeypatch.setattr(step_module, "times_convolutions", lambda settings, device: True)
+    trained(vector=False, steps=2)
+    assert seen == [True, True]
+    assert not torch.backends.cudnn.benchmark
