@@ -21,6 +21,6 @@ def exit_on_broken_pipe() -> Iterator[None]:
         # documentation of its module signal.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except KeyboardInterrupt:  # such as during the imports, before training defers signals
+    except KeyboardInterrupt:  # such as during the imports
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
