@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -96,4 +97,7 @@ def _like(value: Any, template: Any) -> Any:
     """
     if isinstance(template, (tuple, list)):
         return type(template)(_like(v, t) for v, t in zip(value, template, strict=True))
-    return value if template is None else type(template)(value)
+    converted = value if template is None else type(template)(value)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError(f"optimizer settings must be finite, got {converted}")
+    return converted

@@ -166,6 +166,34 @@ def test_an_interrupted_decoding_leaves_nothing(archives, monkeypatch):
     assert [path.name for path in base.iterdir() if path.is_dir()] == [decoded._key(archives)]
 
 
+def test_what_a_killed_process_left_of_another_data_set_is_removed(archives):
+    """What a living process is writing stays: it holds a lock."""
+    base = Path(archives.path).parent / decoded.NAME
+    base.mkdir()
+    for name in ("killed", "living"):
+        (base / f".{name}.node.1.part").mkdir()
+        (base / f".{name}.lock").touch()
+    with decoded._locked(base / "living"):
+        data.load(archives)
+    left = {path.name for path in base.iterdir() if path.is_dir()}
+    assert left == {decoded._key(archives), ".living.node.1.part"}
+
+
+def test_a_damaged_description_of_decoded_images(archives):
+    data.load(archives)
+    place = kept(archives)
+    facts = json.loads((place / "images.json").read_text())
+    for harm in ({"origins": [1]}, {"notes": 3}, {"sha256": None}, {"name": ["a"]}):
+        (place / "images.json").write_text(json.dumps({**facts, **harm}))
+        assert data.load(archives).sha256 == facts["sha256"]
+    facts.pop("sha256")
+    (place / "images.json").write_text(json.dumps(facts))
+    assert len(data.load(archives).train)
+    (place / "train.npy").unlink()
+    os.mkfifo(place / "train.npy")
+    assert len(data.load(archives).train)
+
+
 def test_a_file_system_without_locks_suffices(archives, monkeypatch):
     import fcntl
 

@@ -74,6 +74,9 @@ def test_a_restored_optimizer_does_not_share_tensors():
         ({"m": {"a": torch.ones(4, 3)}}, CheckpointError),
         ({"powers": [0.9]}, ValueError),
         ({"powers": ["high", 0.9]}, ValueError),
+        ({"powers": [0.9, float("nan")]}, ValueError),
+        ({"powers": [0.9] * 3}, ValueError),
+        ({"lr": float("inf")}, ValueError),
         ({"powers": None}, TypeError),
     ],
 )
