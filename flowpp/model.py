@@ -40,6 +40,9 @@ class FlowPlusPlus(nn.Module):
     """(channels, height, width) of the images, others being refused; None accepts any that the
     layers do. `flowpp.build_model` sets it."""
 
+    _latent_shape: tuple[Shape, Shape] | None = None
+    """The last `image_shape` that `latent_shape` was computed for, and its latents' shape."""
+
     def __init__(self, dequantizer: Dequantizer, flow: Bijector) -> None:
         super().__init__()
         first = _first(flow)
@@ -115,7 +118,12 @@ class FlowPlusPlus(nn.Module):
     @property
     def latent_shape(self) -> Shape | None:
         """(C', H', W') of z; None without `image_shape`."""
-        return None if self.image_shape is None else self.flow.output_shape(self.image_shape)
+        shape = self.image_shape
+        if shape is None:
+            return None
+        if self._latent_shape is None or self._latent_shape[0] != shape:
+            self._latent_shape = shape, self.flow.output_shape(shape)
+        return self._latent_shape[1]
 
     def _check(self, x: Tensor, noise: Tensor) -> None:
         """Require images and noise that fit; values are checked by the dequantizer."""

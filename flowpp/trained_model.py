@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowpp.config import Config
+from flowpp.config import Config, checks
 from flowpp.config.settings import Precision
 from flowpp.evaluation import sampling
 from flowpp.evaluation.bound import image_noise
@@ -100,8 +100,7 @@ class TrainedModel(nn.Module):
             ValueError: wrong shape, values that are not integers 0 ... levels - 1, another device,
                 or fewer than 1 sample.
         """
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        samples = checks.whole("samples", samples)
         parts = [self._like.new_empty(0)]
         with self._computed(images):
             for x, noises in self._batches(images, seed, samples):
@@ -123,11 +122,12 @@ class TrainedModel(nn.Module):
         `batch_size` are computed at once, by default 64, or what fits into a GPU's memory.
 
         Raises:
-            ValueError: n is below 1, or the temperature is negative or not finite.
+            TypeError: n or the batch size is not an integer.
+            ValueError: n or the batch size is below 1, or the temperature is negative or infinite.
             NonFiniteImageError: a pixel is NaN or infinite.
         """
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+        n = checks.whole("n", n)
+        batch_size = None if batch_size is None else checks.whole("batch_size", batch_size)
         training = self.training
         try:
             with torch.no_grad(), evaluated_in(self.model, self.precision):
@@ -136,7 +136,7 @@ class TrainedModel(nn.Module):
                     self.image_shape,
                     n,
                     seeded_generator(self._seed(seed)),
-                    temperature=temperature,
+                    temperature=float(temperature),
                     batch=batch_size,
                 )
         finally:
@@ -264,8 +264,11 @@ def load(
 
     Raises:
         FileNotFoundError: the run or its checkpoint does not exist.
-        ValueError: the settings or all checkpoints are damaged, or the device is not usable.
+        ValueError: the settings or all checkpoints are damaged, the device is not usable, or
+            another checkpoint or precision.
     """
+    checks.one_of("precision", precision, Precision)
+    checks.one_of("checkpoint", which or checkpoint, Literal["newest", "best"])
     opened = open_model(Path(run), which=which or checkpoint, device=device, warn=warn)
     return TrainedModel(
         opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision

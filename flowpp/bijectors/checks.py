@@ -74,6 +74,8 @@ def check_divisible(x: Tensor, owner: object, axis: str, divisor: int) -> None:
 
 def check_broadcastable(field: Tensor, shape: tuple[int, ...], owner: object, name: str) -> None:
     """Raise ValueError unless `field`, called `name`, broadcasts to `shape`."""
+    if torch.jit.is_tracing():  # sizes are tensors, which do not compare as numbers
+        return
     try:
         fits = torch.broadcast_shapes(field.shape, shape) == shape
     except RuntimeError:

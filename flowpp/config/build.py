@@ -145,7 +145,12 @@ def set_compute(
             `float32_meaning`.
         compiled: compute the networks' blocks by torch.compile in training; elsewhere, as in
             evaluation, they are computed as without it.
+
+    Raises:
+        ValueError: another memory or precision.
     """
+    checks.one_of("memory", memory, Memory)
+    checks.one_of("precision", precision, Precision)
     for module in model.modules():
         if isinstance(module, Coupling):
             module.recompute = memory == "low"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -15,6 +16,21 @@ def at_least(name: str, value: float | None, low: float) -> None:
     """
     if value is not None and not value >= low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def whole(name: str, value: Any, low: int = 1) -> int:
+    """Return an integer, NumPy's and a tensor's included, of at least `low`.
+
+    Raises:
+        TypeError: Not an integer.
+        ValueError: A value below `low`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    at_least(name, number, low)
+    return number
 
 
 def at_most(name: str, value: float | None, high: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowpp.config import checks
 from flowpp.runtime.machine import available_memory
 
 CPU_MEGABYTES = 512.0
@@ -68,6 +69,7 @@ class Batches:
     """
 
     def __init__(self, largest: int, warn: Callable[[str], None]) -> None:
+        checks.at_least("batch", largest, 1)
         self.largest = largest
         self._warn: Callable[[str], None] | None = warn
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowpp.config import checks
 from flowpp.config.command_line import warn
 from flowpp.evaluation.batch_size import Batches, activation_megabytes, measured_rows
 from flowpp.model import FlowPlusPlus
@@ -50,10 +51,11 @@ def sample(
 
     Raises:
         NonFiniteImageError: a pixel is NaN or infinite.
-        ValueError: the temperature is negative or not finite.
+        ValueError: the temperature is negative or not finite, or the batch below 1.
         torch.OutOfMemoryError: a GPU has no memory for one image; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
     """
+    checks.at_least("batch", batch, 1)
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
     like = next(model.parameters())

@@ -15,6 +15,7 @@ from torch.distributions import (
 )
 
 from ..bijectors import Inverse
+from ..config import checks
 from ..model import FlowPlusPlus
 from ..objective import importance_weighted_bound
 from .transform import EVENT_DIM, BijectorTransform
@@ -54,10 +55,7 @@ class FlowPlusPlusDistribution(Distribution):
         batch_shape: Size | tuple[int, ...] = (),
         validate_args: bool | None = None,
     ) -> None:
-        if not isinstance(model, FlowPlusPlus):
-            raise TypeError(
-                f"FlowPlusPlusDistribution needs a FlowPlusPlus, got {type(model).__name__}"
-            )
+        checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
         if len(image_shape) != EVENT_DIM:
             raise ValueError(
                 "FlowPlusPlusDistribution needs an image_shape (channels, height, width), "
@@ -96,10 +94,11 @@ class FlowPlusPlusDistribution(Distribution):
             raise ValueError(
                 f"FlowPlusPlusDistribution needs images (..., {shape}), got {tuple(value.shape)}"
             )
-        if self._validate_args:
-            self._validate_sample(value)
         batch = value.shape[:-EVENT_DIM]
         images = value.reshape(-1, *self.event_shape)
+        if self._validate_args:
+            torch.broadcast_shapes(batch, self.batch_shape)
+            self.model.dequantizer.check_images(images)  # says more than torch's own check
         if noise is None:
             bounds = [
                 self.model.elbo(images, self._noise(images)).total

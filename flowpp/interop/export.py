@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from flowpp.config import checks
 from flowpp.config.build import Shape
 from flowpp.kernels.backend import use_backend
 from flowpp.model import FlowPlusPlus
@@ -55,8 +56,10 @@ def export_encode(
         batch: batch size of the program; None for any size from 1.
 
     Raises:
+        TypeError: not a `FlowPlusPlus`.
         ValueError: `batch` is below 1.
     """
+    checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     like = next(model.parameters())

@@ -22,6 +22,7 @@ from torch.export import Dim
 
 from flowpp.bijectors import Bijector, InvertibleConv, InvertibleConvLU
 from flowpp.bijectors.invertible_conv import mix_channels
+from flowpp.config import checks
 from flowpp.config.build import Shape
 from flowpp.interop.export import Encode
 from flowpp.kernels.backend import use_backend
@@ -90,6 +91,7 @@ class _ConstantConv(Bijector):
 @torch.no_grad()
 def _simplified(model: FlowPlusPlus) -> FlowPlusPlus:
     """Return a copy in evaluation mode without operations of weights that ONNX does not have."""
+    checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
     model = copy.deepcopy(model).eval()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -15,7 +15,7 @@ from flowpp.runtime.notes import note_once
 
 from .cpu import build
 from .cuda import launch as cuda
-from .tracing import is_transformed
+from .tracing import hides_memory
 
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 Kernel = Literal["mixture_logistic", "layers", "attention", "convolution"]
@@ -71,7 +71,7 @@ def backend_for(
             raise RuntimeError(f"backend 'cpu' needs tensors on the CPU, got {x.device}")
         build.library(f"{kernel}.cpp")
         return "cpu"
-    if requested == "auto" and x.dtype in DTYPES and not is_transformed():
+    if requested == "auto" and x.dtype in DTYPES and not hides_memory():
         return _available(x.device.type, kernel)
     return "torch"
 
@@ -125,7 +125,7 @@ def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
         )
         # A compiler, autocast and torch.func must see torch's own operations.
         and not torch.compiler.is_compiling()
-        and not is_transformed()
+        and not hides_memory()
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -263,6 +263,11 @@ def _solve(
     max_evaluations: int = MAX_EVALUATIONS,
 ) -> Root:
     """Solve logit F(x) = y by Newton's method."""
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "the inverse must be computed without torch.jit.trace, which would fix its number of "
+            "steps to that of the example"
+        )
     if backend_for(y) != "torch":
         result = Root(*mixture_inverse(y, parameters, floor, ulps, max_evaluations))
         check_finished(result, max_evaluations)

@@ -25,6 +25,16 @@ def is_transformed() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
+def hides_memory() -> bool:
+    """Return whether tensors or their sizes may be stand-ins, which no compiled kernel can read.
+
+    They are under a transform of torch.func, and sizes are under torch.jit.trace.
+    """
+    return not torch.compiler.is_compiling() and (
+        torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None
+    )
+
+
 def refuse_transforms() -> None:
     """Refuse torch.func's transforms, which the mixture has no rules for.
 

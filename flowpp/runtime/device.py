@@ -42,6 +42,7 @@ def to_device(model: M, device: str) -> M:
     Raises:
         ValueError: unknown or unavailable device.
     """
+    device = str(device)  # of a torch.device too
     if device.split(":")[0] == "meta":
         raise ValueError(f"device {device!r} is not usable: its tensors hold no numbers")
     if device.split(":")[0] == "mps":

@@ -28,6 +28,9 @@ def check_image_tensor(x: Any, levels: int, shape: Shape | None = None) -> None:
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"images must be a torch.Tensor, got {_kind(x)}")
+    if x.is_nested or x.layout != torch.strided or x.is_quantized:
+        kind = "nested" if x.is_nested else "quantized" if x.is_quantized else x.layout
+        raise TypeError(f"images must be a dense tensor of numbers, got {kind}")
     if x.is_complex():
         raise TypeError(f"images must be real numbers, got {x.dtype}")
     if x.dtype == torch.bool and levels > 2:

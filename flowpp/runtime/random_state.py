@@ -27,13 +27,17 @@ def seeded_generator(seed: int | None) -> torch.Generator:
 
     Raises:
         TypeError: a seed of another type.
+        ValueError: a seed of more than 64 bits.
     """
     if seed is None:
         seed = int(torch.randint(2**62, ()))
     try:
-        return torch.Generator().manual_seed(operator.index(seed))
+        number = operator.index(seed)
     except TypeError:
         raise TypeError(f"seed must be an integer or None, got {seed!r}") from None
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed must be in -2^63 ... 2^64 - 1, got {number}")
+    return torch.Generator().manual_seed(number)
 
 
 def torch_state(device: torch.device) -> dict[str, Tensor]:

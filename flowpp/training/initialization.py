@@ -38,7 +38,6 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
 
     Source: Salimans and Kingma 2016, section 3; Flow++'s released code.
     """
-    module = getattr(module, "_orig_mod", module)  # of torch.compile, which may ignore hooks
     models = [found for found in module.modules() if isinstance(found, FlowPlusPlus)]
     _check(models, inputs)
 
@@ -50,10 +49,20 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
             if hasattr(layer, "initialize"):
                 handle = layer.register_forward_pre_hook(set_layer)
                 hooks.callback(handle.remove)
+        if _is_compiled(module):  # compiled code need not call the hooks
+            hooks.enter_context(torch.compiler.set_stance("force_eager"))
         outputs = module(*inputs)
     for model in models:
         model.initialized = True
     return outputs
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Return whether torch.compile has been applied to the module or a part of it."""
+    return any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+        for part in module.modules()
+    )
 
 
 def _check(models: list[FlowPlusPlus], inputs: tuple[Any, ...]) -> None:

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import flowpp
+from flowpp.config.build import set_compute
+from flowpp.evaluation.batch_size import Batches
 from flowpp.evaluation.bound import evaluate_bound
 from flowpp.evaluation.grids import grid
 from flowpp.evaluation.importance import importance_bounds
 from flowpp.interop import FlowPlusPlusDistribution
+from flowpp.interop.export import export_encode
 from flowpp.runs.open_model import load_images
 from flowpp.runs.run import Run
 from flowpp.runtime.image_tensors import NonFiniteImageError, image_array, pixels
@@ -162,6 +165,38 @@ def test_seeds(model, images):
 def test_errors_say_what_to_do(model, images, change, error, message):
     with pytest.raises(error, match=message):
         model.log_prob(change(images))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x: m.sample(2.5), "n must be an integer, got 2.5"),
+        (lambda m, x: m.sample(2, batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda m, x: m.sample(2, batch_size=1.5), "batch_size must be an integer, got 1.5"),
+        (lambda m, x: m.sample(2, seed=2**64), "seed must be in .*, got 18446744073709551616"),
+        (lambda m, x: m.log_prob(x, samples="2"), "samples must be an integer, got '2'"),
+        (lambda m, x: m.log_prob([x, x[:, 0, 0, 0]]), "images must be one array .* with labels"),
+        (lambda m, x: m.decode(torch.zeros(1, 4, 4, 4) * 1j), "latents must be real numbers"),
+        (lambda m, x: export_encode(m, (1, 8, 8)), "FlowPlusPlus, got TrainedModel: use model.mo"),
+        (lambda m, x: FlowPlusPlusDistribution(m, (1, 8, 8)), "got TrainedModel: use model.model"),
+        (
+            lambda m, x: set_compute(m, precision="float16"),
+            "precision must be one of .* 'float16'",
+        ),
+        (lambda m, x: Batches(0, print), "batch must be at least 1, got 0"),
+    ],
+)
+def test_arguments_of_another_kind(model, images, call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(model, images)
+
+
+def test_words_of_load(tiny_run):
+    with pytest.raises(ValueError, match="checkpoint must be one of newest, best, got 'latest'"):
+        flowpp.load(tiny_run[0], checkpoint="latest")
+    with pytest.raises(ValueError, match="precision must be one of float32, .*, got 'half'"):
+        flowpp.load(tiny_run[0], precision="half")
+    assert flowpp.load(tiny_run[0], device=torch.device("cpu")).step == 3
 
 
 def test_latents_of_another_shape(model, images):

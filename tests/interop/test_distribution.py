@@ -133,14 +133,14 @@ def test_repr(distribution):
                 torch.full(SHAPE, 32)
             ),
             ValueError,
-            "support",
+            "images must be integers 0 ... 31, got 32",
         ),
         (
             lambda m: FlowPlusPlusDistribution(m, SHAPE, validate_args=True).log_prob(
                 torch.full(SHAPE, 0.5)
             ),
             ValueError,
-            "support",
+            "images must be .*, got numbers between 0 and 1: multiply by 31",
         ),
         (
             lambda m: FlowPlusPlusDistribution(m, SHAPE, validate_args=True).log_prob(

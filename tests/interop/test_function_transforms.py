@@ -107,3 +107,18 @@ def test_several_gradients_at_once():
         y = concat_elu(x)
         with pytest.raises(RuntimeError, match="one gradient at a time"):
             torch.autograd.grad(y, x, torch.ones(3, *y.shape), is_grads_batched=True)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.jit itself
+def test_torch_jit_traces_the_forward_direction_only():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(flow=FLOW, dequantization="uniform"), SHAPE, 16).eval()
+    model.requires_grad_(requires_grad=False)
+    images, noise = torch.randint(16, (4, *SHAPE)).float(), torch.rand(4, *SHAPE)
+    traced = torch.jit.trace(lambda x, u: model.elbo(x, u).total, (images[:2], noise[:2]))
+    torch.testing.assert_close(traced(images, noise), model.elbo(images, noise).total)
+    features = torch.randn(2, 8, 4, 4)
+    traced = torch.jit.trace(concat_elu, features)
+    torch.testing.assert_close(traced(features + 1), concat_elu(features + 1))
+    with pytest.raises(RuntimeError, match="without torch.jit.trace, .* its number of steps"):
+        torch.jit.trace(lambda z: model.decode_images(z), torch.randn(2, 4, 1, 2))

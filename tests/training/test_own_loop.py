@@ -187,6 +187,26 @@ def test_initialized_weights_are_not_initialized_again(batches, tiny_run):
         initialize(flowpp.load(tiny_run[0]), x)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch.compile itself
+@pytest.mark.parametrize("compiled", ["in place", "wrapped", "data parallel"])
+def test_a_compiled_model_is_initialized_as_any_other(batches, compiled):
+    x = batches["grey"]
+    model = built().eval()  # without dropout
+    noise = model.dequantizer.draw_noise(x.shape)
+    expected = copy.deepcopy(model)
+    given = model
+    if compiled == "in place":
+        model.compile(backend="eager")
+    else:
+        given = {"wrapped": lambda m: torch.compile(m, backend="eager"),
+                 "data parallel": torch.nn.DataParallel}[compiled](model)  # fmt: skip
+    initialize(given, x, noise)
+    initialize(expected, x, noise)
+    assert model.initialized
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
 def test_a_partial_state_dict_leaves_a_model_fresh():
     model, weights = built(), built().state_dict()
     model.load_state_dict(dict(list(weights.items())[:3]), strict=False)
