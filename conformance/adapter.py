@@ -1,7 +1,8 @@
 """The adapter interface.
 
 An adapter is a class `Adapter(dtype="float64" | "float32", device="cpu")` with one method,
-`build(spec)`. `spec` is an object of `reference`: its class and its fields are the specification.
+`build(spec)`. `spec` is an object of `reference`: the docstring of its class and its fields are
+the specification. Its arrays are float64, and the adapter's own copies: it may share their memory.
 The returned object takes and returns NumPy arrays and has the methods of `spec`:
 
     a bijector     forward(x, context=None), inverse(y, context=None) -> (array, log_det of (B,))

@@ -28,6 +28,7 @@ from conformance.laws import LAWS
 from conformance.reports.html import html_report
 from conformance.reports.json import write_json
 from conformance.reports.junit import junit
+from conformance.reports.markdown import markdown
 from conformance.reports.result import Result, as_json
 from conformance.reports.terminal import show
 from conformance.reports.verdict import count, proven, verdict
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not chosen:
             raise ValueError("none of these laws applies to any of these cases")
         known = xfails.read(options.xfails, cases=CASES, laws=LAWS) if options.xfails else []
-        for file in (options.html, options.json, options.junit):
+        for file in (options.html, options.json, options.junit, options.markdown):
             if file and not Path(file).resolve().parent.is_dir():
                 raise ValueError(f"no directory for {file}")
         results = [
@@ -107,6 +108,8 @@ def _write_reports(options: argparse.Namespace, results: list[Result], seconds: 
         write_json(Path(options.json), {**about, **about_cells, "cells": as_json(results)})
     if options.html:
         Path(options.html).write_text(html_report(results, about), encoding="utf-8")
+    if options.markdown:
+        Path(options.markdown).write_text(markdown(results, about), encoding="utf-8")
     if options.junit:
         Path(options.junit).write_text(junit(results, name=options.adapter), encoding="utf-8")
 
@@ -217,6 +220,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     add("--html", metavar="FILE", help="write a report as one self-contained HTML file")
     add("--json", metavar="FILE", help="write every cell as JSON")
     add("--junit", metavar="FILE", help="write JUnit XML, for continuous integration")
+    add("--markdown", metavar="FILE", help="write what was proven, with a badge, for a README")
 
 
 def not_negative(text: str) -> float:

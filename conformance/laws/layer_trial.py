@@ -10,7 +10,7 @@ import numpy as np
 from conformance.adapter import Adapter
 from conformance.cases.case import LayerCase
 from conformance.laws.trial import Inputs, generator
-from conformance.numerics.specs import round_to, rounded
+from conformance.numerics.specs import own_copy, round_to, rounded
 
 Arrays = dict[str, np.ndarray]
 
@@ -60,7 +60,7 @@ class LayerTrial:
     @cached_property
     def built(self) -> Any:
         """The implementation's object, built from a copy of the specification."""
-        spec = rounded(self.spec, self.dtype)
+        spec = own_copy(self.spec, self.dtype)
         return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
 
     @cached_property

@@ -29,7 +29,14 @@ import numpy as np
 from conformance.adapter import Adapter, NotSupported
 from conformance.cases.case import Case
 from conformance.numerics.jacobian import Interval, Jacobian, inverse_or_inf, jacobian
-from conformance.numerics.specs import differences, float_arrays, map_arrays, round_to, rounded
+from conformance.numerics.specs import (
+    differences,
+    float_arrays,
+    map_arrays,
+    own_copy,
+    round_to,
+    rounded,
+)
 
 MAX_HALVINGS = 32
 """Halvings of inputs for a case's margin. If these do not suffice, 0 violates the margin too."""
@@ -179,7 +186,7 @@ class Trial:
     @cached_property
     def given_spec(self) -> Any:
         """The copy of the specification that the implementation was built from."""
-        return rounded(self.spec, self.dtype)
+        return own_copy(self.spec, self.dtype)
 
     @cached_property
     def built(self) -> Any:
@@ -188,7 +195,7 @@ class Trial:
 
     def build(self, spec: Any) -> Any:
         """Return an implementation of a copy of a specification."""
-        given = rounded(spec, self.dtype)
+        given = own_copy(spec, self.dtype)
         return self._adapter(dtype=self.dtype.name, device=self._device).build(given)
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Pair:

@@ -65,6 +65,31 @@ def rounded(spec: Any, dtype: np.dtype | str) -> Any:
     return map_arrays(spec, lambda path, array: round_to(array, dtype))
 
 
+def own_copy(spec: Any, dtype: np.dtype | str) -> Any:
+    """Return `rounded(spec, dtype)` with arrays that may be written to.
+
+    The reference's are read-only, which torch warns about where it shares memory.
+    """
+    copy = map_arrays(spec, lambda path, array: round_to(np.array(array), dtype))
+
+    def unlock(array: np.ndarray) -> None:
+        array.flags.writeable = True
+
+    _visit(copy, unlock)
+    return copy
+
+
+def _visit(spec: Any, function: Callable[[np.ndarray], None]) -> None:
+    if isinstance(spec, np.ndarray):
+        function(spec)
+    elif isinstance(spec, (tuple, list)):
+        for item in spec:
+            _visit(item, function)
+    elif is_object(spec):
+        for field in dataclasses.fields(spec):
+            _visit(getattr(spec, field.name), function)
+
+
 def round_to(array: np.ndarray, dtype: np.dtype | str) -> np.ndarray:
     """Return `array` rounded to `dtype` and kept as float64; integer arrays are unchanged."""
     array = np.asarray(array)

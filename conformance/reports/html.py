@@ -12,6 +12,7 @@ import numpy as np
 
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
+from conformance.reports.markdown import badge, proof_rows, seeds
 from conformance.reports.result import FAILING, STATUSES, Result
 from conformance.reports.terminal import FAMILIES, VIOLATION, text_of
 from conformance.reports.verdict import JUDGED, count, proven, verdict
@@ -69,6 +70,9 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         statuses=STATUSES,
         facts=_facts(about),
         causes=causes.most_common(MAX_CAUSES),
+        proof=proof_rows(results),
+        seeds=seeds(about),
+        badge=badge(results),
         matrices=_matrices(results),
         failures=[(result, _details(result)) for result in failing],
         expanded=len(failing) <= MAX_EXPANDED,

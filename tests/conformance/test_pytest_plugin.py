@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+toml = pytest.importorskip("tomllib") if sys.version_info >= (3, 11) else None
+needs_toml = pytest.mark.skipif(toml is None, reason="tomllib came with 3.11")
 ROOT = Path(__file__).parents[2]
 ADAPTER = """
-from conformance.adapter import ReferenceAdapter
+from conformance.adapter import NotSupported, ReferenceAdapter
 
 class Wrong(ReferenceAdapter):
     def build(self, spec):
@@ -21,6 +24,19 @@ class Wrong(ReferenceAdapter):
                 return y, -log_det
             inverse = staticmethod(spec.inverse)
         return Faulty()
+
+class Nothing(ReferenceAdapter):
+    def build(self, spec):
+        raise NotSupported("nothing yet")
+
+class Imprecise(ReferenceAdapter):
+    def build(self, spec):
+        class Rounded:
+            def forward(self, x, context=None):
+                y, log_det = spec.forward(x, context)
+                return y * (1 + 2.0 ** -46), log_det
+            inverse = staticmethod(spec.inverse)
+        return Rounded()
 """
 
 
@@ -144,3 +160,67 @@ def test_unknown_names_are_refused(tmp_path, arguments):
     assert done.returncode != 0 and f"no {arguments[0][2:-1]} '{arguments[1]}'" in (
         done.stdout + done.stderr
     )
+
+
+def installed(directory):
+    """Write the metadata by which an installed package registers the plugin."""
+    metadata = directory / "flowpp-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flowpp\nVersion: 1\n")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        declared = toml.load(file)["project"]["entry-points"]["pytest11"]
+    lines = [f"{name} = {module}" for name, module in declared.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]))
+
+
+SUITE = ("--pyargs", "conformance", "--dtype", "float64", "--cases", "affine/shared")
+
+
+@needs_toml
+def test_an_installed_suite_needs_no_plugin_option(tmp_path):
+    installed(tmp_path)
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--device', default='mine')\n"
+    )
+    arguments = ("-k", "forward or log_det", "--junitxml", "found.xml", "--seed", "3")
+    done = run(tmp_path, *SUITE, "--adapter", "mine:Wrong", *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED" in done.stdout and "[affine/shared-log_det-float64]" in done.stdout
+    suite = ElementTree.parse(tmp_path / "found.xml").getroot()[0]
+    names = [case.get("name") for case in suite.iter("testcase")]
+    assert "test_law[affine/shared-forward-float64]" in names
+
+
+@needs_toml
+def test_the_plugin_leaves_other_runs_alone(tmp_path):
+    installed(tmp_path)
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n"
+        "    for name in ('--device', '--seed', '--html'):\n"
+        "        parser.addoption(name, default='mine')\n"
+    )
+    (tmp_path / "test_mine.py").write_text(
+        "import sys\n"
+        "def test_options(pytestconfig):\n"
+        "    assert pytestconfig.getoption('--device') == 'theirs'\n"
+        "    assert 'torch' not in sys.modules and 'reference' not in sys.modules\n"
+    )
+    done = run(tmp_path, "test_mine.py", "--device", "theirs")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("adapter", "arguments", "status", "text"),
+    [
+        ("Nothing", (), 1, "nothing was proven: no case could be judged"),
+        ("Imprecise", (), 1, "IMPRECISE affine/shared | forward"),
+        ("Imprecise", ("--tolerance", "65"), 0, "1 imprecise (accepted)"),
+        ("Wrong", ("--laws", "value"), 4, "none of these laws applies to any of these cases"),
+    ],
+)
+def test_the_exit_status_is_that_of_the_command(tmp_path, adapter, arguments, status, text):
+    laws = () if "--laws" in arguments else ("--laws", "forward log_det")
+    plugin = ("-p", "conformance.pytest_plugin", *SUITE, "--adapter", f"mine:{adapter}")
+    done = run(tmp_path, *plugin, *laws, *arguments)
+    shown = done.stdout + done.stderr
+    assert (done.returncode == status or status == 4 and done.returncode) and text in shown, shown

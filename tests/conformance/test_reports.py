@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from browser import seen
 from conformance.__main__ import main
 from conformance.reports.html import html_report
 from conformance.reports.junit import junit
+from conformance.reports.markdown import badge, markdown, proof_rows
 from conformance.reports.result import Result, as_json, from_json, wrong_bits
 from conformance.reports.terminal import failure, show, summary
 from conformance.reports.verdict import proven
@@ -159,8 +161,46 @@ def test_every_text_of_a_cell_is_explained():
     assert "violation" in html_report(RESULTS, ABOUT).partition("<table")[0]
 
 
+def test_what_was_proven_as_markdown():
+    text = markdown(RESULTS, ABOUT | {"examples": 3})
+    first, _, head, *_ = text.splitlines()
+    assert first == badge(RESULTS) and first.endswith("-red)") and "3%20of%206" in first
+    assert "seeds 0 ... 2: 3 of 6 cells hold, 2 fail, 1 fail as expected" in head
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    assert rows["| forward"].endswith(" | 1 of 1 | 0 | 0.12 |")
+    assert " | 0 of 1 | " in rows["| log_det"] and "| gradients" not in rows
+    assert "| exact |" in rows["| contract"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "color"), [(RESULTS[:1], "brightgreen"), (RESULTS[:2], "red"), ([], "red")]
+)
+def test_the_color_of_the_badge(chosen, color):
+    assert badge(chosen).endswith(f"-{color})")
+    expected = dataclasses.replace(RESULTS[0], law="inverse", status="expected")
+    assert badge([RESULTS[0], expected]).endswith("-yellow)")
+
+
+def test_laws_about_the_reference_are_not_in_the_proof():
+    result = dataclasses.replace(RESULTS[0], law="reference_jacobian")
+    assert proof_rows([result]) == []
+
+
+def test_tables_without_a_judged_cell_are_left_out():
+    shown = io.StringIO()
+    show(RESULTS[3:5] + RESULTS[6:7], file=shown, rich=False)
+    assert "float64, of layers" in shown.getvalue() and "float32" not in shown.getvalue()
+    page = html_report(RESULTS[3:5] + RESULTS[6:7], ABOUT)
+    assert "float64, of layers" in page and "float32: largest" not in page
+
+
+def test_cells_that_hold_stand_beside_their_limits():
+    page = html_report(RESULTS[:1], ABOUT)
+    assert "2<small> / 16</small>" in page.replace("\n", "")
+
+
 def test_all_reports_of_a_run(tmp_path):
-    files = {name: tmp_path / f"report.{name}" for name in ("html", "json", "junit")}
+    files = {name: tmp_path / f"report.{name}" for name in ("html", "json", "junit", "markdown")}
     arguments = [f"--{name}={file}" for name, file in files.items()]
     assert (
         main(
@@ -180,6 +220,7 @@ def test_all_reports_of_a_run(tmp_path):
         == 0
     )
     read(files["html"].read_text())
+    assert "| forward | " in files["markdown"].read_text()
     assert json.loads(files["json"].read_text())["cells"][0]["status"] == "holds"
     assert ElementTree.fromstring(files["junit"].read_text())[0].get("tests") == "1"
 
