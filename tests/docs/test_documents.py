@@ -107,6 +107,7 @@ def test_flags_in_prose_exist():
     known = frozenset().union(*(flags(module) for module in sorted(modules)))
     known |= {normalized("--extra-index-url")}  # pip's
     known |= {normalized("--emulate-cuda")}  # this suite's, see tests/conftest.py
+    known |= {normalized("--pyargs"), normalized("--conformance-NAME")}  # pytest's, its plugin's
     known |= {normalized("--node-rank"), normalized("--nnodes")}  # torchrun's
     for page in documents.PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
