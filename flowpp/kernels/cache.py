@@ -25,6 +25,8 @@ PATIENCE = 700.0
 """Seconds to wait for another process that builds the same kernels."""
 UNNOTED = 1.0
 """Seconds to wait before a line says so."""
+SPACE = 16 << 20
+"""Bytes that a compilation needs for its temporary files; with less, it may fail silently."""
 LONGEST_HASH = 128
 
 
@@ -59,6 +61,14 @@ def wants_rebuild() -> bool:
     return os.environ.get(REBUILD, "") not in ("", "0")
 
 
+def is_nearly_full(folder: Path) -> bool:
+    """Return whether the file system of a folder has too little space for a compilation."""
+    try:
+        return shutil.disk_usage(folder).free < SPACE
+    except OSError:
+        return False
+
+
 @contextmanager
 def exclusive(target: Path, topic: str) -> Iterator[Path]:
     """Yield a new folder beside `target` to build in; one process at a time is in the block.
@@ -75,6 +85,8 @@ def exclusive(target: Path, topic: str) -> Iterator[Path]:
     lock = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if is_nearly_full(target.parent):
+            raise OSError(f"less than {SPACE >> 20} MiB are free")
         lock = _locked(target.parent / f".{topic}.lock")
         for left in target.parent.glob(f".{topic}-build-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -82,7 +94,7 @@ def exclusive(target: Path, topic: str) -> Iterator[Path]:
     except (OSError, NotImplementedError) as error:
         if lock is not None:
             lock.release()
-        raise CacheError(f"{target.parent} cannot be used: {error}") from error
+        raise CacheError(f"{target.parent} cannot be used: {_reason(error)}") from error
     try:
         yield Path(folder)
     finally:
@@ -105,15 +117,15 @@ def put(built: Path, target: Path) -> None:
         os.replace(_hash_file(built), _hash_file(target))
         flush(target.parent)
     except OSError as error:
-        raise CacheError(f"{target.parent} cannot be written: {error}") from error
+        raise CacheError(f"{target.parent} cannot be written: {_reason(error)}") from error
 
 
 def note_unkept(error: Exception) -> None:
     """Note once that kernels are compiled for this process only, and why."""
     note_once(
         "kernels are not kept",
-        f"note: compiled kernels are not kept, so that every process compiles them anew: {error}; "
-        "FLOWPP_CACHE chooses another folder",
+        "note: compiled kernels are not kept, so that every process compiles them anew: "
+        f"{' '.join(str(error).split())[:300]}; FLOWPP_CACHE chooses another folder",
     )
 
 
@@ -130,6 +142,10 @@ def _locked(path: Path) -> FileLock:
                 f"another process has held {path} for {PATIENCE:.0f} seconds"
             ) from None
     return lock
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _flush_file(path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -409,13 +410,29 @@ def test_without_a_cache_the_process_compiles_for_itself(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_compiler_on_a_full_disk_gets_another_folder(runs, source, tmp_path, capsys):
-    runs(f'case "$*" in *{tmp_path}/cache*) echo "No space left on device"; exit 1;; esac\n'
-         "exec g++ $*")  # fmt: skip
+@pytest.mark.parametrize("message", ["error:\\nNo space left on device", ""])
+def test_a_compiler_on_a_full_disk_gets_another_folder(
+    message, runs, source, tmp_path, monkeypatch, capsys
+):
+    free = [1 << 40]
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+    runs(f'case "$*" in *{tmp_path}/cache*) echo "{message}"; exit 1;; esac\nexec g++ $*')
+    if not message:  # it could not be written either
+        run = Compiler._run
+        monkeypatch.setattr(Compiler, "_run", lambda *given: (run(*given), free.append(0))[0])
     assert compiled(source).number() == 42
     assert runs.count() == 2
-    assert lines_about(capsys, "note: compiled kernels are not kept")
+    (line,) = lines_about(capsys, "note: compiled kernels are not kept")
+    assert "failed on tiny.cpp" in line
     assert not list((tmp_path / "cache").glob("*.failed.json"))
+
+
+def test_a_full_disk_is_seen_before_the_compiler_is_run(runs, source, monkeypatch, capsys):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    runs("exec g++ $*")
+    assert compiled(source).number() == 42
+    assert runs.count() == 1
+    assert lines_about(capsys, "less than 16 MiB are free")
 
 
 def test_without_cache_a_failing_compiler_is_run_once_for_each_source(

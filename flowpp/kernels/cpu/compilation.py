@@ -149,7 +149,8 @@ def _open(path: Path) -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
         _ = loaded.flowpp_use_pool  # every library of ours has it
     except (OSError, AttributeError) as error:
-        raise BuildError(f"{path} cannot be loaded: {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BuildError(f"{path} cannot be loaded: {reason}") from error
     return loaded
 
 

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowpp.kernels import cache
 from flowpp.kernels.build_error import BuildError
 
 TIME_LIMIT = 600.0
@@ -107,10 +108,11 @@ class Compiler:
             raise CompilerError(f"{self} cannot be started: {error}", any_source=True) from error
         if status or not target.is_file():
             passing = status < 0 or any(part in output.lower() for part in PASSING)
+            disk_full = FULL in output.lower() or cache.is_nearly_full(target.parent)
             raise CompilerError(
                 f"{self} failed on {source.name}: {shortened(output) or f'exit status {status}'}",
-                lasting=not passing,
-                disk_full=FULL in output.lower(),
+                lasting=not (passing or disk_full),
+                disk_full=disk_full,
             )
 
     def _run(
@@ -120,8 +122,9 @@ class Compiler:
         environment = {**os.environ, "LC_ALL": "C"}
         if folder is not None:
             environment |= {name: str(folder) for name in ("TMPDIR", "TMP", "TEMP")}
-        # A file, since a pipe would stay open as long as any of the compiler's children lives.
-        with tempfile.TemporaryFile(dir=folder) as output:
+        # A file, since a pipe would stay open as long as any of the compiler's children lives. It
+        # is not in `folder`, where the disk may be full.
+        with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(
                 [*self.words, *arguments],
                 stdin=subprocess.DEVNULL,
