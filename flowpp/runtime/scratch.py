@@ -58,9 +58,10 @@ def sweep(folder: Path, prefix: str = ".") -> None:
         folder: Folder that `scratch_folder` was used in; it may be missing.
         prefix: Beginning of the names to remove.
     """
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if name.startswith(prefix) and name.endswith(SUFFIX):
+    for name in _names(folder):
+        if name.startswith(prefix) and name.endswith(SUFFIX):
+            # It may be another user's, or something else that only has such a name.
+            with contextlib.suppress(OSError, ValueError):
                 _remove_if_abandoned(folder / name)
 
 
@@ -69,11 +70,18 @@ def sweep_after_safetensors(folder: Path) -> None:
 
     Version 0.1.0 let safetensors make them there.
     """
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            path = folder / name
+    for name in _names(folder):
+        path = folder / name
+        with contextlib.suppress(OSError):
             if OF_SAFETENSORS.fullmatch(name) and path.is_file() and not path.is_symlink():
                 path.unlink()
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _prefix(target: Path) -> str:

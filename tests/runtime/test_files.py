@@ -89,6 +89,18 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
 
 
+@posix
+def test_names_like_those_of_temporary_folders(tmp_path):
+    for kind in ("fifo", "link"):
+        (tmp_path / f".a.{kind}.part").mkdir()
+    os.mkfifo(tmp_path / ".a.fifo.part" / LOCK)
+    (tmp_path / ".a.link.part" / LOCK).symlink_to("/dev/zero")
+    (tmp_path / ".z.part").mkdir()
+    write_json(tmp_path / "a", {})
+    sweep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".a.fifo.part", ".a.link.part", "a"]
+
+
 def test_files_without_a_lock_are_removed_only_when_they_are_old(tmp_path):
     (tmp_path / ".a.json.x.part").mkdir()
     sweep(tmp_path)
