@@ -15,7 +15,7 @@ SYSTEM_NAMES = frozenset(
     {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "#recycle", "lost+found"}
 )
 """Files and folders that systems put beside a user's, in lower case."""
-RUN_FILES = frozenset({"config.json", "environment.json", "checkpoints"})
+RUN_FILES = ("config.json", "environment.json")
 """What every run directory has."""
 
 
@@ -36,16 +36,23 @@ class Listing:
     runs: int = 0
 
     @classmethod
-    def of(cls, names: Iterable[PurePosixPath], links: int = 0, runs: int = 0) -> Listing:
+    def of(cls, names: Iterable[PurePosixPath], links: int = 0) -> Listing:
         """Sort relative paths into images and others; leave out hidden ones."""
         known = suffixes()
+        names = list(names)
+        runs = _run_directories(names)
         visible = sorted(
-            (name for name in names if all(map(is_visible, name.parts))),
+            (
+                name
+                for name in names
+                if all(map(is_visible, name.parts))
+                and not (runs and runs.intersection(name.parents))
+            ),
             key=lambda name: name.parts,
         )
         images = tuple(name for name in visible if name.suffix.lower() in known)
         others = tuple(name for name in visible if name.suffix.lower() not in known)
-        return cls(images, others, links, runs)
+        return cls(images, others, links, len(runs))
 
     @property
     def unread(self) -> Counter[str]:
@@ -67,6 +74,15 @@ def printable(name: object) -> str:
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
+def _run_directories(names: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """Return the folders that are run directories of this library, other than the listed one."""
+    parents: list[set[PurePosixPath]] = [set() for _ in RUN_FILES]
+    for name in names:
+        if name.name in RUN_FILES:
+            parents[RUN_FILES.index(name.name)].add(name.parent)
+    return set.intersection(*parents) - {PurePosixPath()}
+
+
 def _directories(count: int) -> str:
     return "a run directory" if count == 1 else f"{count:,} run directories"
 
@@ -82,15 +98,12 @@ def list_folder(folder: Path) -> Listing:
     Links to files are followed. Links to folders are followed only where they may be a split,
     such as a link `train`, since others may lead out of the folder or back to it.
     """
-    links = runs = 0
+    links = 0
 
     def walk(prefix: PurePosixPath) -> Iterator[PurePosixPath]:
-        nonlocal links, runs
+        nonlocal links
         with os.scandir(folder / prefix) as opened:
             entries = [entry for entry in opened if is_visible(entry.name)]
-        if prefix.parts and RUN_FILES.issubset(entry.name for entry in entries):
-            runs += 1
-            return
         for entry in entries:
             name = prefix / entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -104,7 +117,7 @@ def list_folder(folder: Path) -> Listing:
                     links += 1
 
     names = list(walk(PurePosixPath()))
-    return Listing.of(names, links, runs)
+    return Listing.of(names, links)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,16 +53,19 @@ def test_one_image_is_scored(tiny_run, tmp_path, capsys):
 
 
 def test_pictures_of_run_directories_are_not_the_users(tiny_run, tmp_path):
-    save(tmp_path / "a.png")
-    run = shutil.copytree(tiny_run[0], tmp_path / "runs" / "mine")
+    folder = tmp_path / "photos"
+    save(folder / "a.png")
+    run = shutil.copytree(tiny_run[0], folder / "runs" / "mine")
     assert list(run.rglob("*.png"))
-    images = load_all(tmp_path, DataConfig(), GREY, 17)
-    assert images.names == ("a.png",)
-    assert images.notes == ("pictures in a run directory of this library not read",)
+    packed = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+    for path in (folder, Path(packed)):
+        images = load_all(path, DataConfig(), GREY, 17)
+        assert images.names == ("a.png",)
+        assert images.notes == ("pictures in a run directory of this library not read",)
     assert list_folder(run / "samples").images  # asked for
     # The default output lies in such a directory, so a second time finds the same images.
-    score.main([str(run), str(tmp_path)])
-    assert load_all(tmp_path, DataConfig(), GREY, 17).names == images.names
+    score.main([str(run), str(folder)])
+    assert load_all(folder, DataConfig(), GREY, 17).names == images.names
 
 
 @pytest.mark.parametrize(
