@@ -80,4 +80,5 @@ def kind_of(name: str, value: Any, kind: type, ways: Mapping[str, str]) -> None:
         given = type(value).__name__
         use = f": use {ways[given]}" if given in ways else ""
         shown = f"{given} {value!r}" if isinstance(value, str) else given
-        raise TypeError(f"{name} must be a {kind.__name__}, got {shown}{use}")
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__}, got {shown}{use}")

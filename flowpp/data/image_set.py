@@ -106,6 +106,8 @@ class ImageSet:
     def _check(self, part: str) -> None:
         images, who = getattr(self, part), f"{self.name}: {part} images"
         dtype = np.uint8 if self.levels <= 256 else np.uint16
+        if not isinstance(images, np.ndarray):
+            raise TypeError(f"{who} must be a NumPy array, got {type(images).__name__}")
         if images.dtype != dtype:
             raise TypeError(f"{who} must be {np.dtype(dtype)}, got {images.dtype}")
         if images.ndim != 4 or images.size == 0:

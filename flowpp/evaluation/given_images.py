@@ -39,8 +39,9 @@ def tensor_of(values: Any, what: str = "images") -> Tensor:
             "different shapes; of a batch with labels, use the first part"
         ) from error
     if array.dtype.kind not in "buif":
-        raise TypeError(f"{what} must be numbers, got an array of {array.dtype}")
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        kind = f"{type(values).__name__} of {array.dtype}s"
+        raise TypeError(f"{what} must be an array, a tensor or lists of numbers, got {kind}")
+    array = np.require(array, array.dtype.newbyteorder("="), ("C", "W"))  # torch writes to it
     if array.dtype.kind == "u" and array.itemsize > 2:  # torch has few operations for these
         array = array.astype(np.int64)
     return image_tensor(array)

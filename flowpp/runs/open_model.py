@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ def open_model(
         ValueError: the settings are damaged, or the device is not usable.
     """
     if path.is_file() or (path.suffix == ".safetensors" and not path.is_dir()):
+        _refuse_torch_save(path)
         checkpoint = Checkpoint.load(path)
         config = config or _stored_config(checkpoint, path)
     else:
@@ -83,6 +85,14 @@ def open_model(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return OpenedModel(to_device(model, device), config, image_shape, checkpoint)
+
+
+def _refuse_torch_save(path: Path) -> None:
+    if path.suffix in (".pt", ".pth") and zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} must be a checkpoint of this library, got a file of torch.save: its weights "
+            "go into a model by model.load_state_dict(torch.load(FILE))"
+        )
 
 
 def stored_settings(path: Path) -> Config:

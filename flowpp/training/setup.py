@@ -51,12 +51,26 @@ def checked_settings(config: Config, prepared: Prepared | None = None) -> Config
         ValueError: A setting of another type.
     """
     checks.kind_of("config", config, Config, SETTINGS)
-    if prepared is not None and not isinstance(prepared, tuple):
+    if prepared is not None:
+        _check_prepared(prepared)
+    return checked(config)
+
+
+def _check_prepared(prepared: Prepared) -> None:
+    """Require images and a model for them."""
+    if not isinstance(prepared, tuple) or len(prepared) != 2:
         raise TypeError(
             f"prepared must be what prepare(config) returns, got {type(prepared).__name__}; to "
             "train on images in memory use flowpp.fit"
         )
-    return checked(config)
+    images, model = prepared
+    checks.kind_of("prepared[0]", images, data.ImageSet, {"ndarray": "data.ImageSet(...)"})
+    checks.kind_of("prepared[1]", model, FlowPlusPlus, {"TrainedModel": "model.model"})
+    if (model.image_shape or images.shape, model.levels) != (images.shape, images.levels):
+        raise ValueError(
+            f"the prepared model must be for images of shape {images.shape} and {images.levels} "
+            f"levels, got one for {model.image_shape} and {model.levels}"
+        )
 
 
 def prepare(
@@ -81,6 +95,7 @@ def prepare(
     if images is None:
         images = data.load(config.data)
         _check_counts(images)
+    checks.kind_of("images", images, data.ImageSet, {"ndarray": "data.ImageSet(...)"})
     _check_batches(settings, images, group)
     _check_same_images(images, group)
     check_layouts(config.model, images.shape, "data.size")

@@ -13,10 +13,13 @@ import flowpp
 from flowpp import data
 from flowpp.config import presets
 from flowpp.config.serialization import checked
+from flowpp.data import ImageSet
 from flowpp.objective import bits_per_dim
+from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runtime.image_tensors import NonFiniteImageError
 from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
+from flowpp.training.setup import prepare
 from tiny import TINY
 
 GREY, COLOUR = (1, 8, 8), (3, 8, 16)
@@ -42,6 +45,7 @@ def batches():
     }
 
 
+IMAGES = ImageSet("zeros", np.zeros((64, *GREY), np.uint8), np.zeros((9, *GREY), np.uint8), 17)
 CALLS = {
     "elbo": lambda model, x, noise: model.elbo(x, noise),
     "forward": lambda model, x, noise: model(x, noise),
@@ -245,12 +249,31 @@ def test_bits_per_dim_of_something_else(models, batches):
         (lambda out: train("digits", out), "got str 'digits': use flowpp.config.presets.get"),
         (lambda out: train(TINY, out, np.zeros(3)), "prepared must be .* ndarray; .* flowpp.fit"),
         (lambda out: presets.get(TINY), "preset must be a name, got Config"),
+        (lambda out: prepare(TINY, images=np.zeros(3)), "images must be an ImageSet, got ndarray"),
+        (
+            lambda out: train(TINY, out, (built(), IMAGES)),
+            r"prepared\[0\] must be an ImageSet, got F",
+        ),
+        (lambda out: ImageSet("x", torch.zeros(3), torch.zeros(3), 17), "a NumPy array, got Tens"),
     ],
 )
 def test_settings_of_another_kind(tmp_path, call, message):
     with pytest.raises(TypeError, match=message):
         call(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("shape", "levels"), [((1, 16, 16), 17), (GREY, 16)])
+def test_a_prepared_model_of_other_images(tmp_path, shape, levels):
+    with pytest.raises(ValueError, match=r"of shape \(1, 8, 8\) and 17 levels, got one for"):
+        train(TINY, tmp_path / "run", (IMAGES, built(shape, levels)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_torch_save_is_named(tmp_path):
+    torch.save(built().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match="got a file of torch.save: .*load_state_dict"):
+        flowpp.load(tmp_path / "weights.pt")
 
 
 def test_settings_may_be_numpys_numbers_but_not_text():
