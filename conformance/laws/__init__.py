@@ -39,6 +39,7 @@ BATCH = "an example's result depends on the others in its batch"
 SATURATION = "saturation: a clamp, or a sigmoid that rounds to 0 or 1"
 MEMORY_ORDER = "memory is read in storage order instead of the array's index order"
 SHARED = "a buffer or attribute is shared by calls in several threads"
+SPECIAL = "a sign, comparison or division that special numbers are not considered in"
 KEPT = "a value computed from the parameters is kept when they change"
 STATE = "randomness, or state kept from call to call"
 
@@ -91,7 +92,15 @@ LAWS: dict[str, Law] = {
             hint=KEPT,
             rounding=False,
         ),
-        Law("special_values", special_values.special_values, 4096, 4096, "both", rounding=False),
+        Law(
+            "special_values",
+            special_values.special_values,
+            4096,
+            4096,
+            "both",
+            rounding=False,
+            hint=SPECIAL,
+        ),
         Law("gradients", gradients.gradients, 4.5e7, 400, gradients=True),
         Law(
             "inverse_gradients",
@@ -179,6 +188,7 @@ LAWS: dict[str, Law] = {
             4096,
             family="layer",
             rounding=False,
+            hint=SPECIAL,
         ),
         Law(
             "discrete_normalization",

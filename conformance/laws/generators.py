@@ -33,6 +33,13 @@ def check_generators(call: Callable[[], Any], name: str) -> list[Any]:
     return results
 
 
+def seeded(seed: int, call: Callable[[], Any]) -> Any:
+    """Return the result of a call after a seed of the global generators."""
+    with _kept_states():
+        _seed(seed)
+        return call()
+
+
 def _torch() -> Any:
     """Return torch, if the implementation has imported it."""
     return sys.modules.get("torch")

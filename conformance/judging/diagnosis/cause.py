@@ -13,6 +13,7 @@ from typing import Any
 from conformance.judging.diagnosis import patterns
 from conformance.judging.time_limit import TimeLimitExceeded
 from conformance.laws import Law
+from conformance.laws.trial import Violation
 
 
 def probable_cause(trials: Iterable[Any], law: Law, error: BaseException | None) -> str:
@@ -33,4 +34,5 @@ def probable_cause(trials: Iterable[Any], law: Law, error: BaseException | None)
                 continue
             if hint:
                 return hint
-    return f"possibly {law.hint}" if law.hint else ""
+    raised = error is not None and not isinstance(error, Violation)
+    return f"possibly {law.hint}" if law.hint and not raised else ""

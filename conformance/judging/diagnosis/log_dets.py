@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from conformance.laws.trial import Trial
-from reference.bijectors import Bijector, Chain, Coupling, FactorOut, Inverse
+from reference.bijectors import Bijector, Chain, Coupling, FactorOut, Inverse, MixtureLogistic
 
 
 @dataclass(frozen=True)
 class Part:
-    """The log-det of one bijector of a composition, and its number of positions."""
+    """The log-det of one bijector of a composition, its input, and its number of positions."""
 
     name: str
     log_det: np.ndarray
     positions: int
+    bijector: Bijector
+    x: np.ndarray
+    sign: float = 1.0
 
 
 def log_det_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
     """Yield the patterns for the log-det of one direction."""
-    for pattern in (_total, _part, _scale_or_offset):
-        yield lambda pattern=pattern: pattern(trial, direction)  # type: ignore[misc]
+    for pattern in (_total, _part, _density, _scale_or_offset):
+        yield lambda pattern=pattern: _of_right_values(trial, direction, pattern)  # type: ignore[misc]
+
+
+def _of_right_values(trial: Trial, direction: str, pattern: Callable[[Trial, str], str]) -> str:
+    """Explain a log-det only where the values are right: otherwise it is a consequence."""
+    got, want = getattr(trial, f"got_{direction}")[0], getattr(trial, f"want_{direction}")[0]
+    if differs(trial, np.asarray(got, np.float64), want):
+        return ""
+    return pattern(trial, direction)
 
 
 def is_close(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
@@ -31,6 +42,25 @@ def is_close(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
     tolerance = 1e-7 if trial.dtype == np.float64 else 1e-4
     with np.errstate(all="ignore"):
         return bool(np.allclose(got, want, rtol=tolerance, atol=tolerance))
+
+
+def differs(trial: Trial, got: np.ndarray, want: np.ndarray) -> bool:
+    """Return whether results differ by more than a few hundred roundings."""
+    return not error_of(got, want) <= 500 * trial.eps
+
+
+def explains(got: np.ndarray, would_be: np.ndarray, want: np.ndarray) -> bool:
+    """Return whether a hypothesis leaves less than a hundredth of the error, and little of it."""
+    return error_of(got, would_be) <= min(1e-3, 0.01 * error_of(got, want))
+
+
+def error_of(got: np.ndarray, want: np.ndarray) -> float:
+    """Return the largest error, relative to values beyond 1; infinite if any is not finite."""
+    if got.shape != want.shape:
+        return float("inf")
+    with np.errstate(all="ignore"):
+        errors = np.where(got == want, 0.0, np.abs(got - want) / np.maximum(1.0, np.abs(want)))
+    return float("inf") if not np.isfinite(errors).all() else float(errors.max(initial=0.0))
 
 
 def first_non_finite(array: np.ndarray) -> tuple[tuple[int, ...], str]:
@@ -61,10 +91,11 @@ def parts(
     if isinstance(bijector, Inverse):
         y, _ = bijector.forward(x, context)
         _, found = parts(bijector.bijector, y, context, f"{name}bijector.")
-        return y, [Part(part.name, -part.log_det, part.positions) for part in found]
+        return y, [replace(part, log_det=-part.log_det, sign=-part.sign) for part in found]
     y, log_det = bijector.forward(x, context)
     kind = type(bijector).__name__
-    return y, [Part(f"{kind} ({name.rstrip('.')})" if name else kind, log_det, x[0, 0].size)]
+    label = f"{kind} ({name.rstrip('.')})" if name else kind
+    return y, [Part(label, log_det, x[0, 0].size, bijector, x)]
 
 
 def _got_and_want(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +153,49 @@ def _part(trial: Trial, direction: str) -> str:
     return ""
 
 
+def _density(trial: Trial, direction: str) -> str:
+    """Recognize a term left out of a mixture's log-density."""
+    got, want = _got_and_want(trial, direction)
+    if not differs(trial, got, want):
+        return ""
+    at = trial.x if direction == "forward" else trial.want_inverse[0]
+    sign = 1.0 if direction == "forward" else -1.0
+    with np.errstate(all="ignore"):
+        found = [p for p in parts(trial.spec, at, trial.context)[1] if _is_mixture(p)]
+        terms = [_left_out(part) for part in found]
+    for name in terms[0] if terms else ():
+        missing = sum(part.sign * one[name] for part, one in zip(found, terms, strict=True))
+        if explains(got, want - sign * missing, want):
+            return f"log_det of {found[0].name} lacks the term {name}"
+    return ""
+
+
+def _is_mixture(part: Part) -> bool:
+    return isinstance(part.bijector, MixtureLogistic)
+
+
+def _left_out(part: Part) -> dict[str, np.ndarray]:
+    """Return the terms of log f - log F - log(1 - F) that are forgotten, summed per example."""
+    spec, x = part.bijector, part.x[..., None]
+    assert isinstance(spec, MixtureLogistic)
+    weights = spec.logits - np.logaddexp.reduce(spec.logits, axis=-1, keepdims=True)
+    z = (x - spec.means) * np.exp(-spec.log_scales)
+    below, above = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
+
+    def total(terms: np.ndarray) -> np.ndarray:
+        return np.logaddexp.reduce(np.broadcast_to(terms, z.shape), axis=-1)
+
+    log_f = total(weights - spec.log_scales + below + above)
+    terms = {
+        "-log(1 - F)": -total(weights + above),
+        "-log F": -total(weights + below),
+        "-log F - log(1 - F)": -total(weights + above) - total(weights + below),
+        "-log_scale of the density": log_f - total(weights + below + above),
+        "log(1 - sigmoid) of the density": log_f - total(weights - spec.log_scales + below),
+    }
+    return {name: term.reshape(len(term), -1).sum(axis=1) for name, term in terms.items()}
+
+
 def _scale_or_offset(trial: Trial, direction: str) -> str:
     got, want = _got_and_want(trial, direction)
     if is_close(trial, got, want):
@@ -129,11 +203,14 @@ def _scale_or_offset(trial: Trial, direction: str) -> str:
     name, dims = f"log_det of {direction}", trial.x[0].size
     if dims > 1 and is_close(trial, got, want / dims):
         return f"{name} is the mean over channels and positions, not the sum"
+    for factor, text in ((2.0, "it is counted twice"), (0.5, "half of it is missing")):
+        if explains(got, want * factor, want):
+            return f"{name} is {factor:g} times the truth: {text}"
     for factor, text in ((np.log(2.0), "natural logarithm for log2"), (1 / np.log(2.0), "log2")):
         if is_close(trial, got, want * factor):
             return f"{name} is {factor:.3f} times the truth: {text}"
     difference = got - want
-    if len(got) > 1 and is_close(trial, difference, np.full_like(got, difference.mean())):
+    if len(got) > 1 and explains(got, want + difference.mean(), want):
         each = difference.mean() / dims
         return (
             f"{name} differs by the same {difference.mean():.6g} in every example, {each:.6g} a "

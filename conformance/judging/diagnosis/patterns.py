@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 
 from conformance.judging.diagnosis.log_dets import first_non_finite, log_det_patterns
-from conformance.judging.diagnosis.values import gradient_patterns, value_patterns
+from conformance.judging.diagnosis.sizes import size_patterns
+from conformance.judging.diagnosis.state import batch_patterns, state_patterns
+from conformance.judging.diagnosis.values import (
+    gradient_patterns,
+    shift_patterns,
+    value_patterns,
+)
 from conformance.laws import Law
 from conformance.laws.layer_trial import LayerTrial
-from conformance.laws.trial import Trial
+from conformance.laws.random_trial import RandomTrial
+from conformance.laws.trial import Trial, Violation
 
 Pattern = Callable[[], str]
 """An experiment: returns the cause, or "" if it does not explain the failure."""
@@ -23,6 +30,20 @@ MESSAGES = {
     "is float32, not float64": "an array is created or kept in float32, whatever the dtype",
     "is float64, not float32": "an array is created or kept in float64, whatever the dtype",
     "overwritten by the next call": "one buffer is returned by several calls",
+    "destination is read-only": "an in-place operation modifies the caller's array",
+    "output array is read-only": "an in-place operation modifies the caller's array",
+    "reseeds the global random generator": "a seed is set for the whole process: a generator of "
+    "its own must be used",
+    "after its input was changed in place": "results are kept by the identity, address or shape "
+    "of an array, whatever its numbers are now",
+    "after an argument was changed in place": "results are kept by the identity, address or shape "
+    "of an array, whatever its numbers are now",
+    "built from other parameters": "a value computed from the parameters is kept for all objects, "
+    "by shape or class",
+    "where the reference has no number": "a NaN or an infinity is replaced: by a clip, by "
+    "nan_to_num, or in a branch whose comparison is false for NaN",
+    "empty batch": "an empty batch is not handled",
+    "not (0,)": "an empty batch is not handled",
 }
 """Causes by a part of the error message."""
 
@@ -31,12 +52,21 @@ def applicable(trial: Any, law: Law, error: BaseException | None) -> Iterator[Pa
     """Yield the patterns that could explain a failure, the most specific first."""
     if error is not None:
         yield lambda: _by_message(str(error))
-    if isinstance(trial, Trial):
+        if not isinstance(error, Violation):
+            return  # an exception is shown as such
+    if isinstance(trial, RandomTrial):
+        yield from size_patterns(trial)
+    elif isinstance(trial, Trial):
         if law.gradients:
             yield from gradient_patterns(trial, law.directions[0])
         for direction in law.directions:
-            yield from log_det_patterns(trial, direction)
+            yield from state_patterns(trial, direction)
+        for direction in law.directions:
             yield from value_patterns(trial, direction)
+            yield from log_det_patterns(trial, direction)
+        for direction in law.directions:
+            yield from batch_patterns(trial, direction)
+            yield from shift_patterns(trial, direction)
     elif isinstance(trial, LayerTrial):
         yield from layer_patterns(trial)
 
@@ -68,9 +98,10 @@ def _layer(trial: LayerTrial, name: str) -> str:
 
     if got.shape != want.shape or matches(want):
         return ""
-    if not np.isfinite(got).all():
+    if (np.isfinite(want) & ~np.isfinite(got)).any():
+        unexpected = np.where(np.isfinite(want), got, 0.0)
         return (
-            f"{name} is {first_non_finite(got)[1]}; possibly an exponential overflows, or a "
+            f"{name} is {first_non_finite(unexpected)[1]}; possibly an exponential overflows, or a "
             "logarithm of 0 is taken"
         )
     if name == "total" and "log_q" in trial.want:
@@ -92,7 +123,7 @@ def _layer(trial: LayerTrial, name: str) -> str:
 
 def _layer_batch(name: str, got: np.ndarray, want: np.ndarray, tolerance: float) -> str:
     """Explain a result of one number per example."""
-    if got.ndim != 1 or len(got) < 2:
+    if got.ndim != 1 or len(got) < 2 or not (np.isfinite(got) & np.isfinite(want)).all():
         return ""
     difference = got - want
     if np.ptp(difference) <= tolerance * max(1.0, abs(want).max()):

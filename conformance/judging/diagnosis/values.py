@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from conformance.judging.diagnosis.log_dets import first_non_finite, is_close
+from conformance.judging.diagnosis.log_dets import (
+    differs,
+    error_of,
+    explains,
+    first_non_finite,
+    is_close,
+)
+from conformance.judging.diagnosis.mistakes import changed, mistakes
+from conformance.judging.diagnosis.rounding import bisection, in_float32
 from conformance.laws.trial import Trial
-from conformance.numerics.specs import is_object
-from reference.bijectors import ActNorm, Affine, InvertibleConv, InvertibleConvLU
 
 CLAMPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-15, 1e-22)
 
 
 def value_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
     """Yield the patterns for the values of one direction."""
-    for pattern in (_not_finite, _clamped, _halves, _parameters, _wrong_direction, _precision):
+    for pattern in (
+        _not_finite,
+        _wrong_direction,
+        _clamped,
+        _halves,
+        _parameters,
+        _permuted,
+        bisection,
+        in_float32,
+    ):
         yield lambda pattern=pattern: pattern(trial, direction)  # type: ignore[misc]
+
+
+def shift_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
+    """Yield the patterns for a shift, which a dependence on the batch may look like."""
+    yield lambda: _shifted(trial, direction)
 
 
 def gradient_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
@@ -36,7 +55,7 @@ def _sides(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray, np.nda
     at = trial.x if direction == "forward" else trial.y
     got = np.asarray(getattr(trial, f"got_{direction}")[0], np.float64)
     want = getattr(trial, f"want_{direction}")[0]
-    if got.shape != want.shape or is_close(trial, got, want):
+    if got.shape != want.shape or not differs(trial, got, want):
         raise ValueError("no difference in values to explain")
     return at, got, want
 
@@ -72,7 +91,7 @@ def _clamped(trial: Trial, direction: str) -> str:
             would_be = np.clip(want, -end, end)
         else:
             would_be = _would_be(trial, trial.spec, direction, np.clip(at, -end, end))
-        if is_close(trial, got, would_be):
+        if explains(got, would_be, want):
             return (
                 f"a probability is clamped at {smallest:g}: {direction} is wrong beyond "
                 f"|y| = {end:.4g} = logit(1 - {smallest:g})"
@@ -82,7 +101,7 @@ def _clamped(trial: Trial, direction: str) -> str:
     if (
         np.isfinite(got).all()
         and beyond.sum() > 1
-        and is_close(trial, got, np.clip(want, low, high))
+        and explains(got, np.clip(want, low, high), want)
     ):
         furthest = float(want[beyond][np.abs(want[beyond]).argmax()])
         return (
@@ -111,11 +130,59 @@ def _halves(trial: Trial, direction: str) -> str:
 
 
 def _parameters(trial: Trial, direction: str) -> str:
-    at, got, _ = _sides(trial, direction)
-    for text, change in MISTAKES:
-        spec = _changed(trial.spec, change)
-        if spec is not None and is_close(trial, got, _would_be(trial, spec, direction, at)):
+    at, got, want = _sides(trial, direction)
+    for text, change in mistakes():
+        spec = changed(trial.spec, change)
+        if spec is not None and explains(got, _would_be(trial, spec, direction, at), want):
             return text
+    return ""
+
+
+def _permuted(trial: Trial, direction: str) -> str:
+    """Recognize the right numbers in another order."""
+    _, got, want = _sides(trial, direction)
+    numbers = want.reshape(len(want), -1)
+    if numbers.shape[1] < 2 or not (np.ptp(numbers, axis=1) > 0).all():
+        return ""
+    in_order = (np.sort(a.reshape(numbers.shape), axis=1) for a in (got, want))
+    if error_of(*in_order) > 0.01 * error_of(got, want):
+        return ""
+    batch, channels, height, width = want.shape
+    order = ""
+    for count in (4, 2):
+        if channels % count == 0:
+            corner_slow = want.reshape(batch, count, channels // count, height, width)
+            if explains(got, corner_slow.swapaxes(1, 2).reshape(want.shape), want):
+                order = (
+                    ": the channel is the slow index, as in torch's PixelUnshuffle, and must be "
+                    "the fast one"
+                )
+    if not order and explains(got, want[:, ::-1], want):
+        order = ": channels are in reverse"
+    if not order and height == width and explains(got, want.swapaxes(2, 3), want):
+        order = ": height and width are exchanged"
+    return f"{direction} has the right numbers in another order{order}"
+
+
+def _shifted(trial: Trial, direction: str) -> str:
+    """Recognize one shift of all outputs, or of all inputs."""
+    at, got, want = _sides(trial, direction)
+    difference = got - want
+    if got.size > 1 and explains(got, want + difference.mean(), want):
+        return f"{direction} is shifted by the same {difference.mean():.6g} everywhere"
+    for axes, text in (((0,), "the batch"), ((1, 2, 3), "its example"), ((0, 2, 3), "a channel")):
+        moved = at - at.mean(axis=axes, keepdims=True)
+        if explains(got, _would_be(trial, trial.spec, direction, moved), want):
+            return f"the mean over {text} is subtracted from the input"
+    other = "inverse" if direction == "forward" else "forward"
+    back = _would_be(trial, trial.spec, other, got) - at
+    if got.size > 1 and np.isfinite(back).all():
+        moved = at + np.median(back)
+        if explains(got, _would_be(trial, trial.spec, direction, moved), want):
+            return (
+                f"{direction} is that of an input shifted by {np.median(back):.6g}: means or "
+                "shifts are moved"
+            )
     return ""
 
 
@@ -126,22 +193,6 @@ def _wrong_direction(trial: Trial, direction: str) -> str:
         return f"{direction} returns its input"
     if is_close(trial, got, _would_be(trial, trial.spec, other, at)):
         return f"the directions are exchanged: {direction} computes the {other}"
-    return ""
-
-
-def _precision(trial: Trial, direction: str) -> str:
-    at = trial.x if direction == "forward" else trial.y
-    got = np.asarray(getattr(trial, f"got_{direction}")[0], np.float64)
-    want = getattr(trial, f"want_{direction}")[0]
-    if trial.dtype != np.float64 or got.shape != want.shape or not np.isfinite(got).all():
-        return ""
-    wrong = abs(got - want) / np.maximum(1.0, abs(want))
-    size = float(np.median(wrong[wrong > 0])) if (wrong > 0).any() else 0.0
-    if 1e-9 < size < 1e-6 and (wrong > 1e-10).mean() > 0.2 and at.size > 2:
-        return (
-            f"errors of about {size:.1g}, the rounding of float32: possibly some operation is in "
-            "float32"
-        )
     return ""
 
 
@@ -163,73 +214,3 @@ def _detached(trial: Trial, direction: str) -> str:
         if expected and not np.asarray(got["x"]).any():
             return f"no gradient comes from {name} of {direction}: detached from the graph"
     return ""
-
-
-# Specifications with one mistake each
-
-
-def _changed(spec: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy with `change` made wherever it applies; None if it applies nowhere."""
-    found = False
-
-    def walk(value: Any) -> Any:
-        nonlocal found
-        if isinstance(value, tuple):
-            return tuple(walk(item) for item in value)
-        if not is_object(value):
-            return value
-        other = change(value)
-        if other is not None:
-            found = True
-            return other
-        fields = {f.name: walk(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **fields)
-
-    result = walk(spec)
-    return result if found else None
-
-
-def _transposed(value: Any) -> Any:
-    if isinstance(value, InvertibleConv):
-        return InvertibleConv(value.weight.swapaxes(1, 2))
-    return None
-
-
-def _inverted(value: Any) -> Any:
-    if isinstance(value, InvertibleConv):
-        return InvertibleConv(np.linalg.inv(value.weight))
-    return None
-
-
-def _inverse_permutation(value: Any) -> Any:
-    if isinstance(value, InvertibleConvLU):
-        return dataclasses.replace(value, permutation=np.argsort(value.permutation, axis=1))
-    return None
-
-
-def _negative_scale(value: Any) -> Any:
-    return Affine(-value.log_scale, value.shift) if isinstance(value, Affine) else None
-
-
-def _shift_first(value: Any) -> Any:
-    if isinstance(value, Affine):
-        return Affine(value.log_scale, value.shift * np.exp(value.log_scale))
-    if isinstance(value, ActNorm):
-        return ActNorm(value.gain, value.bias * np.maximum(value.gain, 1e-10))
-    return None
-
-
-def _no_shift(value: Any) -> Any:
-    if isinstance(value, Affine):
-        return Affine(value.log_scale, 0.0 * value.shift)
-    return ActNorm(value.gain, 0.0 * value.bias) if isinstance(value, ActNorm) else None
-
-
-MISTAKES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("the matrix of the 1x1 convolution is transposed", _transposed),
-    ("the matrix of the 1x1 convolution is inverted", _inverted),
-    ("the permutation of the LU convolution is applied the wrong way round", _inverse_permutation),
-    ("the log-scale of an affine map has the opposite sign", _negative_scale),
-    ("the shift comes before the scale", _shift_first),
-    ("the shift is left out", _no_shift),
-)

@@ -1,0 +1,221 @@
+"""Each likely mistake of a port is named by its hint, under the laws that it breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from faulty import judge_faulty
+from reference.bijectors import ActNorm, Affine, MixtureLogistic
+
+MIXTURE = "mixture_logistic/four_components"
+
+
+def log_det(change):
+    def forward(spec, x, context):
+        y, found = spec.forward(x, context)
+        return y, change(spec, np.asarray(x, np.float64), found)
+
+    return {"forward": forward}
+
+
+def other(change, direction="forward"):
+    """Compute another specification."""
+    return {direction: lambda spec, x, context: getattr(change(spec), direction)(x, context)}
+
+
+def pixel_unshuffle(spec, x, context):
+    b, c, h, w = x.shape
+    y = x.reshape(b, c, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 5, 2, 4)
+    return y.reshape(b, 4 * c, h // 2, w // 2), np.zeros(b)
+
+
+def log_sigmoid(z):
+    return -np.logaddexp(0.0, -z)
+
+
+def mixture_terms(spec, x):
+    z = (x[..., None] - spec.means) * np.exp(-spec.log_scales)
+    weights = spec.logits - np.logaddexp.reduce(spec.logits, axis=-1, keepdims=True)
+    return weights, z
+
+
+def per_example(terms):
+    return terms.reshape(len(terms), -1).sum(1)
+
+
+def without_log_scale(spec, x, found):
+    weights, z = mixture_terms(spec, x)
+    inner = weights + log_sigmoid(z) + log_sigmoid(-z)
+    with_scale = np.logaddexp.reduce(inner - spec.log_scales, axis=-1)
+    return found - per_example(with_scale - np.logaddexp.reduce(inner, axis=-1))
+
+
+def without_survival(spec, x, found):
+    weights, z = mixture_terms(spec, x)
+    return found + per_example(np.logaddexp.reduce(weights + log_sigmoid(-z), axis=-1))
+
+
+def bisected(steps, end):
+    def inverse(spec, y, context):
+        low, high = np.full(y.shape, -end), np.full(y.shape, end)
+        for _ in range(steps):
+            middle = 0.5 * (low + high)
+            below = spec.forward(middle)[0] < y
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        x = 0.5 * (low + high)
+        return x, -spec.forward(x)[1]
+
+    return {"inverse": inverse}
+
+
+def with_epsilon(epsilon):
+    def change(spec):
+        if isinstance(spec, ActNorm):
+            return ActNorm(spec.gain + epsilon, spec.bias)
+        scales = np.log(np.exp(spec.log_scales) + epsilon)
+        return MixtureLogistic(spec.logits, spec.means, scales)
+
+    return change
+
+
+def of_the_whole_batch(spec, x, context):
+    y, found = spec.forward(x, context)
+    return y + 0.1 * np.tanh(x).std(), found
+
+
+def counting(spec, x, context):
+    y, found = spec.forward(x, context)
+    calls = COUNTS[id(spec)] = COUNTS.get(id(spec), 0) + 1
+    return y + 1e-3 * calls, found
+
+
+COUNTS: dict[int, int] = {}
+
+
+def drawing(spec, x, context):
+    y, found = spec.forward(x, context)
+    return y + 1e-6 * np.random.standard_normal(y.shape), found
+
+
+def in_place(spec, x, context):
+    y, found = spec.forward(x, context)
+    x *= 2.0
+    return y, found
+
+
+def first_parameters(spec):
+    return dataclasses.replace(
+        spec, **{f.name: getattr(spec, f.name)[:1] for f in dataclasses.fields(spec)}
+    )
+
+
+def in_float32(spec, x, context):
+    single = ActNorm(np.float32(spec.gain), np.float32(spec.bias))
+    y = np.float32(x) * np.float32(single.gain) + np.float32(single.bias)
+    return np.float64(y), spec.forward(x, context)[1]
+
+
+MISTAKES = {
+    "channels slow": ("squeeze", "forward", {"forward": pixel_unshuffle}, "PixelUnshuffle"),
+    "twice": (MIXTURE, "log_det", log_det(lambda s, x, d: 2 * d), "is 2 times the truth"),
+    "half": (MIXTURE, "log_det", log_det(lambda s, x, d: d / 2), "is 0.5 times the truth"),
+    "exponentiated": (
+        "act_norm/channel",
+        "forward",
+        other(lambda s: ActNorm(np.exp(s.gain), s.bias)),
+        "the gain is exponentiated",
+    ),
+    "sign of log-scale": (
+        "affine/shared",
+        "forward",
+        other(lambda s: Affine(-s.log_scale, s.shift)),
+        "the log-scale has the opposite sign",
+    ),
+    "sign of log-scales": (
+        MIXTURE,
+        "forward",
+        other(lambda s: MixtureLogistic(s.logits, s.means, -s.log_scales)),
+        "the log-scale has the opposite sign",
+    ),
+    "no log-scale": (MIXTURE, "log_det", log_det(without_log_scale), "lacks the term -log_scale"),
+    "no survival": (MIXTURE, "log_det", log_det(without_survival), "lacks the term -log(1 - F)"),
+    "20 steps": (MIXTURE, "inverse", bisected(20, 1e4), "after 20 steps of bisection of [-10000"),
+    "30 steps": (MIXTURE, "inverse", bisected(30, 1234.5), "possibly too few steps"),
+    "epsilon": (
+        "act_norm/channel",
+        "forward",
+        other(with_epsilon(1e-5)),
+        "an epsilon of 1e-05 is added to the scale",
+    ),
+    "epsilon of a mixture": (
+        MIXTURE,
+        "forward",
+        other(with_epsilon(1e-8)),
+        "an epsilon of 1e-08 is added to the scale",
+    ),
+    "mean": (
+        MIXTURE,
+        "forward",
+        {"forward": lambda s, x, c: s.forward(x - 0.3, c)},
+        "an input shifted by -0.3",
+    ),
+    "batch": (
+        "affine/shared",
+        "forward",
+        {"forward": of_the_whole_batch},
+        "depends on the others in its batch",
+    ),
+    "earlier calls": (
+        "affine/shared",
+        "forward",
+        {"forward": counting},
+        "changes from call to call",
+    ),
+    "generator": (
+        "affine/shared",
+        "determinism",
+        {"forward": drawing},
+        "depends on a global random generator",
+    ),
+    "written to": ("affine/shared", "contract", {"forward": in_place}, "in-place operation"),
+    "first example": (
+        "affine/per_example",
+        "forward",
+        other(first_parameters),
+        "the first example's parameters are used",
+    ),
+    "float32": ("act_norm/channel", "forward", {"forward": in_float32}, "is in float32"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named(name):
+    case, law, directions, hint = MISTAKES[name]
+    result = judge_faulty(case, law, **directions)
+    assert result.status == "fails", result.message
+    assert hint in result.hint, result.hint
+
+
+@pytest.mark.parametrize("law", ["forward", "log_det", "inverse", "batch", "layout", "contract"])
+def test_an_exception_is_shown_without_a_guess(law):
+    def raising(spec, x, context):
+        raise RuntimeError("no kernel for this shape")
+
+    result = judge_faulty("affine/shared", law, forward=raising, inverse=raising)
+    assert "RuntimeError: no kernel for this shape" in result.message
+    assert result.hint == ""
+
+
+@pytest.mark.parametrize("case", [MIXTURE, "affine/shared", "act_norm/channel", "squeeze"])
+def test_float32_is_not_blamed_for_other_errors(case):
+    """Errors of float32's size, but not everywhere, and not those of float32."""
+
+    def forward(spec, x, context):
+        y, found = spec.forward(x, context)
+        return y + 1e-7 * (y > np.median(y)), found
+
+    result = judge_faulty(case, "forward", forward=forward)
+    assert "float32" not in result.hint
