@@ -99,9 +99,9 @@ def _layer(trial: LayerTrial, name: str) -> str:
     if got.shape != want.shape or matches(want):
         return ""
     if (np.isfinite(want) & ~np.isfinite(got)).any():
-        unexpected = np.where(np.isfinite(want), got, 0.0)
+        wrong = np.where(np.isfinite(want), got, 0.0)
         return (
-            f"{name} is {first_non_finite(unexpected)[1]}; possibly an exponential overflows, or a "
+            f"{name} is {first_non_finite(wrong)[1]}; possibly an exponential overflows, or a "
             "logarithm of 0 is taken"
         )
     if name == "total" and "log_q" in trial.want:
