@@ -7,6 +7,7 @@ is built anew, as is one whose hash is missing.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -67,6 +68,18 @@ def is_nearly_full(folder: Path) -> bool:
         return shutil.disk_usage(folder).free < SPACE
     except OSError:
         return False
+
+
+def must_build(target: Path, since: float = math.inf) -> bool:
+    """Return whether a file of the cache is missing or damaged, or the user wants a new one.
+
+    Args:
+        target: The file.
+        since: Time from which on a file, built by another process, counts as new.
+    """
+    if not is_intact(target):
+        return True
+    return wants_rebuild() and target.stat().st_mtime < since
 
 
 @contextmanager

@@ -466,7 +466,9 @@ def test_a_library_that_may_not_be_executed_is_copied(source, tmp_path, monkeypa
 # ---- several processes
 
 
-def test_of_two_at_once_one_compiles(runs, source, capsys, monkeypatch):
+@pytest.mark.parametrize("wish", ["0", "1"])
+def test_of_two_at_once_one_compiles(wish, runs, source, capsys, monkeypatch):
+    monkeypatch.setenv(cache.REBUILD, wish)
     monkeypatch.setattr(cache, "UNNOTED", 0.1)
     runs("sleep 0.5; exec g++ $*")
     results = []

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Compilation:
         """
         try:
             target = cache.folder() / f"{self.name}.so"
-            if cache.wants_rebuild() or not cache.is_intact(target):
+            if cache.must_build(target):
                 check_failures(self._records, target.parent)
                 self._build(target)
             return load(target)
@@ -79,9 +80,10 @@ class Compilation:
 
     def _build(self, target: Path) -> None:
         """Compile into the cache, unless another process does."""
+        start = time.time()
         with cache.exclusive(target, self.source.stem) as folder:
             check_failures(self._records, target.parent)  # another process may have failed
-            if cache.wants_rebuild() or not cache.is_intact(target):
+            if cache.must_build(target, since=start):
                 self._compile(folder / target.name, target.parent)
                 cache.put(folder / target.name, target)
                 remove_records(self._records, target.parent)

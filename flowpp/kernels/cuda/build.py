@@ -6,6 +6,7 @@ import functools
 import hashlib
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,9 +97,10 @@ def compiled(device: int) -> Iterator[Path]:
     name = f"mixture_kernels-sm_{major}{minor}-{key.hexdigest()[:16]}.cubin"
     try:
         target = cache.folder() / name
-        if cache.wants_rebuild() or not cache.is_intact(target):
+        if cache.must_build(target):
+            start = time.time()
             with cache.exclusive(target, "mixture_kernels") as folder:
-                if cache.wants_rebuild() or not cache.is_intact(target):
+                if cache.must_build(target, since=start):
                     cache.put(_compile(folder / name), target)
     except cache.CacheError as error:
         cache.note_unkept(error)
