@@ -9,7 +9,8 @@
 #include "exponential.h"
 #include "lanes.h"
 #include "parallel.h"
-#include "scratch.h"
+#include "status.h"
+#include "workspace.h"
 
 namespace {
 
@@ -148,14 +149,20 @@ void exponentials(float *scores, long length, float scale, const float *maxima, 
             scores[i] = power(scale * (scores[i] - maxima[i])).exponential() * factor[i];
 }
 
+template <int V> long forward_size(const Head &head) {
+    return (head.padded() + LANES) * head.depth + transposed_size(head, V * WIDTH) +
+           head.padded() * LANES;
+}
+
+// `buffer` has forward_size numbers.
 template <int V>
-void forward(const float *query, const Head &head, float *maxima, float *totals, float *to) {
+void forward(
+    const float *query, const Head &head, float *buffer, float *maxima, float *totals, float *to
+) {
     constexpr long wide = V * WIDTH;
-    static thread_local Scratch for_keys, for_values, for_weights, for_block;
     const float *key = query + head.stride, *value = key + head.stride;
-    float *keys = for_keys(head.padded() * head.depth);
-    float *values = for_values(transposed_size(head, wide));
-    float *weights = for_weights(head.padded() * LANES), *block = for_block(head.depth * LANES);
+    float *keys = buffer, *values = keys + head.padded() * head.depth;
+    float *weights = values + transposed_size(head, wide), *block = weights + head.padded() * LANES;
     pack(key, head, keys);
     pack_transposed(value, head, wide, values);
     for (long first = 0; first < head.length; first += LANES) {
@@ -191,24 +198,28 @@ void softmax_backward(
     }
 }
 
+template <int V> long backward_size(const Head &head) {
+    return (2 * head.padded() + LANES) * head.depth + 5 * transposed_size(head, V * WIDTH) +
+           2 * QUERY_BLOCKS * head.padded() * LANES;
+}
+
+// `buffer` has backward_size numbers.
 template <int V>
 void backward(
-    const float *query, const Head &head, const float *maxima, const float *totals, const float *grad,
-    float *by_query
+    const float *query, const Head &head, float *buffer, const float *maxima, const float *totals,
+    const float *grad, float *by_query
 ) {
     constexpr long wide = V * WIDTH;
-    static thread_local Scratch for_packed, for_turned, for_weights, for_block;
     const long packed = head.padded() * head.depth;
     const long transposed = transposed_size(head, wide), weighed = head.padded() * LANES;
     const float *key = query + head.stride, *value = key + head.stride;
     float *by_key = by_query + head.stride, *by_value = by_key + head.stride;
-    float *keys = for_packed(2 * packed), *values = keys + packed;
-    float *t = for_turned(5 * transposed);
+    float *keys = buffer, *values = keys + packed, *t = values + packed;
     float *transposed_query = t, *transposed_key = t + transposed;
     float *transposed_grad = t + 2 * transposed;
     float *to_key = t + 3 * transposed, *to_value = t + 4 * transposed;
-    float *weights = for_weights(2 * QUERY_BLOCKS * weighed), *grads = weights + QUERY_BLOCKS * weighed;
-    float *block = for_block(head.depth * LANES);
+    float *weights = t + 5 * transposed, *grads = weights + QUERY_BLOCKS * weighed;
+    float *block = grads + QUERY_BLOCKS * weighed;
     pack(key, head, keys);
     pack(value, head, values);
     pack_transposed(query, head, wide, transposed_query);
@@ -259,6 +270,17 @@ template <typename Kernel> Kernel kernel_for(long depth, Kernel one, Kernel two,
     return vectors == 1 ? one : vectors == 2 ? two : three;
 }
 
+// Calls work(n, buffer) for every head; the buffers of the threads have `size` numbers.
+template <typename Work>
+void for_each_head(long count, const Head &head, long size, long threads, Work work) {
+    const Workspace workspace(4 * size * std::min(threads, count));
+    float *buffers = workspace.as<float>();
+    const long each = head.numbers() * head.length;
+    in_parallel(count, each, threads, [=](long from, long until, long part) {
+        for (long n = from; n < until; ++n) work(n, buffers + part * size);
+    });
+}
+
 // Offset of the n-th head's q in (batch, 3, heads, depth, length).
 long head_offset(long n, long heads, const Head &head) {
     return (n / heads * 3 * heads + n % heads) * head.numbers();
@@ -270,31 +292,38 @@ extern "C" {
 
 // projected: (batch, 3, heads, depth, length); merged: (batch, heads, depth, length); maxima of each
 // query's scores, and sums of its exponentials: (batch, heads, length).
-void attention_forward(
+int attention_forward(
     const float *projected, long batch, long heads, long depth, long length, float scale, float *maxima,
     float *totals, float *merged, long threads
-) {
+) try {
     const Head head{depth, length, heads * depth * length, scale};
     const auto one = kernel_for(depth, forward<1>, forward<2>, forward<3>);
-    in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
-        for (long n = from; n < until; ++n)
-            one(projected + head_offset(n, heads, head), head, maxima + n * length, totals + n * length,
-                merged + n * head.numbers());
+    const auto size = kernel_for(depth, forward_size<1>, forward_size<2>, forward_size<3>);
+    for_each_head(batch * heads, head, size(head), threads, [=](long n, float *buffer) {
+        one(projected + head_offset(n, heads, head), head, buffer, maxima + n * length,
+            totals + n * length, merged + n * head.numbers());
     });
+    return DONE;
+} catch (const std::bad_alloc &) {
+    return OUT_OF_MEMORY;
 }
 
 // grad: gradient of merged; grad_projected: gradient of projected.
-void attention_backward(
+int attention_backward(
     const float *projected, const float *maxima, const float *totals, const float *grad, long batch,
     long heads, long depth, long length, float scale, float *grad_projected, long threads
-) {
+) try {
     const Head head{depth, length, heads * depth * length, scale};
     const auto one = kernel_for(depth, backward<1>, backward<2>, backward<3>);
-    in_parallel(batch * heads, depth * length * length, threads, [=](long from, long until) {
-        for (long n = from; n < until; ++n)
-            one(projected + head_offset(n, heads, head), head, maxima + n * length, totals + n * length,
-                grad + n * head.numbers(), grad_projected + head_offset(n, heads, head));
+    const auto size = kernel_for(depth, backward_size<1>, backward_size<2>, backward_size<3>);
+    for_each_head(batch * heads, head, size(head), threads, [=](long n, float *buffer) {
+        one(projected + head_offset(n, heads, head), head, buffer, maxima + n * length,
+            totals + n * length, grad + n * head.numbers(),
+            grad_projected + head_offset(n, heads, head));
     });
+    return DONE;
+} catch (const std::bad_alloc &) {
+    return OUT_OF_MEMORY;
 }
 
 }  // extern "C"

@@ -12,23 +12,35 @@
 
 #include "lanes.h"
 #include "parallel.h"
-#include "scratch.h"
+#include "status.h"
 #include "winograd.h"
+#include "workspace.h"
 
 namespace {
 
+// A buffer for each part of a parallel loop: for the pixels of a window and a block of channels.
+struct Buffers {
+    float *first;
+    long each;
+    static long size(const Passes &passes) {
+        return (2 * passes.rows() + 2) * (2 * passes.columns() + 2) * LANES;
+    }
+    float *operator[](long part) const { return first + part * each; }
+};
+
 void transform_inputs(
-    const float *x, const Images &images, long batch, const Matrices &shape, float *to, long threads
+    const float *x, const Images &images, const Window &window, const Matrices &shape, float *to,
+    const Buffers &buffers, long threads
 ) {
-    const long blocks = images.blocks(), padded = (images.height + 2) * (images.width + 2) * LANES;
-    in_parallel(batch * blocks, 4 * padded, threads, [=, &shape](long from, long until) {
-        static thread_local Scratch scratch;
-        float *lanes = scratch(padded);
+    const long blocks = images.blocks(), work = 16 * window.tiles() * LANES;
+    in_parallel(window.images * blocks, work, threads, [=, &shape](long from, long until, long part) {
+        float *lanes = buffers[part];
         for (long n = from; n < until; ++n) {
             const long b = n / blocks, block = n % blocks;
             transform_input(
-                x + b * images.channels * images.positions(), images, block * LANES, lanes,
-                to + block * shape.block + b * images.tiles() * LANES, shape.place
+                x + (window.image + b) * images.channels * images.positions(), images, window,
+                block * LANES, lanes, to + block * shape.block + b * window.tiles() * LANES,
+                shape.place
             );
         }
     });
@@ -36,8 +48,8 @@ void transform_inputs(
 
 // Calls work(place, block, count) for every place and every group of up to BLOCKS_AT_ONCE blocks.
 template <typename Work> void in_pieces(long blocks, long work_each, long threads, Work work) {
-    const long pieces = (blocks + BLOCKS_AT_ONCE - 1) / BLOCKS_AT_ONCE;
-    in_parallel(PLACES * pieces, work_each * BLOCKS_AT_ONCE, threads, [=](long from, long until) {
+    const long pieces = quotient_up(blocks, BLOCKS_AT_ONCE), work_of_piece = work_each * BLOCKS_AT_ONCE;
+    in_parallel(PLACES * pieces, work_of_piece, threads, [=](long from, long until, long) {
         for (long n = from; n < until; ++n) {
             const long piece = n % pieces, block = blocks * piece / pieces;
             work(n / pieces, block, blocks * (piece + 1) / pieces - block);
@@ -51,31 +63,30 @@ extern "C" {
 
 // y = convolution of x (batch, in, height, width) with the kernels, plus bias unless it is null.
 // Height and width are even. `rotated` rotates the kernels by 180 degrees.
-void winograd_forward(
+int winograd_forward(
     const float *x, const float *weight, const float *bias, long batch, long in, long out, long height,
     long width, long out_stride, long in_stride, long rotated, float *y, long threads
-) {
-    static thread_local Scratch for_kernels, for_inputs, for_products;
+) try {
     const Images inputs{in, height, width}, outputs{out, height, width};
-    const long in_blocks = inputs.blocks(), out_blocks = outputs.blocks(), tiles = inputs.tiles();
-    const long at_once = images_at_once(inputs, batch);
+    const long in_blocks = inputs.blocks(), out_blocks = outputs.blocks();
+    const Passes passes(inputs, batch);
     const Kernels kernels{weight, out_stride, in_stride, rotated != 0};
     const Matrices u_shape(in_blocks * LANES, out_blocks);
-    const Matrices v_shape(at_once * tiles, in_blocks), m_shape(at_once * tiles, out_blocks);
-    float *u = for_kernels(u_shape.size()), *v = for_inputs(v_shape.size());
-    float *m = for_products(m_shape.size());
-    in_parallel(out_blocks, 64 * in * LANES, threads, [=](long from, long until) {
+    const Matrices v_shape(passes.tiles(), in_blocks), m_shape(passes.tiles(), out_blocks);
+    const long numbers = u_shape.size() + v_shape.size() + m_shape.size();
+    const Workspace workspace(4 * (numbers + threads * Buffers::size(passes)));
+    float *u = workspace.as<float>(), *v = u + u_shape.size(), *m = v + v_shape.size();
+    const Buffers buffers{m + m_shape.size(), Buffers::size(passes)};
+    in_parallel(out_blocks, 64 * in * LANES, threads, [=](long from, long until, long) {
         for (long block = from; block < until; ++block)
             transform_kernels(
                 kernels, block * LANES, out, in, u + block * u_shape.block, u_shape.place
             );
     });
-    for (long first = 0; first < batch; first += at_once) {
-        const long here = batch - first < at_once ? batch - first : at_once;
-        const long rows = here * tiles;
-        transform_inputs(
-            x + first * in * inputs.positions(), inputs, here, v_shape, v, threads
-        );
+    for (long pass = 0; pass < passes.count(); ++pass) {
+        const Window window = passes[pass];
+        const long tiles = window.tiles(), rows = window.images * tiles;
+        transform_inputs(x, inputs, window, v_shape, v, buffers, threads);
         in_pieces(out_blocks, rows * in * LANES, threads, [=](long place, long block, long count) {
             const float *a = v + place * v_shape.place;
             const float *b = u + place * u_shape.place + block * u_shape.block;
@@ -88,63 +99,68 @@ void winograd_forward(
                     m_shape.block, i > 0
                 );
         });
-        in_parallel(here * out_blocks, 32 * tiles * LANES, threads, [=](long from, long until) {
-            static thread_local Scratch scratch;
-            float *lanes = scratch(2 * width * LANES);
+        const long many = window.images * out_blocks, work = 32 * tiles * LANES;
+        in_parallel(many, work, threads, [=](long from, long until, long part) {
+            float *lanes = buffers[part];
             for (long n = from; n < until; ++n) {
                 const long b = n / out_blocks, block = n % out_blocks;
                 transform_output(
                     m + block * m_shape.block + b * tiles * LANES, m_shape.place, bias, outputs,
-                    block * LANES, lanes, y + (first + b) * out * outputs.positions()
+                    window, block * LANES, lanes,
+                    y + (window.image + b) * out * outputs.positions()
                 );
             }
         });
     }
+    return DONE;
+} catch (const std::bad_alloc &) {
+    return OUT_OF_MEMORY;
 }
 
 // Gradients of weight (out, in, 3, 3) and bias (out,), given that of y.
-void winograd_weight_gradient(
+int winograd_weight_gradient(
     const float *x, const float *grad, long batch, long in, long out, long height, long width,
     float *grad_weight, float *grad_bias, long threads
-) {
-    static thread_local Scratch for_inputs, for_gradients, for_products, for_sums;
+) try {
     const Images inputs{in, height, width}, outputs{out, height, width};
-    const long in_blocks = inputs.blocks(), out_blocks = outputs.blocks(), tiles = inputs.tiles();
-    const long at_once = images_at_once(inputs, batch);
-    const Matrices v_shape(at_once * tiles, in_blocks), m_shape(at_once * tiles, out_blocks);
+    const long in_blocks = inputs.blocks(), out_blocks = outputs.blocks();
+    const Passes passes(inputs, batch);
+    const Matrices v_shape(passes.tiles(), in_blocks), m_shape(passes.tiles(), out_blocks);
     const long u_row = in_blocks * LANES, u_place = odd(out_blocks * LANES * in_blocks) * LANES;
-    float *v = for_inputs(v_shape.size()), *m = for_gradients(m_shape.size());
-    float *u = for_products(PLACES * u_place), *sums = for_sums(batch * out_blocks * LANES);
-    for (long first = 0; first < batch; first += at_once) {
-        const long here = batch - first < at_once ? batch - first : at_once;
-        const long rows = here * tiles;
-        transform_inputs(
-            x + first * in * inputs.positions(), inputs, here, v_shape, v, threads
-        );
-        in_parallel(here * out_blocks, 32 * tiles * LANES, threads, [=](long from, long until) {
-            static thread_local Scratch scratch;
-            float *lanes = scratch(2 * width * LANES);
+    const long u_size = PLACES * u_place, all_sums = batch * out_blocks * LANES;
+    const long numbers = u_size + v_shape.size() + m_shape.size() + all_sums;
+    const Workspace workspace(4 * (numbers + threads * Buffers::size(passes)));
+    float *u = workspace.as<float>(), *v = u + u_size, *m = v + v_shape.size();
+    float *sums = m + m_shape.size();
+    const Buffers buffers{sums + all_sums, Buffers::size(passes)};
+    for (long pass = 0; pass < passes.count(); ++pass) {
+        const Window window = passes[pass];
+        const long tiles = window.tiles(), rows = window.images * tiles;
+        transform_inputs(x, inputs, window, v_shape, v, buffers, threads);
+        const long many = window.images * out_blocks, work = 32 * tiles * LANES;
+        in_parallel(many, work, threads, [=](long from, long until, long part) {
+            float *lanes = buffers[part];
             for (long n = from; n < until; ++n) {
                 const long b = n / out_blocks, block = n % out_blocks;
                 transform_gradient(
-                    grad + (first + b) * out * outputs.positions(), outputs, block * LANES, lanes,
-                    m + block * m_shape.block + b * tiles * LANES, m_shape.place,
-                    sums + ((first + b) * out_blocks + block) * LANES
+                    grad + (window.image + b) * out * outputs.positions(), outputs, window,
+                    block * LANES, lanes, m + block * m_shape.block + b * tiles * LANES,
+                    m_shape.place, sums + ((window.image + b) * out_blocks + block) * LANES
                 );
             }
         });
-        in_parallel(PLACES * out_blocks, rows * in * LANES, threads, [=](long from, long until) {
+        in_parallel(PLACES * out_blocks, rows * in * LANES, threads, [=](long from, long until, long) {
             for (long n = from; n < until; ++n) {
                 const long place = n / out_blocks, block = n % out_blocks;
                 all_blocks<1>(
                     in_blocks, LANES, m + place * m_shape.place + block * m_shape.block, 0, LANES,
                     v + place * v_shape.place, v_shape.block, rows, 1,
-                    u + place * u_place + block * LANES * u_row, u_row, LANES, first > 0
+                    u + place * u_place + block * LANES * u_row, u_row, LANES, pass > 0
                 );
             }
         });
     }
-    in_parallel(out, 64 * in, threads, [=](long from, long until) {
+    in_parallel(out, 64 * in, threads, [=](long from, long until, long) {
         for (long o = from; o < until; ++o) {
             for (long c = 0; c < in; c += LANES)
                 transform_kernel_gradient(
@@ -155,6 +171,9 @@ void winograd_weight_gradient(
             grad_bias[o] = total;
         }
     });
+    return DONE;
+} catch (const std::bad_alloc &) {
+    return OUT_OF_MEMORY;
 }
 
 }  // extern "C"

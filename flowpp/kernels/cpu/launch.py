@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tracing import batched_gradients_refused
 from .build import library
+
+OUT_OF_MEMORY = 1
+"""Result of a kernel; see status.h."""
 
 
 def call(source: str, function: str, *arguments: Any, threads: int | None = None) -> None:
@@ -21,13 +23,20 @@ def call(source: str, function: str, *arguments: Any, threads: int | None = None
         arguments: Dense CPU tensors, passed as pointers; ints, as long; floats, as float; and
             values of ctypes.
         threads: Number of threads; None for torch's.
+
+    Raises:
+        MemoryError: There is no memory for the kernel's intermediate results.
     """
     count = torch.get_num_threads() if threads is None else threads
     # A negative view has its sign in a flag and not in memory; the list keeps copies alive.
     resolved = [a.resolve_neg() if isinstance(a, Tensor) else a for a in arguments]
-    with batched_gradients_refused():
-        converted = [_converted(argument) for argument in resolved]
-    getattr(library(source), function)(*converted, ctypes.c_long(count))
+    converted = [_converted(argument) for argument in resolved]
+    status = getattr(library(source), function)(*converted, ctypes.c_long(count))
+    if status == OUT_OF_MEMORY:
+        raise MemoryError(
+            f"{function} needs more memory for its intermediate results than is free: use a "
+            "smaller batch or smaller images"
+        )
 
 
 def _converted(value: Any) -> Any:

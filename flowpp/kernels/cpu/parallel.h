@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -27,25 +28,33 @@ template <typename Work> struct Parts {
     static void run(void *self) {
         Parts &p = *static_cast<Parts *>(self);
         for (long t; (t = p.next++) < p.parts;)
-            p.work(p.count * t / p.parts, p.count * (t + 1) / p.parts);
+            p.work(p.count * t / p.parts, p.count * (t + 1) / p.parts, t);
     }
 };
 
-// Calls work(begin, end) for `parts` ranges of [0, count), each in one of the threads. The team always
-// has `threads` threads, also for fewer parts: a smaller team would terminate the others.
-template <typename Work> void in_parts(long count, long parts, long threads, Work &work) {
-    Parts<Work> all{work, count, parts};
-    if (parts > 1 && pool) {
-        pool(Parts<Work>::run, &all, static_cast<unsigned>(threads), 0);
-        return;
-    }
+// Calls run(all) in up to `threads` threads; in fewer where they cannot be created.
+inline void in_new_threads(long threads, void (*run)(void *), void *all) {
     std::vector<std::thread> others;
-    for (long t = 1; t < parts; ++t) others.emplace_back(Parts<Work>::run, &all);
-    Parts<Work>::run(&all);
+    try {
+        for (long t = 1; t < threads; ++t) others.emplace_back(run, all);
+    } catch (const std::exception &) {
+    }
+    run(all);
     for (auto &other : others) other.join();
 }
 
-// Like in_parts, with at most one part per MIN_WORK of work.
+// Calls work(begin, end, part) for `parts` ranges of [0, count), each in one of the threads. The team
+// always has `threads` threads, also for fewer parts: a smaller team would terminate the others.
+// `work` allocates no memory: an exception that leaves a thread ends the process.
+template <typename Work> void in_parts(long count, long parts, long threads, Work &work) {
+    Parts<Work> all{work, count, parts};
+    if (parts > 1 && pool)
+        pool(Parts<Work>::run, &all, static_cast<unsigned>(threads), 0);
+    else
+        in_new_threads(parts, Parts<Work>::run, &all);
+}
+
+// Like in_parts, with at most one part per MIN_WORK of work, and at most one per thread.
 template <typename Work> void in_parallel(long count, long work_each, long threads, Work work) {
     long parts = 1 + count * work_each / MIN_WORK;
     if (parts > threads) parts = threads;

@@ -5,26 +5,15 @@
 #include <cstring>
 
 #include "lanes.h"
+#include "windows.h"
 
 namespace {
 
 constexpr int PLACES = 16;  // elements of a transformed 4x4 tile
-constexpr long TILES = 512;  // per pass over the data, or one image if that has more
 constexpr long BLOCKS_PER_SUM = 12;  // channel blocks summed in registers; their kernels fit a cache
-
-long blocks_of(long channels) { return (channels + LANES - 1) / LANES; }
 
 // Rounds up to an odd number of cache lines: even strides would use few sets of the cache.
 long odd(long lines) { return lines | 1; }
-
-struct Images {
-    long channels, height, width;
-    long rows() const { return height / 2; }
-    long columns() const { return width / 2; }
-    long tiles() const { return rows() * columns(); }
-    long positions() const { return height * width; }
-    long blocks() const { return blocks_of(channels); }
-};
 
 // Strides of the matrices of all places: `block` between blocks of shape (tiles, 16), `place` between
 // places.
@@ -63,27 +52,41 @@ void from_lanes(const float *from, long width, float *to, long stride, long pres
     }
 }
 
-// B^T d B for every tile of a block of channels. `padded` is a buffer (height + 2, width + 2, 16).
-void transform_input(
-    const float *x, const Images &images, long first, float *padded, float *to, long place
+// Copies rows of pixels with their neighbours, zeros outside the image, to (2 rows + 2, 2 columns + 2,
+// 16), for a block of channels.
+void copy_padded(
+    const float *x, const Images &images, const Window &window, long first, float *padded
 ) {
-    const long across = images.width + 2, row = across * LANES;
-    const long present = images.channels - first;
-    std::memset(padded, 0, 4 * row);
-    std::memset(padded + (images.height + 1) * row, 0, 4 * row);
-    for (long h = 0; h < images.height; ++h) {
-        float *line = padded + (h + 1) * row;
-        std::memset(line, 0, 4 * LANES);
+    const long across = window.pixels() + 2, present = images.channels - first;
+    const long left = 2 * window.column - 1, right = left + across;  // of the image
+    const long begin = std::max(0l, left), end = std::min(images.width, right);
+    for (long line = 0; line < 2 * window.rows + 2; ++line, padded += across * LANES) {
+        const long h = 2 * window.row - 1 + line;
+        if (h < 0 || h >= images.height) {
+            std::memset(padded, 0, 4 * across * LANES);
+            continue;
+        }
+        std::memset(padded, 0, 4 * (begin - left) * LANES);
         to_lanes(
-            x + first * images.positions() + h * images.width, images.positions(), present,
-            images.width, line + LANES
+            x + first * images.positions() + h * images.width + begin, images.positions(), present,
+            end - begin, padded + (begin - left) * LANES
         );
-        std::memset(line + row - LANES, 0, 4 * LANES);
+        std::memset(padded + (end - left) * LANES, 0, 4 * (right - end) * LANES);
     }
-    for (long r = 0; r < images.rows(); ++r)
+}
+
+// B^T d B for every tile of a window and a block of channels. `padded` is a buffer
+// (2 rows + 2, 2 columns + 2, 16).
+void transform_input(
+    const float *x, const Images &images, const Window &window, long first, float *padded, float *to,
+    long place
+) {
+    const long row = (window.pixels() + 2) * LANES;
+    copy_padded(x, images, window, first, padded);
+    for (long r = 0; r < window.rows; ++r)
         for (int lane = 0; lane < LANES; lane += WIDTH) {
             const float *from = padded + 2 * r * row + lane;
-            float *target = to + r * images.columns() * LANES + lane;
+            float *target = to + r * window.columns * LANES + lane;
             Vec column[4][4];  // columns of the tile, each B^T d
             const auto read = [&](int c, long at) {
                 const float *p = from + at * LANES;
@@ -96,7 +99,7 @@ void transform_input(
             };
             read(2, 0);
             read(3, 1);
-            for (long t = 0; t < images.columns(); ++t, target += LANES) {
+            for (long t = 0; t < window.columns; ++t, target += LANES) {
                 for (int i = 0; i < 4; ++i) {
                     column[0][i] = column[2][i];
                     column[1][i] = column[3][i];
@@ -114,20 +117,25 @@ void transform_input(
         }
 }
 
-// A y A^T for every tile of a block of channels, and the sums of y. `lanes` is a buffer (2, width, 16).
+// A y A^T for every tile of a window and a block of channels, and the sums of y, which continue those
+// of the image's windows before. `lanes` is a buffer (2, pixels, 16).
 void transform_gradient(
-    const float *y, const Images &images, long first, float *lanes, float *to, long place, float *sums
+    const float *y, const Images &images, const Window &window, long first, float *lanes, float *to,
+    long place, float *sums
 ) {
-    const long row = images.width * LANES, present = images.channels - first;
+    const long row = window.pixels() * LANES, present = images.channels - first;
+    const float *corner = y + first * images.positions() + images.corner(window);
     Vec total[VECTORS] = {};
-    for (long r = 0; r < images.rows(); ++r) {
+    if (!window.is_first())
+        for (int v = 0; v < VECTORS; ++v) total[v] = load(sums + v * WIDTH);
+    for (long r = 0; r < window.rows; ++r) {
         for (long h = 0; h < 2; ++h)
             to_lanes(
-                y + first * images.positions() + (2 * r + h) * images.width, images.positions(),
-                present, images.width, lanes + h * row
+                corner + (2 * r + h) * images.width, images.positions(), present, window.pixels(),
+                lanes + h * row
             );
         for (int lane = 0; lane < LANES; lane += WIDTH)
-            for (long t = 0; t < images.columns(); ++t) {
+            for (long t = 0; t < window.columns; ++t) {
                 const float *from = lanes + 2 * t * LANES + lane;
                 Vec left[4], right[4];
                 left[0] = load(from);
@@ -141,7 +149,7 @@ void transform_gradient(
                 right[2] = right[0] - right[3];
                 left[3] = -left[3];
                 right[3] = -right[3];
-                float *out = to + (r * images.columns() + t) * LANES + lane;
+                float *out = to + (r * window.columns + t) * LANES + lane;
                 for (int i = 0; i < 4; ++i, out += 4 * place) {
                     store(out, left[i]);
                     store(out + place, left[i] + right[i]);
@@ -153,20 +161,22 @@ void transform_gradient(
     for (int v = 0; v < VECTORS; ++v) store(sums + v * WIDTH, total[v]);
 }
 
-// A^T m A plus bias for every tile of a block of channels. `lanes` is a buffer (2, width, 16).
+// A^T m A plus bias for every tile of a window and a block of channels. `lanes` is a buffer
+// (2, pixels, 16).
 void transform_output(
-    const float *from, long place, const float *bias, const Images &images, long first, float *lanes,
-    float *y
+    const float *from, long place, const float *bias, const Images &images, const Window &window,
+    long first, float *lanes, float *y
 ) {
-    const long row = images.width * LANES, present = images.channels - first;
+    const long row = window.pixels() * LANES, present = images.channels - first;
+    float *corner = y + first * images.positions() + images.corner(window);
     float offset[LANES] = {};
     if (bias)
         for (long c = 0; c < LANES && c < present; ++c) offset[c] = bias[first + c];
-    for (long r = 0; r < images.rows(); ++r) {
+    for (long r = 0; r < window.rows; ++r) {
         for (int lane = 0; lane < LANES; lane += WIDTH) {
             const Vec add = load(offset + lane);
-            for (long t = 0; t < images.columns(); ++t) {
-                const float *m = from + (r * images.columns() + t) * LANES + lane;
+            for (long t = 0; t < window.columns; ++t) {
+                const float *m = from + (r * window.columns + t) * LANES + lane;
                 Vec upper[4], lower[4];
                 for (int j = 0; j < 4; ++j, m += place) {
                     const Vec m0 = load(m), m1 = load(m + 4 * place), m2 = load(m + 8 * place),
@@ -183,9 +193,8 @@ void transform_output(
         }
         for (long h = 0; h < 2; ++h)
             from_lanes(
-                lanes + h * row, images.width,
-                y + first * images.positions() + (2 * r + h) * images.width, images.positions(),
-                present
+                lanes + h * row, window.pixels(), corner + (2 * r + h) * images.width,
+                images.positions(), present
             );
     }
 }
@@ -271,11 +280,6 @@ void transform_kernel_gradient(const float *from, long place, long present, floa
         }
     }
     write_taps(taps, present < LANES ? present : LANES, to);
-}
-
-long images_at_once(const Images &images, long batch) {
-    const long fitting = TILES / images.tiles();
-    return fitting < 1 ? 1 : fitting < batch ? fitting : batch;
 }
 
 }  // namespace

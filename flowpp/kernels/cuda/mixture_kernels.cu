@@ -427,14 +427,18 @@ FLOWPP_FUNCTION T gradient_in_place(const Task<T> &t, Row<T> &row, T x, T g_y, T
     }
     const T per_cdf = 1 / s.cdf[0], per_survival = 1 / s.survival[0];
     const T per_density = 1 / s.density[0], per_weight = 1 / s.weight[0];
+    T sum = 0;
     for (int k = 0; k < count; ++k) {
         const Index at = k * stride;
         const bool below_floor = bits_of(logits[at]) < 0;
         const T w = magnitude(logits[at]);
         const Component<T> c = component_at(means[at], scales[at]);
         component_gradient(c, w * c.cdf * per_cdf, w * c.survival * per_survival,
-                           w * (c.rate * c.small) * per_density, w * per_weight, g_y, g_l, g_x,
+                           w * (c.rate * c.small) * per_density, w * per_weight, g_y, g_l, sum,
                            logits + at, means + at, ClearedTarget<T>{scales + at, below_floor});
+        if (!ends_block(k, count)) continue;
+        g_x += sum;
+        sum = 0;
     }
     return g_x;
 }

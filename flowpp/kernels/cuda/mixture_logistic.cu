@@ -246,6 +246,13 @@ template <typename T> FLOWPP_FUNCTION void add(T &sum, T &lost, T term) {
     sum = next;
 }
 
+// Sums without compensation are sums of the sums of BLOCK terms, so that the error for hundreds of
+// components is hardly larger than for BLOCK.
+constexpr int BLOCK = 32;
+FLOWPP_FUNCTION bool ends_block(int k, int count) {
+    return k % BLOCK == BLOCK - 1 || k == count - 1;
+}
+
 // ---- body, LANES elements at a time ------------------------------------------------------------
 
 // Sums over components with unnormalized weights e^{logit - shift}. Parameter k of lane i is at
@@ -285,12 +292,13 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, Scal
                                Index stride, int count, Sums<T, LANES> &s, Memory saved) {
     s.components = T(count);
     T lost_weight[LANES], lost_cdf[LANES], lost_survival[LANES], lost_excess[LANES];
+    T density[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
         s.shift[i] = logits[i];
         s.weight[i] = s.cdf[i] = s.survival[i] = s.density[i] = s.excess[i] = 0;
         s.widest[i] = s.fastest[i] = 0;
-        lost_weight[i] = lost_cdf[i] = lost_survival[i] = lost_excess[i] = 0;
+        lost_weight[i] = lost_cdf[i] = lost_survival[i] = lost_excess[i] = density[i] = 0;
         s.poison[i] = x[i] * 0;
     }
     for (int k = 1; k < count; ++k) {
@@ -309,11 +317,17 @@ FLOWPP_FUNCTION void body_sums(const T *x, const T *logits, const T *means, Scal
             add(s.cdf[i], lost_cdf[i], w * c.cdf);
             add(s.survival[i], lost_survival[i], w * c.survival);
             add(s.excess[i], lost_excess[i], w * c.excess);
-            s.density[i] += w * (c.rate * c.small);
+            density[i] += w * (c.rate * c.small);
             s.poison[i] += logit[i] * 0 + mean[i] * 0 + log_scale[i] * 0;
             s.widest[i] = greater(s.widest[i], magnitude(log_scale[i]));
             s.fastest[i] = greater(s.fastest[i], c.rate);
             save(saved, k, i, w, c);
+        }
+        if (!ends_block(k, count)) continue;
+        FLOWPP_VECTOR
+        for (int i = 0; i < LANES; ++i) {
+            s.density[i] += density[i];
+            density[i] = 0;
         }
     }
 }
@@ -414,11 +428,15 @@ FLOWPP_FUNCTION Anchored<T> tail_sums(T x, const T *logits, const T *means, Scal
         a.anchor_density =
             greater(a.anchor_density, a.log_term(logit, c.z, log_scales[k * stride]));
     }
+    T density = 0;
     for (int k = 0; k < count; ++k) {
         Component<T> c = any_component(x, means[k * stride], log_scales[k * stride]);
         T r = greater(c.cdf, c.survival);
         T q = a.log_term(logits[k * stride], c.z, log_scales[k * stride]);
-        a.density += exponential(q - a.anchor_density) * (r * r);
+        density += exponential(q - a.anchor_density) * (r * r);
+        if (!ends_block(k, count)) continue;
+        a.density += density;
+        density = 0;
     }
     a.excess /= weight;
     return a;
@@ -476,6 +494,7 @@ FLOWPP_FUNCTION void tail_gradient(T x, const T *logits, const T *means, Scales 
                                    Index stride, int count, T shift, T weight, T g_y, T g_l,
                                    T &g_x, T *g_logits, T *g_means, ScaleTargets g_log_scales) {
     Anchored<T> a = tail_sums(x, logits, means, log_scales, stride, count, shift, weight);
+    T sum = 0;
     for (int k = 0; k < count; ++k) {
         const Index at = k * stride;
         const T logit = logits[at];
@@ -487,7 +506,10 @@ FLOWPP_FUNCTION void tail_gradient(T x, const T *logits, const T *means, Scales 
         T q = a.log_term(logit, c.z, log_scales[at]);
         T density = exponential(q - a.anchor_density) * (r * r) / a.density;
         component_gradient(c, cdf, survival, density, exponential(logit - shift) / weight, g_y,
-                           g_l, g_x, g_logits + at, g_means + at, g_log_scales + at);
+                           g_l, sum, g_logits + at, g_means + at, g_log_scales + at);
+        if (!ends_block(k, count)) continue;
+        g_x += sum;
+        sum = 0;
     }
 }
 
@@ -498,7 +520,8 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
                               T *g_logits, T *g_means, T *g_log_scales, Saved<T, LANES> *saved) {
     Sums<T, LANES> s;
     body_sums(x, logits, means, log_scales, stride, count, s, saved);
-    T per_cdf[LANES], per_survival[LANES], per_density[LANES], per_weight[LANES], sum[LANES];
+    T per_cdf[LANES], per_survival[LANES], per_density[LANES], per_weight[LANES];
+    T sum[LANES], of_block[LANES];
     FLOWPP_VECTOR
     for (int i = 0; i < LANES; ++i) {
         per_cdf[i] = 1 / s.cdf[i];
@@ -506,6 +529,7 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
         per_density[i] = 1 / s.density[i];
         per_weight[i] = 1 / s.weight[i];
         sum[i] = s.poison[i];
+        of_block[i] = 0;
     }
     for (int k = 0; k < count; ++k) {
         const Index at = k * stride;
@@ -517,8 +541,14 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
                                     entry.survival[i], 0,          entry.small[i]};
             component_gradient(c, w * c.cdf * per_cdf[i], w * c.survival * per_survival[i],
                                w * (c.rate * c.small) * per_density[i], w * per_weight[i], g_y[i],
-                               g_l[i], sum[i], g_logits + at + i, g_means + at + i,
+                               g_l[i], of_block[i], g_logits + at + i, g_means + at + i,
                                g_log_scales + at + i);
+        }
+        if (!ends_block(k, count)) continue;
+        FLOWPP_VECTOR
+        for (int i = 0; i < LANES; ++i) {
+            sum[i] += of_block[i];
+            of_block[i] = 0;
         }
     }
     for (int i = 0; i < LANES; ++i) {
