@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from .backend import backend_for
 from .cpu.launch import call
-from .double_backward import formula_gradients
+from .double_backward import formula_gradients, needs_formula
 
 SOURCE = "attention.cpp"
 
@@ -76,7 +76,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         projected, maxima, sums = ctx.saved_tensors
         heads = ctx.heads
-        if torch.is_grad_enabled():
+        if needs_formula(grad):
             return *formula_gradients(
                 lambda p: _twice_differentiable_attention(p, heads), (projected,), grad
             ), None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowpp.runtime.device import choose_device
 from flowpp.runtime.notes import note_once
@@ -16,10 +16,12 @@ from flowpp.runtime.notes import note_once
 from .cpu import build
 from .cuda import launch as cuda
 from .tracing import hides_memory
+from .visibility import is_observed, is_plain
 
 Backend = Literal["auto", "torch", "cpu", "cuda"]
 Kernel = Literal["mixture_logistic", "layers", "attention", "convolution"]
 """A source of kernels: a `.cpp` file of `cpu/`. `cuda/` has the mixture alone."""
+BACKENDS: tuple[str, ...] = get_args(Backend)
 DTYPES = (torch.float32, torch.float64)
 VARIABLE = "FLOWPP_BACKEND"
 
@@ -117,22 +119,17 @@ def check_variable(device: str) -> None:
 
 def _suit_layer_kernels(tensors: tuple[Tensor, ...]) -> bool:
     return (
-        all(
-            type(x) in (Tensor, nn.Parameter)
-            and x.dtype is torch.float32
-            and x.device.type == "cpu"
-            for x in tensors
-        )
-        # A compiler, autocast and torch.func must see torch's own operations.
-        and not torch.compiler.is_compiling()
-        and not hides_memory()
+        not is_observed()
         and not torch.is_autocast_enabled("cpu")
+        and all(
+            x.dtype is torch.float32 and x.device.type == "cpu" and is_plain(x) for x in tensors
+        )
     )
 
 
 def _checked(backend: str, name: str = "backend") -> str:
-    if backend not in get_args(Backend):
-        known = ", ".join(get_args(Backend))
+    if backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
         former = ", which was the name of 'cpu' in version 0.1.0" if backend == "cpp" else ""
         raise ValueError(f"{name} must be one of {known}, got {backend!r}{former}")
     return backend

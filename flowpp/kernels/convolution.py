@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from .backend import backend_for
 from .cpu.launch import call
-from .double_backward import formula_gradients
+from .double_backward import formula_gradients, needs_formula
 
 SOURCE = "convolution.cpp"
 MIN_CHANNELS = 32
@@ -115,7 +115,7 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if needs_formula(grad):
             return formula_gradients(_plain, (x, weight, bias), grad)
         grad = grad.contiguous()
         batch, channels, height, width = x.shape

@@ -1,4 +1,4 @@
-"""Second derivatives of compiled operations, through plain formulas."""
+"""Derivatives of compiled operations that the kernels cannot compute, through plain formulas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from .visibility import is_observed, is_plain
+
+
+def needs_formula(grad: Tensor) -> bool:
+    """Return whether torch must see the operations of a backward pass.
+
+    It must for a second derivative, and for gradients that a kernel cannot read, such as batched
+    ones.
+    """
+    return torch.is_grad_enabled() or not is_plain(grad) or is_observed()
 
 
 def formula_gradients(

@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from .backend import backend_for
 from .cpu.launch import call
-from .double_backward import formula_gradients
-from .tracing import is_traced
+from .double_backward import formula_gradients, needs_formula
+from .tracing import is_exporting, is_traced
+from .visibility import is_observed, is_plain
 
 RANDOM_BITS = 16
 MAX_RATE = 0.99
@@ -63,9 +64,10 @@ class _ConcatElu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (y,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            first, second = y.chunk(2, dim=1)
-            x = torch.where(first > 0, first, -second)
+        if needs_formula(grad):
+            with torch.enable_grad():
+                first, second = y.chunk(2, dim=1)
+                x = torch.where(first > 0, first, -second)
             return formula_gradients(_plain_concat_elu, (x,), grad)
         grad_x = y.new_empty(y.shape[0], y.shape[1] // 2, *y.shape[2:])
         _call("concat_elu_backward", y, grad.contiguous(), *_batch_and_size(grad_x), grad_x)
@@ -131,6 +133,8 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (bits,) = ctx.saved_tensors
+        if is_observed() or not is_plain(grad):
+            return grad * _mask(bits, *ctx.dropout).reshape(grad.shape), None, None, None
         # Linear in x: with the same bits, the backward pass is the forward pass.
         return _Dropout.apply(grad, bits, *ctx.dropout), None, None, None
 
@@ -147,7 +151,7 @@ class _ConcatEluDropout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, bits = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if needs_formula(grad):
             mask = _mask(bits, *ctx.dropout).reshape(grad.shape)
             (grad_x,) = formula_gradients(lambda x: mask * _plain_concat_elu(x), (x,), grad)
         else:
@@ -188,7 +192,7 @@ class _GatedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (gates,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if needs_formula(grad):
             return grad, *formula_gradients(lambda g: functional.glu(g, 1), (gates,), grad)
         grad_gates = torch.empty_like(gates)
         _call("gated_sum_backward", gates, grad.contiguous(), *_batch_and_size(grad), grad_gates)
@@ -199,7 +203,11 @@ class _GatedSum(torch.autograd.Function):
 
 
 def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Compute (x - mean) / sqrt(var + epsilon) * gain + bias over each position's channels."""
+    """Compute (x - mean) / sqrt(var + epsilon) * gain + bias over each position's channels.
+
+    Numerics: The compiled form is accurate for all finite x; torch's operations give NaN where
+    the variance overflows, in float32 from about 1e19.
+    """
     if _is_compiled(x, gain, bias):
         return _LayerNorm.apply(x.contiguous(), gain, bias, epsilon)
     return _plain_layer_norm(x, gain, bias, epsilon)
@@ -209,10 +217,15 @@ def _plain_layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> 
     if is_traced():  # the compiler fuses this form with its neighbours, in any memory layout
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance, mean = torch.var_mean(wide, dim=1, correction=0, keepdim=True)
-        normalized = (wide - mean) * torch.rsqrt(variance + epsilon)
+        # Where the variance overflows, NaN and not 0.
+        normalized = (wide - mean) * (torch.rsqrt(variance + epsilon) + 0 * variance)
         return (normalized * gain[:, None, None] + bias[:, None, None]).to(x.dtype)
     last = x.movedim(1, -1)
-    return functional.layer_norm(last, last.shape[-1:], gain, bias, epsilon).movedim(-1, 1)
+    if is_exporting():
+        return functional.layer_norm(last, last.shape[-1:], gain, bias, epsilon).movedim(-1, 1)
+    y, _, rate = torch.native_layer_norm(last, last.shape[-1:], gain, bias, epsilon)
+    # Where the variance overflows, torch gives NaN or a rate of 0: make it NaN in both cases.
+    return y.add_(0 / rate).movedim(-1, 1)
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -231,7 +244,7 @@ class _LayerNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, gain, bias, means, rates = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if needs_formula(grad):
             return *formula_gradients(
                 lambda x, gain, bias: _plain_layer_norm(x, gain, bias, ctx.epsilon),
                 (x, gain, bias),

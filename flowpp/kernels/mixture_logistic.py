@@ -22,7 +22,8 @@ from .backend import backend_for
 from .cpu import mixture_logistic as cpu
 from .cuda import launch as cuda
 from .mixture_formulas import Partials, bracket, evaluate, pack, unpack
-from .tracing import batched_gradients_refused, refuse_transforms
+from .tracing import refuse_transforms
+from .visibility import are_batched
 
 # The compiled kernels as torch operators, opaque to torch.compile and torch.export. `parameters`
 # are logits, means and log-scales, or one tensor that holds them: see `unpack`. Defined by schema,
@@ -82,12 +83,13 @@ class _LogitCdf(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_l: Tensor, grad_leading: Tensor) -> Any:
         x, *parameters = ctx.saved_tensors
-        # A second derivative needs a graph, which the compiled kernels do not record.
-        if not torch.is_grad_enabled() and backend_for(x) != "torch":
-            with batched_gradients_refused():
-                by_x, *by_parameters = mixture_backward(
-                    x, parameters, ctx.floor, grad_y, grad_l, grad_leading
-                )
+        # A second derivative needs a graph, which the compiled kernels do not record, and batched
+        # gradients need torch's operations.
+        recorded = torch.is_grad_enabled() or are_batched(grad_y, grad_l, grad_leading)
+        if not recorded and backend_for(x) != "torch":
+            by_x, *by_parameters = mixture_backward(
+                x, parameters, ctx.floor, grad_y, grad_l, grad_leading
+            )
             return by_x, None, *by_parameters
         wide = [p.to(x.dtype) for p in parameters]
         by_x, *by_components = Partials(x, *unpack(wide, ctx.floor)).gradients(grad_y, grad_l)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 
@@ -47,24 +44,3 @@ def refuse_transforms() -> None:
             "one: use torch.autograd.grad or torch.autograd.functional.jacobian, which also give "
             "second derivatives; for the gradient of each image, compute them one after another"
         )
-
-
-@contextmanager
-def batched_gradients_refused() -> Iterator[None]:
-    """Say what to do if a compiled kernel gets several gradients at once.
-
-    `is_grads_batched` and `vectorize=True` of torch.autograd give them, as tensors without memory.
-
-    Raises:
-        RuntimeError: They do; the message says what to use.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "have storage" in str(error) or "Batching rule" in str(error):
-            raise RuntimeError(
-                "compiled kernels must get one gradient at a time, got a batch of them: use "
-                "vectorize=False or is_grads_batched=False, or compute forward and backward pass "
-                "inside flowpp.kernels.backend.use_backend('torch')"
-            ) from error
-        raise

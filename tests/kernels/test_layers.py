@@ -63,6 +63,35 @@ def test_layer_norm(shape):
     compare(lambda *a: layers.layer_norm(*a, LAYER_NORM_EPSILON), plain_norm, inputs)
 
 
+@pytest.mark.parametrize("size", [1e15, 3e18, 1e19, 1e25, 3e37])
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_layer_norm_whose_variance_overflows(size, mean):
+    """The compiled form is accurate; torch's operations never give a wrong 0."""
+    torch.manual_seed(0)
+    x = size * (torch.randn(2, 6, 5, 31).clamp(-3, 3) + mean)
+    x[:, :, 2] = torch.randn(2, 6, 31)  # beside others of ordinary size
+    inputs = [t.requires_grad_() for t in (x, torch.randn(6), torch.randn(6))]
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    weights = torch.randn(x.shape)
+    results = []
+    for arguments in (inputs, exact):
+        y = layers.layer_norm(*arguments, 1e-6)
+        by_x, *others = torch.autograd.grad((weights * y).sum(), arguments)
+        ordinary, large = by_x[:, :, 2], by_x * (torch.arange(5) != 2)[:, None]
+        results.append([y, ordinary, large * size, *others])
+    for got, expected in zip(*results, strict=True):
+        unit = 1e-5 * expected.abs().max().item()
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=unit)
+    expected = results[1][0].float()
+    with use_backend("torch"):
+        plain = layers.layer_norm(*inputs, 1e-6)
+        is_nan = plain.isnan()
+        torch.testing.assert_close(plain[~is_nan], expected[~is_nan], rtol=1e-4, atol=1e-4)
+    compiled = torch.compile(layers.layer_norm, backend="eager")(*inputs, 1e-6)
+    is_nan = compiled.isnan()
+    torch.testing.assert_close(compiled[~is_nan], expected[~is_nan], rtol=1e-4, atol=1e-4)
+
+
 def compare(compiled, plain, inputs):
     got = compiled(*inputs)
     with use_backend("torch"):

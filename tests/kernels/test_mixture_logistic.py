@@ -70,6 +70,31 @@ def test_value_and_log_derivative_against_the_truth(components, dtype):
     assert errors(log_derivative.tolist(), [w[1] for w in expected], dtype).max() <= 16
 
 
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("components", [1, 2, 31, 32, 33, 64, 256, 512])
+def test_many_nearly_equal_components(components, far):
+    """Plain sums of so many terms of one sign would lose up to 64 ulps."""
+    generator = torch.Generator().manual_seed(components)
+    x, mean, log_scale = torch.randn(3, 60, generator=generator, dtype=torch.float64)
+    x = 30 * x if far else 2 * x
+    spread = torch.logspace(-9, -1, 60, dtype=torch.float64) * (torch.arange(60) % 4 > 0)
+    noise = torch.randn(3, components, 60, generator=generator, dtype=torch.float64)
+    logits, means, log_scales = (spread * noise).mT
+    parameters = logits, means + mean[:, None], log_scales + 0.7 * log_scale[:, None]
+    single = [t.float().requires_grad_() for t in (x, *parameters)]
+    double = [t.detach().double().requires_grad_() for t in single]
+    results = []
+    for arguments in (single, double):
+        y, slope = logit_cdf(*arguments)
+        by_x = torch.autograd.grad(y.sum(), arguments[0])[0]
+        results.append([y.double(), slope.double(), by_x.double()])
+    eps = torch.finfo(torch.float32).eps
+    unit = results[1][0].abs().clamp(min=1)
+    units = [unit, results[1][1].abs().clamp(min=1), results[1][2] * unit]
+    for got, expected, size, allowed in zip(*results, units, (5, 16, 16), strict=True):
+        assert ((got - expected).abs() / (eps * size)).max() <= allowed
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("components", [1, 4, 128])
 def test_extreme_arguments_stay_finite(components, dtype):

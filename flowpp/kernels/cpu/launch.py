@@ -41,7 +41,10 @@ def call(source: str, function: str, *arguments: Any, threads: int | None = None
 
 def _converted(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
+        address = value.data_ptr()
+        if address == 0 and value.numel():
+            raise TypeError(f"kernels need tensors with memory, got one without: {value.shape}")
+        return ctypes.c_void_p(address)
     if isinstance(value, int):
         return ctypes.c_long(value)
     if isinstance(value, float):

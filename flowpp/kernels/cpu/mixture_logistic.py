@@ -153,6 +153,7 @@ def _passed(parameters: Sequence[Tensor]) -> int:
 
 def _parameters(*tensors: Tensor) -> tuple[list[Tensor], ctypes.Array]:
     """Return the tensors and their layouts; a tensor that has no `Layout` is copied."""
+    tensors = tuple(t.resolve_neg() for t in tensors)
     walkable = [t if _layout(t) is not None else t.contiguous() for t in tensors]
     layouts = [layout for t in walkable if (layout := _layout(t)) is not None]
     return walkable, (Layout * len(walkable))(*layouts)
