@@ -58,7 +58,7 @@ def test_samples_depend_on_seed_and_temperature(model):
 def test_invalid_arguments(model, images):
     with pytest.raises(ValueError, match=r"shape \(N, 1, 8, 8\), got \(70, 8, 8\)"):
         model.log_prob(images[:, 0])
-    with pytest.raises(ValueError, match="integers within 0 ... 16, got 17"):
+    with pytest.raises(ValueError, match="integers 0 ... 16, got 17"):
         model.encode(np.full((1, 1, 8, 8), 17))
     with pytest.raises(ValueError, match="temperature must be finite and at least 0, got -1"):
         model.sample(1, temperature=-1)
