@@ -37,11 +37,14 @@ class Counterexample(Violation):
     Attributes:
         drawn: Its specification and input.
         worst: Largest error of all examples in ulps.
+        allowed: Tolerance of that error.
     """
 
-    def __init__(self, message: str, drawn: Drawn, worst: float = float("inf")) -> None:
+    def __init__(
+        self, message: str, drawn: Drawn, worst: float = float("inf"), allowed: float = 0.0
+    ) -> None:
         super().__init__(message)
-        self.drawn, self.worst = drawn, worst
+        self.drawn, self.worst, self.allowed = drawn, worst, allowed
 
 
 def random_specs(trial: RandomTrial) -> Findings:
@@ -55,7 +58,7 @@ def random_specs(trial: RandomTrial) -> Findings:
     if found is not None:
         drawn, error = found
         message = f"smallest counterexample found: {error}"
-        raise Counterexample(message, drawn, trial.worst_ulps)
+        raise Counterexample(message, drawn, trial.worst_ulps, trial.allowed)
     if trial.unsupported and not trial.compared:
         raise NotSupported(trial.unsupported[-1])
     for reason, count in Counter(trial.unsupported).items():
@@ -90,7 +93,8 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
                     continue
                 random.compared += found.count
                 size = float("inf") if math.isnan(found.ulps) else found.ulps
-                random.worst_ulps = max(random.worst_ulps, size)
+                if size > random.worst_ulps:
+                    random.worst_ulps, random.allowed = size, allowed
                 if size > allowed:
                     return f"{name}, {label}: {found} (allowed {allowed:g})"
                 random.worst = max(random.worst, size / max(1.0, allowed))

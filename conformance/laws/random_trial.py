@@ -27,6 +27,7 @@ class RandomTrial:
         examples: Number of requested draws; a law may try several examples for each.
         worst: Worst error so far, as a fraction of the tolerance.
         worst_ulps: Worst error so far in ulps, infinite for one without a size.
+        allowed: Tolerance of that error.
         compared: Number of values compared so far.
         unsupported: Reasons for examples that the implementation does not support.
         tried: Sizes tried so far.
@@ -40,6 +41,7 @@ class RandomTrial:
     examples: int
     worst: float = 0.0
     worst_ulps: float = 0.0
+    allowed: float = 0.0
     compared: int = 0
     unsupported: list[str] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)

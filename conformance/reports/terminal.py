@@ -63,7 +63,9 @@ def failure(result: Result) -> str:
     Args:
         result: A result that fails or is imprecise.
     """
-    size = "" if result.ulps is None else f" (allowed {result.allowed:.3g})"
+    # The message of a counterexample states its own tolerance.
+    stated = result.ulps is None or "(allowed " in result.message
+    size = "" if stated else f" (allowed {result.allowed:.3g})"
     head = HEADS.get(result.status, HEADS["fails"])
     lines = [f"{head} {result.name}: {result.message}{size}"]
     if result.hint:

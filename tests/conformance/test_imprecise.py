@@ -76,6 +76,8 @@ def test_a_searched_specification_is_imprecise_by_its_worst_example(dtype):
     """The smallest counterexample alone has always a small error."""
     result = judge_faulty("affine/random", "random_specs", dtype, forward=rounded_badly)
     assert result.status == "imprecise" and "smallest counterexample" in result.message
+    assert failure(result).splitlines()[0].count("(allowed ") == 1
+    assert result.allowed >= 16 and 16 < result.ulps < 70
 
     def wrong_for_large(spec, x, context):
         y, log_det = spec.forward(x, context)

@@ -69,6 +69,8 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
     elif result.status == "imprecise":
         size = error_in_ulps(finding)
         changes["ulps"] = size
+        if isinstance(error, Counterexample):
+            changes["allowed"] = error.allowed
         lost = f"right formula, loses {wrong_bits(size, result.dtype):.1f} bits"
         changes["message"] = f"{lost}: {changes['message']}"
     elif trial is not None:
