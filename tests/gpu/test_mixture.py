@@ -12,7 +12,7 @@ import torch
 from mpmath import mp
 
 from flowpp.elementwise import MixtureLogisticFamily
-from flowpp.kernels.backend import use_backend
+from flowpp.kernels.backend import backend_for, use_backend
 from flowpp.kernels.mixture_formulas import evaluate
 from flowpp.kernels.mixture_logistic import inverse_logit_cdf, logit_cdf, solve_with_certificate
 from mpmath_truth import DIGITS, exact, mixture_logistic
@@ -23,7 +23,7 @@ GRADIENT_ULPS = 400
 """As the law of gradients in float32, in units of the largest gradient of the same scalar."""
 EVALUATIONS = {torch.float32: 40, torch.float64: 65}
 COMPONENTS = [1, 2, 3, 7, 8, 31, 32, 33, 64, 127, 128]
-LARGE = [1000, 5000]
+LARGE, TOO_MANY = 1000, 5000
 """The parameters of one scalar fill, and exceed, the 48 KB of a block's shared memory."""
 
 
@@ -61,10 +61,19 @@ def assert_accurate(arguments, dtype):
     assert_within(got[1], expected[1], LOG_DERIVATIVE_ULPS, dtype)
 
 
-@pytest.mark.parametrize("components", COMPONENTS + LARGE)
+@pytest.mark.parametrize("components", [*COMPONENTS, LARGE])
 def test_value_and_log_derivative_in_float32(components, device):
     arguments = draw(components, 777 if components < 1000 else 33, torch.float32)
     assert_accurate([a.to(device) for a in arguments], torch.float32)
+
+
+def test_more_components_than_a_block_holds_are_torchs(device):
+    arguments = [a.to(device) for a in draw(TOO_MANY, 33, torch.float32)]
+    if backend_for(arguments[0]) == "cuda":
+        with pytest.raises(ValueError, match=r"use_backend\('torch'\)"):
+            logit_cdf(*arguments)
+    with use_backend("torch"):
+        assert_accurate(arguments, torch.float32)
 
 
 @pytest.mark.parametrize("components", [1, 4, 33])
