@@ -119,13 +119,14 @@ class Run:
             yield cls.create(path, config, environment)
 
     @classmethod
-    def open(cls, path: Path) -> Run:
+    def open(cls, path: Path | str) -> Run:
         """Open an existing run.
 
         Raises:
             FileNotFoundError: the directory does not exist.
             ValueError: it is not a run directory, or an entry that is written to is a link.
         """
+        path = Path(path)
         if not path.is_dir():
             found = ", got a file" if path.is_file() else ""
             raise FileNotFoundError(f"no run directory at {path}{found}")
