@@ -38,7 +38,7 @@ def lay_out_parameters(module: nn.Module) -> None:
 
 @torch.no_grad()
 def lay_out_gradients(parameters: Iterable[Tensor]) -> None:
-    """Copy the gradients of parameters that are one vector into another one, by one operation.
+    """Copy the gradients of parameters that are one vector into another one, in few launches.
 
     Nothing happens if the parameters are not, or one of them has no gradient.
     """
@@ -46,7 +46,10 @@ def lay_out_gradients(parameters: Iterable[Tensor]) -> None:
     grads = [p.grad for p in parameters if p.grad is not None]
     if len(grads) < len(parameters) or not is_vector(parameters):
         return
-    vector = torch.cat(_with_gaps(grads, parameters))
+    vector = grads[0].new_zeros(sum(_aligned(p.numel()) for p in parameters))
+    # As vectors, whose strides are equal; torch.cat takes 0.8 ms on an H200 for `cifar10`.
+    places = [_dense(part, part) for part in _parts(vector, parameters)]
+    torch._foreach_copy_(places, list(map(_dense, grads, parameters)))
     for parameter, own in zip(parameters, _parts(vector, parameters), strict=True):
         parameter.grad = own
 
