@@ -19,6 +19,11 @@ from flowpp.kernels.pointwise import pointwise
 from flowpp.runtime.precision import float32_precision
 
 ULPS = 16
+TRANSFORMED_ULPS = 64
+"""For wide 3x3 convolutions in float32, for which cuDNN may choose Winograd's transforms.
+
+Their entries up to 21/4 for tiles of 4x4 multiply the rounding errors of the sums. An H200 had 29
+ulps with cuDNN 9.19, and TF32 would have 8,192."""
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -59,7 +64,8 @@ def test_functions(name, dtype, channels_last, device):
         cotangent = drawn(*y.shape, seed=9).to(y)
         return y, *torch.autograd.grad(y, leaves, cotangent)
 
-    assert_close(results(device, dtype), truth(results), dtype)
+    wide = name == "wide 3x3 convolution" and dtype == torch.float32
+    assert_close(results(device, dtype), truth(results), dtype, TRANSFORMED_ULPS if wide else ULPS)
 
 
 def truth(results):
