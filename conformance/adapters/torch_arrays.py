@@ -65,6 +65,12 @@ class NumpyMap:
 
     def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
         # Memory is shared if possible, so that a law detects a library that modifies its input.
+        if not len(x):
+            # torch.distributions cannot sum the log-det of an empty batch.
+            one = np.zeros((1, *x.shape[1:]), x.dtype)
+            inputs = None if context is None else np.zeros((1, *context.shape[1:]), x.dtype)
+            output, log_det = self._call(function, one, inputs)
+            return output[:0], log_det[:0]
         # torch shares neither read-only memory nor negative strides.
         shared = x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
         given = None if context is None else self._adapter.tensor(context)

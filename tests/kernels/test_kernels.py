@@ -90,6 +90,28 @@ def test_bits_do_not_depend_on_the_number_of_threads(threads):
 
 
 @needs_compiler
+@pytest.mark.parametrize("threads", [2, 3, 5, 7])
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_nothing_is_lost_where_threads_do_not_divide_the_work(threads, backward):
+    x, *parameters = arguments((1, 1, 37, 211), 8, torch.float64)  # 7807 = 37 * 211
+    before = torch.get_num_threads()
+    results = {}
+    for backend, count in (("torch", 1), ("cpu", threads)):
+        inputs = [t.detach().requires_grad_() for t in (x, *parameters)]
+        torch.set_num_threads(count)
+        try:
+            with use_backend(backend):
+                found = logit_cdf(*inputs)
+                if backward:
+                    found = torch.autograd.grad(found[0].sum() + found[1].sum(), inputs)
+        finally:
+            torch.set_num_threads(before)
+        results[backend] = found
+    for expected, got in zip(results["torch"], results["cpu"], strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@needs_compiler
 def test_kernels_are_valid_torch_operators():
     x, *separate = arguments((2, 3, 4, 4), 5, torch.float64)
     raw = torch.randn(2, 3 * 17, 4, 4, dtype=torch.float64)

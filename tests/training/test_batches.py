@@ -22,6 +22,14 @@ def test_epochs_are_shuffled_without_replacement():
     assert set().union(*epochs) == set(range(10))  # images dropped by one epoch occur in others
 
 
+@pytest.mark.parametrize(("count", "size"), [(12, 3), (12, 12), (5, 1), (4, 2)])
+def test_an_epoch_has_every_image_where_batches_divide_it(count, size):
+    batches = ShuffledBatches(count, size, generator())
+    for _ in range(3):
+        epoch = torch.cat([next(batches) for _ in range(count // size)])
+        assert sorted(epoch.tolist()) == list(range(count))
+
+
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 3), (3, 3)])
 def test_the_sampler_resumes_at_any_position(count, size):
     """Noise is drawn from the same generator between batches."""

@@ -17,6 +17,8 @@ from conformance.judging.diagnosis.log_dets import (
 from conformance.judging.diagnosis.mistakes import changed, mistakes
 from conformance.judging.diagnosis.rounding import bisection, in_float32
 from conformance.laws.trial import Trial
+from conformance.numerics.specs import objects
+from reference.bijectors import Coupling
 
 CLAMPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-15, 1e-22)
 
@@ -123,7 +125,10 @@ def _halves(trial: Trial, direction: str) -> str:
         return "the halves come out in the wrong order"
     inside = _would_be(trial, trial.spec, direction, exchanged(at))
     if is_close(trial, got, exchanged(inside)):
-        return "halves swapped: the first half of the channels conditions, the second is changed"
+        conditional = any(isinstance(part, Coupling) for part in objects(trial.spec))
+        return "halves swapped: the first half of the channels " + (
+            "conditions, the second is changed" if conditional else "is treated as the second"
+        )
     if is_close(trial, got, inside):
         return "the halves are passed in in the wrong order"
     return ""
