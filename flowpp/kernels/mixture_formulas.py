@@ -32,9 +32,7 @@ def evaluate(
     x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Compute y = logit F(x) and log dy/dx; parameters have shape x.shape + (K,)."""
-    # 0 for finite arguments and NaN for all others.
-    poison = x * 0 + (means * 0 + log_scales * 0 + logits * 0).sum(-1)
-
+    poison = _poison(x, logits, means, log_scales)
     lw = torch.log_softmax(logits, -1)
     z, _ = standardize(x, means, log_scales)
     distance = z.abs()
@@ -59,6 +57,11 @@ def evaluate(
     log_sum_density = _log_sum(log_density - anchor_density.unsqueeze(-1), r * r)
     log_derivative = anchor_density + (log_sum_density - cdf.log_sum - survival.log_sum)
     return y + poison, log_derivative + poison
+
+
+def _poison(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+    """Return 0 for finite arguments, and NaN for all others, of shape S."""
+    return x * 0 + (means * 0 + log_scales * 0 + logits * 0).sum(-1)
 
 
 def unpack(
@@ -162,6 +165,7 @@ class Partials:
 
     def __init__(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> None:
         self.x, self.means, self.log_scales = x, means, log_scales
+        self.poison = _poison(x, logits, means, log_scales)
         lw = torch.log_softmax(logits, -1)
         self.z, self.rate = standardize(x, means, log_scales)
         log_cdf, log_survival = lw + logsigmoid(self.z), lw + logsigmoid(-self.z)
@@ -184,7 +188,7 @@ class Partials:
 
     def gradients(self, grad_y: Tensor, grad_l: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the gradients of x, logits, means and log_scales, given those of y and l."""
-        grad_y, grad_l = grad_y.unsqueeze(-1), grad_l.unsqueeze(-1)
+        grad_y, grad_l = (grad_y + self.poison).unsqueeze(-1), grad_l.unsqueeze(-1)
         by_z = grad_y * self.y_z + grad_l * self.l_z
         by_difference = by_z * self.rate
         return (
@@ -259,6 +263,6 @@ def bracket(
     upper = (means + step + slack).nan_to_num(info.max, info.max, info.min).amax(-1)
     start = (torch.softmax(logits, -1) * roots).sum(-1)
     start = torch.where(torch.isfinite(start), start, lower / 2 + upper / 2)
-    poison = (target * 0 + means * 0 + log_scales * 0 + logits * 0).sum(-1)
+    poison = _poison(target.squeeze(-1), logits, means, log_scales)
     resolution = info.eps / 4 * torch.maximum(means.abs(), (first * second).clamp(max=info.max))
     return lower + poison, upper + poison, start, resolution.amin(-1)

@@ -132,6 +132,18 @@ def test_non_finite_arguments_give_nan(which, value):
     assert torch.equal(torch.isnan(log_derivative), bad)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("output", [0, 1])
+def test_non_finite_arguments_give_gradients_of_nan(which, value, output):
+    arguments = draw(3, 40, torch.float32, seed=0, log_scales=(-1.0, 1.0))
+    arguments[which][7 if which == 0 else (7, 2)] = value
+    leaves = [t.requires_grad_() for t in arguments]
+    for gradient in torch.autograd.grad(logit_cdf(*leaves)[output].sum(), leaves):
+        is_nan = gradient.isnan().reshape(40, -1)
+        assert is_nan[7].all() and is_nan.sum() == is_nan[7].numel()
+
+
 @pytest.mark.parametrize("function", [logit_cdf, inverse_logit_cdf])
 def test_gradients_to_second_order(function):
     generator = torch.Generator().manual_seed(0)

@@ -419,7 +419,7 @@ FLOWPP_FUNCTION T gradient_in_place(const Task<T> &t, Row<T> &row, T x, T g_y, T
     Sums<T, 1> s;
     body_sums(&x, logits, means, log_scales, stride, count, s, saved);
     T g_x = s.poison[0];
-    if (!in_body(s, 0)) {
+    if (!in_body(s, 0) || !is_finite(g_x)) {
         row.load_again(t);
         tail_gradient(x, logits, means, log_scales, stride, count, s.shift[0], s.weight[0], g_y,
                       g_l, g_x, logits, means, FlooredTarget<T>{scales, floor});

@@ -488,11 +488,20 @@ FLOWPP_FUNCTION void component_gradient(const Component<T> &c, T share_cdf, T sh
                g_l * (share_density - share_cdf - share_survival + weight);
 }
 
-// Gradients of an element outside the body. They may be written over the parameters.
+// Gradients of an element outside the body, or with the poison NaN, which g_x holds at first. They may
+// be written over the parameters.
 template <typename T, typename Scales, typename ScaleTargets>
 FLOWPP_FUNCTION void tail_gradient(T x, const T *logits, const T *means, Scales log_scales,
                                    Index stride, int count, T shift, T weight, T g_y, T g_l,
                                    T &g_x, T *g_logits, T *g_means, ScaleTargets g_log_scales) {
+    if (!is_finite(g_x)) {  // an argument is not finite: so is no gradient
+        for (int k = 0; k < count; ++k) {
+            const Index at = k * stride;
+            g_logits[at] = g_means[at] = g_x;
+            *(g_log_scales + at) = g_x;
+        }
+        return;
+    }
     Anchored<T> a = tail_sums(x, logits, means, log_scales, stride, count, shift, weight);
     T sum = 0;
     for (int k = 0; k < count; ++k) {
@@ -553,7 +562,7 @@ FLOWPP_FUNCTION void gradient(const T *x, const T *logits, const T *means, const
     }
     for (int i = 0; i < LANES; ++i) {
         g_x[i] = sum[i];
-        if (in_body(s, i)) continue;
+        if (in_body(s, i) && is_finite(s.poison[i])) continue;
         g_x[i] = s.poison[i];
         tail_gradient(x[i], logits + i, means + i, log_scales + i, stride, count, s.shift[i],
                       s.weight[i], g_y[i], g_l[i], g_x[i], g_logits + i, g_means + i,
