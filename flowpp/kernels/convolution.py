@@ -4,8 +4,8 @@ F(2x2, 3x3) takes 16 multiplications where the definition takes 36. Its addition
 error is at most a few times that of the direct form. It is used where it was measured to be
 faster: for images of even height and width with enough channels and tiles.
 
-A NaN or an infinity makes the same outputs non-finite as in the direct form, but some are NaN where
-that gives an infinity; in the gradient of the weights it may reach all nine taps.
+A NaN or an infinity makes the same outputs non-finite as in the direct form, but some are NaN
+where that gives an infinity; in the gradient of the weights it may reach all nine taps.
 """
 
 from __future__ import annotations
