@@ -270,3 +270,24 @@ def test_every_cell_of_a_small_run_has_compared_something():
         judge.judge(*one) for one in plan(["affine/shared", "sigmoid/line"], ["*"], ["float64"])
     ]
     assert all(result.compared > 0 for result in results if result.status == "holds")
+
+
+def test_a_diagnosis_does_not_call_the_judged_object():
+    """Its experiments would change what a cache in the object holds, and so later results."""
+    calls = []
+
+    class Counting(ReferenceAdapter):
+        def build(self, spec):
+            built = type("Built", (Faulty,), {"fault": staticmethod(lambda x, y, d: (y + 1.0, d))})
+
+            def inverse(self, y, context=None):
+                calls.append(id(self))
+                return spec.inverse(y, context)
+
+            built.inverse = inverse
+            return built(spec)
+
+    judge, case = Judge(Counting), BIJECTOR_CASES["affine/shared"]
+    judged = {id(trial.built) for trial in judge.trials(case, "float64")}
+    assert judge.judge(case, LAWS["forward"], "float64").status == "fails"
+    assert not judged & set(calls)

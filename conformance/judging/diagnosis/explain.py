@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -74,8 +75,20 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
         lost = f"right formula, loses {wrong_bits(size, result.dtype):.1f} bits"
         changes["message"] = f"{lost}: {changes['message']}"
     elif trial is not None:
-        changes["hint"] = _cause([trial, *others], law, error, judge.timeout)
+        changes["hint"] = _cause(
+            [_apart(one) for one in (trial, *others)], law, error, judge.timeout
+        )
     return dataclasses.replace(result, **changes)
+
+
+def _apart(trial: Any) -> Any:
+    """Return a trial with the same results and an implementation of its own.
+
+    Experiments call it, and must not change what a cache in the judged object holds.
+    """
+    copied = copy.copy(trial)
+    vars(copied).pop("built", None)
+    return copied
 
 
 def _other_inputs(trial: Any, judge: Any) -> list[Any]:
