@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,12 +17,20 @@ REPEATS = 3
 def state_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
     """Yield the experiments for one direction."""
     for pattern in (_written_to, _random, _earlier_calls):
-        yield lambda pattern=pattern: pattern(trial, direction)  # type: ignore[misc]
+        yield lambda pattern=pattern: pattern(_separate(trial), direction)  # type: ignore[misc]
 
 
 def batch_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
     """Yield the experiment on other examples of the batch, for one direction."""
-    yield lambda: _batch(trial, direction)
+    yield lambda: _batch(_separate(trial), direction)
+
+
+def _separate(trial: Trial) -> Trial:
+    """Return the trial with an object of its own: experiments must not change later laws."""
+    other = copy.copy(trial)
+    for name in ("built", "given_spec"):
+        vars(other).pop(name, None)
+    return other
 
 
 def _input(trial: Trial, direction: str) -> np.ndarray:
@@ -41,10 +50,10 @@ def _written_to(trial: Trial, direction: str) -> str:
     assert x is not None
     before = x.copy(), None if context is None else context.copy()
     trial.call(direction, x, context)
-    for name, array, copy in (("input", x, before[0]), ("context", context, before[1])):
-        if array is None or copy is None:
+    for name, array, given in (("input", x, before[0]), ("context", context, before[1])):
+        if array is None or given is None:
             continue
-        if not np.array_equal(array, copy, equal_nan=True):
+        if not np.array_equal(array, given, equal_nan=True):
             return f"{direction} writes to its {name}: an in-place operation"
     return ""
 
