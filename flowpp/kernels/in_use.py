@@ -20,8 +20,8 @@ def kernels_in_use(device: torch.device) -> dict[str, Any]:
 
     Returns:
         `kernels`: "cpu", "cuda" or "torch", and what torch computes where some kernels are
-        missing; `kernel_code`: a hash of their sources and flags; `compiler`: its version. The
-        latter two are None for "torch".
+        missing, or where a dispatch mode must see each operation; `kernel_code`: a hash of their
+        sources and flags; `compiler`: its version. The latter two are None for "torch".
     """
     x = torch.empty(0, device=device)
     if device.type != "cpu":
@@ -31,8 +31,8 @@ def kernels_in_use(device: torch.device) -> dict[str, Any]:
     compiled = tuple(k for k in get_args(Kernel) if backend_for(x, kernel=k) == "cpu")
     if not compiled:
         return _facts("torch", None, None)
-    missing = " and ".join(kernel for kernel in get_args(Kernel) if kernel not in compiled)
-    name = f"cpu, but torch for {missing}" if missing else "cpu"
+    missing = [kernel for kernel in get_args(Kernel) if kernel not in compiled]
+    name = f"cpu, but torch for {', '.join(missing)}" if missing else "cpu"
     return _facts(name, _cpu_code(compiled), _compiler())
 
 

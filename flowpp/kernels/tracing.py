@@ -27,8 +27,8 @@ def hides_memory() -> bool:
 
     They are under a transform of torch.func, and sizes are under torch.jit.trace.
     """
-    return not torch.compiler.is_compiling() and (
-        torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None
+    return is_transformed() or (
+        not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
     )
 
 

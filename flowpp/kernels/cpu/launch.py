@@ -43,7 +43,9 @@ def _converted(value: Any) -> Any:
     if isinstance(value, Tensor):
         address = value.data_ptr()
         if address == 0 and value.numel():
-            raise TypeError(f"kernels need tensors with memory, got one without: {value.shape}")
+            raise TypeError(
+                f"a kernel's tensor must have memory, got none for shape {tuple(value.shape)}"
+            )
         return ctypes.c_void_p(address)
     if isinstance(value, int):
         return ctypes.c_long(value)
