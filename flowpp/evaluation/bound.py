@@ -12,6 +12,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from flowpp.config import checks
 from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
 from flowpp.evaluation.batch_size import Batches
@@ -84,6 +85,22 @@ def not_finite(bounds: Mapping[int, Estimate]) -> str | None:
     return f"bits/dim must be finite, got {listed} sample{'s' if max(failed) > 1 else ''}"
 
 
+def check_arguments(model: FlowPlusPlus, images: np.ndarray) -> None:
+    """Require a model, and an array of at least one image.
+
+    Raises:
+        TypeError: another class, such as a `TrainedModel` or a tensor; the message says what to
+            use.
+        ValueError: no images.
+    """
+    checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
+    if not isinstance(images, np.ndarray):
+        use = ": use images.cpu().numpy()" if isinstance(images, Tensor) else ""
+        raise TypeError(f"images must be a NumPy array, got {type(images).__name__}{use}")
+    if not len(images):
+        raise ValueError("images must be at least 1, got 0")
+
+
 @torch.no_grad()
 def evaluate_bound(
     model: FlowPlusPlus,
@@ -111,7 +128,13 @@ def evaluate_bound(
 
     Returns:
         `bits_per_dim`, `log_q`, `log_det` and `log_prior`.
+
+    Raises:
+        TypeError, ValueError: as `check_arguments`; a generator of another kind.
     """
+    check_arguments(model, images)
+    seeds = {"int": "torch.Generator().manual_seed(SEED)"}
+    checks.kind_of("generator", generator, torch.Generator, seeds)
     model.eval()
     like = next(model.parameters())
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)

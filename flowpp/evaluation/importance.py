@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flowpp.config import checks
 from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
 from flowpp.evaluation.batch_size import Batches, measured_rows
-from flowpp.evaluation.bound import Estimate, image_noise
+from flowpp.evaluation.bound import Estimate, check_arguments, image_noise
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -55,7 +56,7 @@ def importance_bounds(
         Mean over images and its standard error by number of samples.
 
     Raises:
-        ValueError, torch.OutOfMemoryError: As `importance_log_probs`.
+        TypeError, ValueError, torch.OutOfMemoryError: As `importance_log_probs`.
 
     Source: Burda, Grosse and Salakhutdinov 2016, eq. 8; Flow++ section 4.
     """
@@ -88,15 +89,12 @@ def importance_log_probs(
         running sum is kept per image.
 
     Raises:
-        ValueError: fewer than 1 sample or 1 image.
+        TypeError, ValueError: as `bound.check_arguments`; fewer than 1 sample.
         torch.OutOfMemoryError: a GPU has no memory for one row; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
     """
-    if samples < 1 or not len(images):
-        raise ValueError(
-            "importance_bounds needs at least 1 sample and 1 image, "
-            f"got {samples} and {len(images)}"
-        )
+    check_arguments(model, images)
+    checks.at_least("samples", samples, 1)
     model.eval()
     running, drawn = np.full(len(images), -np.inf), 0
     batches = Batches(batch, warn)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import flowpp
 from flowpp import evaluate, train
 from flowpp.bijectors import (
     ActNorm,
@@ -240,6 +241,36 @@ def test_the_same_weights_images_and_seed_give_one_number(run):
     assert abs(other.mean - once.mean) > 1e-6
     wide = importance_bounds(opened.model.double(), images, 1, seed=5)[1]
     assert wide.mean == pytest.approx(once.mean, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": flowpp.load}, "be a FlowPlusPlus, got TrainedModel: use model.model$"),
+        ({"model": lambda run: None}, "model must be a FlowPlusPlus, got NoneType"),
+        ({"images": torch.from_numpy}, r"must be .* got Tensor: use images.cpu\(\).numpy\(\)"),
+        ({"images": lambda x: x.tolist()}, "images must be a NumPy array, got list"),
+        ({"images": lambda x: x[:0]}, "images must be at least 1, got 0"),
+    ],
+)
+def test_arguments_of_another_kind(run, change, message):
+    opened = open_model(run)
+    images = load_images(opened.config).test[:3]
+    model = change["model"](run) if "model" in change else opened.model
+    images = change["images"](images) if "images" in change else images
+    with pytest.raises((TypeError, ValueError), match=message):
+        evaluate_bound(model, images, torch.Generator())
+    with pytest.raises((TypeError, ValueError), match=message):
+        importance_bounds(model, images, 1)
+
+
+def test_seeds_and_samples_of_another_kind(run):
+    opened = open_model(run)
+    images = load_images(opened.config).test[:3]
+    with pytest.raises(TypeError, match=r"generator must be a Generator, got int: use .*SEED"):
+        evaluate_bound(opened.model, images, 5)
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        importance_bounds(opened.model, images, 0)
 
 
 def test_the_standard_error_holds_the_noise_of_the_draws(run):
