@@ -314,18 +314,8 @@ def _locked(folder: Path) -> Iterator[bool]:
     Yields whether there is a lock. Some network file systems have none: processes that start
     together then decode the images each, and the first to end provides them.
     """
-    if os.name != "posix":
-        yield False
-        return
-    import fcntl
-
     with open_lock(_lock_file(folder)) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+        yield try_lock(file, wait=True) is True
 
 
 def _say(line: str) -> None:

@@ -116,7 +116,7 @@ def _batch_size(file: Any, path: Path) -> int:
     total, limit = sum(sizes), max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
     if total > limit:
         raise ValueError(f"it must unpack to at most {limit:,} bytes, got {total:,}")
-    return max(1, min(BATCH, BATCH_BYTES // max(1, *sizes, 1)))
+    return max(1, min(BATCH, BATCH_BYTES // max([1, *sizes])))
 
 
 def _opened(path: Path) -> Any:

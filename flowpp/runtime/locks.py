@@ -33,8 +33,12 @@ def open_lock(path: Path) -> IO[bytes]:
     return file
 
 
-def try_lock(file: IO[bytes]) -> bool | None:
-    """Take the lock of an open file, without waiting.
+def try_lock(file: IO[bytes], *, wait: bool = False) -> bool | None:
+    """Take the lock of an open file.
+
+    Args:
+        file: The lock file.
+        wait: Whether to wait while another process holds the lock.
 
     Returns:
         False if another process holds it; None where the system or file system has no locks.
@@ -42,7 +46,7 @@ def try_lock(file: IO[bytes]) -> bool | None:
     if fcntl is None:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
