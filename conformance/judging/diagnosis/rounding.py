@@ -10,23 +10,7 @@ from conformance.numerics.specs import map_arrays
 from reference.bijectors import MixtureLogistic
 
 EPS32 = float(np.finfo(np.float32).eps)
-HALF_WIDTHS = (
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    16.0,
-    20.0,
-    30.0,
-    32.0,
-    50.0,
-    64.0,
-    100.0,
-    200.0,
-    500.0,
-    1e3,
-    1e4,
-)
+HALF_WIDTHS = tuple(map(float, (1, 2, 5, 10, 16, 20, 30, 32, 50, 64, 100, 200, 500, 1e3, 1e4)))
 MARGINS = (0.0, 1e-6, 1e-3, 0.1, 1.0)
 MAX_STEPS = 45
 

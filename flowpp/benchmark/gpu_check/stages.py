@@ -31,19 +31,8 @@ def tests(plan: Plan, folder: Path, _: float) -> list[str]:
             chosen += ["-n", str(min(os.cpu_count() or 1, TEST_PROCESSES))]
     else:
         chosen = ["tests/benchmarks/test_timing.py"]
-    flags = [
-        "-q",
-        "-rfE",
-        "--tb",
-        "short",
-        "-p",
-        "no:cacheprovider",
-        "-W",
-        "default",
-        "--junitxml",
-        folder / "junit.xml",
-    ]
-    return python("pytest", *flags, *chosen)
+    flags = "-q -rfE --tb short -p no:cacheprovider -W default --junitxml".split()
+    return python("pytest", *flags, folder / "junit.xml", *chosen)
 
 
 def laws(dtype: str) -> Command:
