@@ -242,7 +242,7 @@ class DataConfig:
             ValueError: No path.
         """
         if self.path is None:
-            raise ValueError(f"{self.source} needs --data.path: {contents}; got none")
+            raise ValueError(f"{self.source} needs data.path: {contents}; got none")
         return Path(self.path).expanduser()
 
 

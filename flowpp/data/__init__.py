@@ -1,7 +1,7 @@
 """Image data sets with a fixed split into training and test images.
 
 >>> from flowpp import data
->>> from flowpp.config import DataConfig, checks
+>>> from flowpp.config import DataConfig
 >>> images = data.load(DataConfig(source="digits"))
 >>> images.train.shape, images.test.shape, images.levels
 ((1500, 1, 8, 8), (297, 1, 8, 8), 17)
@@ -80,6 +80,6 @@ def declared_shape(config: DataConfig) -> tuple[Shape, int]:
     channels, height, width = data_set.shape or (config.channels or 3, 0, 0)
     height, width = config.height_width or (height, width)
     if not height:
-        raise ValueError(f"{config.source} needs --data.size, got none")
+        raise ValueError(f"{config.source} needs data.size, got none")
     full = config.bits is None or config.bits == 8
     return (channels, height, width), data_set.levels if full else 1 << (config.bits or 8)

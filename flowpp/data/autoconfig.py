@@ -54,7 +54,9 @@ def configure(config: Config) -> tuple[Config, list[str]]:
     if config.preset != SMALL.preset or config.data.source != "folder":
         return config, []
     if config.data.path is None:
-        raise ValueError("the preset small needs --data.path FOLDER or a file of images, got none")
+        raise ValueError(
+            "the preset small needs data.path, a folder or a file of images, got none"
+        )
     files = folder.find(config.data)
     parts = folder.split_files(files, config.data).parts
     paths = [image for part in parts.values() for image in part]
@@ -85,7 +87,7 @@ def _read_headers(files: ImageFiles, paths: Sequence[PurePosixPath], data: DataC
         except (OSError, ValueError) as error:
             if data.skip_bad:
                 continue
-            raise ValueError(f"{error}; --data.skip_bad leaves such files out") from error
+            raise ValueError(f"{error}; data.skip_bad leaves such files out") from error
     return headers
 
 
@@ -143,8 +145,8 @@ def _common_kind(files: ImageFiles, headers: Headers, *, skip_bad: bool) -> Kind
         odd = next(path for path, header in headers.items() if header.kind != common)
         raise ValueError(
             f"{files.who(odd)} is a {KINDS[others[0][0]]} image among {count} {KINDS[common]} "
-            f"ones ({others[0][1]} such files); --data.channels 1 converts all to grey, "
-            "--data.channels 3 to colour, --data.skip_bad leaves such files out"
+            f"ones ({others[0][1]} such files); data.channels 1 converts all to grey, "
+            "data.channels 3 to colour, data.skip_bad leaves such files out"
         )
     return common
 

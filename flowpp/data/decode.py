@@ -161,9 +161,9 @@ def _check_kind(kind: Kind, who: str, target: Target) -> None:
     if kind != target.channels and not target.convert:
         wanted = KINDS[target.channels]
         hint = (
-            f"--data.channels {target.channels} converts all to {wanted}"
+            f"data.channels {target.channels} converts all to {wanted}"
             if target.of_model
-            else "--data.channels 1 or 3 converts all to grey or colour"
+            else "data.channels 1 or 3 converts all to grey or colour"
         )
         raise ImageError(
             f"{who} must be a {wanted} image (data.channels {target.channels}), "
@@ -202,15 +202,15 @@ def check_bits(bits: int, wanted: int | None, kind: int, who: str, *, pillow: bo
     """
     lost = pillow and kind == COLOUR
     if bits > 8 and wanted is None:
-        keep = "" if lost else "--data.bits 16 keeps them, "
+        keep = "" if lost else "data.bits 16 keeps them, "
         raise ImageError(
-            f"{who} must have 8 bits per channel, got {bits}; {keep}--data.bits 8 keeps the "
+            f"{who} must have 8 bits per channel, got {bits}; {keep}data.bits 8 keeps the "
             "highest 8"
         )
     if bits > 8 and (wanted or 8) > 8 and lost:
         raise ImageError(
             f"{who} must be grey for data.bits {wanted}, got {bits}-bit colour, which Pillow "
-            "reads as 8 bits; use an .npy array of uint16, or --data.bits 8"
+            "reads as 8 bits; use an .npy array of uint16, or data.bits 8"
         )
     if bits == 8 and (wanted or 8) > 8:
         raise ImageError(f"{who} must have 16 bits for data.bits {wanted}, got 8")

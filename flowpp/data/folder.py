@@ -82,7 +82,7 @@ def target_of(config: DataConfig) -> Target:
         ValueError: No size.
     """
     if config.height_width is None:
-        raise ValueError("folder needs --data.size, got none")
+        raise ValueError("folder needs data.size, got none")
     convert = config.channels is not None if config.convert is None else config.convert
     return Target(*config.height_width, config.channels or 3, convert, config.bits, config.crop)
 

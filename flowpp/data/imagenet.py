@@ -49,7 +49,7 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         if len(images) != counts[split] and not config.partial:
             raise ValueError(
                 f"{who} ({version}) must have {counts[split]} {split} images, got {len(images)} "
-                f"in {folder}; --data.partial accepts them"
+                f"in {folder}; data.partial accepts them"
             )
     suffix = ", partial" if config.partial else ""
     origins = {

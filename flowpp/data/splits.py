@@ -12,7 +12,7 @@ from flowpp.data.split_names import MAX_DEPTH, Role, role_of
 
 EVERY = {"tenth": 10, "fifth": 5}
 """By `data.split`: the n-th of every n images is held out."""
-ANEW = "--data.split tenth holds out every tenth of all images instead"
+ANEW = "data.split 'tenth' holds out every tenth of all images instead"
 
 Paths = tuple[PurePosixPath, ...]
 Folders = dict[Role, Paths]
@@ -123,12 +123,12 @@ def _roles(where: str, parent: PurePosixPath, children: dict[str, Role]) -> Fold
     if "train" not in folders:
         raise ValueError(
             f"folder: {where} has images to hold out, {given}, but no folder train beside them; "
-            f"name the folder of the training images train, or --data.path another one; {ANEW}"
+            f"rename that of the training images to train, or choose another data.path; {ANEW}"
         )
     if len(folders) == 1:
         raise ValueError(
             f"folder: {where} has training images, {given}, but no images to hold out beside "
-            f"them; name their folder test or val, or --data.path {given} alone; {ANEW}"
+            f"them; rename their folder to test or val, or set data.path to {given} alone; {ANEW}"
         )
     return folders
 

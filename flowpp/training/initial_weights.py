@@ -112,8 +112,8 @@ class InitialWeights:
         own, now = self.image_shape, model.image_shape
         if own is None or now is None or own == now:
             return ""
-        settings = [f"--data.size {own[1]}x{own[2]}"] * (own[1:] != now[1:])
-        settings += [f"--data.channels {own[0]}"] * (own[0] != now[0])
+        settings = [f"data.size {own[1]}x{own[2]}"] * (own[1:] != now[1:])
+        settings += [f"data.channels {own[0]}"] * (own[0] != now[0])
         return (
             f"The weights were trained on images of shape {own}, got {now}: "
             f"{' and '.join(settings)} makes them fit. "

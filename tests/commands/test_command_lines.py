@@ -94,7 +94,7 @@ def test_unknown_device(capsys, tmp_path):
 
 def test_missing_data(capsys, tmp_path):
     message = refused_in_one_line(capsys, train.main, "cifar10")
-    assert "cifar10 needs --data.path" in message and "got none" in message
+    assert "cifar10 needs data.path" in message and "got none" in message
     message = refused_in_one_line(
         capsys, train.main, "cifar10", "--data.path", tmp_path / "nowhere"
     )

@@ -90,7 +90,7 @@ def test_grey_and_bad_files_among_other_images(run, tmp_path, capsys):
     (other / "page.html").write_text("x")
     flags = ["--other-data", "--data.path", str(other)]
     message = refused(run, flags, capsys)
-    assert "--data.channels 3 converts all to colour; --skip-bad leaves such files" in message
+    assert "data.channels 3 converts all to colour; --skip-bad leaves such files" in message
     receipt = evaluated(run, out, *flags, "--data.channels", "3")
     assert receipt["data"]["count"] == 2 and receipt["data"]["part"] == "other"
     printed = capsys.readouterr().out

@@ -149,7 +149,7 @@ def test_mistakes(flags, message, run, pictures, capsys):
 
 def test_grey_images_for_a_colour_model_are_told_the_flag_that_helps(tmp_path):
     Image.new("L", (8, 8), 3).save(tmp_path / "grey.png")
-    with pytest.raises(ValueError, match="got a grey one; --data.channels 3 converts all to col"):
+    with pytest.raises(ValueError, match="got a grey one; data.channels 3 converts all to col"):
         load_all(tmp_path, DataConfig(), (3, 8, 8), 256)
 
 

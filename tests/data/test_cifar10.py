@@ -134,7 +134,7 @@ def test_one_array_under_an_npz_name_is_refused(tmp_path):
 
 
 def test_no_path():
-    with pytest.raises(ValueError, match="needs --data.path: .* got none"):
+    with pytest.raises(ValueError, match="needs data.path: .* got none"):
         data.load(DataConfig(source="cifar10"))
 
 

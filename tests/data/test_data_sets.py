@@ -51,7 +51,7 @@ def test_declared_shapes_are_those_of_the_data(config):
 def test_a_folder_declares_the_shape_in_the_settings():
     config = DataConfig(source="folder", size=16, channels=1, bits=5)
     assert data.declared_shape(config) == ((1, 16, 16), 32)
-    with pytest.raises(ValueError, match="folder needs --data.size, got none"):
+    with pytest.raises(ValueError, match="folder needs data.size, got none"):
         data.declared_shape(replace(config, size=None))
 
 

@@ -56,10 +56,10 @@ def test_a_damaged_image_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        (DataConfig(source="folder"), ValueError, "folder needs --data.path: .* got none"),
+        (DataConfig(source="folder"), ValueError, "folder needs data.path: .* got none"),
         (DataConfig(source="folder", path="/none", size=8), FileNotFoundError, "/none is not a f"),
-        (DataConfig(source="folder", path="/"), ValueError, "folder needs --data.size, got none"),
-        (DataConfig(source="imagenet32"), ValueError, "imagenet32 needs --data.path"),
+        (DataConfig(source="folder", path="/"), ValueError, "folder needs data.size, got none"),
+        (DataConfig(source="imagenet32"), ValueError, "imagenet32 needs data.path"),
         (DataConfig(source="imagenet64", path="/none"), FileNotFoundError, "/none is not a f"),
         (DataConfig(source="digits", path="x"), ValueError, "data.path is not used by .*'digits'"),
         (DataConfig(source="digits", bits=5), ValueError, "256 levels, got digits with 17"),

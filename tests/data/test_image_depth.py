@@ -86,7 +86,7 @@ DEEP = {
 def test_deep_colour_is_refused_or_said_to_be_reduced(kind):
     raw, bits = DEEP[kind]
     assert read_header(raw, "x").bits == bits
-    with pytest.raises(ImageError, match=f"8 bits per channel, got {bits}; --data.bits 8"):
+    with pytest.raises(ImageError, match=f"8 bits per channel, got {bits}; data.bits 8"):
         decode(raw, "x", Target(12, 16, 3))
     with pytest.raises(ImageError, match=f"must be grey for data.bits 16, got {bits}-bit colour"):
         decode(raw, "x", Target(12, 16, 3, bits=16))
@@ -150,5 +150,5 @@ def test_heic_of_10_bits():
     file = io.BytesIO()
     pillow_heif.from_bytes("RGB;16", (64, 48), pixels.tobytes()).save(file)
     assert read_header(file.getvalue(), "x").bits == 10
-    with pytest.raises(ImageError, match="8 bits per channel, got 10; --data.bits 8"):
+    with pytest.raises(ImageError, match="8 bits per channel, got 10; data.bits 8"):
         decode(file.getvalue(), "x", Target(16, 16, 3))

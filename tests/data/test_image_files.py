@@ -178,7 +178,7 @@ def test_grey_among_colour_is_refused_with_the_ways_out(mixed):
     for read in (lambda: small(mixed), lambda: load(mixed)):
         with pytest.raises(ValueError, match="grey") as refused:
             read()
-        assert "--data.channels 1" in str(refused.value)
+        assert "data.channels 1" in str(refused.value)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -232,7 +232,7 @@ def test_16_bits_are_refused_kept_or_reduced(deep):
     for read in (lambda: small(deep), lambda: load(deep, channels=1)):
         with pytest.raises(ValueError, match="8 bits per channel, got 16") as refused:
             read()
-        assert "--data.bits 16 keeps them, --data.bits 8 keeps the highest 8" in str(refused.value)
+        assert "data.bits 16 keeps them, data.bits 8 keeps the highest 8" in str(refused.value)
     config, notes = small(deep, bits=16)
     kept = data.load(config.data)
     assert kept.levels == 65536 and "65,536 grey levels" in notes and not kept.notes
@@ -273,7 +273,7 @@ def test_16_bit_colour_is_not_cut_to_8_bits_in_silence():
     header = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
     raw = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
     raw += chunk(b"IEND", b"")
-    with pytest.raises(ValueError, match=r"x must have 8 bits per channel, got 16; --data.bits 8"):
+    with pytest.raises(ValueError, match=r"x must have 8 bits per channel, got 16; data.bits 8"):
         decode(raw, "x", Target(16, 16, 3))
     with pytest.raises(ValueError, match="must be grey for data.bits 16, got 16-bit colour"):
         decode(raw, "x", Target(16, 16, 3, bits=16))

@@ -148,7 +148,7 @@ def test_grey_arrays(tmp_path, shape):
 def test_16_bit_colour_in_arrays(tmp_path, order):
     deep = RNG.integers(65536, size=(24, 16, 16, 3)).astype(f"{order}u2")
     np.save(tmp_path / "x.npy", deep)
-    with pytest.raises(ValueError, match="--data.bits 16 keeps them, --data.bits 8 keeps"):
+    with pytest.raises(ValueError, match="data.bits 16 keeps them, data.bits 8 keeps"):
         load(tmp_path / "x.npy")
     images = load(tmp_path / "x.npy", bits=16)
     assert images.levels == 65536

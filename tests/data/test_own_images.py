@@ -137,7 +137,7 @@ def test_a_bad_file_is_skipped_and_counted(photos, kind):
 
 
 def test_unusable_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="needs --data.path FOLDER"):
+    with pytest.raises(ValueError, match="needs data.path, a folder"):
         configure(SMALL)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         configure(small(tmp_path / "none"))

@@ -102,7 +102,8 @@ def test_half_a_split_and_an_ambiguous_one_are_refused(tmp_path, names, message)
         write(tmp_path / name, range(20 * number, 20 * number + 10))
     with pytest.raises(ValueError, match=message) as refused:
         load(tmp_path)
-    assert "--data.split tenth holds out every tenth" in str(refused.value)
+    assert "data.split 'tenth' holds out every tenth" in str(refused.value)
+    assert "--" not in str(refused.value)  # a setting, in Python and on the command line
     assert "\n" not in str(refused.value)
     images = load(tmp_path, split="tenth")
     assert len(images.test) == len(names) and "every tenth of" in images.origins["test"]

@@ -149,7 +149,7 @@ def test_a_converted_run_directory_is_evaluated_and_sampled(tmp_path, variables,
 
     with pytest.raises(SystemExit):
         evaluate.main([str(run)])
-    assert "cifar10 needs --data.path" in capsys.readouterr().err
+    assert "cifar10 needs data.path" in capsys.readouterr().err
     images = np.random.default_rng(0).integers(256, size=(3, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", train=images, test=images)
     evaluate.main([str(run), "--data.path", str(tmp_path / "images.npz")])

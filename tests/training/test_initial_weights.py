@@ -118,9 +118,9 @@ def test_tensors_that_do_not_fit_are_named(source, tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "advice"),
     [
-        ((1, 16, 8), r"of shape \(1, 8, 8\), got \(1, 16, 8\): --data.size 8x8 makes them fit"),
-        ((3, 8, 8), r"got \(3, 8, 8\): --data.channels 1 makes them fit"),
-        ((3, 16, 16), r": --data.size 8x8 and --data.channels 1 makes them fit"),
+        ((1, 16, 8), r"of shape \(1, 8, 8\), got \(1, 16, 8\): data.size 8x8 makes them fit"),
+        ((3, 8, 8), r"got \(3, 8, 8\): data.channels 1 makes them fit"),
+        ((3, 16, 16), r": data.size 8x8 and data.channels 1 makes them fit"),
     ],
 )
 def test_images_of_another_size_say_which_one_fits(source, tiny_config, shape, advice):
