@@ -1,4 +1,4 @@
-"""Whether code reseeds a global random generator, or depends on its state."""
+"""Detection of code that reseeds a global random generator, or depends on its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was proven, as Markdown that a README can quote: a badge and a table of the laws."""
+"""Markdown report of what was proven, for a README: a badge and a table of the laws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHIELD = "https://img.shields.io/badge/"
 
 
 class ProofRow(NamedTuple):
-    """What was proven by one law.
+    """The result of one law over all cases.
 
     Attributes:
         law: Name of the law.

@@ -1,4 +1,4 @@
-"""What the results of a run prove."""
+"""The verdict on the results of a run."""
 
 from __future__ import annotations
 

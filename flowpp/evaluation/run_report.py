@@ -109,7 +109,7 @@ def plus_minus(mean: object, error: object) -> str:
 
 
 def interval(mean: object, error: object, count: object) -> str:
-    """Format the 95 % interval of a mean over `count` images, if it can be told."""
+    """Format the 95 % interval of a mean over `count` images, empty if it is unknown."""
     value, spread = _finite(mean), _finite(error)
     if value is None or spread is None or not isinstance(count, int) or count < 2:
         return ""

@@ -32,7 +32,7 @@ LONGEST_HASH = 128
 
 
 class CacheError(OSError):
-    """The cache cannot be written, or another process does not release it."""
+    """Raised where the cache cannot be written, or another process does not release it."""
 
 
 def folder() -> Path:

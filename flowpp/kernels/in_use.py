@@ -1,4 +1,4 @@
-"""Which kernels compute on a device, and what their bits depend on."""
+"""The kernels that compute on a device, and what their bits depend on."""
 
 from __future__ import annotations
 

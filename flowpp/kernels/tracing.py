@@ -1,4 +1,4 @@
-"""Whether torch.compile, torch.export or a transform of torch.func computes the call."""
+"""Detection of calls by torch.compile, torch.export, torch.jit and transforms of torch.func."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tensors a compiled kernel can read, and when torch must see each operation instead."""
+"""Tensors that a compiled kernel can read, and calls of which torch must see each operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bits of a training step depend on besides the state and the settings."""
+"""Facts that the bits of a training step depend on, besides the state and the settings."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: Config, environment: dict[str, Any]) -> Run:
-        """Create the directory and write the settings; who trains in it must hold its lock.
+        """Create the directory and write the settings; a process that trains in it holds its lock.
 
         Raises:
             ValueError: `path` contains anything but the remains of an interrupted creation.

@@ -32,7 +32,7 @@ def brief(error: BaseException | str) -> str:
 
 
 class FileError(ValueError):
-    """The path is not a regular file, or the file is too large."""
+    """Raised for a path that is not a regular file, or a file that is too large."""
 
 
 def open_regular(path: Path, limit: int) -> BinaryIO:

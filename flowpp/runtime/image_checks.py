@@ -1,4 +1,4 @@
-"""Checks of a user's images: what is wrong with them, in the words of the user's own call."""
+"""Checks of a user's images; errors name the argument that does not fit, and what to do."""
 
 from __future__ import annotations
 

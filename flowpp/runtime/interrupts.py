@@ -1,4 +1,4 @@
-"""Ctrl-C while a command is being imported: exit at once."""
+"""Exit at once on Ctrl-C while a command is being imported."""
 
 from __future__ import annotations
 

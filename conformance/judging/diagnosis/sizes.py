@@ -1,4 +1,4 @@
-"""Which sizes an implementation is wrong for."""
+"""Diagnosis of the sizes for which an implementation is wrong."""
 
 from __future__ import annotations
 

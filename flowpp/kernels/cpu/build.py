@@ -29,7 +29,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 SLOWER = "training takes 1.5 to 2 times as long"
 """Measured with the preset digits on one core of a processor with AVX-512."""
-REMEDY = "(CXX chooses a compiler; FLOWPP_BACKEND=torch goes without, and says nothing)"
+REMEDY = "(CXX chooses a compiler; FLOWPP_BACKEND=torch uses none and omits this note)"
 
 
 @functools.cache

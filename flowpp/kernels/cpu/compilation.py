@@ -108,7 +108,7 @@ def load(path: Path) -> ctypes.CDLL:
     """Load a library of the cache, or a copy of it where the cache's files are not executable.
 
     Raises:
-        BuildError: It cannot be loaded, or is not one of ours.
+        BuildError: It cannot be loaded, or is another library.
     """
     try:
         return _open(path)
@@ -149,7 +149,7 @@ def included_files(path: Path) -> Iterator[Path]:
 def _open(path: Path) -> ctypes.CDLL:
     try:
         loaded = ctypes.CDLL(str(path))
-        _ = loaded.flowpp_use_pool  # every library of ours has it
+        _ = loaded.flowpp_use_pool  # all libraries of these sources have it
     except (OSError, AttributeError) as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise BuildError(f"{path} cannot be loaded: {reason}") from error

@@ -31,7 +31,7 @@ PASSING = (FULL, "killed", "out of memory", "cannot allocate", "resource tempora
 
 
 class CompilerError(BuildError):
-    """A compiler that failed.
+    """Raised where a compiler fails.
 
     Args:
         message: What happened.
@@ -54,7 +54,7 @@ class CompilerError(BuildError):
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler.
+    """A command that compiles C++.
 
     Args:
         words: Command with its first arguments, as `("ccache", "g++")`.

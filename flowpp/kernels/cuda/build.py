@@ -74,7 +74,7 @@ def _outcome(device: int) -> dict[str, Any] | str:
             assert all(kernel.num_regs for kernel in kernels.values())
             return {name: kernel.kernel for name, kernel in kernels.items()}
     except (torch.OutOfMemoryError, MemoryError):
-        raise  # says nothing about the kernels
+        raise  # no fault of the kernels
     except Exception as error:  # noqa: BLE001  (NVRTC's and the driver's have no common class)
         first = next(iter(str(error).strip().splitlines()), "no message")
         return f"the CUDA kernels cannot be compiled or loaded: {type(error).__name__}: {first}"
