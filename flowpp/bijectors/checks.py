@@ -56,7 +56,7 @@ def checked_levels(levels: int, owner: object) -> int:
     """
     if isinstance(levels, bool) or not isinstance(levels, SupportsIndex | float):
         raise TypeError(f"{owner_name(owner)} needs an integer number of levels, got {levels!r}")
-    if int(levels) != levels:
+    if not float(levels).is_integer():
         raise ValueError(f"{owner_name(owner)} needs an integer number of levels, got {levels}")
     if levels < 2:
         raise ValueError(f"{owner_name(owner)} needs at least 2 levels, got {levels}")

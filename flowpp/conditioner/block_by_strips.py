@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowpp.kernels.convolution import HALF
+
 from .block import Block
-from .conv2d import HALF, Conv2d
+from .conv2d import Conv2d
 from .gated_attention import GatedAttention
 from .gated_conv import GatedConv
 from .hashed_dropout import hashed_dropout

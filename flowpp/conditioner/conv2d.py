@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowpp.kernels.convolution import convolution
+from flowpp.kernels.convolution import HALF, convolution
 
 KERNEL_DEVIATION = 0.05
 SQUARED_NORM_FLOOR = 1e-12
 VARIANCE_OFFSET = 1e-8
-HALF = (torch.bfloat16, torch.float16)
-"""Dtypes of the input in which a layer also computes when its own parameters are wider."""
 BEFORE_GATE = 0.1
 """Initial output scale of layers before a gate and of a coupling's last layer."""
 

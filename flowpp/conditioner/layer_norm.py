@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowpp.kernels.convolution import HALF
 from flowpp.kernels.layers import layer_norm
-
-from .conv2d import HALF
 
 LAYER_NORM_EPSILON = 1e-5
 

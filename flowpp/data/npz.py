@@ -15,7 +15,8 @@ from typing import IO, TypeVar
 
 import numpy as np
 
-from flowpp.data.zip_archive import LARGEST, open_zip
+from flowpp.data.archive import LARGEST
+from flowpp.data.zip_archive import open_zip
 from flowpp.runtime.bounded import brief, open_regular
 
 T = TypeVar("T")

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from flowpp.data.archive import LARGEST
 from flowpp.runtime.bounded import open_regular
 
-LARGEST = 1 << 42
-"""Upper bound on the size of an archive, in bytes."""
 ENTRY_BYTES = 256
 """Bytes of the list for each member that is allowed: a name, and about 80 bytes."""
 

@@ -25,9 +25,8 @@ MIN_CHANNELS = 32
 """Smallest number of input and of output channels for which Winograd's form is faster."""
 MIN_TILES = 16
 """Smallest number of 2x2 output tiles in a batch for which it is faster."""
-
-
 HALF = (torch.bfloat16, torch.float16)
+"""Dtypes of the input in which a layer also computes when its own parameters are wider."""
 CHANNEL_MULTIPLE = 8
 """cuDNN computes in half precision on numbers of channels that this divides."""
 

@@ -163,6 +163,8 @@ def test_latents_of_another_kind(models, change, message, method):
         ((TINY.model, (8, 8, 3), 17), r"channels come first, use \(3, 8, 8\)"),
         ((TINY.model, (3, 31, 31), 256), r"a multiple of 2 .* got 31: the nearest .* 30 and 32$"),
         ((TINY.model, GREY, 17.5), "needs an integer number of levels, got 17.5"),
+        ((TINY.model, GREY, float("nan")), "needs an integer number of levels, got nan"),
+        ((TINY.model, GREY, float("inf")), "needs an integer number of levels, got inf"),
         ((TINY.model, GREY, None), "needs an integer number of levels, got None"),
         ((TINY.model, GREY, 17, 3), r"generator must be .*use torch.Generator\(\).manual_seed"),
     ],
