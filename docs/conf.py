@@ -33,6 +33,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_mock_imports = [  # CuPy and the libraries of the adapters are not needed for the pages
     "cupy", "zuko", "nflows", "normflows", "pyro", "flowjax", "jax", "equinox", "paramax",
-    "pytest",
+    "distrax", "tensorflow_probability", "FrEIA", "pytest",
 ]  # fmt: skip
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -9,6 +9,9 @@
     normflows:NormflowsAdapter                       normflows
     pyro:PyroAdapter                                 pyro-ppl
     flowjax:FlowjaxAdapter                           flowjax (JAX)
+    distrax:DistraxAdapter                           distrax (JAX)
+    tfp:TfpAdapter                                   TensorFlow Probability (JAX)
+    freia:FreiaAdapter                               FrEIA
 
 In Python, an adapter builds the library's object for a specification:
 

@@ -11,15 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from conformance.adapters.spec_view import LibraryAdapter, Pair, SpecView, leaves
+from conformance.adapters.spec_view import Pair, SpecView
 
-from ..adapter import Dtype, NotSupported
-
-UNPADDED = 8
-"""Batches up to this size are not padded."""
+from .jax_arrays import JaxLibraryAdapter, inverse_pixel_order, pixel_order
 
 
-class FlowjaxAdapter(LibraryAdapter):
+class FlowjaxAdapter(JaxLibraryAdapter):
     """`Affine`, `Sigmoid`, `TriangularAffine`, `Householder`, `Permute`, `Invert`, `Chain`.
 
     flowjax's coupling makes its own network of vectors and accepts no other.
@@ -31,15 +28,7 @@ class FlowjaxAdapter(LibraryAdapter):
         "channel_split": "no map is needed",
     }
 
-    def __init__(self, dtype: Dtype = "float64", device: str = "cpu") -> None:
-        if device != "cpu":
-            raise NotSupported(f"flowjax: device must be cpu, got {device}")
-        self.dtype = dtype
-
-    def build(self, spec: Any) -> Any:
-        built = DifferentiableMap(self, spec)
-        built.functions({path: jnp.asarray(a) for path, a in leaves(spec).items()})
-        return built
+    compiled = True  # mapping over entries one operation at a time is slow
 
     def affine(self, fields: SpecView) -> Pair:
         return _elementwise(
@@ -94,19 +83,15 @@ class FlowjaxAdapter(LibraryAdapter):
         spec = fields.spec
 
         def forward(x: Any, context: Any) -> tuple[Any, Any]:
-            order, _ = spec.forward(np.arange(x[0].size).reshape(1, *x.shape[1:]))
-            permute = fb.Permute(order[0].astype(int).reshape(x.shape[1:]))
+            places, shape = pixel_order(spec, x.shape[1:])
+            permute = fb.Permute(places.reshape(x.shape[1:]))
             y, log_det = jax.vmap(permute.transform_and_log_det)(x)
-            return y.reshape(len(x), *order.shape[1:]), log_det
+            return y.reshape(len(x), *shape), log_det
 
         def inverse(y: Any, context: Any) -> tuple[Any, Any]:
-            places, _ = spec.inverse(np.arange(y[0].size).reshape(1, *y.shape[1:]))
-            order = np.argsort(places.ravel().astype(int)).reshape(places.shape[1:])
-            permute = fb.Permute(order)
-            x, log_det = jax.vmap(permute.inverse_and_log_det)(
-                y.reshape(len(y), *places.shape[1:])
-            )
-            return x, log_det
+            places, shape = inverse_pixel_order(spec, y.shape[1:])
+            permute = fb.Permute(places.reshape(shape))
+            return jax.vmap(permute.inverse_and_log_det)(y.reshape(len(y), *shape))
 
         return forward, inverse
 
@@ -160,54 +145,3 @@ def _elementwise(make: Callable, *arrays: Any) -> Pair:
         return apply
 
     return side("transform_and_log_det"), side("inverse_and_log_det")
-
-
-class DifferentiableMap:
-    """Map with NumPy arrays as inputs and outputs, and gradients by `jax.vjp`."""
-
-    def __init__(self, adapter: FlowjaxAdapter, spec: Any) -> None:
-        self._adapter, self._spec = adapter, spec
-        # Compiled, because mapping over entries one operation at a time is slow.
-        self._compiled = [
-            jax.jit(lambda arrays, x, side=side: self.functions(arrays)[side](x, None))
-            for side in (0, 1)
-        ]
-
-    def functions(self, arrays: dict[str, Any]) -> Pair:
-        return self._adapter.make(SpecView(self._spec, arrays))
-
-    def forward(self, x: np.ndarray, context: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return self._call(0, x)
-
-    def inverse(self, y: np.ndarray, context: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return self._call(1, y)
-
-    def vjp(self, x: Any, context: Any, grad_y: Any, grad_log_det: Any) -> dict[str, Any]:
-        return self._vjp(0, x, grad_y, grad_log_det)
-
-    def vjp_inverse(self, y: Any, context: Any, grad_x: Any, grad_log_det: Any) -> dict[str, Any]:
-        return self._vjp(1, y, grad_x, grad_log_det)
-
-    def _call(self, side: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = len(x)
-        if rows > UNPADDED:  # pad to a power of 2, so that few shapes are compiled
-            x = np.resize(x, (1 << (rows - 1).bit_length(), *x.shape[1:]))
-        with self._precision():
-            output, log_det = self._compiled[side](self._arrays(), self._array(x))
-            return np.asarray(output)[:rows], np.asarray(log_det)[:rows]
-
-    def _vjp(self, side: int, x: Any, grad_y: Any, grad_log_det: Any) -> dict[str, Any]:
-        with self._precision():
-            leaves = self._arrays() | {"x": self._array(x)}
-            _, pull = jax.vjp(lambda given: self._compiled[side](given, given["x"]), leaves)
-            (found,) = pull((self._array(grad_y), self._array(grad_log_det)))
-            return {path: np.asarray(gradient) for path, gradient in found.items()}
-
-    def _arrays(self) -> dict[str, Any]:
-        return {path: self._array(array) for path, array in leaves(self._spec).items()}
-
-    def _array(self, array: Any) -> Any:
-        return jnp.asarray(np.asarray(array), dtype=self._adapter.dtype)
-
-    def _precision(self) -> Any:
-        return jax.enable_x64(self._adapter.dtype == "float64")

@@ -54,7 +54,40 @@ SUPPORTED = {
         "coupling/affine",
     ),
     "flowjax:FlowjaxAdapter": ("affine/shared", "checkerboard", "invertible_conv_lu/halves"),
+    "distrax:DistraxAdapter": (
+        "act_norm/activation",
+        "affine/per_example",
+        "flip",
+        "invertible_conv/halves",
+        "invertible_conv_lu/halves",
+        "coupling/affine_with_context",
+        "inverse/data_logit",
+    ),
+    "tfp:TfpAdapter": (
+        "act_norm/channel",
+        "affine/per_example",
+        "checkerboard",
+        "squeeze",
+        "flip",
+        "invertible_conv/halves",
+        "invertible_conv_lu/joint",
+        "coupling/affine_with_context",
+        "chain/empty",
+        "inverse/data_logit",
+    ),
+    "freia:FreiaAdapter": (
+        "act_norm/activation",
+        "act_norm/channel",
+        "affine/per_example",
+        "squeeze",
+        "flip",
+        "invertible_conv/halves",
+        "coupling/affine_with_context",
+        "inverse/data_logit",
+    ),
 }
+PACKAGES = {"tfp": "tensorflow_probability.substrates.jax", "freia": "FrEIA"}
+"""Packages whose names differ from their adapter's module."""
 FAILING = (
     ("torch_distributions:TorchDistributionsAdapter", "sigmoid", "log_det", "float64"),
     (
@@ -66,6 +99,7 @@ FAILING = (
     ("nflows:NflowsAdapter", "sigmoid", "round_trip_x", "float64"),
     ("nflows:NflowsAdapter", "invertible_conv/joint", "inverse", "float32"),
     ("normflows:NormflowsAdapter", "flip", "contract", "float64"),
+    ("freia:FreiaAdapter", "sigmoid", "both_tails", "float64"),
 )
 UNSUPPORTED = (
     ("torch_distributions:TorchDistributionsAdapter", "squeeze", "has no Squeeze"),
@@ -75,6 +109,9 @@ UNSUPPORTED = (
     ("normflows:NormflowsAdapter", "checkerboard", "alternates from channel to channel"),
     ("pyro:PyroAdapter", "coupling/mixture", "no coupling of logistic mixtures"),
     ("flowjax:FlowjaxAdapter", "coupling/affine", "makes its own network"),
+    ("distrax:DistraxAdapter", "mixture_logistic/line", "has no CDF"),
+    ("tfp:TfpAdapter", "coupling/mixture", "no coupling of logistic mixtures"),
+    ("freia:FreiaAdapter", "invertible_conv_lu/joint", "has a full matrix"),
 )
 
 
@@ -82,7 +119,8 @@ def adapter(name: str):
     """Return the adapter class, if its library is installed."""
     module, _, kind = name.partition(":")
     if module != "torch_distributions":
-        pytest.importorskip(module, reason=f"{module} is not installed: tox -e libraries")
+        package = PACKAGES.get(module, module)
+        pytest.importorskip(package, reason=f"{package} is not installed: tox -e libraries")
     return getattr(importlib.import_module(f"conformance.adapters.{module}"), kind)
 
 
