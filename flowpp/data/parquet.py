@@ -138,11 +138,12 @@ def _rows(path: Path) -> Iterator[bytes]:
     column = _image_column(file.schema_arrow, path)
     try:
         for batch in file.iter_batches(batch_size=_batch_size(file, path), columns=[column]):
-            for row, scalar in enumerate(batch.column(0)):
+            for scalar in batch.column(0):
                 value = scalar.as_py()
                 content = value.get("bytes") if isinstance(value, dict) else value
                 if not isinstance(content, bytes):
-                    raise ValueError(f"row {row} of a batch has no image bytes in {column!r}")
+                    kind = type(content).__name__
+                    raise ValueError(f"{column} must hold the bytes of images, got {kind}")
                 yield content
     except Exception as error:  # as in `_opened`
         raise ValueError(f"{path} is a damaged parquet file: {brief(error)}") from error

@@ -19,12 +19,15 @@ from reference.bijectors import (
 )
 
 EPSILONS = tuple(10.0**-k for k in range(2, 13))
+CLAMPS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 Change = Callable[[Any], Any]
 
 
 def mistakes() -> Iterator[tuple[str, Change]]:
     """Yield texts, and functions that return an object with a mistake, or None for none."""
     yield from MISTAKES
+    for end in CLAMPS:
+        yield f"log-scales are clamped to +-{end:g}", _with_clamp(end)
     for epsilon in EPSILONS:
         yield f"an epsilon of {epsilon:g} is added to the scale", _with_epsilon(epsilon)
 
@@ -142,6 +145,16 @@ def _with_epsilon(epsilon: float) -> Change:
             scales = np.exp(value.log_scales) + epsilon
             return MixtureLogistic(value.logits, value.means, np.log(scales))
         return None
+
+    return change
+
+
+def _with_clamp(end: float) -> Change:
+    def change(value: Any) -> Any:
+        name = {Affine: "log_scale", MixtureLogistic: "log_scales"}.get(type(value), "")
+        if not name or not (np.abs(getattr(value, name)) > end).any():
+            return None
+        return dataclasses.replace(value, **{name: np.clip(getattr(value, name), -end, end)})
 
     return change
 

@@ -62,6 +62,21 @@ def _sides(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray, np.nda
     return at, got, want
 
 
+def _differs(trial: Trial, direction: str) -> bool:
+    """Return whether the values of a direction are known and wrong."""
+    try:
+        _sides(trial, direction)
+    except Exception:  # it is not supported, raises, or is right
+        return False
+    return True
+
+
+def _is_explained(trial: Trial, direction: str, spec: Any) -> bool:
+    """Return whether the values of a direction are those of another specification."""
+    at, got, want = _sides(trial, direction)
+    return explains(got, _would_be(trial, spec, direction, at), want)
+
+
 def _would_be(trial: Trial, spec: Any, direction: str, at: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return getattr(spec, direction)(at, trial.context)[0]
@@ -135,10 +150,12 @@ def _halves(trial: Trial, direction: str) -> str:
 
 
 def _parameters(trial: Trial, direction: str) -> str:
-    at, got, want = _sides(trial, direction)
+    other = "inverse" if direction == "forward" else "forward"
     for text, change in mistakes():
         spec = changed(trial.spec, change)
-        if spec is not None and explains(got, _would_be(trial, spec, direction, at), want):
+        if spec is None or not _is_explained(trial, direction, spec):
+            continue
+        if not _differs(trial, other) or _is_explained(trial, other, spec):
             return text
     return ""
 

@@ -23,7 +23,8 @@ Build = Callable[[Any], Any]
 class Fault:
     """A fault, its kind, the reference classes it is in, and the cell that detects it.
 
-    `case`, `law` and `dtype` name one cell that fails; `hint` is a part of that cell's hint.
+    `case`, `law` and `dtype` name one cell that fails. `hint` is a part of that cell's hint; empty
+    where none names the cause.
     """
 
     name: str

@@ -15,19 +15,37 @@ def cleaned(x, **to):
 # NaN and infinity
 
 
-@fault("not finite", "Affine", "affine/shared", "special_values")
+@fault(
+    "not finite",
+    "Affine",
+    "affine/shared",
+    "special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_taken_for_zero(spec):
     return Faulty(
         spec, forward=lambda s, x, c: s.forward(cleaned(x, posinf=np.inf, neginf=-np.inf))
     )
 
 
-@fault("not finite", "MixtureLogistic", "mixture_logistic/four_components", "special_values")
+@fault(
+    "not finite",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def infinity_clipped(spec):
     return Faulty(spec, forward=lambda s, x, c: s.forward(np.clip(x, -1e30, 1e30)))
 
 
-@fault("not finite", "Coupling", "coupling/affine", "special_values")
+@fault(
+    "not finite",
+    "Coupling",
+    "coupling/affine",
+    "special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def log_det_of_nan_is_zero(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -36,7 +54,9 @@ def log_det_of_nan_is_zero(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("not finite", "Sigmoid", "sigmoid", "special_values")
+@fault(
+    "not finite", "Sigmoid", "sigmoid", "special_values", hint="a NaN or an infinity is replaced"
+)
 def nan_of_a_comparison(spec):
     def inverse(s, y, c):
         inside = (y > 0) & (y < 1)
@@ -55,7 +75,13 @@ def nan_spreads_over_the_batch(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("not finite", "InvertibleConv", "invertible_conv/joint", "special_values")
+@fault(
+    "not finite",
+    "InvertibleConv",
+    "invertible_conv/joint",
+    "special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_masked_in_the_inverse(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)
@@ -64,12 +90,24 @@ def nan_masked_in_the_inverse(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("not finite", "LayerNorm", "layer_norm", "layer_special_values")
+@fault(
+    "not finite",
+    "LayerNorm",
+    "layer_norm",
+    "layer_special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_normalized_away(spec):
     return FaultyLayer(spec, lambda layer, x: cleaned(layer(x)))
 
 
-@fault("not finite", "Conv2d", "conv2d/plain", "layer_special_values")
+@fault(
+    "not finite",
+    "Conv2d",
+    "conv2d/plain",
+    "layer_special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def infinity_made_finite_by_a_layer(spec):
     return FaultyLayer(spec, lambda layer, x: layer(np.clip(x, -1e4, 1e4)))
 
@@ -77,17 +115,35 @@ def infinity_made_finite_by_a_layer(spec):
 # NaN noise
 
 
-@fault("NaN noise", "UniformDequantizer", "uniform_dequantizer/log_prob", "layer_special_values")
+@fault(
+    "NaN noise",
+    "UniformDequantizer",
+    "uniform_dequantizer/log_prob",
+    "layer_special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_noise_inside_the_unit_cube(spec):
     return FaultyModel(spec, log_prob=lambda m, x, u: m.log_prob(x, cleaned(u, nan=0.5)))
 
 
-@fault("NaN noise", "FlowPlusPlus", "flow_plus_plus/variational", "layer_special_values")
+@fault(
+    "NaN noise",
+    "FlowPlusPlus",
+    "flow_plus_plus/variational",
+    "layer_special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_noise_replaced_in_the_bound(spec):
     return FaultyModel(spec, elbo=lambda m, x, noise: m.elbo(x, cleaned(noise)))
 
 
-@fault("NaN noise", "VariationalDequantizer", "variational_dequantizer", "layer_special_values")
+@fault(
+    "NaN noise",
+    "VariationalDequantizer",
+    "variational_dequantizer",
+    "layer_special_values",
+    hint="a NaN or an infinity is replaced",
+)
 def nan_noise_replaced_in_log_q(spec):
     def sample(m, x, noise):
         u, log_q = m.sample(x, noise)
@@ -99,7 +155,13 @@ def nan_noise_replaced_in_log_q(spec):
 # Subnormals and -0.0
 
 
-@fault("subnormal", "Sigmoid", "sigmoid", "special_values")
+@fault(
+    "subnormal",
+    "Sigmoid",
+    "sigmoid",
+    "special_values",
+    hint="that special numbers are not considered in",
+)
 def subnormals_flushed_before_the_logit(spec):
     def inverse(s, y, c):
         return s.inverse(np.where(np.abs(y) < np.finfo(y.dtype).tiny, 0.0, y), c)
@@ -107,7 +169,13 @@ def subnormals_flushed_before_the_logit(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("subnormal", "Affine", "affine/shared", "special_values")
+@fault(
+    "subnormal",
+    "Affine",
+    "affine/shared",
+    "special_values",
+    hint="that special numbers are not considered in",
+)
 def sign_of_negative_zero(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -116,7 +184,13 @@ def sign_of_negative_zero(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("subnormal", "MixtureLogistic", "mixture_logistic/one_component", "special_values")
+@fault(
+    "subnormal",
+    "MixtureLogistic",
+    "mixture_logistic/one_component",
+    "special_values",
+    hint="where x = 0",
+)
 def division_by_x(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -125,7 +199,13 @@ def division_by_x(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("subnormal", "LayerNorm", "layer_norm", "layer_special_values")
+@fault(
+    "subnormal",
+    "LayerNorm",
+    "layer_norm",
+    "layer_special_values",
+    hint="that special numbers are not considered in",
+)
 def layer_with_the_sign_of_negative_zero(spec):
     def change(layer, x):
         y = layer(x)
@@ -169,7 +249,7 @@ def right_tail_of_the_sigmoid_from_one_minus_y(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("both tails", "Coupling", "coupling/mixture", "both_tails")
+@fault("both tails", "Coupling", "coupling/mixture", "both_tails", hint="a clamp")
 def inverse_searched_to_25_on_the_left(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)
@@ -198,22 +278,34 @@ def in_positive_strides(x):
     return flat.reshape(x.shape)
 
 
-@fault("strides", "Affine", "affine/shared", "layout")
+@fault("strides", "Affine", "affine/shared", "layout", hint="memory is read in storage order")
 def sign_of_strides_ignored(spec):
     return Faulty(spec, forward=lambda s, x, c: s.forward(in_absolute_strides(x), c))
 
 
-@fault("strides", "MixtureLogistic", "mixture_logistic/four_components", "layout")
+@fault(
+    "strides",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "layout",
+    hint="memory is read in storage order",
+)
 def sign_of_strides_ignored_by_the_inverse(spec):
     return Faulty(spec, inverse=lambda s, y, c: s.inverse(in_absolute_strides(y), c))
 
 
-@fault("strides", "Flip", "flip", "layout")
+@fault("strides", "Flip", "flip", "layout", hint="memory is read in storage order")
 def zero_strides_taken_for_dense(spec):
     return Faulty(spec, forward=lambda s, x, c: s.forward(in_positive_strides(x), c))
 
 
-@fault("strides", "Coupling", "coupling/affine_with_context", "layout")
+@fault(
+    "strides",
+    "Coupling",
+    "coupling/affine_with_context",
+    "layout",
+    hint="memory is read in storage order",
+)
 def zero_strides_of_a_context(spec):
     def forward(s, x, c):
         return s.forward(x, None if c is None else in_positive_strides(c))
@@ -221,11 +313,13 @@ def zero_strides_of_a_context(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("strides", "Conv2d", "conv2d/plain", "layer_layout")
+@fault("strides", "Conv2d", "conv2d/plain", "layer_layout", hint="memory is read in storage order")
 def layer_that_ignores_the_sign_of_strides(spec):
     return FaultyLayer(spec, lambda layer, x: layer(in_absolute_strides(x)))
 
 
-@fault("strides", "LayerNorm", "layer_norm", "layer_layout")
+@fault(
+    "strides", "LayerNorm", "layer_norm", "layer_layout", hint="memory is read in storage order"
+)
 def layer_that_reads_in_storage_order(spec):
     return FaultyLayer(spec, lambda layer, x: layer(np.ravel(x, order="K").reshape(x.shape)))

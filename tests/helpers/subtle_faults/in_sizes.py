@@ -26,35 +26,55 @@ def both(spec):
 # Components
 
 
-@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes")
+@fault(
+    "components",
+    "MixtureLogistic",
+    "mixture_logistic/random",
+    "sizes",
+    hint="components is 33 or more",
+)
 def components_beyond_32_dropped(spec):
     return Faulty(with_components(spec, lambda k: range(min(k, 32))))
 
 
-@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes")
+@fault(
+    "components",
+    "MixtureLogistic",
+    "mixture_logistic/random",
+    "sizes",
+    hint="components is more than 8 and no multiple of it",
+)
 def remainder_of_eight_dropped(spec):
     return Faulty(with_components(spec, lambda k: range(k - k % 8 if k > 8 else k)))
 
 
-@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes")
+@fault(
+    "components", "MixtureLogistic", "mixture_logistic/random", "sizes", hint="components is odd"
+)
 def last_of_an_odd_number_dropped(spec):
     return Faulty(with_components(spec, lambda k: range(k - (k % 2 and k > 8))))
 
 
-@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes")
+@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes", hint="components is 2")
 def two_components_taken_for_equal(spec):
     if spec.logits.shape[-1] == 2:
         spec = dataclasses.replace(spec, logits=0.0 * spec.logits)
     return Faulty(spec)
 
 
-@fault("components", "MixtureLogistic", "mixture_logistic/random", "sizes")
+@fault(
+    "components",
+    "MixtureLogistic",
+    "mixture_logistic/random",
+    "sizes",
+    hint="components is 17 or more",
+)
 def inverse_of_more_than_sixteen_components(spec):
     small = with_components(spec, lambda k: range(min(k, 16)))
     return Faulty(spec, inverse=lambda s, y, c: small.inverse(y))
 
 
-@fault("components", "Coupling", "coupling/random", "sizes")
+@fault("components", "Coupling", "coupling/random", "sizes", hint="components is 9")
 def coupling_of_nine_components(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -66,7 +86,7 @@ def coupling_of_nine_components(spec):
 # Batches
 
 
-@fault("batches", "Affine", "affine/shared", "batch")
+@fault("batches", "Affine", "affine/shared", "batch", hint="from number 64")
 def examples_beyond_64_unchanged(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -76,7 +96,13 @@ def examples_beyond_64_unchanged(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("batches", "MixtureLogistic", "mixture_logistic/four_components", "batch")
+@fault(
+    "batches",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "batch",
+    hint="from number 128",
+)
 def log_det_beyond_128_lost(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)
@@ -86,7 +112,7 @@ def log_det_beyond_128_lost(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("batches", "Coupling", "coupling/affine", "batch")
+@fault("batches", "Coupling", "coupling/affine", "batch", hint="from number 128")
 def rest_of_a_batch_split_in_chunks_of_32(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -97,7 +123,7 @@ def rest_of_a_batch_split_in_chunks_of_32(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("batches", "Conv2d", "conv2d/plain", "layer_batch")
+@fault("batches", "Conv2d", "conv2d/plain", "layer_batch", hint="others in its batch")
 def layer_of_more_than_64_examples(spec):
     def change(layer, x):
         y = layer(x)
@@ -107,7 +133,9 @@ def layer_of_more_than_64_examples(spec):
     return FaultyLayer(spec, change)
 
 
-@fault("batches", "FlowPlusPlus", "flow_plus_plus/uniform", "layer_batch")
+@fault(
+    "batches", "FlowPlusPlus", "flow_plus_plus/uniform", "layer_batch", hint="others in its batch"
+)
 def bound_of_more_than_100_images(spec):
     def encode(m, x, noise):
         z = m.encode(x, noise)
@@ -130,7 +158,7 @@ def empty_batch_raises(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("empty", "ActNorm", "act_norm/channel", "batch")
+@fault("empty", "ActNorm", "act_norm/channel", "batch", hint="an empty batch is not handled")
 def empty_batch_has_one_log_det(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -139,7 +167,7 @@ def empty_batch_has_one_log_det(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("empty", "Squeeze", "squeeze", "batch")
+@fault("empty", "Squeeze", "squeeze", "batch", hint="an empty batch is not handled")
 def empty_batch_keeps_its_shape(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -148,7 +176,7 @@ def empty_batch_keeps_its_shape(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("empty", "LayerNorm", "layer_norm", "layer_batch")
+@fault("empty", "LayerNorm", "layer_norm", "layer_batch", hint="an empty batch is not handled")
 def empty_batch_of_a_layer(spec):
     return FaultyLayer(spec, lambda layer, x: layer(x) if len(x) else np.zeros((1, *x.shape[1:])))
 
@@ -167,7 +195,7 @@ def height_squared_for_positions(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("images", "InvertibleConv", "invertible_conv/random", "sizes")
+@fault("images", "InvertibleConv", "invertible_conv/random", "sizes", hint="height is 9 or more")
 def rows_beyond_eight_not_counted(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -176,7 +204,7 @@ def rows_beyond_eight_not_counted(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("images", "Affine", "affine/random", "sizes")
+@fault("images", "Affine", "affine/random", "sizes", hint="height is 10 or more")
 def rows_from_nine_on_unchanged(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -186,7 +214,7 @@ def rows_from_nine_on_unchanged(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("images", "InvertibleConvLU", "invertible_conv_lu/random", "sizes")
+@fault("images", "InvertibleConvLU", "invertible_conv_lu/random", "sizes", hint="width is odd")
 def last_column_of_an_odd_width(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)
@@ -197,7 +225,7 @@ def last_column_of_an_odd_width(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("images", "Squeeze", "squeeze/random", "sizes")
+@fault("images", "Squeeze", "squeeze/random", "sizes", hint="width is more than 8")
 def wide_images_squeezed_along_rows(spec):
     def forward(s, x, c):
         if x.shape[3] > x.shape[2] > 2:
@@ -251,7 +279,13 @@ def single_gain_counted_once(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("one channel", "InvertibleConv", "invertible_conv/random", "sizes")
+@fault(
+    "one channel",
+    "InvertibleConv",
+    "invertible_conv/random",
+    "sizes",
+    hint="channels is less than 2",
+)
 def matrix_of_one_number_without_log_det(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -260,7 +294,9 @@ def matrix_of_one_number_without_log_det(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("one channel", "Checkerboard", "checkerboard/random", "sizes")
+@fault(
+    "one channel", "Checkerboard", "checkerboard/random", "sizes", hint="channels is less than 2"
+)
 def one_channel_split_by_columns(spec):
     from reference.bijectors import ColumnStripes
 
@@ -271,6 +307,6 @@ def one_channel_split_by_columns(spec):
     )
 
 
-@fault("one channel", "LayerNorm", "layer_norm/one_channel", "value")
+@fault("one channel", "LayerNorm", "layer_norm/one_channel", "value", hint="y is 0")
 def layer_norm_of_one_channel(spec):
     return FaultyLayer(spec, lambda layer, x: layer(x) if x.shape[1] > 1 else 0.0 * layer(x))

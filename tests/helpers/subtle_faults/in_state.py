@@ -29,12 +29,24 @@ class Kept(Faulty):
         return tuple(part.copy() for part in self.kept[key][0])
 
 
-@fault("caches", "Affine", "affine/shared", "determinism")
+@fault(
+    "caches",
+    "Affine",
+    "affine/shared",
+    "determinism",
+    hint="results are kept by the identity, address or shape",
+)
 def kept_by_the_identity_of_its_input(spec):
     return Kept(spec, lambda s, x: (id(x),))
 
 
-@fault("caches", "MixtureLogistic", "mixture_logistic/four_components", "determinism")
+@fault(
+    "caches",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "determinism",
+    hint="results are kept by the identity, address or shape",
+)
 def kept_by_the_address_of_its_input(spec):
     return Kept(spec, lambda s, x: (x.ctypes.data, x.shape, float(x.flat[0]) if x.size else 0.0))
 
@@ -48,7 +60,13 @@ class KeptLogDet(Faulty):
         return y, kept.setdefault((direction, x.shape), log_det).copy()
 
 
-@fault("caches", "Sigmoid", "sigmoid", "determinism")
+@fault(
+    "caches",
+    "Sigmoid",
+    "sigmoid",
+    "determinism",
+    hint="results are kept by the identity, address or shape",
+)
 def log_det_kept_by_shape(spec):
     return KeptLogDet(spec)
 
@@ -56,7 +74,7 @@ def log_det_kept_by_shape(spec):
 EVERYWHERE: dict = {}
 
 
-@fault("caches", "ActNorm", "act_norm/channel", "determinism")
+@fault("caches", "ActNorm", "act_norm/channel", "determinism", hint="is kept for all objects")
 def log_det_kept_by_shape_for_all_objects(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -70,7 +88,13 @@ def log_det_kept_by_shape_for_all_objects(spec):
 BY_SHAPE: dict = {}
 
 
-@fault("caches", "InvertibleConv", "invertible_conv/joint", "determinism")
+@fault(
+    "caches",
+    "InvertibleConv",
+    "invertible_conv/joint",
+    "determinism",
+    hint="is kept for all objects",
+)
 def inverse_matrix_kept_by_shape(spec):
     def inverse(s, y, c):
         kept = BY_SHAPE.setdefault(s.weight.shape, s)
@@ -90,7 +114,7 @@ class Assignable(Faulty):
         self.spec = map_arrays(spec, lambda path, array: array.copy())
 
 
-@fault("caches", "Affine", "affine/shared", "assignment")
+@fault("caches", "Affine", "affine/shared", "assignment", hint="is kept when they change")
 def scale_kept_after_an_assignment(spec):
     class Scaled(Assignable):
         def call(self, direction, x, context):
@@ -100,7 +124,13 @@ def scale_kept_after_an_assignment(spec):
     return Scaled(spec)
 
 
-@fault("caches", "InvertibleConv", "invertible_conv/joint", "assignment")
+@fault(
+    "caches",
+    "InvertibleConv",
+    "invertible_conv/joint",
+    "assignment",
+    hint="is kept when they change",
+)
 def inverse_matrix_kept_after_an_assignment(spec):
     class Inverted(Assignable):
         def inverse(self, y, context=None):
@@ -123,24 +153,42 @@ def reseeding(seed):
     return build
 
 
-@fault("generators", "Affine", "affine/shared", "determinism")
+@fault(
+    "generators",
+    "Affine",
+    "affine/shared",
+    "determinism",
+    hint="a seed is set for the whole process",
+)
 def numpy_reseeded(spec):
     return reseeding(lambda: np.random.seed(0))(spec)
 
 
-@fault("generators", "MixtureLogistic", "mixture_logistic/four_components", "determinism")
+@fault(
+    "generators",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "determinism",
+    hint="a seed is set for the whole process",
+)
 def python_reseeded(spec):
     return reseeding(lambda: random.seed(1))(spec)
 
 
-@fault("generators", "Flip", "flip", "determinism")
+@fault("generators", "Flip", "flip", "determinism", hint="a seed is set for the whole process")
 def torch_reseeded(spec):
     import torch
 
     return reseeding(lambda: torch.manual_seed(0))(spec)
 
 
-@fault("generators", "LayerNorm", "layer_norm", "layer_contract")
+@fault(
+    "generators",
+    "LayerNorm",
+    "layer_norm",
+    "layer_contract",
+    hint="a seed is set for the whole process",
+)
 def numpy_reseeded_by_a_layer(spec):
     def change(layer, x):
         np.random.seed(0)
@@ -149,7 +197,13 @@ def numpy_reseeded_by_a_layer(spec):
     return FaultyLayer(spec, change)
 
 
-@fault("generators", "ActNorm", "act_norm/channel", "determinism")
+@fault(
+    "generators",
+    "ActNorm",
+    "act_norm/channel",
+    "determinism",
+    hint="depends on a global random generator",
+)
 def noise_from_the_global_generator(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -175,7 +229,9 @@ def pause():
     time.sleep(1e-4)
 
 
-@fault("threads", "Affine", "affine/shared", "threads")
+@fault(
+    "threads", "Affine", "affine/shared", "threads", hint="is shared by calls in several threads"
+)
 def input_kept_in_an_attribute(spec):
     return Buffered(spec)
 
@@ -183,7 +239,13 @@ def input_kept_in_an_attribute(spec):
 SHARED: dict = {}
 
 
-@fault("threads", "InvertibleConv", "invertible_conv/joint", "threads")
+@fault(
+    "threads",
+    "InvertibleConv",
+    "invertible_conv/joint",
+    "threads",
+    hint="is shared by calls in several threads",
+)
 def result_kept_in_a_module(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)
@@ -195,7 +257,13 @@ def result_kept_in_a_module(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("threads", "Conv2d", "conv2d/plain", "layer_threads")
+@fault(
+    "threads",
+    "Conv2d",
+    "conv2d/plain",
+    "layer_threads",
+    hint="is shared by calls in several threads",
+)
 def layer_with_a_shared_buffer(spec):
     class Layer(FaultyLayer):
         def __call__(self, x):

@@ -12,7 +12,13 @@ from .wrappers import Faulty, FaultyLayer
 # Log-scales
 
 
-@fault("log-scales", "MixtureLogistic", "mixture_logistic/log_scales_-20_to_20", "log_det")
+@fault(
+    "log-scales",
+    "MixtureLogistic",
+    "mixture_logistic/log_scales_-20_to_20",
+    "log_det",
+    hint="clamped to +-15",
+)
 def log_scales_clamped_at_15(spec):
     return Faulty(dataclasses.replace(spec, log_scales=np.clip(spec.log_scales, -15.0, 15.0)))
 
@@ -23,6 +29,7 @@ def log_scales_clamped_at_15(spec):
     "mixture_logistic/log_scales_to_90",
     "inverse",
     dtype="float32",
+    hint="an exponential overflows, or a logarithm of 0",
 )
 def scale_overflows_in_float32(spec):
     def inverse(s, y, c):
@@ -34,12 +41,18 @@ def scale_overflows_in_float32(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("log-scales", "MixtureLogistic", "mixture_logistic/log_scales_to_90", "log_det")
+@fault(
+    "log-scales",
+    "MixtureLogistic",
+    "mixture_logistic/log_scales_to_90",
+    "log_det",
+    hint="clamped to +-50",
+)
 def log_scales_clamped_at_50(spec):
     return Faulty(dataclasses.replace(spec, log_scales=np.minimum(spec.log_scales, 50.0)))
 
 
-@fault("log-scales", "Affine", "affine/log_scales_to_20", "forward")
+@fault("log-scales", "Affine", "affine/log_scales_to_20", "forward", hint="clamped to +-15")
 def affine_log_scales_clamped_at_15(spec):
     return Faulty(dataclasses.replace(spec, log_scale=np.clip(spec.log_scale, -15.0, 15.0)))
 
@@ -47,7 +60,13 @@ def affine_log_scales_clamped_at_15(spec):
 # Importance weights
 
 
-@fault("importance", "importance_weighted_bound", "importance_weighted_bound/uneven", "value")
+@fault(
+    "importance",
+    "importance_weighted_bound",
+    "importance_weighted_bound/uneven",
+    "value",
+    hint="an exponential overflows, or a logarithm of 0",
+)
 def maximum_over_the_batch(function):
     def change(f, weights):
         top = weights.max()
@@ -56,7 +75,13 @@ def maximum_over_the_batch(function):
     return FaultyLayer(function, change)
 
 
-@fault("importance", "importance_weighted_bound", "importance_weighted_bound/uneven", "value")
+@fault(
+    "importance",
+    "importance_weighted_bound",
+    "importance_weighted_bound/uneven",
+    "value",
+    hint="an exponential overflows, or a logarithm of 0",
+)
 def first_members_maximum(function):
     def change(f, weights):
         top = weights[:, :1].max()
@@ -70,6 +95,7 @@ def first_members_maximum(function):
     "importance_weighted_bound",
     "importance_weighted_bound/zero_weights",
     "value",
+    hint="a logarithm of 0 is taken",
 )
 def bound_of_a_zero_weight_is_nan(function):
     def change(f, weights):
