@@ -19,6 +19,7 @@ from reference.bijectors import (
 )
 
 EPSILONS = tuple(10.0**-k for k in range(2, 13))
+LOG_SCALES: dict[type, str] = {Affine: "log_scale", MixtureLogistic: "log_scales"}
 CLAMPS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 Change = Callable[[Any], Any]
 
@@ -151,7 +152,7 @@ def _with_epsilon(epsilon: float) -> Change:
 
 def _with_clamp(end: float) -> Change:
     def change(value: Any) -> Any:
-        name = {Affine: "log_scale", MixtureLogistic: "log_scales"}.get(type(value), "")
+        name = LOG_SCALES.get(type(value), "")
         if not name or not (np.abs(getattr(value, name)) > end).any():
             return None
         return dataclasses.replace(value, **{name: np.clip(getattr(value, name), -end, end)})
