@@ -113,9 +113,10 @@ def has_network(spec: Any) -> bool:
 def parameters(coupling: SpecView, a: np.ndarray, context: np.ndarray | None) -> np.ndarray:
     """Compute the raw parameters `(B, C/2, H, W, P)` with the specification's network, float64."""
     raw = coupling.spec.conditioner(a, context)
-    batch, _, height, width = raw.shape
+    batch, channels, height, width = raw.shape
     per_scalar = coupling.spec.family.parameters_per_scalar
-    return np.moveaxis(raw.reshape(batch, -1, per_scalar, height, width), 2, -1)
+    split = raw.reshape(batch, channels // per_scalar, per_scalar, height, width)
+    return np.moveaxis(split, 2, -1)
 
 
 def check_affine(coupling: SpecView, library: str) -> None:

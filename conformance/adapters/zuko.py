@@ -17,8 +17,11 @@ from .torch_distributions import TorchDistributionsAdapter
 SLOPE = 1e-300
 """Limits log-scales to 690; zuko's default of 1e-3 limits them to 6.9."""
 
-BOUND = 3e5
+BOUND = 1e38
 """Half of the bisected interval, wide enough for every case; zuko's default is 10."""
+
+NARROWEST = 1e-9
+"""Scale of the narrowest components, in units of which the inverse is accurate to eps."""
 
 
 class ZukoAdapter(TorchDistributionsAdapter):
@@ -26,8 +29,8 @@ class ZukoAdapter(TorchDistributionsAdapter):
 
     zuko has no mixture of logistics, but `MonotonicTransform` inverts and differentiates any
     monotonic function: here the logit of a mixture's CDF, in log-sum-exps. Its bound is set wide
-    enough for every case, and its tolerance to the dtype's eps. `GaussianizationTransform` is a
-    different map: an equal mixture of normals, followed by the probit.
+    enough for every case, and its tolerance to the dtype's eps at the narrowest scale.
+    `GaussianizationTransform` is a different map: an equal mixture of normals, then the probit.
     """
 
     library = "zuko"
@@ -132,7 +135,7 @@ class ZukoAdapter(TorchDistributionsAdapter):
             )
 
         parameters = (logits, means, log_scales)
-        eps = torch.finfo(self.dtype).eps
+        eps = NARROWEST * torch.finfo(self.dtype).eps
         return zt.MonotonicTransform(logit_cdf, parameters, bound=BOUND, eps=eps)
 
     def _linear(self, order: Tensor, lower: Tensor, upper: Tensor) -> Pair:

@@ -14,7 +14,7 @@ REPRODUCERS = {
     for title, section in SECTIONS
     for block in re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
 }
-LIBRARIES = ("zuko", "nflows", "normflows", "pyro", "flowjax")
+LIBRARIES = ("zuko", "nflows", "normflows", "pyro", "flowjax", "distrax", "FrEIA")
 
 
 def test_every_finding_has_a_reproducer():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.adapter import NotSupported
+from conformance.adapters.spec_view import SpecView, parameters
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS
@@ -99,7 +100,9 @@ FAILING = (
     ("nflows:NflowsAdapter", "sigmoid", "round_trip_x", "float64"),
     ("nflows:NflowsAdapter", "invertible_conv/joint", "inverse", "float32"),
     ("normflows:NormflowsAdapter", "flip", "contract", "float64"),
+    ("zuko:ZukoAdapter", "mixture_logistic/line", "special_values", "float32"),
     ("freia:FreiaAdapter", "sigmoid", "both_tails", "float64"),
+    ("distrax:DistraxAdapter", "sigmoid", "round_trip_x", "float64"),
 )
 UNSUPPORTED = (
     ("torch_distributions:TorchDistributionsAdapter", "squeeze", "has no Squeeze"),
@@ -157,6 +160,13 @@ def test_missing_maps_are_not_supported(name, case, reason):
     kind = adapter(name)
     with pytest.raises(NotSupported, match=reason):
         kind().build(CASES[case].build(np.random.default_rng(0)))
+
+
+def test_an_empty_batch_has_parameters_of_the_right_shape():
+    rng = np.random.default_rng(0)
+    spec = CASES["coupling/affine"].build(rng)
+    half, _ = np.split(CASES["coupling/affine"].typical(rng), 2, axis=1)
+    assert parameters(SpecView(spec, {}), half[:0], None).shape == (0, *half.shape[1:], 2)
 
 
 def test_a_mixture_of_torch_has_no_inverse():
