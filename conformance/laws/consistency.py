@@ -187,7 +187,8 @@ def _reversed(array: np.ndarray | None) -> np.ndarray | None:
 
 
 def _strided(x: np.ndarray) -> np.ndarray:
-    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    between = np.nan if np.issubdtype(x.dtype, np.floating) else np.iinfo(x.dtype).max
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), between, x.dtype)
     wide[..., ::2] = x
     return wide[..., ::2]
 
