@@ -188,6 +188,59 @@ MISTAKES = {
         "the first example's parameters are used",
     ),
     "float32": ("act_norm/channel", "forward", {"forward": in_float32}, "is in float32"),
+    "float16": (
+        "act_norm/channel",
+        "forward",
+        {"forward": lambda s, x, c: s.forward(np.float64(np.float16(x)), c)},
+        "the input is rounded to 11 bits, as by float16",
+    ),
+}
+
+FIELDS = {
+    "means": (MIXTURE, lambda m: {"means": -m.means}, "the means have the opposite sign"),
+    "components": (
+        MIXTURE,
+        lambda m: {"means": m.means[..., ::-1]},
+        "the means belong to the components in reverse order",
+    ),
+    "logits": (
+        MIXTURE,
+        lambda m: {"logits": np.exp(m.logits)},
+        "exponentiated before the softmax",
+    ),
+    "temperature": (
+        MIXTURE,
+        lambda m: {"logits": m.logits / 0.8},
+        "logits are multiplied by 1.25",
+    ),
+    "exchanged": (
+        MIXTURE,
+        lambda m: {"logits": m.means, "means": m.logits},
+        "the logits and the means of the mixture are exchanged",
+    ),
+    "softplus": (
+        MIXTURE,
+        lambda m: {"log_scales": np.log(np.logaddexp(0.0, m.log_scales))},
+        "the scales are the softplus of the log-scales",
+    ),
+    "variance": (
+        "affine/shared",
+        lambda a: {"log_scale": 2 * a.log_scale},
+        "the exponential of twice the log-scale",
+    ),
+    "shift": ("affine/shared", lambda a: {"shift": -a.shift}, "the shift has the opposite sign"),
+    "factor": ("affine/shared", lambda a: {"shift": 0.613 * a.shift}, "multiplied by 0.613"),
+    "clamp": (
+        "affine/log_scales_to_20",
+        lambda a: {"log_scale": np.minimum(a.log_scale, 12.34)},
+        "the log-scales are clamped to at most 12.34",
+    ),
+    "levels": ("data_logit/256_levels", lambda d: {"levels": 255}, "levels is one too small"),
+    "margin": (
+        "data_logit/256_levels",
+        lambda d: {"margin": 0.0437},
+        "the margin is 0.0437, not the specification's 0.05",
+    ),
 }
 
 
@@ -197,6 +250,52 @@ def test_a_mistake_is_named(name):
     result = judge_faulty(case, law, **directions)
     assert result.status == "fails", result.message
     assert hint in result.hint, result.hint
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_wrong_parameter_is_named(name):
+    case, fields, hint = FIELDS[name]
+    wrong = other(lambda spec: dataclasses.replace(spec, **fields(spec)))
+    result = judge_faulty(case, "forward", **wrong)
+    assert result.status == "fails", result.message
+    assert hint in result.hint, result.hint
+
+
+def test_the_bijectors_of_a_coupling_have_mistakes_too():
+    def forward(spec, x, context):
+        def family(raw):
+            member = spec.family(raw)
+            mixture = member.bijectors[0]
+            clipped = np.maximum(mixture.log_scales, -7.0)
+            fixed = dataclasses.replace(mixture, log_scales=clipped)
+            return dataclasses.replace(member, bijectors=(fixed, *member.bijectors[1:]))
+
+        family.parameters_per_scalar = spec.family.parameters_per_scalar
+        return dataclasses.replace(spec, family=family).forward(x, context)
+
+    result = judge_faulty("coupling/mixture_narrow", "forward", forward=forward)
+    assert result.hint == "the log-scales are clamped to at least -7"
+
+
+def test_the_half_that_a_coupling_changes_is_not_a_place():
+    def forward(spec, x, context):
+        y, found = spec.forward(x, context)
+        y[:, y.shape[1] // 2 :] += np.sin(7 * y[:, y.shape[1] // 2 :])
+        return y, found
+
+    result = judge_faulty("coupling/affine", "forward", forward=forward)
+    assert result.status == "fails" and result.hint == ""
+
+
+def test_a_mistake_that_a_log_det_contradicts_is_not_named():
+    """The values are those of the mistake; the log-det is neither right nor that of it."""
+
+    def inverse(spec, y, context):
+        narrow = MixtureLogistic(spec.logits, spec.means, -spec.log_scales)
+        return narrow.inverse(y, context)[0], spec.inverse(y, context)[1] + np.arange(len(y))
+
+    result = judge_faulty("mixture_logistic/four_components", "inverse", inverse=inverse)
+    assert result.status == "fails" and "opposite sign" not in result.hint
 
 
 @pytest.mark.parametrize("law", ["forward", "log_det", "inverse", "batch", "layout", "contract"])

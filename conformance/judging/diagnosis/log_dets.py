@@ -146,6 +146,10 @@ def _part(trial: Trial, direction: str) -> str:
                 f"log_det of {name} lacks the factor H*W = {group[0].positions}: "
                 "it is counted once, not at every position"
             )
+        height, width = group[0].x.shape[2:]
+        for text, factor in ((("H*H", height / width)), ("W*W", width / height)):
+            if height != width and is_close(trial, got, want - whole + factor * whole):
+                return f"log_det of {name} is counted {text} times, not at each of H*W positions"
         if is_close(trial, got, want - whole):
             return f"log_det of {name} is not added"
         if is_close(trial, got, want - 2.0 * whole):

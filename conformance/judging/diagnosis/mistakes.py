@@ -12,29 +12,33 @@ from conformance.numerics.specs import is_object
 from reference.bijectors import (
     ActNorm,
     Affine,
+    ChannelSplit,
+    Checkerboard,
+    ColumnStripes,
     Coupling,
+    DataLogit,
     InvertibleConv,
     InvertibleConvLU,
     MixtureLogistic,
 )
 
 EPSILONS = tuple(10.0**-k for k in range(2, 13))
-LOG_SCALES: dict[type, str] = {Affine: "log_scale", MixtureLogistic: "log_scales"}
-CLAMPS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 Change = Callable[[Any], Any]
 
 
 def mistakes() -> Iterator[tuple[str, Change]]:
     """Yield texts, and functions that return an object with a mistake, or None for none."""
     yield from MISTAKES
-    for end in CLAMPS:
-        yield f"log-scales are clamped to +-{end:g}", _with_clamp(end)
+    yield from PARAMETER_MISTAKES
     for epsilon in EPSILONS:
         yield f"an epsilon of {epsilon:g} is added to the scale", _with_epsilon(epsilon)
 
 
-def changed(spec: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a copy with `change` made wherever it applies; None if it applies nowhere."""
+def changed(spec: Any, change: Change, *, in_couplings: bool = False) -> Any:
+    """Return a copy with `change` made wherever it applies; None if it applies nowhere.
+
+    With `in_couplings`, it is made also in the bijectors that couplings compute, if there are any.
+    """
     found = False
 
     def walk(value: Any) -> Any:
@@ -47,6 +51,9 @@ def changed(spec: Any, change: Callable[[Any], Any]) -> Any:
         if other is not None:
             found = True
             return other
+        if in_couplings and isinstance(value, Coupling):
+            found = True
+            return _member_of(value, change)
         fields = {f.name: walk(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **fields)
 
@@ -129,7 +136,9 @@ class _Changed:
         self.parameters_per_scalar = family.parameters_per_scalar
 
     def __call__(self, raw: np.ndarray) -> Any:
-        return changed(self._family(raw), self._change)
+        member = self._family(raw)
+        other = changed(member, self._change)
+        return member if other is None else other
 
 
 def _member_of(value: Coupling, change: Change) -> Any:
@@ -150,16 +159,6 @@ def _with_epsilon(epsilon: float) -> Change:
     return change
 
 
-def _with_clamp(end: float) -> Change:
-    def change(value: Any) -> Any:
-        name = LOG_SCALES.get(type(value), "")
-        if not name or not (np.abs(getattr(value, name)) > end).any():
-            return None
-        return dataclasses.replace(value, **{name: np.clip(getattr(value, name), -end, end)})
-
-    return change
-
-
 def _shift_first(value: Any) -> Any:
     if isinstance(value, Affine):
         return Affine(value.log_scale, value.shift * np.exp(value.log_scale))
@@ -173,6 +172,106 @@ def _no_shift(value: Any) -> Any:
         return Affine(value.log_scale, 0.0 * value.shift)
     return ActNorm(value.gain, 0.0 * value.bias) if isinstance(value, ActNorm) else None
 
+
+def _with(kind: Any, **fields: Callable[[Any], Any]) -> Change:
+    """Return a change of fields of one class, each by a function of the object."""
+
+    def change(value: Any) -> Any:
+        if not isinstance(value, kind):
+            return None
+        return dataclasses.replace(value, **{n: make(value) for n, make in fields.items()})
+
+    return change
+
+
+def _softplus(s: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0.0, s)
+
+
+def _split_as(kind: type) -> Change:
+    splits = (ChannelSplit, Checkerboard, ColumnStripes)
+    return lambda value: kind() if isinstance(value, splits) else None
+
+
+def _mixture_mistakes() -> Iterator[tuple[str, Change]]:
+    for field in ("logits", "means", "log_scales"):
+        name = field.replace("_", "-")
+        if field != "log_scales":  # that is the first of MISTAKES
+            yield (
+                f"the {name} have the opposite sign",
+                _with(MixtureLogistic, **{field: lambda m, f=field: -getattr(m, f)}),
+            )
+        yield (
+            f"the {name} belong to the components in reverse order",
+            _with(MixtureLogistic, **{field: lambda m, f=field: getattr(m, f)[..., ::-1]}),
+        )
+    for one, other in (("logits", "means"), ("logits", "log_scales"), ("means", "log_scales")):
+        yield (
+            f"the {one} and the {other.replace('_', '-')} of the mixture are exchanged",
+            _with(
+                MixtureLogistic,
+                **{
+                    one: lambda m, f=other: getattr(m, f),
+                    other: lambda m, f=one: getattr(m, f),
+                },
+            ),
+        )
+
+
+PARAMETER_MISTAKES: tuple[tuple[str, Change], ...] = (
+    *_mixture_mistakes(),
+    (
+        "the logits of the mixture are exponentiated before the softmax",
+        _with(MixtureLogistic, logits=lambda m: np.exp(m.logits)),
+    ),
+    (
+        "the weights of the mixture are normalized sigmoids, not a softmax",
+        _with(MixtureLogistic, logits=lambda m: -np.logaddexp(0.0, -m.logits)),
+    ),
+    (
+        "the softmax of the logits is taken twice",
+        _with(
+            MixtureLogistic,
+            logits=lambda m: np.exp(
+                m.logits - np.logaddexp.reduce(m.logits, axis=-1, keepdims=True)
+            ),
+        ),
+    ),
+    (
+        "the scale is the exponential of twice the log-scale",
+        _with(Affine, log_scale=lambda a: 2.0 * a.log_scale),
+    ),
+    (
+        "the scales are the exponentials of twice the log-scales",
+        _with(MixtureLogistic, log_scales=lambda m: 2.0 * m.log_scales),
+    ),
+    (
+        "the scale is the exponential of half the log-scale",
+        _with(Affine, log_scale=lambda a: 0.5 * a.log_scale),
+    ),
+    (
+        "the scales are the exponentials of half the log-scales",
+        _with(MixtureLogistic, log_scales=lambda m: 0.5 * m.log_scales),
+    ),
+    (
+        "the scale is the softplus of the log-scale, not its exponential",
+        _with(Affine, log_scale=lambda a: np.log(_softplus(a.log_scale))),
+    ),
+    (
+        "the scales are the softplus of the log-scales, not their exponentials",
+        _with(MixtureLogistic, log_scales=lambda m: np.log(_softplus(m.log_scales))),
+    ),
+    ("the shift has the opposite sign", _with(Affine, shift=lambda a: -a.shift)),
+    ("the bias has the opposite sign", _with(ActNorm, bias=lambda a: -a.bias)),
+    (
+        "the number of levels is one too small",
+        _with(DataLogit, levels=lambda d: max(d.levels - 1, 1)),
+    ),
+    ("the number of levels is one too large", _with(DataLogit, levels=lambda d: d.levels + 1)),
+    ("the halves are those of Checkerboard", _split_as(Checkerboard)),
+    ("the halves are those of ColumnStripes", _split_as(ColumnStripes)),
+    ("the halves are those of ChannelSplit", _split_as(ChannelSplit)),
+)
 
 MISTAKES: tuple[tuple[str, Change], ...] = (
     ("the matrix of the 1x1 convolution is transposed", _transposed),

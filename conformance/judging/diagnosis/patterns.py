@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
-from conformance.judging.diagnosis.log_dets import first_non_finite, log_det_patterns
+from conformance.judging.diagnosis.layers import layer_patterns, layer_place_patterns
+from conformance.judging.diagnosis.log_dets import log_det_patterns
+from conformance.judging.diagnosis.parameters import estimate_patterns
+from conformance.judging.diagnosis.places import place_patterns
 from conformance.judging.diagnosis.sizes import size_patterns
 from conformance.judging.diagnosis.state import batch_patterns, state_patterns
 from conformance.judging.diagnosis.values import (
@@ -64,11 +65,23 @@ def applicable(trial: Any, law: Law, error: BaseException | None) -> Iterator[Pa
         for direction in law.directions:
             yield from value_patterns(trial, direction)
             yield from log_det_patterns(trial, direction)
+            yield from estimate_patterns(trial, direction)
         for direction in law.directions:
             yield from batch_patterns(trial, direction)
             yield from shift_patterns(trial, direction)
     elif isinstance(trial, LayerTrial):
         yield from layer_patterns(trial)
+
+
+def places(trial: Any, law: Law, error: BaseException | None) -> Iterator[Pattern]:
+    """Yield the experiments that find the place of an error, not its cause."""
+    if error is not None and not isinstance(error, Violation):
+        return
+    if isinstance(trial, Trial):
+        for direction in law.directions:
+            yield from place_patterns(trial, direction)
+    elif isinstance(trial, LayerTrial):
+        yield from layer_place_patterns(trial)
 
 
 def _by_message(message: str) -> str:
@@ -79,58 +92,4 @@ def _by_message(message: str) -> str:
         return "log_det must be one number per example: here it is summed over the batch as well"
     if "log_det of" in message and "has shape" in message:
         return "log_det must be one number per example: sum over channels, height and width"
-    return ""
-
-
-def layer_patterns(trial: LayerTrial) -> Iterator[Pattern]:
-    """Yield the patterns for each named result of a layer."""
-    for name in trial.want:
-        yield lambda name=name: _layer(trial, name)  # type: ignore[misc]
-
-
-def _layer(trial: LayerTrial, name: str) -> str:
-    got = np.asarray(trial.got[name], np.float64)
-    want = trial.want[name]
-    tolerance = 1e-7 if trial.dtype == np.float64 else 1e-4
-
-    def matches(value: np.ndarray) -> bool:
-        return bool(np.allclose(got, value, rtol=tolerance, atol=tolerance))
-
-    if got.shape != want.shape or matches(want):
-        return ""
-    if (np.isfinite(want) & ~np.isfinite(got)).any():
-        wrong = np.where(np.isfinite(want), got, 0.0)
-        return (
-            f"{name} is {first_non_finite(wrong)[1]}; possibly an exponential overflows, or a "
-            "logarithm of 0 is taken"
-        )
-    if name == "total" and "log_q" in trial.want:
-        log_q = trial.want["log_q"]
-        if matches(want + log_q):
-            return "log q is left out of the bound"
-        if matches(want + 2.0 * log_q):
-            return "log q has the opposite sign: it is subtracted from the bound"
-    if matches(-want):
-        return f"{name} has the opposite sign"
-    if matches(want * np.log(2.0)):
-        return f"{name} is in nats and must be in bits: natural logarithm for log2"
-    if matches(want / np.log(2.0)):
-        return f"{name} is in bits and must be in nats: log2 for the natural logarithm"
-    if not got.any():
-        return f"{name} is 0: lost, or never computed"
-    return _layer_batch(name, got, want, tolerance)
-
-
-def _layer_batch(name: str, got: np.ndarray, want: np.ndarray, tolerance: float) -> str:
-    """Explain a result of one number per example."""
-    if got.ndim != 1 or len(got) < 2 or not (np.isfinite(got) & np.isfinite(want)).all():
-        return ""
-    difference = got - want
-    if np.ptp(difference) <= tolerance * max(1.0, abs(want).max()):
-        return (
-            f"{name} differs by the same {difference.mean():.6g} in every example: "
-            "a constant is missing or superfluous"
-        )
-    if np.ptp(got) == 0.0 and np.ptp(want) > 0.0:
-        return f"{name} is the same for all examples: computed per batch, not per example"
     return ""

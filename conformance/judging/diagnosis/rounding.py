@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from conformance.judging.diagnosis.log_dets import differs
+from conformance.judging.diagnosis.log_dets import differs, explains
 from conformance.laws.trial import Trial
 from conformance.numerics.specs import map_arrays
 from reference.bijectors import MixtureLogistic
@@ -13,6 +15,44 @@ EPS32 = float(np.finfo(np.float32).eps)
 HALF_WIDTHS = tuple(map(float, (1, 2, 5, 10, 16, 20, 30, 32, 50, 64, 100, 200, 500, 1e3, 1e4)))
 MARGINS = (0.0, 1e-6, 1e-3, 0.1, 1.0)
 MAX_STEPS = 45
+
+
+FORMATS = {"float16 or TF32": 11, "bfloat16": 8}
+"""Narrower formats, with their significant bits."""
+
+
+def in_narrow_format(trial: Trial, direction: str) -> str:
+    """Recognize input, output or parameters rounded to float16, TF32 or bfloat16."""
+    at = trial.x if direction == "forward" else trial.y
+    got = np.asarray(getattr(trial, f"got_{direction}")[0], np.float64)
+    want = getattr(trial, f"want_{direction}")[0]
+    if got.shape != want.shape or not differs(trial, got, want):
+        return ""
+    for name, bits in FORMATS.items():
+        rough, spec = _to_bits(at, bits), _of_bits(trial.spec, bits)
+        with np.errstate(all="ignore"):
+            results = {
+                "the input is": getattr(trial.spec, direction)(rough, trial.context)[0],
+                "the parameters are": getattr(spec, direction)(at, trial.context)[0],
+                "input and parameters are": getattr(spec, direction)(rough, trial.context)[0],
+                "the result is": _to_bits(want, bits),
+            }
+        for what, would_be in results.items():
+            if explains(got, would_be, want):
+                return f"{what} rounded to {bits} bits, as by {name}: errors of 2^-{bits}"
+    return ""
+
+
+def _of_bits(spec: Any, bits: int) -> Any:
+    return map_arrays(spec, lambda path, array: _to_bits(array, bits))
+
+
+def _to_bits(array: np.ndarray, bits: int) -> np.ndarray:
+    """Round to a number of significant bits; arrays of integers are unchanged."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return array
+    mantissa, exponent = np.frexp(array)
+    return np.ldexp(np.round(mantissa * 2.0**bits), exponent - bits)
 
 
 def in_float32(trial: Trial, direction: str) -> str:

@@ -2,35 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise, permutations
+from typing import Any
 
+import numpy as np
+
+from conformance.cases.case import Case
+from conformance.judging.diagnosis.log_dets import log_det_patterns
 from conformance.laws.random_trial import RandomTrial, Tried
+from conformance.laws.trial import Trial, generator
 
 Features = dict[str, int]
 Condition = tuple[str, Callable[[Features], bool]]
+DIVISORS = (2, 4, 8, 16)
+EXPLAINED = 3
+MAX_ALTERNATIVES = 3
 
 
 def size_patterns(trial: RandomTrial) -> Iterator[Callable[[], str]]:
-    """Yield the pattern for what the law `sizes` has tried."""
-    yield lambda: wrong_sizes(trial.tried)
+    """Yield the patterns for what the law `sizes` has tried."""
+    yield lambda: "; ".join(filter(None, (wrong_sizes(trial.tried), _mistake_at_wrong(trial))))
 
 
 def wrong_sizes(tried: list[Tried]) -> str:
     """Name the simplest condition that separates wrong sizes from right ones; "" if none does."""
-    if not tried or all(one.right for one in tried):
-        return ""
-    if not any(one.right for one in tried):
+    wrong = [one for one in tried if not one.right]
+    if not wrong or len(wrong) == len(tried):
         return ""  # the other laws explain it
     for text, holds in _conditions(tried):
         if all(holds(one.features) != one.right for one in tried):
             return f"of the sizes tried, exactly those are wrong where {text}"
-    wrong = [one for one in tried if not one.right]
+    found = [
+        text
+        for text, holds in _joint_conditions(tried)
+        if all(holds(one.features) != one.right for one in tried)
+    ]
+    if found:
+        texts = ", or where ".join(found[:MAX_ALTERNATIVES])
+        several = ": either is possible" if len(found) > 1 else ""
+        return f"of the sizes tried, exactly those are wrong where {texts}{several}"
     for text, holds in _conditions(tried):
         inside = [one for one in tried if holds(one.features)]
         if all(holds(one.features) for one in wrong) and 2 * len(wrong) > len(inside):
             return f"of the sizes tried, only some are wrong where {text}"
+    return _common(tried, wrong)
+
+
+def _common(tried: list[Tried], wrong: list[Tried]) -> str:
+    """Name a size that all wrong examples have in common, and others have not."""
+    for name in wrong[0].features:
+        sizes = {one.features.get(name, 0) for one in wrong}
+        if (
+            len(wrong) > 2
+            and len(sizes) == 1
+            and {o.features.get(name, 0) for o in tried} != sizes
+        ):
+            return f"of the sizes tried, only some are wrong where {name} is {sizes.pop()}"
+    return ""
+
+
+def _mistake_at_wrong(trial: RandomTrial) -> str:
+    """Name the mistake that explains the first wrong sizes, each by itself."""
+    assert trial.case.sizes is not None
+    drawn = list(trial.case.sizes(generator(trial.seed, trial.case.name, "sizes")))
+    if len(drawn) != len(trial.tried):
+        return ""
+    wrong = [one for one, tried in zip(drawn, trial.tried, strict=True) if not tried.right]
+    # One row or column does not tell H*H from H*W.
+    wrong.sort(key=lambda one: min(one[1].shape[2:]) == 1)
+    hints = [_mistake(trial, *one) for one in wrong[:EXPLAINED]]
+    kinds = {re.sub(r" = [0-9]+", "", hint) for hint in hints}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _mistake(trial: RandomTrial, spec: Any, x: np.ndarray) -> str:
+    case = Case(trial.case.name, lambda rng: spec, lambda rng: x, lambda rng: x)
+    one = Trial(case, trial.adapter, trial.dtype.name, "typical", trial.seed, trial.device)
+    for direction in ("forward", "inverse"):
+        for pattern in log_det_patterns(one, direction):
+            hint = pattern()
+            if hint:
+                return hint
     return ""
 
 
@@ -47,12 +102,32 @@ def _conditions(tried: list[Tried]) -> Iterator[Condition]:
         for value in values if len(values) > 1 else ():
             yield f"{name} is {value}", partial(_equal, name, value)
         yield f"{name} is odd", partial(_odd, name, 0)
-        for divisor in (2, 4, 8, 16):
-            text = f"{name} is more than {divisor} and no multiple of it"
-            yield text, partial(_no_multiple, name, divisor)
+        for divisor in DIVISORS:
+            if name == "components":
+                text = f"{name} is more than {divisor} and no multiple of it"
+                yield text, partial(_no_multiple, name, divisor)
             yield f"{name} is odd and more than {divisor}", partial(_odd, name, divisor)
     for one, other in permutations(names, 2):
         yield f"{one} is more than {other}", partial(_more, one, other)
+
+
+def _joint_conditions(tried: list[Tried]) -> Iterator[Condition]:
+    """Yield conditions that few examples may meet by chance."""
+    for one, other in (("width", "height"), ("height", "width")):
+        for name in (one, other):
+            for below, value in pairwise(sorted({t.features.get(name, 0) for t in tried})):
+                yield (
+                    f"{one} is more than {other} and {name} is {below + 1} or more",
+                    partial(_more_and_at_least, one, other, name, value),
+                )
+    for name in ("channels", "height", "width"):
+        for divisor in DIVISORS:
+            text = f"{name} is more than {divisor} and no multiple of it"
+            yield text, partial(_no_multiple, name, divisor)
+
+
+def _more_and_at_least(one: str, other: str, name: str, value: int, features: Features) -> bool:
+    return _more(one, other, features) and _at_least(name, value, features)
 
 
 def _at_least(name: str, value: int, features: Features) -> bool:

@@ -14,8 +14,8 @@ from conformance.judging.diagnosis.log_dets import (
     first_non_finite,
     is_close,
 )
-from conformance.judging.diagnosis.mistakes import changed, mistakes
-from conformance.judging.diagnosis.rounding import bisection, in_float32
+from conformance.judging.diagnosis.parameters import known_mistake
+from conformance.judging.diagnosis.rounding import bisection, in_float32, in_narrow_format
 from conformance.laws.trial import Trial
 from conformance.numerics.specs import objects
 from reference.bijectors import Coupling
@@ -30,8 +30,9 @@ def value_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str]]:
         _wrong_direction,
         _clamped,
         _halves,
-        _parameters,
+        known_mistake,
         _permuted,
+        in_narrow_format,
         bisection,
         in_float32,
     ):
@@ -62,21 +63,6 @@ def _sides(trial: Trial, direction: str) -> tuple[np.ndarray, np.ndarray, np.nda
     return at, got, want
 
 
-def _differs(trial: Trial, direction: str) -> bool:
-    """Return whether the values of a direction are known and wrong."""
-    try:
-        _sides(trial, direction)
-    except Exception:  # it is not supported, raises, or is right
-        return False
-    return True
-
-
-def _is_explained(trial: Trial, direction: str, spec: Any) -> bool:
-    """Return whether the values of a direction are those of another specification."""
-    at, got, want = _sides(trial, direction)
-    return explains(got, _would_be(trial, spec, direction, at), want)
-
-
 def _would_be(trial: Trial, spec: Any, direction: str, at: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return getattr(spec, direction)(at, trial.context)[0]
@@ -94,6 +80,9 @@ def _not_finite(trial: Trial, direction: str) -> str:
         where += f"where {name} = {at[index]:.3g}, "
     where += f"and not finite for {(~finite).sum()} of {got.size} numbers"
     if got.shape == at.shape and finite.any():
+        tiny = np.abs(at) < np.finfo(trial.dtype).tiny
+        if (tiny == ~finite).all():
+            return f"{where}, exactly where {name} is 0 or subnormal; possibly a division by it"
         smallest = abs(at[~finite]).min()
         if smallest > abs(at[finite]).max():
             where += f", all with |{name}| from {smallest:.3g} on"
@@ -146,17 +135,6 @@ def _halves(trial: Trial, direction: str) -> str:
         )
     if is_close(trial, got, inside):
         return "the halves are passed in in the wrong order"
-    return ""
-
-
-def _parameters(trial: Trial, direction: str) -> str:
-    other = "inverse" if direction == "forward" else "forward"
-    for text, change in mistakes():
-        spec = changed(trial.spec, change)
-        if spec is None or not _is_explained(trial, direction, spec):
-            continue
-        if not _differs(trial, other) or _is_explained(trial, other, spec):
-            return text
     return ""
 
 

@@ -189,7 +189,7 @@ def sign_of_negative_zero(spec):
     "MixtureLogistic",
     "mixture_logistic/one_component",
     "special_values",
-    hint="where x = 0",
+    hint="exactly where x is 0 or subnormal",
 )
 def division_by_x(spec):
     def forward(s, x, c):
@@ -217,7 +217,13 @@ def layer_with_the_sign_of_negative_zero(spec):
 # Tails
 
 
-@fault("both tails", "MixtureLogistic", "mixture_logistic/four_components", "forward")
+@fault(
+    "both tails",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "forward",
+    hint="forward is wrong below x = -200",
+)
 def left_tail_ends_at_200(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -230,7 +236,13 @@ def left_tail_ends_at_200(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("both tails", "MixtureLogistic", "mixture_logistic/four_components", "both_tails")
+@fault(
+    "both tails",
+    "MixtureLogistic",
+    "mixture_logistic/four_components",
+    "both_tails",
+    hint="log_det of forward is wrong above x = 300",
+)
 def log_det_of_the_right_tail(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -239,7 +251,13 @@ def log_det_of_the_right_tail(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("both tails", "Sigmoid", "sigmoid/both_tails", "log_det")
+@fault(
+    "both tails",
+    "Sigmoid",
+    "sigmoid/both_tails",
+    "log_det",
+    hint="log_det of forward is wrong above x = 36",
+)
 def right_tail_of_the_sigmoid_from_one_minus_y(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -249,7 +267,7 @@ def right_tail_of_the_sigmoid_from_one_minus_y(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("both tails", "Coupling", "coupling/mixture", "both_tails", hint="a clamp")
+@fault("both tails", "Coupling", "coupling/mixture", "both_tails", hint="where it stays at -25")
 def inverse_searched_to_25_on_the_left(spec):
     def inverse(s, y, c):
         x, log_det = s.inverse(y, c)

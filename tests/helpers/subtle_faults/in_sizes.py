@@ -123,7 +123,7 @@ def rest_of_a_batch_split_in_chunks_of_32(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("batches", "Conv2d", "conv2d/plain", "layer_batch", hint="others in its batch")
+@fault("batches", "Conv2d", "conv2d/plain", "layer_batch", hint="from number 64 of a large batch")
 def layer_of_more_than_64_examples(spec):
     def change(layer, x):
         y = layer(x)
@@ -134,7 +134,11 @@ def layer_of_more_than_64_examples(spec):
 
 
 @fault(
-    "batches", "FlowPlusPlus", "flow_plus_plus/uniform", "layer_batch", hint="others in its batch"
+    "batches",
+    "FlowPlusPlus",
+    "flow_plus_plus/uniform",
+    "layer_batch",
+    hint="from number 100 of a large batch",
 )
 def bound_of_more_than_100_images(spec):
     def encode(m, x, noise):
@@ -184,7 +188,9 @@ def empty_batch_of_a_layer(spec):
 # Heights and widths
 
 
-@fault("images", "ActNorm", "act_norm/random", "sizes")
+@fault(
+    "images", "ActNorm", "act_norm/random", "sizes", hint="log_det of ActNorm is counted H*H times"
+)
 def height_squared_for_positions(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)
@@ -225,7 +231,7 @@ def last_column_of_an_odd_width(spec):
     return Faulty(spec, inverse=inverse)
 
 
-@fault("images", "Squeeze", "squeeze/random", "sizes", hint="width is more than 8")
+@fault("images", "Squeeze", "squeeze/random", "sizes", hint="width is more than height")
 def wide_images_squeezed_along_rows(spec):
     def forward(s, x, c):
         if x.shape[3] > x.shape[2] > 2:
@@ -235,7 +241,7 @@ def wide_images_squeezed_along_rows(spec):
     return Faulty(spec, forward=forward)
 
 
-@fault("images", "Conv2d", "conv2d/wide_odd", "value")
+@fault("images", "Conv2d", "conv2d/wide_odd", "value", hint="exactly in column 6 (the last) of 7")
 def wide_convolution_of_odd_width(spec):
     def change(layer, x):
         y = layer(x)
@@ -246,7 +252,13 @@ def wide_convolution_of_odd_width(spec):
     return FaultyLayer(spec, change)
 
 
-@fault("images", "Conv2d", "conv2d/tall", "value")
+@fault(
+    "images",
+    "Conv2d",
+    "conv2d/tall",
+    "value",
+    hint="rows from 8 on of 19, counted from 0, where they are 1.001 times",
+)
 def convolution_of_more_than_eight_rows(spec):
     def change(layer, x):
         y = layer(x)
@@ -256,7 +268,9 @@ def convolution_of_more_than_eight_rows(spec):
     return FaultyLayer(spec, change)
 
 
-@fault("images", "GatedAttention", "gated_attention/tall", "value")
+@fault(
+    "images", "GatedAttention", "gated_attention/tall", "value", hint="positions from 16 on of 45"
+)
 def attention_over_the_first_sixteen_positions(spec):
     def change(layer, x, position=None):
         y = layer(x, position) if position is not None else layer(x)
@@ -270,7 +284,13 @@ def attention_over_the_first_sixteen_positions(spec):
 # One channel
 
 
-@fault("one channel", "ActNorm", "act_norm/random", "sizes")
+@fault(
+    "one channel",
+    "ActNorm",
+    "act_norm/random",
+    "sizes",
+    hint="channels is 1; log_det of ActNorm lacks the factor H*W",
+)
 def single_gain_counted_once(spec):
     def forward(s, x, c):
         y, log_det = s.forward(x, c)

@@ -17,7 +17,7 @@ from .wrappers import Faulty, FaultyLayer
     "MixtureLogistic",
     "mixture_logistic/log_scales_-20_to_20",
     "log_det",
-    hint="clamped to +-15",
+    hint="the log-scales are clamped to [-15, 15]",
 )
 def log_scales_clamped_at_15(spec):
     return Faulty(dataclasses.replace(spec, log_scales=np.clip(spec.log_scales, -15.0, 15.0)))
@@ -46,13 +46,19 @@ def scale_overflows_in_float32(spec):
     "MixtureLogistic",
     "mixture_logistic/log_scales_to_90",
     "log_det",
-    hint="clamped to +-50",
+    hint="the log-scales are clamped to at most 50",
 )
 def log_scales_clamped_at_50(spec):
     return Faulty(dataclasses.replace(spec, log_scales=np.minimum(spec.log_scales, 50.0)))
 
 
-@fault("log-scales", "Affine", "affine/log_scales_to_20", "forward", hint="clamped to +-15")
+@fault(
+    "log-scales",
+    "Affine",
+    "affine/log_scales_to_20",
+    "forward",
+    hint="the log-scales are clamped to [-15, 15]",
+)
 def affine_log_scales_clamped_at_15(spec):
     return Faulty(dataclasses.replace(spec, log_scale=np.clip(spec.log_scale, -15.0, 15.0)))
 
@@ -95,7 +101,7 @@ def first_members_maximum(function):
     "importance_weighted_bound",
     "importance_weighted_bound/zero_weights",
     "value",
-    hint="a logarithm of 0 is taken",
+    hint="NaN exactly where a weight is 0",
 )
 def bound_of_a_zero_weight_is_nan(function):
     def change(f, weights):
@@ -109,6 +115,7 @@ def bound_of_a_zero_weight_is_nan(function):
     "importance_weighted_bound",
     "importance_weighted_bound/zero_weights",
     "value",
+    hint="weights of 0 are left out of the mean",
 )
 def zero_weights_left_out_of_the_mean(function):
     def change(f, weights):
@@ -123,6 +130,7 @@ def zero_weights_left_out_of_the_mean(function):
     "importance_weighted_bound",
     "importance_weighted_bound/zero_weights",
     "value",
+    hint="an infinite result is replaced by a number",
 )
 def all_weights_zero_give_a_number(function):
     return FaultyLayer(function, lambda f, weights: np.maximum(f(weights), -1e30))
@@ -147,7 +155,13 @@ def statistics(spec, x):
     return x.mean(axis=axes, keepdims=True)[0], x.var(axis=axes, keepdims=True)[0]
 
 
-@fault("zero variance", "ActNorm", "act_norm/constant", "value")
+@fault(
+    "zero variance",
+    "ActNorm",
+    "act_norm/constant",
+    "value",
+    hint="channels 1, 2, 3 are constant in the batch",
+)
 def deviation_without_an_offset(spec):
     def fit(s, x):
         mean, variance = statistics(s, np.float64(x))
@@ -157,7 +171,13 @@ def deviation_without_an_offset(spec):
     return Initialized(spec, fit)
 
 
-@fault("zero variance", "ActNorm", "act_norm/constant", "value")
+@fault(
+    "zero variance",
+    "ActNorm",
+    "act_norm/constant",
+    "value",
+    hint="channels 1, 2, 3 are constant in the batch",
+)
 def gain_of_one_for_constants(spec):
     def fit(s, x):
         mean, variance = statistics(s, np.float64(x))
@@ -167,7 +187,13 @@ def gain_of_one_for_constants(spec):
     return Initialized(spec, fit)
 
 
-@fault("zero variance", "Conv2d", "conv2d_one_by_one/constant", "value")
+@fault(
+    "zero variance",
+    "Conv2d",
+    "conv2d_one_by_one/constant",
+    "value",
+    hint="a channel is constant in the batch",
+)
 def convolution_initialized_from_constants(spec):
     class Layer:
         def __init__(self, layer):
