@@ -140,7 +140,7 @@ def _elementwise(make: Callable, *arrays: Any) -> Pair:
 
             flat = (jnp.broadcast_to(a, x.shape).ravel() for a in arrays)
             y, log_det = jax.vmap(one)(x.ravel(), *flat)
-            return y.reshape(x.shape), log_det.reshape(len(x), -1).sum(1)
+            return y.reshape(x.shape), log_det.reshape(x.shape).sum((1, 2, 3))
 
         return apply
 
