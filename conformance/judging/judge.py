@@ -125,7 +125,7 @@ class Judge:
     def _verdict(self, case: AnyCase, law: Law, dtype: str, tolerance: float) -> Verdict:
         """Return status, message and finding; the finding is None if the law was not checked.
 
-        What has failed has failed, whatever else is not supported or cannot be compared.
+        A failure counts, even if other parts are not supported or cannot be compared.
         """
         if law.name in case.without:
             return "left out", case.without[law.name], None
