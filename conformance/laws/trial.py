@@ -115,7 +115,7 @@ class Trial:
 
     @cached_property
     def other_spec(self) -> Any:
-        """A second reference object that differs only in the values of its real arrays, or None."""
+        """Another reference object that differs only in the values of its real arrays, or None."""
         other = rounded(self.case.build(self.rng("other spec")), self.dtype)
         shapes = [{p: a.shape for p, a in float_arrays(s).items()} for s in (self.spec, other)]
         if shapes[0] != shapes[1] or not differences(self.spec, other):
