@@ -29,6 +29,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_all_stages_in_small(tmp_path, capsys):
     kept = tmp_path / "kept"
     kept.mkdir()

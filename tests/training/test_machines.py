@@ -69,6 +69,7 @@ def weights(folder):
     return Run.open(folder / "run").load_checkpoint()
 
 
+@pytest.mark.slow
 def test_two_machines_train_as_one_and_only_the_first_has_the_run(tmp_path):
     both, one = [tmp_path / "first", tmp_path / "second"], [tmp_path / "one"]
     for steps, start in (("4", ["--out", "run"]), ("6", ["--resume", "run"])):
