@@ -32,7 +32,7 @@ class Result:
         case, law, dtype: Names of the cell.
         status: "imprecise" for an error beyond the tolerance that rounding may explain;
             "expected" for a failure listed as known; "unsupported" where the implementation lacks
-            what the law needs; "left out" where the law does not apply to the case.
+            a feature that the law needs; "left out" where the law does not apply to the case.
         ulps: Worst error over all inputs and draws; None if it cannot be measured in ulps.
         allowed: Tolerance in ulps.
         message: Where the worst error is, what failed, or why the cell was left out.

@@ -61,7 +61,7 @@ MODEL_SETTINGS = {
     "str": "flowpp.config.presets.get(NAME).model",
     "dict": "flowpp.config.serialization.from_dict(ModelConfig, config)",
 }
-"""What to use instead of settings of another kind, by their class."""
+"""Replacement to suggest for settings of the wrong kind, by name of their class."""
 SPLITS = {"columns": ColumnStripes, "checkerboard": Checkerboard, "channels": ChannelSplit}
 
 

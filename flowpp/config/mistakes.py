@@ -19,7 +19,7 @@ SYNONYMS = {
 """Usual names of other programs, by the last part of this library's flags."""
 
 TAIL = r"Perhaps you meant|Arguments? similar to|Argument helptext|For full helptext"
-"""What follows the message itself."""
+"""Beginnings of the lines that follow the message itself."""
 REWORDED = {
     r"^Error parsing (--\S+): invalid literal for int\(\) with base 10: (.*)": (
         r"\1 must be a whole number, got \2"

@@ -27,7 +27,7 @@ SETTINGS = {
     "str": "flowpp.config.presets.get(NAME).data or DataConfig(source=...)",
     "dict": "flowpp.config.serialization.from_dict(DataConfig, config)",
 }
-"""What to use instead of settings of another kind, by their class."""
+"""Replacement to suggest for settings of the wrong kind, by name of their class."""
 
 __all__ = ["ImageSet", "declared_shape", "load"]
 

@@ -175,7 +175,7 @@ def as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
 
     Raises:
         TypeError: Another type.
-        ValueError: No images, or an array whose channels cannot be told from its sides.
+        ValueError: No images, or an array with an ambiguous channel axis.
     """
     if array.dtype == bool:
         raise TypeError(

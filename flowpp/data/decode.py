@@ -64,7 +64,7 @@ FACTS = {
     "enlarged": "enlarged to the required size: {}",
     "reduced": "reduced from more than 8 bits per channel: {}",
 }
-"""What may be said of a data set, with the number of files."""
+"""Notes on how a data set was decoded, by fact; each takes a number of files."""
 
 
 def decode_rgb(raw: bytes, who: str, side: int) -> np.ndarray:

@@ -16,7 +16,7 @@ SYSTEM_NAMES = frozenset(
 )
 """Files and folders that systems put beside a user's, in lower case."""
 RUN_FILES = ("config.json", "environment.json")
-"""What every run directory has."""
+"""Files that every run directory has."""
 
 
 @dataclass(frozen=True)

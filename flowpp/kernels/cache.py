@@ -86,7 +86,7 @@ def must_build(target: Path, since: float = math.inf) -> bool:
 def exclusive(target: Path, topic: str) -> Iterator[Path]:
     """Yield a new folder beside `target` to build in; one process at a time is in the block.
 
-    What killed processes have left is removed. Errors of the block itself are not changed.
+    Leftovers of killed processes are removed. Errors of the block itself pass through unchanged.
 
     Args:
         target: File to be built.

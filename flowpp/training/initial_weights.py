@@ -67,7 +67,7 @@ class InitialWeights:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What environment.json records of the source."""
+        """The entry of environment.json about the source."""
         return {
             "path": str(self.path.resolve()),
             "sha256": self.sha256,

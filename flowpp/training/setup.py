@@ -40,7 +40,7 @@ SETTINGS = {
     "str": "flowpp.config.presets.get(NAME)",
     "dict": "flowpp.config.serialization.from_dict(Config, config)",
 }
-"""What to use instead of settings of another kind, by their class."""
+"""Replacement to suggest for settings of the wrong kind, by name of their class."""
 
 
 def checked_settings(config: Config, prepared: Prepared | None = None) -> Config:

@@ -1,4 +1,4 @@
-"""What a check runs on, and where its files lie."""
+"""Plan of a check: its device, model and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measuring process is asked for, and its command line."""
+"""Request to a measuring process, and its command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULE = "flowpp.benchmark.gpu_check.measure"
 
 @dataclass(frozen=True)
 class Request:
-    """What a measuring process needs to know; plain values.
+    """Plain values that a measuring process needs.
 
     Args:
         folder: Folder of the stage.

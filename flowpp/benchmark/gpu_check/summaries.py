@@ -1,4 +1,4 @@
-"""What goes into the report, from the files that commands have written."""
+"""Summaries for the report, from the files that commands have written."""
 
 from __future__ import annotations
 
