@@ -6,6 +6,7 @@ fails instead of silently testing nothing.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,19 @@ def negated(original: Callable, self: object, x: object, context: object = None)
     """Call a direction of a bijector and negate its log_det."""
     y, log_det = original(self, x, context)
     return y, -log_det
+
+
+def with_parameters(module: Any, **parameters: Any) -> Any:
+    """Return a copy of a torch module with other parameters, or submodules set to None.
+
+    The module itself stays as it is: another thread may be calling it.
+    """
+    other = copy.copy(module)
+    other._parameters = dict(module._parameters)
+    other._modules = dict(module._modules)
+    for name, value in parameters.items():
+        (other._modules if value is None else other._parameters)[name] = value
+    return other
 
 
 def in_storage_order(x: Any) -> Any:

@@ -18,7 +18,7 @@ from flowpp.conditioner import (
     layer_norm,
 )
 
-from .catalogue import bug, wrap
+from .catalogue import bug, with_parameters, wrap
 
 ATTENTION = "gated_attention/heads"
 
@@ -181,10 +181,8 @@ def float32_inside_float64(patch):
 @bug("conditioner/weight_norm_activate_last coupling/mixture_activate_last", "value forward")
 def no_activation_before_the_last_convolution(patch):
     def not_activated(original, self, x, context=None):
-        last, self.proj_out = self.proj_out, None
-        features = original(self, x, context)
-        self.proj_out = last
-        return last(torch.cat([features, -features], 1))
+        features = original(with_parameters(self, proj_out=None), x, context)
+        return self.proj_out(torch.cat([features, -features], 1))
 
     wrap(patch, Conditioner, "forward", not_activated)
 
