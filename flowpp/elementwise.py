@@ -18,6 +18,12 @@ from .bijectors.log_dets import sum_per_example
 from .bijectors.mixture_logistic import MixtureLogistic
 from .kernels.mixture_logistic import packed_inverse_logit_cdf, packed_logit_cdf
 
+SPREAD_MEANS = 1.5
+"""Largest mean of the spread mixture that a coupling may start from."""
+
+SPREAD_SCALE = 0.6
+"""Scale of its components."""
+
 
 class Family(nn.Module):
     """A family of elementwise bijectors, indexed by parameters `(B, C, H, W, P)`.
@@ -114,6 +120,19 @@ class MixtureLogisticFamily(Family):
     def parameters_per_scalar(self) -> int:
         """P = 2 + 3K."""
         return 2 + 3 * self.components
+
+    def spread(self) -> Tensor:
+        """Return parameters `(P,)` to start from: means evenly in [-1.5, 1.5], scales of 0.6.
+
+        Components that start equal have equal gradients but for the noise of the weights, and
+        separate slowly.
+        """
+        parameters = torch.zeros(self.parameters_per_scalar)
+        _, means, log_scales = parameters[2:].view(3, self.components)
+        if self.components > 1:
+            means.copy_(torch.linspace(-SPREAD_MEANS, SPREAD_MEANS, self.components))
+        log_scales.fill_(math.log(SPREAD_SCALE))
+        return parameters
 
     def forward(self, parameters: Tensor) -> Chain:
         """Return the member of these parameters: a `Chain` of `MixtureLogistic` and `Affine`."""

@@ -11,6 +11,9 @@ from reference.bijectors.bijector import Array
 from reference.bijectors.chain import Chain
 from reference.bijectors.mixture_logistic import MixtureLogistic
 
+SPREAD_MEANS = 1.5
+SPREAD_SCALE = 0.6
+
 
 @dataclass(frozen=True)
 class AffineFamily:
@@ -62,6 +65,15 @@ class MixtureLogisticFamily:
     def parameters_per_scalar(self) -> int:
         """P = 2 + 3K."""
         return 2 + 3 * self.components
+
+    def spread(self) -> Array:
+        """Compute parameters (P,) to start from: means evenly in [-1.5, 1.5], scales of 0.6.
+
+        Scale, shift and logits are 0; a single component has the mean 0.
+        """
+        k = self.components
+        means = np.linspace(-SPREAD_MEANS, SPREAD_MEANS, k) if k > 1 else np.zeros(1)
+        return np.concatenate([np.zeros(2 + k), means, np.full(k, np.log(SPREAD_SCALE))])
 
     def __call__(self, parameters: Array) -> Chain:
         """Return the member of these parameters: a `Chain` of `MixtureLogistic` and `Affine`."""

@@ -9,6 +9,9 @@ from ..kernels.pointwise import pointwise
 from .bijector import Bijector
 from .checks import may_read_values
 
+EIGENVALUE_FLOOR = 1e-3
+"""Smallest variance that the whitening initialization scales to 1: it amplifies by at most 32."""
+
 
 class InvertibleConv(Bijector):
     """y[g, i] = sum_j W[g, i, j] x[g, j] at every position, channels in G groups.
@@ -16,6 +19,7 @@ class InvertibleConv(Bijector):
     Args:
         weight: `(G, c, c)`, for G * c channels. One group mixes all channels (Glow); two groups
             mix each half of a split separately (Flow++'s released code).
+        whiten: whether data-dependent initialization makes W whiten the first batch.
 
     Raises:
         ValueError: weights of another shape, another number of channels than G * c, or a singular
@@ -28,19 +32,22 @@ class InvertibleConv(Bijector):
     Source: Kingma and Dhariwal 2018, eq. 9.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, *, whiten: bool = False) -> None:
         super().__init__()
         if weight.ndim != 3 or weight.shape[1] != weight.shape[2]:
             raise ValueError(
                 f"InvertibleConv needs a weight (groups, c, c), got {tuple(weight.shape)}"
             )
         self.weight = nn.Parameter(weight)
+        self.whiten = whiten
 
     @classmethod
-    def create(cls, channels: int, groups: int = 1, noise: float = 1e-3) -> InvertibleConv:
+    def create(
+        cls, channels: int, groups: int = 1, noise: float = 1e-3, *, whiten: bool = False
+    ) -> InvertibleConv:
         """Create the released code's initial weights: the identity plus Gaussian noise."""
         size = channels // groups
-        return cls(torch.eye(size) + noise * torch.randn(groups, size, size))
+        return cls(torch.eye(size) + noise * torch.randn(groups, size, size), whiten=whiten)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return mix_channels(x, self.weight), self._log_det(x)
@@ -50,6 +57,20 @@ class InvertibleConv(Bijector):
         self._check_condition()
         inverse = torch.linalg.inv(self.weight.double()).to(self.weight.dtype)
         return mix_channels(y, inverse), log_det
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """If `whiten`, set each matrix such that the covariance of its output for this batch is 1.
+
+        W = C^(-1/2), the symmetric root, for the covariance C of a group's channels over batch
+        and positions: of all whitening matrices it changes the channels least (ZCA). Eigenvalues
+        of C count as at least 1e-3.
+
+        Source: Bell and Sejnowski 1997.
+        """
+        self.check_input(x)
+        if self.whiten:
+            self.weight.copy_(whitening(x, len(self.weight)))
 
     @torch.no_grad()
     def condition_numbers(self) -> Tensor:
@@ -109,6 +130,15 @@ def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     Numerics: at least float32, also where torch would use TF32 or autocast.
     """
     return pointwise(x, weight)
+
+
+def whitening(x: Tensor, groups: int) -> Tensor:
+    """Return the symmetric whitening matrices of groups of channels, `(G, c, c)`, in float64."""
+    columns = x.double().transpose(0, 1).reshape(groups, x.shape[1] // groups, -1)
+    columns = columns - columns.mean(2, keepdim=True)
+    variances, axes = torch.linalg.eigh(columns @ columns.mT / columns.shape[2])
+    scales = torch.rsqrt(variances.clamp(min=EIGENVALUE_FLOOR))
+    return axes * scales[:, None, :] @ axes.mT
 
 
 def check_channels(x: Tensor, channels: int, owner: str) -> None:

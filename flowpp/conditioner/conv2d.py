@@ -34,20 +34,26 @@ class Conv2d(nn.Module):
         gain: `(out,)` enables weight normalization: the kernel is gain * weight / ||weight||, the
             norm taken for each output channel, its square at least 1e-12.
         init_scale: standard deviation of the output after data-dependent initialization.
+        init_mean: `(out,)`, its mean after data-dependent initialization; None for 0.
 
     Raises:
         ValueError: inconsistent shapes, an even kernel, a wrong number of channels.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, gain: Tensor | None = None, init_scale: float = 1.0
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        gain: Tensor | None = None,
+        init_scale: float = 1.0,
+        init_mean: Tensor | None = None,
     ) -> None:
         super().__init__()
         if weight.ndim != 4 or weight.shape[2] % 2 == 0 or weight.shape[3] % 2 == 0:
             raise ValueError(
                 f"Conv2d needs a weight (out, in, k, k) with k odd, got {tuple(weight.shape)}"
             )
-        for name, vector in (("bias", bias), ("gain", gain)):
+        for name, vector in (("bias", bias), ("gain", gain), ("init_mean", init_mean)):
             if vector is not None and vector.shape != weight.shape[:1]:
                 raise ValueError(
                     f"Conv2d needs {name} of shape ({weight.shape[0]},), got {tuple(vector.shape)}"
@@ -56,6 +62,7 @@ class Conv2d(nn.Module):
         self.bias = nn.Parameter(bias)
         self.gain = None if gain is None else nn.Parameter(gain)
         self.init_scale = init_scale
+        self.init_mean = init_mean
 
     @classmethod
     def create(
@@ -66,11 +73,12 @@ class Conv2d(nn.Module):
         *,
         weight_norm: bool = False,
         init_scale: float = 1.0,
+        init_mean: Tensor | None = None,
     ) -> Conv2d:
         """Create a Gaussian kernel of deviation 0.05, bias 0, gain 1."""
         weight = KERNEL_DEVIATION * torch.randn(out, channels, kernel, kernel)
         gain = torch.ones(out) if weight_norm else None
-        return cls(weight, torch.zeros(out), gain, init_scale)
+        return cls(weight, torch.zeros(out), gain, init_scale, init_mean)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.weight.shape[1]:
@@ -91,7 +99,7 @@ class Conv2d(nn.Module):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Rescale such that the output for this batch has mean 0 and deviation `init_scale`."""
+        """Rescale such that the output for this batch has the initial mean and deviation."""
         self.bias.zero_()
         y = self.forward(x)
         # Half precision is too coarse for its own statistics.
@@ -103,6 +111,8 @@ class Conv2d(nn.Module):
         else:
             self.gain.mul_(scale)
         self.bias.copy_(-mean * scale)
+        if self.init_mean is not None:
+            self.bias.add_(self.init_mean.to(self.bias))
         # Torch's autocast keeps half-precision copies of the weights that were just changed.
         torch.clear_autocast_cache()
 

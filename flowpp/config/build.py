@@ -241,9 +241,9 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
     else:
         steps = [ActNorm.create(channels)]
     if config.convolution == "halves":
-        steps.append(InvertibleConv.create(channels, groups=2))
+        steps.append(InvertibleConv.create(channels, groups=2, whiten=config.whiten))
     elif config.convolution == "joint":
-        steps.append(InvertibleConv.create(channels, groups=1))
+        steps.append(InvertibleConv.create(channels, groups=1, whiten=config.whiten))
     elif config.convolution == "lu":
         steps.append(InvertibleConvLU.create(channels, groups=1))
     return [*steps, build_coupling(config, (channels // 2, height, width), context), Flip()]
@@ -251,11 +251,14 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
 
 def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coupling:
     """Build a coupling whose halves have this shape."""
+    channels, height, width = half
+    start = None
     if config.coupling == "affine":
         family: ElementwiseFamily = AffineFamily()
     else:
-        family = MixtureLogisticFamily(config.components, config.log_scale_floor)
-    channels, height, width = half
+        mixture = MixtureLogisticFamily(config.components, config.log_scale_floor)
+        start = mixture.spread().repeat(channels) if config.spread else None
+        family = mixture
     filters = config.filters
     network = Conditioner(
         Conv2d.create(channels, filters, 3, weight_norm=config.weight_norm),
@@ -266,6 +269,7 @@ def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coup
             3,
             weight_norm=config.weight_norm,
             init_scale=BEFORE_GATE,
+            init_mean=start,
         ),
         _position(config.attention, filters, height, width),
         config.activate_last,

@@ -25,6 +25,7 @@ Memory = Literal["normal", "low"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Compilation = Literal["auto", "none", "blocks"]
 CudaGraph = Literal["auto", "on", "off"]
+OptimizerKind = Literal["adam", "muon"]
 HeldOut = Literal["test", "valid"]
 Crop = Literal["centre", "random", "stretch"]
 SplitRule = Literal["auto", "tenth", "fifth"]
@@ -69,6 +70,10 @@ class FlowConfig:
     """1x1 convolution before a coupling: per half, joint, joint in LU form, or none."""
     act_norm: ActNormKind = "activation"
     """Normalization before a coupling: per activation or per channel."""
+    whiten: bool = False
+    """1x1 convolutions start as the matrices that whiten the first batch; not those in LU form."""
+    spread: bool = False
+    """Mixtures start with means from -1.5 to 1.5 and scales of 0.6, rather than all equal."""
 
     def __post_init__(self) -> None:
         """Check ranges, choices and the layout.
@@ -257,6 +262,9 @@ class TrainingConfig:
     last step. `steps` remains the most steps, and the length that the schedule refers to."""
     batch_size: int = 64
     """Images per step, over all processes."""
+    optimizer: OptimizerKind = "adam"
+    """adam, or muon for the kernels inside blocks, with three times the learning rate, and adam
+    for the rest."""
     learning_rate: float = 3e-4
     """Peak learning rate, which the schedule's factors refer to."""
     schedule: str = "warm-up 2000"
@@ -334,6 +342,7 @@ class TrainingConfig:
                 raise ValueError(f"training.{name} must be positive and finite, got {value}")
         parse_schedule(self.schedule)
         within("training.ema_decay", self.ema_decay, 0, 1)
+        one_of("training.optimizer", self.optimizer, OptimizerKind)
         one_of("training.compile", self.compile, Compilation)
         one_of("training.cuda_graph", self.cuda_graph, CudaGraph)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     Checkpoints save the state of any torch optimizer with one group of named parameters. Runs
     resume only with the optimizer that wrote them.
     """
+    if settings.optimizer == "muon":
+        from flowpp.training.muon import Muon, block_kernels
+
+        return Muon(model.named_parameters(), settings.learning_rate, block_kernels(model))
     return Adam(model.named_parameters(), settings.learning_rate)
 
 
@@ -97,13 +101,8 @@ class Adam(torch.optim.Optimizer):
             power1, power2 = (_float32(p * b) for p, b in zip(group["powers"], betas, strict=True))
             group["powers"] = (power1, power2)
             rate = group["lr"] * math.sqrt(1 - power2) / (1 - power1)
-            device = group["params"][0].device
-            if device.type == "cuda":
-                former = self._rates[index] if index < len(self._rates) else None
-                tensor = former if isinstance(former, Tensor) else torch.empty((), device=device)
-                rates.append(tensor.fill_(rate))
-            else:
-                rates.append(rate)
+            former = self._rates[index] if index < len(self._rates) else None
+            rates.append(permanent(rate, former, group["params"][0].device))
         self._rates = rates
 
     @torch.no_grad()
@@ -111,7 +110,7 @@ class Adam(torch.optim.Optimizer):
         """Do the device's part of a step, with the step sizes of the last `advance`."""
         for group, rate in zip(self.param_groups, self._rates, strict=True):
             beta1, beta2 = group["betas"]
-            params = [p for p in group["params"] if p.grad is not None]
+            params = self._adam_parameters(group)
             if not params:
                 continue
             grads = [_with_strides_of(p, p.grad) for p in params if p.grad is not None]
@@ -140,6 +139,10 @@ class Adam(torch.optim.Optimizer):
                 eps=group["epsilon"],
             )
 
+    def _adam_parameters(self, group: Mapping[str, Any]) -> list[Tensor]:
+        """Return the parameters of a group to update by Adam's rule: those with a gradient."""
+        return [p for p in group["params"] if p.grad is not None]
+
     def _moments(self, params: list[Tensor], key: str) -> list[Tensor]:
         """Return an average of each parameter, made at its first step; a vector for a vector."""
         for p in params:
@@ -151,6 +154,14 @@ class Adam(torch.optim.Optimizer):
             for p, moment in zip(params, moments, strict=True):
                 self.state[p][key] = moment
         return moments
+
+
+def permanent(rate: float, former: float | Tensor | None, device: torch.device) -> float | Tensor:
+    """Return a step size; on a CUDA device in the tensor of the former one, if there is one."""
+    if device.type != "cuda":
+        return rate
+    tensor = former if isinstance(former, Tensor) else torch.empty((), device=device)
+    return tensor.fill_(rate)
 
 
 def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -69,8 +69,7 @@ class NamedState:
         (group,) = self.optimizer.param_groups
         parameters = dict(zip(group["param_names"], group["params"], strict=True))
         indices = {name: index for index, name in enumerate(parameters)}
-        if len({frozenset(named) for named in tensors.values()}) > 1:
-            raise CheckpointError("optimizer state must have the same parameters for every key")
+        self._check_keys(tensors, parameters)
         entries: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for key, named in tensors.items():
             # Scalars, such as a count of steps, differ in shape from the parameter.
@@ -83,10 +82,31 @@ class NamedState:
                 entries[indices[name]][key] = copy.copy_(tensor)
         return dict(entries)
 
+    def _check_keys(
+        self, tensors: Mapping[str, Mapping[str, Tensor]], parameters: Mapping[str, Tensor]
+    ) -> None:
+        """Require all tensors of each parameter that has some.
+
+        Raises:
+            CheckpointError: One is missing or surplus.
+        """
+        keys_of = getattr(self.optimizer, "state_keys", lambda _: frozenset(tensors))
+        for name in {name for named in tensors.values() for name in named}:
+            found = {key for key, named in tensors.items() if name in named}
+            if name in parameters and found != keys_of(parameters[name]):
+                raise CheckpointError(
+                    f"optimizer state of {name} must have {_listed(keys_of(parameters[name]))}, "
+                    f"got {_listed(found)}"
+                )
+
 
 def group_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a parameter group, without its parameters."""
     return {key: value for key, value in group.items() if key not in ("params", "param_names")}
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(sorted(keys)) or "nothing"
 
 
 def _like(value: Any, template: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from reference.bijectors.bijector import Array, Bijector
 from reference.bijectors.fields import set_field
+
+EIGENVALUE_FLOOR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +20,7 @@ class InvertibleConv(Bijector):
     Attributes:
         weight: (G, c, c), for G * c channels. One group mixes all channels (Glow); two groups mix
             each half of a split separately (Flow++'s released code).
+        whiten: whether data-dependent initialization makes W whiten the first batch.
 
     Raises:
         ValueError: weights of another shape, another number of channels than G * c, or a matrix
@@ -29,6 +33,7 @@ class InvertibleConv(Bijector):
     """
 
     weight: Array
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         weight = set_field(self, "weight", ndim=3)
@@ -57,6 +62,17 @@ class InvertibleConv(Bijector):
         x = np.linalg.solve(self.weight, columns).reshape(count, size, batch, height, width)
         return x.transpose(2, 0, 1, 3, 4).reshape(y.shape), -self._log_det(y)
 
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[InvertibleConv, Array]:
+        """If `whiten`, whiten the batch: W_g = C_g^(-1/2), the symmetric root.
+
+        C_g is the (biased) covariance of the channels of group g over batch and positions; its
+        eigenvalues count as at least 1e-3.
+        """
+        if not self.whiten:
+            return super().initialize(x, context)
+        fitted = dataclasses.replace(self, weight=whitening(x, len(self.weight)))
+        return fitted, fitted.forward(x)[0]
+
     def check_fields(self, x: Array, owner: str) -> None:
         check_channels(x, self.weight.shape[0] * self.weight.shape[1], owner)
 
@@ -69,6 +85,18 @@ def mix_channels(x: Array, weight: Array) -> Array:
     """Multiply each group of channels by its matrix, (B, G*c, H, W) by (G, c, c)."""
     y = np.einsum("gij,bgjhw->bgihw", weight, in_groups(x, len(weight)))
     return y.reshape(x.shape)
+
+
+def whitening(x: Array, groups: int) -> Array:
+    """Compute the symmetric whitening matrices of groups of channels, (G, c, c)."""
+    matrices = []
+    for group in np.moveaxis(in_groups(x, groups), 1, 0):
+        columns = np.moveaxis(group, 1, 0).reshape(group.shape[1], -1)
+        centred = columns - columns.mean(axis=1, keepdims=True)
+        variances, axes = np.linalg.eigh(centred @ centred.T / columns.shape[1])
+        scales = 1.0 / np.sqrt(np.maximum(variances, EIGENVALUE_FLOOR))
+        matrices.append(axes @ np.diag(scales) @ axes.T)
+    return np.stack(matrices)
 
 
 def in_groups(x: Array, groups: int) -> Array:

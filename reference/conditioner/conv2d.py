@@ -26,6 +26,7 @@ class Conv2d:
         gain: (out,) enables weight normalization: the kernel is gain * weight / ||weight||, the
             norm taken for each output channel, its square at least 1e-12.
         init_scale: standard deviation of the output after data-dependent initialization.
+        init_mean: (out,), its mean after data-dependent initialization; None for 0.
 
     Raises:
         ValueError: inconsistent shapes, an even kernel, a wrong number of channels.
@@ -35,14 +36,15 @@ class Conv2d:
     bias: Array
     gain: Array | None = None
     init_scale: float = 1.0
+    init_mean: Array | None = None
 
     def __post_init__(self) -> None:
         weight = set_field(self, "weight", ndim=4)
         out, _, *size = weight.shape
         if any(n % 2 == 0 for n in size):
             raise ValueError(f"Conv2d needs a kernel of odd size, got {tuple(size)}")
-        for name in ("bias", "gain") if self.gain is not None else ("bias",):
-            if set_field(self, name).shape != (out,):
+        for name in ("bias", "gain", "init_mean"):
+            if getattr(self, name) is not None and set_field(self, name).shape != (out,):
                 raise ValueError(
                     f"Conv2d needs {name} of shape ({out},), got {getattr(self, name).shape}"
                 )
@@ -61,15 +63,17 @@ class Conv2d:
         return self._correlate(x) + self.bias[:, None, None]
 
     def initialize(self, x: Array) -> tuple[Conv2d, Array]:
-        """Rescale such that every output channel has mean 0 and deviation `init_scale`.
+        """Rescale such that every output channel has mean `init_mean`, deviation `init_scale`.
 
         With m and v the mean and (biased) variance of kernel * x over batch and positions,
         q = init_scale / sqrt(v + 1e-8): the weight (or the gain, where there is one) is multiplied
-        by q, and the bias becomes -m q.
+        by q, and the bias becomes init_mean - m q.
         """
         y = self._correlate(x)
         q = self.init_scale / np.sqrt(y.var(axis=(0, 2, 3)) + VARIANCE_OFFSET)
         bias = -y.mean(axis=(0, 2, 3)) * q
+        if self.init_mean is not None:
+            bias = self.init_mean + bias
         if self.gain is None:
             weight = self.weight * q[:, None, None, None]
             fitted = dataclasses.replace(self, weight=weight, bias=bias)

@@ -1,0 +1,177 @@
+"""Muon: momentum with orthogonalized updates for the kernels inside blocks, Adam for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowpp.conditioner import Block, Conv2d, GatedAttention
+from flowpp.training.optimizer import Adam, permanent
+
+MOMENTUM = 0.95
+RATE_FACTOR = 3.0
+"""Muon's step size over Adam's."""
+
+UPDATE_RMS = 0.2
+"""Root mean square of an update's entries at a step size of 1, about that of Adam's."""
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients a, b, c of X <- a X + (b A + c A^2) X with A = X X^T: all singular values come near
+1, into 0.7 ... 1.2, in five steps."""
+
+NEWTON_SCHULZ_STEPS = 5
+NORM_OFFSET = 1e-7
+
+
+class Muon(Adam):
+    """W <- W - 3 lr * 0.2 sqrt(max(rows, columns)) * orthogonal(g + 0.95 (m - g)) for matrices.
+
+    `m` is the moving average m <- 0.95 m + 0.05 g of the gradient, and `orthogonal` the nearest
+    matrix with orthonormal rows or columns, nearly. A kernel (out, in, k, k) is a matrix of out
+    rows and in * k * k columns, or several of them, with parts of the rows each. All other
+    parameters are updated as by `Adam`.
+
+    Args:
+        params: named parameters.
+        lr: Adam's step size.
+        kernels: number of matrices that the output channels of a kernel are divided into, by name.
+        betas, epsilon: as for Adam.
+
+    Raises:
+        ValueError: a setting out of range, a kernel that is no parameter, or rows that cannot be
+            divided so.
+
+    Numerics: the weights' dtype.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; scale of
+    the update: Liu et al. 2025, "Muon is scalable for LLM training", section 2.2.
+    """
+
+    _plain_rates: Sequence[float | Tensor] = ()
+
+    def __init__(
+        self,
+        params: Iterable[tuple[str, Tensor]],
+        lr: float,
+        kernels: Mapping[str, int],
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr, betas, epsilon)
+        named = {
+            name: p
+            for group in self.param_groups
+            for name, p in zip(group["param_names"], group["params"], strict=True)
+        }
+        unknown = sorted(set(kernels) - set(named))
+        if unknown:
+            raise ValueError(f"Muon kernels must be parameters, got {', '.join(unknown)}")
+        for name, parts in kernels.items():
+            if named[name].ndim < 2 or len(named[name]) % parts:
+                raise ValueError(
+                    f"Muon kernels must be matrices of a multiple of {parts} rows, got {name} of "
+                    f"shape {tuple(named[name].shape)}"
+                )
+        self._parts = {named[name]: parts for name, parts in kernels.items()}
+
+    def state_keys(self, parameter: Tensor) -> frozenset[str]:
+        """Return the names of the averages that a parameter has."""
+        return frozenset({"m"} if parameter in self._parts else {"m", "v"})
+
+    def advance(self) -> None:
+        """Do the host's part of a step, as for `Adam`."""
+        super().advance()
+        self._plain_rates = [
+            permanent(
+                RATE_FACTOR * group["lr"],
+                self._plain_rates[index] if index < len(self._plain_rates) else None,
+                group["params"][0].device,
+            )
+            for index, group in enumerate(self.param_groups)
+        ]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Do the device's part of a step, with the step sizes of the last `advance`."""
+        super().update()
+        for group, rate in zip(self.param_groups, self._plain_rates, strict=True):
+            alike: dict[tuple[int, tuple[int, ...]], list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None and p in self._parts:
+                    alike[self._parts[p], tuple(p.shape)].append(p)
+            for (parts, _), kernels in alike.items():
+                self._update_kernels(kernels, parts, rate)
+
+    def _adam_parameters(self, group: Mapping[str, Any]) -> list[Tensor]:
+        return [p for p in super()._adam_parameters(group) if p not in self._parts]
+
+    def _update_kernels(self, kernels: list[Tensor], parts: int, rate: float | Tensor) -> None:
+        """Update kernels of one shape, whose matrices are orthogonalized together."""
+        for p in kernels:
+            if "m" not in self.state[p]:
+                self.state[p]["m"] = torch.zeros_like(p)
+        averages = [self.state[p]["m"] for p in kernels]
+        grads = torch.stack([p.grad for p in kernels if p.grad is not None])
+        former = torch.stack(averages)
+        average = self._unless_skipped(former.lerp(grads, 1 - MOMENTUM), former)
+        torch._foreach_copy_(averages, list(average.unbind()))
+        ahead = grads.lerp_(average, MOMENTUM)  # the average as after one more such gradient
+        matrices = ahead.view(len(kernels) * parts, kernels[0].shape[0] // parts, -1)
+        scale = UPDATE_RMS * math.sqrt(max(matrices.shape[1:]))
+        steps = orthogonalized(matrices).mul_(rate * scale).view_as(ahead)
+        steps = self._unless_skipped(steps, torch.zeros_like(steps[:1]))
+        torch._foreach_sub_(kernels, list(steps.unbind()))
+
+    def _unless_skipped(self, new: Tensor, former: Tensor) -> Tensor:
+        """Return the new values, or the former ones if the device skips this step."""
+        return new if self.skip_if is None else torch.where(self.skip_if == 1, former, new)
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices `(N, rows, columns)` near 1.
+
+    Those far below the largest, by a factor of 1,000 or more, remain smaller; zeros remain zeros.
+
+    The iteration is applied to X X^T on the shorter side, since its factors commute: X is
+    multiplied once, by their product.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NORM_OFFSET)
+    square = torch.bmm(x, x.mT)
+    product = factor = _factor(square)
+    for _ in range(NEWTON_SCHULZ_STEPS - 1):
+        square = torch.bmm(torch.bmm(factor, square), factor)
+        factor = _factor(square)
+        product = torch.bmm(factor, product)
+    x = torch.bmm(product, x)
+    return x.mT if tall else x
+
+
+def _factor(square: Tensor) -> Tensor:
+    """Return a + b A + c A^2."""
+    a, b, c = NEWTON_SCHULZ
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
+
+
+def block_kernels(model: nn.Module) -> dict[str, int]:
+    """Return the kernels of convolutions inside blocks, by name of the parameter.
+
+    The number is that of matrices in it: 3 for the projection to queries, keys and values.
+    """
+    kernels = {}
+    for block_name, block in model.named_modules():
+        if not isinstance(block, Block):
+            continue
+        joint = {id(m.proj_in) for m in block.modules() if isinstance(m, GatedAttention)}
+        for name, layer in block.named_modules():
+            if isinstance(layer, Conv2d):
+                kernels[f"{block_name}.{name}.weight"] = 3 if id(layer) in joint else 1
+    return kernels
