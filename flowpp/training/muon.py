@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.conditioner import Block, Conv2d, GatedAttention
-from flowpp.training.optimizer import Adam, permanent
+from flowpp.training.adam import Adam, permanent
 
 MOMENTUM = 0.95
 RATE_FACTOR = 3.0

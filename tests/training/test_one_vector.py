@@ -14,7 +14,7 @@ from flowpp.conditioner import Conv2d
 from flowpp.config import TrainingConfig
 from flowpp.runtime.distributed import SINGLE_PROCESS
 from flowpp.training import one_vector
-from flowpp.training import optimizer as optimizer_module
+from flowpp.training import adam as adam_module
 from flowpp.training import step as step_module
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
@@ -124,8 +124,8 @@ def numbers(state):
 
 def test_steps_give_the_same_numbers(monkeypatch):
     own, losses = trained(vector=False)
-    adam = Mock(wraps=optimizer_module.adam)
-    monkeypatch.setattr(optimizer_module, "adam", adam)
+    adam = Mock(wraps=adam_module.adam)
+    monkeypatch.setattr(adam_module, "adam", adam)
     other, other_losses = trained(vector=True)
     torch.testing.assert_close(losses, other_losses, rtol=1e-6, atol=0)
     expected, got = numbers(own), numbers(other)
