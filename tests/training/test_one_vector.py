@@ -13,8 +13,8 @@ from torch import nn
 from flowpp.conditioner import Conv2d
 from flowpp.config import TrainingConfig
 from flowpp.runtime.distributed import SINGLE_PROCESS
-from flowpp.training import one_vector
 from flowpp.training import adam as adam_module
+from flowpp.training import one_vector
 from flowpp.training import step as step_module
 from flowpp.training.batches import ShuffledBatches
 from flowpp.training.ema import EMA
