@@ -22,7 +22,9 @@ PARAMETERS = {
     "cifar10-uniform": 32_324_408,
     "cifar10-affine": 32_045_708,
     "cifar10-no-attention": 31_443_440,
+    "cifar10-plus": 31_443_440,
     "cifar16": 1_536_624,
+    "cifar16-plus": 1_536_624,
     "imagenet32": 168_955_724,
     "imagenet64": 73_489_960 - UNUSED_64,
     "imagenet64-5bit": 73_489_960 - UNUSED_64,
@@ -118,3 +120,19 @@ def test_a_model_with_one_field_changed_trains(field):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 5
+
+
+@pytest.mark.parametrize("name", ["cifar16", "cifar10"])
+def test_the_recipe_changes_neither_the_model_nor_the_data(name):
+    """It changes where the weights start, the optimizer and the rates, and nothing else."""
+    released, plus = PRESETS[name], PRESETS[f"{name}-plus"]
+    start = {"whiten": False, "spread": False}
+    model = replace(
+        plus.model,
+        flow=replace(plus.model.flow, **start),
+        dequantizer=replace(plus.model.dequantizer, **start),
+    )
+    assert model == released.model
+    assert plus.data == released.data
+    for field in ("batch_size", "max_grad_norm", "ema_decay", "init_batch_size", "precision"):
+        assert getattr(plus.training, field) == getattr(released.training, field)

@@ -20,8 +20,6 @@ from flowpp.training.learning_rate import learning_rate, warm_up_note
 # the line of a preset whose schedule is changed on purpose.
 FORMER = {
     "digits": (3e-3, 100, 0.5, None),
-    "photos": (1e-3, 100, 0.5, None),
-    "small": (1e-3, 100, 0.5, None),
     "cifar10": (3e-4, 2000, 1.0, None),
     "cifar10-uniform": (3e-4, 2000, 1.0, None),
     "cifar10-affine": (3e-4, 2000, 1.0, None),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flowpp.config.presets.recipe import with_recipe
 from flowpp.config.settings import Config, DataConfig, ModelConfig, TrainingConfig
 
 
@@ -78,6 +79,16 @@ CIFAR10_PAPER = replace(
         ),
     ),
 )
+CIFAR10_PLUS = with_recipe(
+    replace(
+        CIFAR10,
+        preset="cifar10-plus",
+        description="Flow++ on CIFAR-10 (31.4M) with this library's recipe. Muon, a rate that "
+        "falls to zero, initial whitening and spread mixtures; not trained to the end yet.",
+        training=replace(CIFAR10.training, steps=100_000, schedule="warm-up 500, linear end 0"),
+    ),
+    learning_rate=2e-3,
+)
 CIFAR16_FLOW = replace(CIFAR10.model.flow, filters=32, blocks=2, components=8, dropout=0.0)
 CIFAR16 = Config(
     preset="cifar16",
@@ -94,4 +105,14 @@ CIFAR16 = Config(
         init_batch_size=64,
         evaluate_every=250,
     ),
+)
+CIFAR16_PLUS = with_recipe(
+    replace(
+        CIFAR16,
+        preset="cifar16-plus",
+        description="The model of cifar16 with this library's recipe instead of the released one. "
+        "Muon, a rate that falls to zero, initial whitening and spread mixtures.",
+        training=replace(CIFAR16.training, schedule="warm-up 40, linear end 0"),
+    ),
+    learning_rate=3e-3,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flowpp.config.presets.recipe import with_recipe
 from flowpp.config.settings import (
     Config,
     ContextConfig,
@@ -51,50 +52,57 @@ PHOTOS_FLOW = FlowConfig(
     dropout=0.0,
     log_scale_floor=None,
 )
-PHOTOS = Config(
-    preset="photos",
-    description="32x32 crops of scikit-learn's two colour photographs, without a download.",
-    model=ModelConfig(
-        flow=PHOTOS_FLOW,
-        dequantizer=replace(PHOTOS_FLOW, layout="checkerboard 2", components=4, attention="none"),
-        context=ContextConfig(filters=16, blocks=1),
+PHOTOS = with_recipe(
+    Config(
+        preset="photos",
+        description="32x32 crops of scikit-learn's two colour photographs, without a download.",
+        model=ModelConfig(
+            flow=PHOTOS_FLOW,
+            dequantizer=replace(
+                PHOTOS_FLOW, layout="checkerboard 2", components=4, attention="none"
+            ),
+            context=ContextConfig(filters=16, blocks=1),
+        ),
+        data=DataConfig(source="photos"),
+        training=TrainingConfig(
+            steps=500,
+            batch_size=16,
+            schedule="warm-up 40, linear end 0",
+            ema_decay=0.98,
+            init_batch_size=64,
+            evaluate_every=250,
+            evaluation_images=64,
+            sample_count=16,
+        ),
     ),
-    data=DataConfig(source="photos"),
-    training=TrainingConfig(
-        steps=500,
-        batch_size=16,
-        learning_rate=1e-3,
-        schedule="warm-up 100, constant 50%, cosine end 0",
-        ema_decay=0.98,
-        init_batch_size=64,
-        evaluate_every=250,
-        evaluation_images=64,
-        sample_count=16,
-    ),
+    learning_rate=3e-3,
 )
 
 SMALL_FLOW = replace(PHOTOS_FLOW, dropout=0.1)
-SMALL = Config(
-    preset="small",
-    description="Your own images (--data.path PATH), with automatic settings. PATH is a folder, "
-    "an archive or an array. "
-    "Size, channels, bits and model are chosen to fit the images and a CPU; settings given on the "
-    "command line are kept.",
-    model=ModelConfig(
-        flow=SMALL_FLOW,
-        dequantizer=replace(SMALL_FLOW, layout="checkerboard 2", components=4, attention="none"),
-        context=ContextConfig(filters=16, blocks=1),
+SMALL = with_recipe(
+    Config(
+        preset="small",
+        description="Your own images (--data.path PATH), with automatic settings. PATH is a "
+        "folder, an archive or an array. Size, channels, bits and model are chosen to fit the "
+        "images and a CPU; settings given on the command line are kept.",
+        model=ModelConfig(
+            flow=SMALL_FLOW,
+            dequantizer=replace(
+                SMALL_FLOW, layout="checkerboard 2", components=4, attention="none"
+            ),
+            context=ContextConfig(filters=16, blocks=1),
+        ),
+        data=DataConfig(source="folder"),
+        training=TrainingConfig(
+            steps=2000,
+            batch_size=16,
+            schedule="warm-up 40, linear end 0",
+            ema_decay=0.995,
+            init_batch_size=64,
+            evaluate_every=500,
+            evaluation_images=256,
+            sample_count=36,
+        ),
     ),
-    data=DataConfig(source="folder"),
-    training=TrainingConfig(
-        steps=2000,
-        batch_size=16,
-        learning_rate=1e-3,
-        schedule="warm-up 100, constant 50%, cosine end 0",
-        ema_decay=0.995,
-        init_batch_size=64,
-        evaluate_every=500,
-        evaluation_images=256,
-        sample_count=36,
-    ),
+    learning_rate=3e-3,
 )
