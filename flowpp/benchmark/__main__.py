@@ -1,6 +1,7 @@
 """python -m flowpp.benchmark [--preset cifar10] [--what train,sample] [--json FILE]
 
-python -m flowpp.benchmark gpu-check --out FOLDER is `flowpp.benchmark.gpu_check`.
+python -m flowpp.benchmark gpu-check --out FOLDER is `flowpp.benchmark.gpu_check`, and
+python -m flowpp.benchmark recipe PLAN.toml --out FOLDER is `flowpp.benchmark.recipe`.
 """
 
 from __future__ import annotations
@@ -72,13 +73,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         from flowpp.benchmark.gpu_check import __main__ as gpu_check
 
         return gpu_check.main(argv[1:])
+    if argv and argv[0] == "recipe":
+        from flowpp.benchmark.recipe import __main__ as recipe
+
+        return recipe.main(argv[1:])
     with user_errors():
         arguments = parse(
             Arguments,
             argv,
             prog="python -m flowpp.benchmark",
             description="Compare time and memory of the library with a textbook implementation.\n"
-            "`python -m flowpp.benchmark gpu-check --out FOLDER` checks a GPU instead.",
+            "`python -m flowpp.benchmark gpu-check --out FOLDER` checks a GPU instead, and\n"
+            "`python -m flowpp.benchmark recipe PLAN --out FOLDER` compares training recipes.",
         )
         import torch  # takes seconds, so only after parsing
 

@@ -1,0 +1,1 @@
+"""Comparison of training recipes: rows of settings, each trained with several seeds."""
