@@ -1,8 +1,8 @@
 """Judge an implementation of the bijectors by all laws, and print the matrix of errors.
 
 Exit status: 0 if something holds and nothing fails; 1 if something fails or is imprecise (unless
---tolerance allows it), or nothing was proven; 2 if the command line is wrong, or the adapter
-refuses the device or every dtype.
+--tolerance allows it), or nothing was proven; 2 if the command line is wrong, the adapter refuses
+the device or every dtype, or a law itself raised an exception.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     show(results)
     _write_reports(options, results, round(time.perf_counter() - start, 2))
+    if any(result.status == "error" for result in results):
+        return 2
     return 0 if proven(results) else 1
 
 

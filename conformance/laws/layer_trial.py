@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance.adapter import Adapter
 from conformance.cases.case import LayerCase
+from conformance.laws.guard import Violation, implementation, real_array, require_shape
 from conformance.laws.trial import Inputs, generator
 from conformance.numerics.specs import own_copy, round_to, rounded
 
@@ -61,7 +62,8 @@ class LayerTrial:
     def built(self) -> Any:
         """The implementation's object, built from a copy of the specification."""
         spec = own_copy(self.spec, self.dtype)
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
+        with implementation():
+            return self._adapter(dtype=self.dtype.name, device=self._device).build(spec)
 
     @cached_property
     def got(self) -> Arrays:
@@ -75,10 +77,28 @@ class LayerTrial:
         return {name: array.copy() for name, array in results.items()}
 
     def run_uncopied(self, arguments: Arrays) -> Arrays:
-        """Return the implementation's results for these inputs, passed uncopied."""
-        results = self.case.run(self.built, **arguments)
+        """Return the implementation's results for these inputs, passed uncopied.
+
+        Raises:
+            Violation: It returns something else than the reference does.
+        """
+        built = self.built
+        with implementation():
+            results = self.case.run(built, **arguments)
         self.calls += 1
-        return {name: np.asarray(array) for name, array in results.items()}
+        if set(results) != set(self.want):
+            raise Violation(f"results {sorted(results)}, not {sorted(self.want)}")
+        arrays = {name: real_array(result, name) for name, result in results.items()}
+        for name, array in arrays.items():
+            require_shape(array, self._shape(name, arguments), name)
+        return arrays
+
+    def _shape(self, result: str, arguments: Arrays) -> tuple[int, ...]:
+        """Return the shape that a result must have; a batch may have any number of examples."""
+        shape = self.want[result].shape
+        for name, axis in self.case.batched.items():
+            return (arguments[name].shape[axis], *shape[1:])
+        return shape
 
     def cast(self, array: np.ndarray) -> np.ndarray:
         """Return a copy of an input in the dtype under test; integers stay integers."""

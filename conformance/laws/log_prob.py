@@ -8,20 +8,14 @@ from conformance.laws.law import Findings
 from conformance.laws.trial import Trial
 from conformance.numerics.specs import round_to
 
-from .gradients import ExpectedGradient, compare_gradient, vector_matrix
+from .gradients import ExpectedGradient, compare_gradient, gradient, vector_matrix
 
 
 def log_prob_gradients(trial: Trial) -> Findings:
     """Gradients of log p(x) = log N(y) + log_det, for x and all array fields together."""
-    vjp = trial.optional("vjp")
     w = round_to(-trial.want_forward[0], trial.dtype)
     flat, at = w.reshape(len(w), -1), trial.reference_jacobian_at_x
-    got = vjp(
-        trial.cast(trial.x),
-        trial.cast(trial.context),
-        trial.cast(w),
-        np.ones(len(w), trial.dtype),
-    )
+    got = gradient(trial, "vjp", trial.x, w, np.ones(len(w)))
     expected = ExpectedGradient(
         x=trial.x,
         w=flat,

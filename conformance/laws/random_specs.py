@@ -10,6 +10,7 @@ from conformance.adapter import NotSupported
 from conformance.cases.case import Case, stated_tolerance
 from conformance.cases.random import Drawn
 from conformance.laws.contract import contract
+from conformance.laws.guard import is_failure
 from conformance.laws.law import Findings
 from conformance.laws.random_trial import RandomTrial
 from conformance.laws.round_trips import round_trip_y
@@ -105,6 +106,8 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
             random.worst_ulps = float("inf")
             return f"{name}: {violation}"
         except Exception as error:  # an implementation may raise anything
+            if not is_failure(error):
+                raise
             random.worst_ulps = float("inf")
             return f"{name}: {type(error).__name__}: {error}"
     return None

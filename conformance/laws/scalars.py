@@ -120,16 +120,31 @@ def _reference(trial: Trial, direction: str, base: np.ndarray) -> tuple[np.ndarr
 
 
 def _spread(trial: Trial, y: np.ndarray, want: tuple[np.ndarray, np.ndarray]) -> tuple:
-    """Return units of the inverse: roundings, and its change when y moves by 2 roundings."""
-    first = _scalars_of(trial).first_channel
-    step = 2.0 * trial.eps * np.maximum(1.0, abs(y))
-    step[:, :first] = 0.0
-    moved = [_reference(trial, "inverse", y + sign * step) for sign in (-1.0, 1.0)]
-    return tuple(
-        unit_of(part, trial.dtype)
-        + sum(np.nan_to_num(abs(m[i] - part), posinf=0.0) for m in moved)
+    """Return units of the inverse: roundings, and its change when y moves by 2, or x by 1."""
+    moved = [_reference(trial, "inverse", at) for at in _neighbours(trial, y, 2.0)]
+    with np.errstate(all="ignore"):
+        x, _ = trial.spec.inverse(y, _context(trial, len(y)))
+    # One rounding of x may cross a narrow component, which y does not notice.
+    at_root = [
+        _reference(trial, "forward", trial.in_domain(at))[1] for at in _neighbours(trial, x, 1.0)
+    ]
+    changes = [
+        sum(np.nan_to_num(abs(m[i] - part), posinf=0.0) for m in moved)
         for i, part in enumerate(want)
+    ]
+    changes[1] = np.maximum(
+        changes[1], sum(np.nan_to_num(abs(part + want[1]), posinf=0.0) for part in at_root)
     )
+    return tuple(
+        unit_of(part, trial.dtype) + change for part, change in zip(want, changes, strict=True)
+    )
+
+
+def _neighbours(trial: Trial, at: np.ndarray, roundings: float) -> list[np.ndarray]:
+    """Return the array with its scalars some roundings lower, and as much higher."""
+    step = roundings * trial.eps * np.maximum(1.0, abs(at))
+    step[:, : _scalars_of(trial).first_channel] = 0.0
+    return [at - step, at + step]
 
 
 def _targets(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

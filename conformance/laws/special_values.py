@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from conformance.laws.consistency import directions
 from conformance.laws.law import Findings
 from conformance.laws.layer_trial import Arrays, LayerTrial
 from conformance.laws.trial import Pair, Trial, Violation
@@ -123,15 +124,22 @@ def _check_not_finite(
 ) -> Findings:
     changed = np.zeros(len(want[1]), bool)
     changed[[0, len(changed) // 2]] = True
-    undisturbed = getattr(trial, f"got_{direction}")
-    for name, part, expected, alone in zip(("", " log_det"), got, want, undisturbed, strict=True):
+    _, _, undisturbed, units = next(one for one in directions(trial) if one[0] == direction)
+    for name, part, expected, alone, unit in zip(
+        ("", " log_det"), got, want, undisturbed, units, strict=True
+    ):
         if not (name and np.isinf(value)):
             _require(f"{label}:{name or ' it'}", part[changed], expected[changed], value)
         yield label + name, Comparison.exact(int(changed.sum()))
         if not changed.all():
             yield (
                 f"{label}:{name} of another example",
-                compare(part[~changed], alone[~changed], trial.dtype),
+                compare(
+                    part[~changed],
+                    alone[~changed],
+                    trial.dtype,
+                    unit=None if unit is None else unit[~changed],
+                ),
             )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from conformance.laws.consistency import directions
 from conformance.laws.law import Findings
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import Trial
@@ -31,12 +32,15 @@ def threads(trial: Trial) -> Findings:
         return
     context = trial.context
     other = None if context is None else context[::-1]
-    for direction, at in (("forward", trial.x), ("inverse", trial.y)):
+    for direction, at, _, units in directions(trial):
         call = getattr(trial, direction)
         calls = [partial(call, at, context), partial(call, at[::-1], other)]
-        for got, want in at_the_same_time(calls):
-            for name, part, expected in zip(("", " log_det"), got, want, strict=True):
-                yield direction + name, compare(part, expected, trial.dtype)
+        reversed_units = [None if unit is None else unit[::-1] for unit in units]
+        for i, got, want in at_the_same_time(calls):
+            for name, part, expected, unit in zip(
+                ("", " log_det"), got, want, (units, reversed_units)[i], strict=True
+            ):
+                yield direction + name, compare(part, expected, trial.dtype, unit=unit)
 
 
 def layer_threads(trial: LayerTrial) -> Findings:
@@ -54,13 +58,15 @@ def layer_threads(trial: LayerTrial) -> Findings:
         results = trial.run(arguments)
         return [results[name] for name in names]
 
-    for got, want in at_the_same_time([lambda: call(trial.arguments), lambda: call(other)]):
+    for _, got, want in at_the_same_time([lambda: call(trial.arguments), lambda: call(other)]):
         for name, part, expected in zip(names, got, want, strict=True):
             yield name, compare(part, expected, trial.dtype)
 
 
-def at_the_same_time(calls: Sequence[Callable[[], Arrays]]) -> Iterator[tuple[Arrays, Arrays]]:
-    """Yield the results of calls repeated in a thread each, with those of the call alone.
+def at_the_same_time(
+    calls: Sequence[Callable[[], Arrays]],
+) -> Iterator[tuple[int, Arrays, Arrays]]:
+    """Yield (number of the call, its result in a thread of its own, its result alone), repeated.
 
     Raises:
         Exception: The first exception raised in a thread.
@@ -95,9 +101,9 @@ def at_the_same_time(calls: Sequence[Callable[[], Arrays]]) -> Iterator[tuple[Ar
             thread.join()
     if errors:
         raise errors[0]
-    for results, want in zip(found, alone, strict=True):
+    for i, (results, want) in enumerate(zip(found, alone, strict=True)):
         for got in results:
-            yield got, want
+            yield i, got, want
 
 
 @contextmanager

@@ -11,10 +11,11 @@ J = dy/dx of the reference and A = J^-1, the error by rounding alone is, to firs
     to y found from x         u_i = eps max(1, |y_i| + sum_j |J_ij| max(1, |x_j|))
     to log_det along x or y   u   = eps max(1, |l| + sum_j |dl/dx_j| u_j / eps)
 
-and for values found from y at least the change of the reference's own result when y moves by 2
-roundings up and down, because first order is too little on a plateau. So an error where the
-quantile is ill-conditioned does not fail a law; a clamp does, because it errs where the map is
-well conditioned.
+and at least the change of the reference's own result when its argument moves: of the inverse when
+y moves by 2 roundings up and down, because first order is too little on a plateau; and of y and
+log_det at the root when x moves by one, because finite differences miss a component narrower than
+their steps, which one rounding of x may cross. So an error where the map is ill-conditioned does
+not fail a law; a clamp does, because it errs where the map is well conditioned.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 from conformance.adapter import Adapter, NotSupported
 from conformance.cases.case import Case
+from conformance.laws.guard import Violation, guarded, implementation, real_array, require_shape
 from conformance.numerics.jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 from conformance.numerics.specs import (
     differences,
@@ -43,10 +45,6 @@ MAX_HALVINGS = 32
 
 Inputs = Literal["typical", "tails"]
 Pair = tuple[np.ndarray, np.ndarray]
-
-
-class Violation(AssertionError):
-    """Raised for a violation that cannot be measured in ulps; the message says which."""
 
 
 class LeftOut(Exception):
@@ -191,12 +189,15 @@ class Trial:
     @cached_property
     def built(self) -> Any:
         """The implementation's object, as the adapter built it."""
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(self.given_spec)
+        given = self.given_spec
+        with implementation():
+            return self._adapter(dtype=self.dtype.name, device=self._device).build(given)
 
     def build(self, spec: Any) -> Any:
         """Return an implementation of a copy of a specification."""
         given = own_copy(spec, self.dtype)
-        return self._adapter(dtype=self.dtype.name, device=self._device).build(given)
+        with implementation():
+            return self._adapter(dtype=self.dtype.name, device=self._device).build(given)
 
     def forward(self, x: np.ndarray, context: np.ndarray | None = None) -> Pair:
         """Return the implementation's (y, log_det) for copies of other inputs in the dtype."""
@@ -222,11 +223,13 @@ class Trial:
         Raises:
             NotSupported: The implementation lacks it.
         """
-        found = getattr(self.built if built is None else built, method, None)
+        one = self.built if built is None else built
+        with implementation():
+            found = getattr(one, method, None)
         if found is None:
             raise NotSupported(f"the implementation has no {method}")
         self.calls += 1
-        return found
+        return guarded(found)
 
     def cast(self, x: np.ndarray | None) -> np.ndarray | None:
         """Return a copy in the dtype under test; None for None."""
@@ -237,19 +240,25 @@ class Trial:
         output, log_det = self.call(direction, self.cast(x), self.cast(context))
         return output.copy(), log_det.copy()
 
-    def call(self, direction: str, x: Any, context: Any) -> Pair:
-        """Return the implementation's (array, log_det) for these arrays, passed uncopied.
+    def call(self, direction: str, x: Any, context: Any, built: Any = None) -> Pair:
+        """Return (array, log_det) of the implementation, or of another object it has built.
+
+        The arrays are passed uncopied.
 
         Raises:
             Violation: The implementation returns something else.
         """
-        result = getattr(self.built, direction)(x, context)
+        one = self.built if built is None else built
+        with implementation():
+            result = getattr(one, direction)(x, context)
         self.calls += 1
         if not (isinstance(result, tuple) and len(result) == 2):
             raise Violation(f"{direction} returned {type(result).__name__}, not (array, log_det)")
-        output, log_det = (np.asarray(part) for part in result)
-        if log_det.shape != (len(x),):
-            raise Violation(f"log_det of {direction} has shape {log_det.shape}, not ({len(x)},)")
+        output, log_det = real_array(result[0], direction), real_array(result[1], "log_det")
+        require_shape(log_det, (len(x),), f"log_det of {direction}")
+        whose = direction if len(x) else f"{direction} of an empty batch"
+        like = self.want_forward[0] if direction == "forward" else self.x
+        require_shape(output, (len(x), *like.shape[1:]), whose)
         return output, log_det
 
     # Jacobians by finite differences
@@ -299,7 +308,8 @@ class Trial:
     def unit_of_round_trip_y(self) -> np.ndarray:
         """Unit of y = forward(inverse(y))."""
         magnitude = _magnitude(self.reference_jacobian_at_inverse.matrix, self.want_inverse[0])
-        return self._unit(self.y, magnitude.reshape(self.y.shape))
+        unit = self._unit(self.y, magnitude.reshape(self.y.shape))
+        return np.maximum(unit, self._spread_at_root[0])
 
     @cached_property
     def unit_of_inverse_log_det(self) -> np.ndarray:
@@ -308,18 +318,24 @@ class Trial:
         flat = self.unit_of_inverse.reshape(len(slope), -1) / self.eps
         with np.errstate(invalid="ignore"):  # on a plateau the gradient is 0 and x arbitrary
             change = np.where(slope == 0, 0.0, slope * flat).sum(axis=1)
-        return np.maximum(self._unit(self.want_inverse[1], change), self._spread_at_y[1])
+        unit = np.maximum(self._unit(self.want_inverse[1], change), self._spread_at_y[1])
+        return np.maximum(unit, self._spread_at_root[1])
 
     @cached_property
     def _spread_at_y(self) -> Pair:
         return self._spread(self.y)
 
+    @cached_property
+    def _spread_at_root(self) -> Pair:
+        return self._spread_of_forward(self.want_inverse[0])
+
     def spread_units(self, y: np.ndarray, want: Pair) -> Pair:
-        """Return units of the inverse at other y: of rounding, and of y's own spread."""
-        spread = self._spread(y)
-        return tuple(
-            self._unit(part, moved / self.eps) for part, moved in zip(want, spread, strict=True)
-        )  # type: ignore[return-value]
+        """Return units of the inverse at other y: of rounding, and of the spreads of y and x."""
+        x, log_det = self._spread(y)
+        at_root = self._spread_of_forward(want[0])[1]
+        return self._unit(want[0], x / self.eps), self._unit(
+            want[1], np.maximum(log_det, at_root) / self.eps
+        )
 
     def _spread(self, y: np.ndarray) -> Pair:
         """Return the change of the reference's inverse when y moves 2 roundings up and down.
@@ -327,25 +343,31 @@ class Trial:
         At the edge of its range (1 for a sigmoid) y may leave it: that side counts as 0.
         """
         step = 2.0 * self.eps * np.maximum(1.0, np.abs(y))
-        below, here, above = self._inverses([y - step, y, y + step])
-        x, log_det = (
-            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in (below, above))
-            for i in (0, 1)
-        )
-        return x, log_det
+        return _change(self._references("inverse", [y - step, y, y + step]))
 
-    def _inverses(self, points: list[np.ndarray]) -> list[Pair]:
-        """Return the reference's inverse of several batches.
+    def _spread_of_forward(self, x: np.ndarray) -> Pair:
+        """Return the change of the reference's forward when x moves one rounding up and down."""
+        step = self.eps * np.maximum(1.0, np.abs(x))
+        points = [self.in_domain(at) for at in (x - step, x, x + step)]
+        return _change(self._references("forward", points))
+
+    def in_domain(self, x: np.ndarray) -> np.ndarray:
+        """Return x, with numbers beyond the ends of the domain moved inside."""
+        low, high = (np.float64(end) for end in self.case.domain)
+        return np.clip(x, np.nextafter(low, high), np.nextafter(high, low))
+
+    def _references(self, direction: str, points: list[np.ndarray]) -> list[Pair]:
+        """Return the reference's pairs of several batches.
 
         They form one batch where its size is free, because a root finder's time depends on its
         number of calls.
         """
         if self.case.fixed_batch:
-            return [self.reference("inverse", y) for y in points]
+            return [self.reference(direction, at) for at in points]
         context = None if self.context is None else np.concatenate([self.context] * len(points))
         with np.errstate(all="ignore"):
-            x, log_det = self.spec.inverse(np.concatenate(points), context)
-        parts = (np.split(part, len(points)) for part in (x, log_det))
+            output, log_det = getattr(self.spec, direction)(np.concatenate(points), context)
+        parts = (np.split(part, len(points)) for part in (output, log_det))
         return list(zip(*parts, strict=True))
 
     def _unit_of_x(self, at: Jacobian, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -353,6 +375,17 @@ class Trial:
 
     def _unit(self, value: np.ndarray, magnified: np.ndarray) -> np.ndarray:
         return self.eps * np.maximum(1.0, np.abs(value) + magnified)
+
+
+def _change(pairs: list[Pair]) -> Pair:
+    """Return the sum of the changes to the middle one of three pairs; infinite ones count as 0."""
+    below, here, above = pairs
+    with np.errstate(invalid="ignore"):
+        first, second = (
+            sum(np.nan_to_num(np.abs(m[i] - here[i]), posinf=0.0) for m in (below, above))
+            for i in (0, 1)
+        )
+    return first, second
 
 
 def _magnitude(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:

@@ -18,6 +18,10 @@ MAX_RELATIVE_UNIT = 2.0**-4
 ulps, which would be the value itself."""
 
 
+class WrongShape(ValueError):
+    """Raised for results of another shape than the truth: a comparison never broadcasts."""
+
+
 @dataclass(frozen=True)
 class Unresolved:
     """Number of values or directions that a law could not compare, and the reason."""
@@ -81,11 +85,11 @@ def ulps(
         unit: Size of one ulp, same shape; `unit_of(want, dtype)` by default.
 
     Raises:
-        ValueError: The shapes differ (a comparison never broadcasts).
+        WrongShape: The shapes differ.
     """
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
-        raise ValueError(f"shape must be the reference's {want.shape}, got {got.shape}")
+        raise WrongShape(f"shape must be the reference's {want.shape}, got {got.shape}")
     if unit is None:
         unit = unit_of(want, dtype)
     with np.errstate(all="ignore"):

@@ -13,7 +13,7 @@ import numpy as np
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
 from conformance.reports.markdown import badge, proof_rows, seeds
-from conformance.reports.result import FAILING, STATUSES, Result
+from conformance.reports.result import STATUSES, Result
 from conformance.reports.terminal import FAMILIES, VIOLATION, text_of
 from conformance.reports.verdict import JUDGED, count, proven, verdict
 
@@ -24,6 +24,7 @@ NAMES = {
     "expected": "fail as expected",
     "unsupported": "not supported",
     "left out": "left out",
+    "error": "error in the law",
 }
 
 MAX_EXPANDED = 12
@@ -55,8 +56,9 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         about: Facts of the run: adapter, device, seed, examples, seconds.
     """
     results = list(results)
-    failing = [result for result in results if result.status in FAILING]
-    failing.sort(key=lambda result: result.status != "fails")
+    shown = ("error", "fails", "imprecise")
+    failing = [result for result in results if result.status in shown]
+    failing.sort(key=lambda result: shown.index(result.status))
     causes = Counter(result.hint for result in failing if result.hint)
     return pages.render(
         "conformance.reports",
@@ -106,7 +108,7 @@ def _matrices(results: list[Result]) -> Iterable[Matrix]:
     for family, text in FAMILIES.items():
         for dtype in dict.fromkeys(result.dtype for result in results):
             members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
-            if any(result.status in JUDGED for result in members):
+            if any(result.status in (*JUDGED, "error") for result in members):
                 yield _matrix(f"{dtype}{text}", members)
 
 
@@ -140,6 +142,8 @@ def _details(result: Result) -> dict[str, str]:
     """Return everything known about a failure, by label."""
     rows = {"probable cause": result.hint} if result.hint else {}
     rows["failure"] = result.message
+    if result.traceback:
+        rows["traceback"] = result.traceback
     if result.ulps is not None:
         rows["error"] = (
             f"{result.ulps:.4g} ulps ({result.wrong_bits:.1f} bits wrong), "

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from conformance.reports.result import Result
 from conformance.reports.verdict import proven, verdict
 
+SKIPPED = ("expected", "unsupported", "left out")
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -22,16 +23,15 @@ def junit(results: Iterable[Result], *, name: str) -> str:
         name: Name of the suite: the adapter.
     """
     results = list(results)
-    unproven = not proven(results) and not any(map(_fails, results))
+    reported = any(_fails(result) or result.status == "error" for result in results)
+    unproven = not proven(results) and not reported
     suite = ElementTree.Element(
         "testsuite",
         name=_clean(name),
         tests=str(len(results) + unproven),
         failures=str(sum(map(_fails, results)) + unproven),
-        errors="0",
-        skipped=str(
-            sum(result.status not in ("holds", "imprecise", "fails") for result in results)
-        ),
+        errors=str(sum(result.status == "error" for result in results)),
+        skipped=str(sum(result.status in SKIPPED for result in results)),
         time=f"{sum(result.seconds for result in results):.3f}",
     )
     for result in results:
@@ -47,7 +47,10 @@ def junit(results: Iterable[Result], *, name: str) -> str:
                 test, "failure", type=result.status, message=_clean(result.message)
             )
             failure.text = _clean("\n".join(filter(None, (result.hint, result.reproducer))))
-        elif result.status not in ("holds", "imprecise"):
+        elif result.status == "error":
+            error = ElementTree.SubElement(test, "error", message=_clean(result.message))
+            error.text = _clean(f"{result.traceback}\n{result.reproducer}")
+        elif result.status in SKIPPED:
             kind = f"{result.status}: {result.message}"
             ElementTree.SubElement(test, "skipped", message=_clean(kind))
     if unproven:

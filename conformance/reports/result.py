@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.reports.json import json_values
 
-Status = Literal["holds", "imprecise", "fails", "expected", "unsupported", "left out"]
+Status = Literal["holds", "imprecise", "fails", "expected", "unsupported", "left out", "error"]
 STATUSES: tuple[Status, ...] = (
     "holds",
     "imprecise",
@@ -19,6 +19,7 @@ STATUSES: tuple[Status, ...] = (
     "expected",
     "unsupported",
     "left out",
+    "error",
 )
 FAILING: tuple[Status, ...] = ("fails", "imprecise")
 """Statuses of results beyond their tolerance."""
@@ -32,13 +33,15 @@ class Result:
         case, law, dtype: Names of the cell.
         status: "imprecise" for an error beyond the tolerance that rounding may explain;
             "expected" for a failure listed as known; "unsupported" where the implementation lacks
-            a feature that the law needs; "left out" where the law does not apply to the case.
+            a feature that the law needs; "left out" where the law does not apply to the case;
+            "error" where the law itself, or the reference, raised an exception.
         ulps: Worst error over all inputs and draws; None if it cannot be measured in ulps.
         allowed: Tolerance in ulps.
         message: Where the worst error is, what failed, or why the cell was left out.
         hint: Probable cause, where the failure matches a known pattern.
         point: Inputs and parameters at the worst error, and both values there. Plain values.
         reproducer: Commands that reproduce the failure.
+        traceback: Traceback of the exception that the law itself raised.
         seconds: Duration.
         compared: Number of values compared, over all inputs and draws.
         not_compared: Number of values that could not be compared, by reason.
@@ -55,6 +58,7 @@ class Result:
     hint: str = ""
     point: dict[str, Any] = field(default_factory=dict)
     reproducer: str = ""
+    traceback: str = ""
     seconds: float = 0.0
     compared: int = 0
     not_compared: dict[str, int] = field(default_factory=dict)

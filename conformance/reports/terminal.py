@@ -14,15 +14,16 @@ from conformance.reports.result import STATUSES, Result
 from conformance.reports.verdict import JUDGED, count, verdict
 
 STYLES = {"!": "bold red", "*": "yellow"}
-MARKS = {"left out": "-", "unsupported": "n/a"}
+MARKS = {"left out": "-", "unsupported": "n/a", "error": "error!"}
 VIOLATION = "violation"
 """Text of a cell whose error has no size in ulps."""
 KEY = (
     "! fails   * imprecise   ~ fails as expected   n/a not supported   "
     "- the law does not apply\n"
-    f"{VIOLATION}: an error without a size in ulps, such as a wrong shape or an exception"
+    f"{VIOLATION}: an error without a size in ulps, such as a wrong shape or an exception\n"
+    "error: an exception in the law itself, which says nothing about the implementation"
 )
-HEADS = {"fails": "FAILS", "imprecise": "IMPRECISE"}
+HEADS = {"error": "ERROR IN THE LAW", "fails": "FAILS", "imprecise": "IMPRECISE"}
 MAX_REASONS = 30
 MAX_FAILURES = 60
 MAX_COLUMNS = 10
@@ -61,13 +62,14 @@ def failure(result: Result) -> str:
     """Return a failure's size and place, its probable cause, and how to reproduce it.
 
     Args:
-        result: A result that fails or is imprecise.
+        result: A result that fails or is imprecise, or of a law that raised an exception itself.
     """
     # The message of a counterexample states its own tolerance.
-    stated = result.ulps is None or "(allowed " in result.message
+    stated = result.ulps is None or result.allowed is None or "(allowed " in result.message
     size = "" if stated else f" (allowed {result.allowed:.3g})"
     head = HEADS.get(result.status, HEADS["fails"])
     lines = [f"{head} {result.name}: {result.message}{size}"]
+    lines += [f"  {line}" for line in result.traceback.splitlines()]
     if result.hint:
         lines.append(f"  probable cause: {result.hint}")
     if result.reproducer:
@@ -138,7 +140,7 @@ def _tables(results: list[Result]) -> Iterable[tuple[str, list[str], list[list[s
     for family, text in FAMILIES.items():
         for dtype in sorted({result.dtype for result in results}):
             members = [c for c in results if c.dtype == dtype and LAWS[c.law].family == family]
-            if not any(result.status in JUDGED for result in members):
+            if not any(result.status in (*JUDGED, "error") for result in members):
                 continue
             laws = [law for law in LAWS if any(c.law == law for c in members)]
             table: dict[str, dict[str, str]] = {}

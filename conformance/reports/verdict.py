@@ -11,6 +11,7 @@ from conformance.reports.result import Result
 JUDGED = ("holds", "imprecise", "fails", "expected")
 BAD = {"fails": "fail", "imprecise": "imprecise", "expected": "fail as expected"}
 NOT_JUDGED = {"unsupported": "not supported", "left out": "left out"}
+ERRORS = "with an error in the law itself"
 
 
 def of_reference(result: Result) -> bool:
@@ -30,12 +31,13 @@ def count(results: Iterable[Result]) -> Counter[str]:
 def proven(results: Iterable[Result]) -> bool:
     """Return whether something holds, nothing fails, and what is imprecise is accepted.
 
-    A law about the reference counts only if it fails; known failures prove nothing.
+    Nothing is proven where a law itself raised an exception. A law about the reference counts only
+    if it fails; known failures prove nothing.
     """
     results = list(results)
     found = count(results)
     refused = any(r.status == "imprecise" and not r.accepted for r in results)
-    return bool(found["holds"]) and not found["fails"] and not refused
+    return bool(found["holds"]) and not (found["fails"] or found["error"] or refused)
 
 
 def verdict(results: Iterable[Result]) -> str:
@@ -51,5 +53,6 @@ def verdict(results: Iterable[Result]) -> str:
         head = f"all cells hold ({judged})"
     if not found["holds"]:
         head = f"nothing was proven: {bad or 'no case could be judged'}"
+    errors = [f"{found['error']} {ERRORS}"] if found["error"] else []
     rest = (f"{found[status]} {text}" for status, text in NOT_JUDGED.items() if found[status])
-    return "; ".join([head, *rest])
+    return "; ".join([*errors, head, *rest])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import traceback
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
 from conformance.laws.random_specs import Counterexample
 from conformance.laws.trial import Trial, Violation
-from conformance.numerics.compare import Comparison
+from conformance.numerics.compare import Comparison, WrongShape
 from conformance.numerics.specs import float_arrays
 from conformance.reports.result import FAILING, Result, wrong_bits
 
@@ -81,6 +82,23 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
     return dataclasses.replace(result, **changes)
 
 
+def with_traceback(result: Result, finding: Finding, judge: Any) -> Result:
+    """Return the result of a law that raised an exception itself, with the traceback.
+
+    Args:
+        result: The result.
+        finding: The law's exception, and the trial that it occurred on.
+        judge: The `Judge` that judged.
+    """
+    assert finding.law_error is not None
+    return dataclasses.replace(
+        result,
+        message=f"{_inputs(finding.trial)}{result.message}",
+        traceback="".join(traceback.format_exception(finding.law_error)),
+        reproducer=command(result, judge, getattr(finding.trial, "seed", judge.seed)),
+    )
+
+
 def _apart(trial: Any) -> Any:
     """Return a trial with the same results and an implementation of its own.
 
@@ -116,13 +134,13 @@ def _inputs(trial: Any) -> str:
 
 def _text(error: BaseException) -> str:
     """Return the message of a violation; of any other error also its type and location."""
-    if isinstance(error, Violation):
+    if isinstance(error, (Violation, WrongShape)):
         return str(error)
     frames = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        frames.append(f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}")
-        traceback = traceback.tb_next
+    entry = error.__traceback__
+    while entry is not None:
+        frames.append(f"{entry.tb_frame.f_code.co_filename}:{entry.tb_lineno}")
+        entry = entry.tb_next
     return f"{type(error).__name__}: {error} ({frames[-1] if frames else '?'})"
 
 
