@@ -48,6 +48,7 @@ def test_a_small_error_of_the_log_det_is_found(law):
 
 
 def test_the_unit_is_that_of_rounding_where_the_map_is_smooth():
-    trial = Trial(CASES["mixture_logistic/one_component"], faulty_adapter(), "float64", "typical", 0)
+    case = CASES["mixture_logistic/one_component"]
+    trial = Trial(case, faulty_adapter(), "float64", "typical", 0)
     for unit in (trial.unit_of_round_trip_y, trial.unit_of_inverse_log_det):
         assert (unit < 100 * trial.eps).all()
