@@ -205,13 +205,3 @@ def image_noise(
         draws.append(model.dequantizer.draw_noise(shape, dtype=torch.float64, generator=stream))
     dtype = next(model.parameters()).dtype
     return model.dequantizer.round_noise(torch.stack(draws), dtype)
-
-
-def log_weights(model: FlowPlusPlus, images: np.ndarray, generator: torch.Generator) -> Tensor:
-    """Return log p(x+u) - log q(u|x) for one u per image: `(B,)`, float64 on the CPU."""
-    like = next(model.parameters())
-    x = image_tensor(images).to(like.device, like.dtype)
-    noise = model.dequantizer.draw_noise(
-        x.shape, dtype=like.dtype, device=torch.device("cpu"), generator=generator
-    )
-    return model.elbo(x, noise.to(like.device)).total.cpu().double()

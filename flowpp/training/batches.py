@@ -145,9 +145,6 @@ class ShuffledBatches:
         self._drawn_from, self._begin = state["drawn_from"].clone(), int(state["begin"])
         if self._begin < 0:
             raise ValueError(f"position in the epoch must be at least 0, got {self._begin}")
-        if self._begin < self.count:
-            generator = torch.Generator()
-            generator.set_state(self._drawn_from)
-            self._order = torch.randperm(self.count, generator=generator)
-        else:
-            self._order = torch.empty(0, dtype=torch.long)
+        generator = torch.Generator()
+        generator.set_state(self._drawn_from)
+        self._order = torch.randperm(self.count, generator=generator)

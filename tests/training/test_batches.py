@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
+from flowpp.training.batches import NoisyImages, ShuffledBatches, _fits, noise_generator
 from flowpp.training.setup import prepare
 
 
@@ -84,3 +84,48 @@ def test_processes_draw_different_noise():
         for rank in range(4)
     ]
     assert len(set(map(tuple, draws))) == 12
+
+
+def test_the_noise_of_a_run_is_that_of_earlier_versions():
+    """A resumed run continues the noise of its seed and rank."""
+    seeds = [noise_generator(*pair).initial_seed() for pair in ((0, 0), (0, 1), (7, 3))]
+    assert seeds == [15793235383387715774, 5836529245451711556, 5061563556724077661]
+
+
+def test_the_sampler_resumes_at_the_beginning_of_an_epoch():
+    batches = ShuffledBatches(4, 2, generator())
+    batches.load_state_dict({"begin": 0, "drawn_from": generator(5).get_state()})
+    expected = torch.randperm(4, generator=generator(5))
+    assert torch.equal(torch.cat([next(batches), next(batches)]), expected)
+
+
+def test_a_negative_position_is_refused():
+    batches = ShuffledBatches(4, 2, generator())
+    with pytest.raises(ValueError, match="position in the epoch must be at least 0, got -1"):
+        batches.load_state_dict({"begin": -1, "drawn_from": generator().get_state()})
+
+
+def test_images_and_noise_are_float32_whatever_the_default(tiny_config):
+    images, model = prepare(tiny_config)
+    drawn = NoisyImages(images.train, model)
+    torch.set_default_dtype(torch.float64)
+    try:
+        x, noise = drawn.draw(torch.tensor([0, 3]), generator())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert x.dtype == noise.dtype == torch.float32
+
+
+def test_a_gpu_keeps_images_of_a_quarter_of_its_free_memory(monkeypatch):
+    device, asked = torch.device("cuda", 0), []
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda device: asked.append(device) or (4096, 9999)
+    )
+    fitting, images = (torch.zeros(n, dtype=torch.int16) for n in (512, 513))
+    assert _fits(fitting, device) and not _fits(images, device)
+    assert asked == [device, device]
+
+
+def test_a_cpu_keeps_all_images(tiny_config):
+    images, model = prepare(tiny_config)
+    assert NoisyImages(images.train, model).on_device
