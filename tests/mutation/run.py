@@ -7,6 +7,7 @@ their values are computed before a mutant's process is forked, so that it would 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 
 import libcst as cst
@@ -14,16 +15,30 @@ from mutmut import configuration
 from mutmut.__main__ import cli
 from mutmut.mutation import file_mutation
 
+FLIP, SIZES = "tests/training/test_flip.py::test_", "tests/evaluation/test_batch_size.py::test_"
 PARTS = {
     "batches": (
         ["flowpp/training/batches.py"],
         [
             "tests/training/test_batches.py",
-            "tests/training/test_flip.py::test_half_of_the_images_are_mirrored_and_no_other_number_changes",
-            "tests/training/test_flip.py::test_they_change_from_draw_to_draw_and_repeat_with_the_generator",
-            "tests/training/test_flip.py::test_sixteen_bits_reach_the_model",
+            FLIP + "half_of_the_images_are_mirrored_and_no_other_number_changes",
+            FLIP + "they_change_from_draw_to_draw_and_repeat_with_the_generator",
+            FLIP + "sixteen_bits_reach_the_model",
         ],
     ),
+    "bounds": (
+        [f"flowpp/evaluation/{name}.py" for name in ("bound", "importance", "batch_size")],
+        [
+            "tests/evaluation/test_bound.py",
+            SIZES + "out_of_memory_halves_the_batch_once_and_for_all",
+            SIZES + "a_single_row_that_does_not_fit_is_an_error",
+            SIZES + "other_errors_are_raised_at_once",
+            SIZES + "the_memory_on_a_cpu_is_512_megabytes_or_half_of_what_is_free",
+            SIZES + "a_gpus_memory_is_measured",
+            SIZES + "a_gpu_with_little_memory_starts_with_a_small_batch",
+        ],
+    ),
+    "checkpoint": (["flowpp/runs/checkpoint.py"], ["tests/runs/test_checkpoint.py"]),
 }
 """Files to be mutated and the tests that judge their mutants, by part."""
 INNER = ("staticmethod", "classmethod")
@@ -62,6 +77,7 @@ def arrange(function: cst.FunctionDef, *args, **kwargs):
 
 def main() -> None:
     """Configure mutmut for a part, and pass it the other arguments: `run`, `results`, `show`."""
+    os.environ.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # none is needed; each is slow
     part, *arguments = sys.argv[1:]
     files, tests = PARTS[part]
     configuration._config = dataclasses.replace(
