@@ -19,7 +19,6 @@ from flowpp.training.learning_rate import learning_rate, warm_up_note
 # Learning rate, warm-up, start of the decay and schedule of the presets in version 0.1.0. Delete
 # the line of a preset whose schedule is changed on purpose.
 FORMER = {
-    "digits": (3e-3, 100, 0.5, None),
     "cifar10": (3e-4, 2000, 1.0, None),
     "cifar10-uniform": (3e-4, 2000, 1.0, None),
     "cifar10-affine": (3e-4, 2000, 1.0, None),

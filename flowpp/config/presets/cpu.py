@@ -22,25 +22,27 @@ DIGITS_FLOW = FlowConfig(
     dropout=0.2,
     log_scale_floor=None,
 )
-DIGITS = Config(
-    preset="digits",
-    description="scikit-learn's 8x8 digits, 17 grey levels: two minutes on two CPU cores.",
-    model=ModelConfig(
-        flow=DIGITS_FLOW,
-        dequantizer=replace(DIGITS_FLOW, layout="columns 2"),
-        context=ContextConfig(blocks=1),
+DIGITS = with_recipe(
+    Config(
+        preset="digits",
+        description="scikit-learn's 8x8 digits, 17 grey levels: two minutes on two CPU cores.",
+        model=ModelConfig(
+            flow=DIGITS_FLOW,
+            dequantizer=replace(DIGITS_FLOW, layout="columns 2"),
+            context=ContextConfig(blocks=1),
+        ),
+        data=DataConfig(source="digits"),
+        training=TrainingConfig(
+            steps=1000,
+            batch_size=32,
+            schedule="warm-up 40, linear end 0",
+            ema_decay=0.995,
+            init_batch_size=256,
+            evaluate_every=500,
+            threads=1,  # a second one gains nothing on networks this small
+        ),
     ),
-    data=DataConfig(source="digits"),
-    training=TrainingConfig(
-        steps=1000,
-        batch_size=32,
-        learning_rate=3e-3,
-        schedule="warm-up 100, constant 50%, cosine end 0",
-        ema_decay=0.995,
-        init_batch_size=256,
-        evaluate_every=500,
-        threads=1,  # a second one gains nothing on networks this small
-    ),
+    learning_rate=3e-3,
 )
 
 # Squeezed first: attention over all 512 positions of a half would take most of the time.
