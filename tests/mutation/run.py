@@ -1,4 +1,8 @@
-"""Mutation testing of one part of the library with mutmut: `tox -e mutation -- batches`.
+"""Mutation testing with mutmut, one part of the library after another: `tox -e mutation`.
+
+    tox -e mutation -- batches checkpoint     two parts
+    tox -e mutation -- data --share 0.1       a random tenth of a part's mutants, always the same
+    tox -e mutation -- batches --mutmut show NAME     another command of mutmut on the last part
 
 mutmut makes no mutants of functions with a decorator. Here it does, except of cached functions:
 their values are computed before a mutant's process is forked, so that it would never be called.
@@ -6,86 +10,106 @@ their values are computed before a mutant's process is forked, so that it would 
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import os
+import random
+import shutil
+import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import libcst as cst
 from mutmut import configuration
 from mutmut.__main__ import cli
 from mutmut.mutation import file_mutation
+from parts import PARTS
 
-FLIP, SIZES = "tests/training/test_flip.py::test_", "tests/evaluation/test_batch_size.py::test_"
-PARTS = {
-    "batches": (
-        ["flowpp/training/batches.py"],
-        [
-            "tests/training/test_batches.py",
-            FLIP + "half_of_the_images_are_mirrored_and_no_other_number_changes",
-            FLIP + "they_change_from_draw_to_draw_and_repeat_with_the_generator",
-            FLIP + "sixteen_bits_reach_the_model",
-        ],
-    ),
-    "bounds": (
-        [f"flowpp/evaluation/{name}.py" for name in ("bound", "importance", "batch_size")],
-        [
-            "tests/evaluation/test_bound.py",
-            SIZES + "out_of_memory_halves_the_batch_once_and_for_all",
-            SIZES + "a_single_row_that_does_not_fit_is_an_error",
-            SIZES + "other_errors_are_raised_at_once",
-            SIZES + "the_memory_on_a_cpu_is_512_megabytes_or_half_of_what_is_free",
-            SIZES + "a_gpus_memory_is_measured",
-            SIZES + "a_gpu_with_little_memory_starts_with_a_small_batch",
-        ],
-    ),
-    "checkpoint": (["flowpp/runs/checkpoint.py"], ["tests/runs/test_checkpoint.py"]),
-}
-"""Files to be mutated and the tests that judge their mutants, by part."""
 INNER = ("staticmethod", "classmethod")
 """Decorators that mutmut handles itself."""
 CACHES = ("cache", "lru_cache", "cached_property")
+MUTANTS = Path("mutants")
+OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 33: "no test"}
+"""By exit status of pytest; others are endless loops, ended by signals."""
 
 _skip = file_mutation.MutationVisitor._skip_node_and_children
 _arrange = file_mutation.function_trampoline_arrangement
 
 
-def names(function: cst.FunctionDef) -> list[str]:
+def decorators(function: cst.FunctionDef) -> set[str]:
     """Return the last part of each decorator's name: no_grad for torch.no_grad()."""
-    found = []
+    found = set()
     for decorator in function.decorators:
         node = decorator.decorator
         node = node.func if isinstance(node, cst.Call) else node
-        found.append(node.attr.value if isinstance(node, cst.Attribute) else node.value)
+        found.add(node.attr.value if isinstance(node, cst.Attribute) else node.value)
     return found
 
 
 def skip(visitor: file_mutation.MutationVisitor, node: cst.CSTNode) -> bool:
     """Skip what mutmut skips, but functions with decorators only if they are cached."""
-    if isinstance(node, cst.FunctionDef) and not set(names(node)) & {*CACHES, *INNER}:
+    if isinstance(node, cst.FunctionDef) and not decorators(node) & {*CACHES, *INNER}:
         node = node.with_changes(decorators=[])
     return _skip(visitor, node)
 
 
-def arrange(function: cst.FunctionDef, *args, **kwargs):
+def arrange(function: cst.FunctionDef, mutants, class_name, *, share: float = 1.0):
     """Apply decorators to the function that chooses the mutant, not to each mutant."""
-    decorated = function.decorators and not set(names(function)) & set(INNER)
-    empty, nodes, assignments, mutants = _arrange(function, *args, **kwargs)
-    if decorated:
+    choice = random.Random(f"{class_name}.{function.name.value}")
+    chosen = [mutant for mutant in mutants if choice.random() < share]
+    empty, nodes, assignments, names = _arrange(function, chosen, class_name)
+    if not decorators(function) & set(INNER):
         nodes = [nodes[0], *(node.with_changes(decorators=[]) for node in nodes[1:])]
-    return empty, nodes, assignments, mutants
+    return empty, nodes, assignments, names
 
 
-def main() -> None:
-    """Configure mutmut for a part, and pass it the other arguments: `run`, `results`, `show`."""
-    os.environ.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # none is needed; each is slow
-    part, *arguments = sys.argv[1:]
+def configure(part: str, share: float) -> None:
+    """Prepare mutmut for a part."""
+    # Plugins of pytest are not needed here, and each costs time for each mutant.
+    os.environ.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     files, tests = PARTS[part]
     configuration._config = dataclasses.replace(
         configuration.config(), only_mutate=files, pytest_add_cli_args_test_selection=tests
     )
     file_mutation.MutationVisitor._skip_node_and_children = skip
-    file_mutation.function_trampoline_arrangement = arrange
-    cli(arguments or ["run"], standalone_mode=False)
+    file_mutation.function_trampoline_arrangement = lambda *arguments: arrange(
+        *arguments, share=share
+    )
+
+
+def table() -> str:
+    """Return a row for each module: its mutants, and what became of them."""
+    columns = ("killed", "timed out", "survived", "no test")
+    rows = [f"| module | mutants | {' | '.join(columns)} |", "|---" * 6 + "|"]
+    for file in sorted(MUTANTS.rglob("*.py.meta")):
+        codes = json.loads(file.read_text())["exit_code_by_key"].values()
+        if codes:
+            counts = Counter(OUTCOMES.get(code, "timed out") for code in codes)
+            module = str(file.relative_to(MUTANTS)).removesuffix(".py.meta")
+            numbers = [len(codes), *(counts[column] for column in columns)]
+            rows.append(f"| `{module}` | {' | '.join(map(str, numbers))} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Try the mutants of the parts named on the command line, or of all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the mutants, 0 ... 1")
+    parser.add_argument("--mutmut", nargs=argparse.REMAINDER, help="a command of mutmut")
+    given = parser.parse_args()
+    if given.mutmut:
+        configure(given.parts[0], given.share)
+        cli(given.mutmut, standalone_mode=False)
+        return
+    for part in given.parts or PARTS:
+        shutil.rmtree(MUTANTS, ignore_errors=True)
+        command = [sys.executable, __file__, part, "--share", str(given.share), "--mutmut"]
+        subprocess.run([*command, "run", "--max-children", "2"], check=True)
+        subprocess.run([*command, "results"], check=True)
+        print(table())
 
 
 if __name__ == "__main__":

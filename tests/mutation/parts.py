@@ -1,0 +1,55 @@
+"""Parts of the library for mutation testing: files to be mutated, and the tests that judge them.
+
+The tests of a part take seconds together, as those of a mutant that none of them kills all run.
+"""
+
+from __future__ import annotations
+
+SIZES, FLIP = "tests/evaluation/test_batch_size.py::test_", "tests/training/test_flip.py::test_"
+
+PARTS: dict[str, tuple[list[str], list[str]]] = {
+    "bijectors": (
+        [
+            "flowpp/bijectors/*.py",
+            "flowpp/dequantization.py",
+            "flowpp/objective.py",
+            "flowpp/elementwise.py",
+            "flowpp/root_finding.py",
+        ],
+        [
+            "tests/mutation",
+            "tests/bijectors/test_bad_input.py",
+            "tests/kernels/test_inverse_certificates.py",
+        ],
+    ),
+    "batches": (
+        ["flowpp/training/batches.py"],
+        [
+            "tests/training/test_batches.py",
+            FLIP + "half_of_the_images_are_mirrored_and_no_other_number_changes",
+            FLIP + "they_change_from_draw_to_draw_and_repeat_with_the_generator",
+            FLIP + "sixteen_bits_reach_the_model",
+        ],
+    ),
+    "bounds": (
+        [f"flowpp/evaluation/{name}.py" for name in ("bound", "importance", "batch_size")],
+        [
+            "tests/evaluation/test_bound.py",
+            SIZES + "out_of_memory_halves_the_batch_once_and_for_all",
+            SIZES + "a_single_row_that_does_not_fit_is_an_error",
+            SIZES + "other_errors_are_raised_at_once",
+            SIZES + "the_memory_on_a_cpu_is_512_megabytes_or_half_of_what_is_free",
+            SIZES + "a_gpus_memory_is_measured",
+            SIZES + "a_gpu_with_little_memory_starts_with_a_small_batch",
+        ],
+    ),
+    "checkpoint": (["flowpp/runs/checkpoint.py"], ["tests/runs/test_checkpoint.py"]),
+    "images": (
+        [f"flowpp/data/{name}.py" for name in ("duplicates", "fit", "image_set", "reduce")],
+        ["tests/data/test_fit.py", "tests/data/test_reduce.py"],
+    ),
+    "kernels": (
+        [f"flowpp/kernels/{name}.py" for name in ("backend", "in_use", "cuda/geometry")],
+        ["tests/kernels/test_backend_choice.py", "tests/kernels/test_cuda_geometry.py"],
+    ),
+}
