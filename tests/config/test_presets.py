@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,8 @@ PARAMETERS = {
     "cifar10-no-attention": 31_443_440,
     "cifar10-plus": 31_443_440,
     "cifar16": 1_536_624,
+    "realnvp16": 1_530_485,
+    "glow16": 1_536_384,
     "cifar16-plus": 1_536_624,
     "imagenet32": 168_955_724,
     "imagenet64": 73_489_960 - UNUSED_64,
@@ -55,7 +58,7 @@ def test_a_small_version_takes_a_step(name):
     """The same topology on small images: initialization, a bound, finite gradients everywhere."""
     config = PRESETS[name].model
     small = {"filters": 4, "blocks": 1, "components": 2, "heads": 2}
-    layout = config.flow.layout.replace("channels 32", "channels 1")
+    layout = re.sub("channels (16|32)", "channels 1", config.flow.layout)
     config = replace(
         config,
         flow=replace(config.flow, **small, layout=layout),

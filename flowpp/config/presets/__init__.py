@@ -35,6 +35,8 @@ PRESETS: dict[str, Config] = {
         celeba.CELEBA128_5BIT,
         baselines.REALNVP,
         baselines.GLOW,
+        baselines.REALNVP16,
+        baselines.GLOW16,
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flowpp.config.presets.cifar10 import CIFAR16
 from flowpp.config.settings import Config, DataConfig, FlowConfig, ModelConfig, TrainingConfig
 
 BASELINE_FLOW = FlowConfig(
@@ -56,5 +57,28 @@ GLOW = Config(
         learning_rate=1e-3,
         schedule="warm-up 2000",
         evaluate_every=5000,
+    ),
+)
+
+REALNVP16 = replace(
+    CIFAR16,
+    preset="realnvp16",
+    description="RealNVP with as many weights as cifar16 (1.53M), on CIFAR-10 averaged to 16x16. "
+    "Layout of realnvp, training of cifar16; for comparisons at equal size and steps.",
+    model=replace(REALNVP.model, flow=replace(REALNVP.model.flow, filters=47, blocks=3)),
+)
+GLOW16 = replace(
+    CIFAR16,
+    preset="glow16",
+    description="Glow with as many weights as cifar16 (1.54M), on CIFAR-10 averaged to 16x16. "
+    "Two scales of 16 steps, down to 4x4 as in glow; training of cifar16.",
+    model=replace(
+        GLOW.model,
+        flow=replace(
+            GLOW.model.flow,
+            filters=30,
+            blocks=2,
+            layout="squeeze, channels 16, factor, squeeze, channels 16",
+        ),
     ),
 )
