@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -99,7 +100,9 @@ class TfpAdapter(JaxLibraryAdapter):
                 raw = self.raw(fields, a.reshape(half), context).reshape(len(x), units, 2)
                 return raw[..., 1], jnp.tanh(raw[..., 0])
 
-            return _flattened(tfb.RealNVP(x[0].size // 2, shift_and_log_scale_fn=network), x)
+            return _flattened(
+                tfb.RealNVP(math.prod(x.shape[1:]) // 2, shift_and_log_scale_fn=network), x
+            )
 
         def forward(x: Any, context: Any) -> tuple[Any, Any]:
             return _pair(transform(x, context))[0](x, context)

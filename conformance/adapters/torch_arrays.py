@@ -65,17 +65,19 @@ class NumpyMap:
 
     def _call(self, function: Callable, x: np.ndarray, context: np.ndarray | None) -> Any:
         # Memory is shared if possible, so that a law detects a library that modifies its input.
-        if not len(x):
-            # torch.distributions cannot sum the log-det of an empty batch.
-            one = np.zeros((1, *x.shape[1:]), x.dtype)
-            inputs = None if context is None else np.zeros((1, *context.shape[1:]), x.dtype)
-            output, log_det = self._call(function, one, inputs)
-            return output[:0], log_det[:0]
         # torch shares neither read-only memory nor negative strides.
         shared = x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy()
         given = None if context is None else self._adapter.tensor(context)
-        with torch.no_grad():
-            output, log_det = function(torch.as_tensor(shared, device=self._adapter.device), given)
+        try:
+            with torch.no_grad():
+                output, log_det = function(
+                    torch.as_tensor(shared, device=self._adapter.device), given
+                )
+        except (RuntimeError, ValueError, IndexError) as error:
+            if len(x):
+                raise
+            reason = f"{self._adapter.library} accepts no empty batch: {error}"
+            raise NotSupported(reason) from error
         return output.detach().cpu().numpy(), log_det.detach().cpu().numpy()
 
 
@@ -128,7 +130,7 @@ def at_positions(function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Functio
         rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
         y, log_det = function(rows)
         images = y.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return images, log_det.reshape(batch, -1).sum(1)
+        return images, log_det.reshape(batch, height * width).sum(1)
 
     return apply
 

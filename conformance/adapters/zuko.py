@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ class ZukoAdapter(TorchDistributionsAdapter):
                     r = self.raw(fields, a.reshape(half), context).flatten(1, 3)
                     return zt.DependentTransform(self._member(fields, r), 1)
 
-                mask = torch.arange(x[0].numel()) < x[0].numel() // 2
+                size = math.prod(x.shape[1:])
+                mask = torch.arange(size) < size // 2
                 transform = zt.CouplingTransform(meta, mask)
                 if direction == "inverse":
                     transform = transform.inv

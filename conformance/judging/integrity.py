@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import is_, itemgetter
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.cases import CASES
 from conformance.laws import LAWS
 
-Snapshot = Sequence[tuple[str, Mapping[str, Any], str, Any]]
-"""Names for messages, each with a namespace, a key and the value that it had there."""
+Entry = tuple[str, Mapping[str, Any], str, Any]
+"""A name for messages, with a namespace, a key and the value that it had there."""
+
+
+Space = tuple[Mapping[str, Any], Callable, Sequence[Any]]
+"""A namespace, a function that gets some of its values, and the values that it had."""
+
+
+class Snapshot(NamedTuple):
+    """The values of names, by namespace: a check after every cell must be fast.
+
+    Attributes:
+        entries: Every name with its value.
+        spaces: The same by namespace.
+    """
+
+    entries: Sequence[Entry]
+    spaces: Sequence[Space]
+
 
 PACKAGES = ("conformance", "reference")
 NUMPY = ("numpy", "numpy.linalg")
@@ -27,12 +45,31 @@ MAX_NAMES = 5
 
 def snapshot() -> Snapshot:
     """Return the present functions and classes of the suite, the reference and NumPy."""
-    return list(_entries())
+    entries = list(_entries())
+    spaces: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+    for _, space, key, value in entries:
+        spaces.setdefault(id(space), (space, {}))[1][key] = value
+    return Snapshot(entries, [_with_values(*space) for space in spaces.values()])
+
+
+def _with_values(space: Mapping[str, Any], values: dict[str, Any]) -> Space:
+    # Of one key, an itemgetter would not return a tuple: the first stands there twice.
+    keys = [*values, next(iter(values))]
+    return space, itemgetter(*keys), [values[key] for key in keys]
 
 
 def changes(before: Snapshot) -> list[str]:
     """Return the names in `before` that are gone or have another value."""
-    return [name for name, space, key, value in before if space.get(key) is not value]
+    if all(_same(*space) for space in before.spaces):
+        return []
+    return [name for name, space, key, value in before.entries if space.get(key) is not value]
+
+
+def _same(space: Mapping[str, Any], values_of: Callable, values: Sequence[Any]) -> bool:
+    try:
+        return all(map(is_, values_of(space), values))
+    except KeyError:
+        return False
 
 
 def message(names: list[str]) -> str:

@@ -62,7 +62,7 @@ class Judge:
     ) -> None:
         self.adapter, self.seed, self.device = adapter, seed, device
         self.examples, self.timeout = examples, timeout
-        self._intact = intact or ()
+        self._intact = intact or integrity.Snapshot([], [])
         self.name = name or f"{adapter.__module__}:{adapter.__qualname__}"
         self._trials: OrderedDict[tuple, Trial | LayerTrial | RandomTrial] = OrderedDict()
 

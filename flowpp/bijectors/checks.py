@@ -76,11 +76,9 @@ def check_broadcastable(field: Tensor, shape: tuple[int, ...], owner: object, na
     """Raise ValueError unless `field`, called `name`, broadcasts to `shape`."""
     if torch.jit.is_tracing():  # sizes are tensors, which do not compare as numbers
         return
-    try:
-        fits = torch.broadcast_shapes(field.shape, shape) == shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    # torch.broadcast_shapes would import sympy, which takes a second.
+    pairs = zip(reversed(field.shape), reversed(shape), strict=False)
+    if field.ndim > len(shape) or not all(size in (1, full) for size, full in pairs):
         raise ValueError(
             f"{owner_name(owner)} needs {name} broadcastable to the input's shape "
             f"{tuple(shape)}, got {tuple(field.shape)}"

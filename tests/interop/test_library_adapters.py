@@ -6,9 +6,11 @@ import importlib
 
 import numpy as np
 import pytest
+import torch
 
 from conformance.adapter import NotSupported
 from conformance.adapters.spec_view import SpecView, parameters
+from conformance.adapters.torch_arrays import at_positions
 from conformance.cases import CASES
 from conformance.judging.judge import Judge
 from conformance.laws import LAWS
@@ -167,6 +169,27 @@ def test_an_empty_batch_has_parameters_of_the_right_shape():
     spec = CASES["coupling/affine"].build(rng)
     half, _ = np.split(CASES["coupling/affine"].typical(rng), 2, axis=1)
     assert parameters(SpecView(spec, {}), half[:0], None).shape == (0, *half.shape[1:], 2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_library_that_refuses_an_empty_batch_does_not_support_it(dtype):
+    kind = adapter("torch_distributions:TorchDistributionsAdapter")
+    result = Judge(kind).judge(CASES["affine/shared"], LAWS["batch"], dtype)
+    assert result.status == "unsupported" and result.compared > 1000
+    assert "torch.distributions accepts no empty batch: " in result.message
+    assert "holds elsewhere" in result.message
+
+
+def test_an_empty_batch_is_the_librarys_own_answer():
+    """Also of the adapter's own code around a library's maps of vectors."""
+    calls = []
+
+    def counted(rows):
+        calls.append(rows.shape)
+        return rows, torch.zeros(len(rows))
+
+    output, log_det = at_positions(counted)(torch.zeros(0, 2, 3, 4), None)
+    assert calls == [(0, 2)] and output.shape == (0, 2, 3, 4) and log_det.shape == (0,)
 
 
 def test_a_mixture_of_torch_has_no_inverse():
