@@ -48,6 +48,10 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
         [f"flowpp/data/{name}.py" for name in ("duplicates", "fit", "image_set", "reduce")],
         ["tests/data/test_fit.py", "tests/data/test_reduce.py"],
     ),
+    "splits": (
+        ["flowpp/data/splits.py", "flowpp/data/split_names.py"],
+        ["tests/data/test_split_rules.py"],
+    ),
     "kernels": (
         [f"flowpp/kernels/{name}.py" for name in ("backend", "in_use", "cuda/geometry")],
         ["tests/kernels/test_backend_choice.py", "tests/kernels/test_cuda_geometry.py"],
