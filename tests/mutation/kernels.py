@@ -104,6 +104,8 @@ def main() -> None:
         place = Path(temporary)
         # The other sources' libraries need not be compiled again.
         shutil.copytree(cache.folder(), place / "cache")
+        if judge(given.file, original, place / "original", place / "cache") != "survived":
+            raise SystemExit("the tests must pass with the original sources")
         for number, (line, text) in enumerate(chosen):
             outcome = judge(given.file, text, place / str(number), place / "cache")
             outcomes[outcome] += 1

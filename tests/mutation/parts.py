@@ -6,6 +6,7 @@ The tests of a part take seconds together, as those of a mutant that none of the
 from __future__ import annotations
 
 SIZES, FLIP = "tests/evaluation/test_batch_size.py::test_", "tests/training/test_flip.py::test_"
+BASELINES = "tests/evaluation/test_baselines.py::test_"
 
 PARTS: dict[str, tuple[list[str], list[str]]] = {
     "bijectors": (
@@ -41,6 +42,14 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
             SIZES + "the_memory_on_a_cpu_is_512_megabytes_or_half_of_what_is_free",
             SIZES + "a_gpus_memory_is_measured",
             SIZES + "a_gpu_with_little_memory_starts_with_a_small_batch",
+        ],
+    ),
+    "baselines": (
+        ["flowpp/evaluation/baselines.py", "flowpp/evaluation/pixel_bits.py"],
+        [
+            BASELINES + "the_code_is_its_definition",
+            BASELINES + "pseudo_counts_minimize_the_training_images_code",
+            "tests/evaluation/test_pixel_bits.py",
         ],
     ),
     "checkpoint": (["flowpp/runs/checkpoint.py"], ["tests/runs/test_checkpoint.py"]),
