@@ -136,7 +136,7 @@ def evaluate_bound(
     seeds = {"int": "torch.Generator().manual_seed(SEED)"}
     checks.kind_of("generator", generator, torch.Generator, seeds)
     model.eval()
-    like = next(model.parameters())
+    device = next(model.parameters()).device
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
         if number % group.size != group.rank and not sequential_noise:
@@ -145,7 +145,7 @@ def evaluate_bound(
         noise = evaluation_noise(model, part.shape, generator, begin, sequential=sequential_noise)
         if number % group.size != group.rank:
             continue
-        x = image_tensor(part).to(like.device, like.dtype)
+        x = image_tensor(part).to(device)
         with evaluated_in(model, precision):
             computed = batches.compute(functools.partial(_terms, model), x, noise)
         terms[:, begin : begin + BATCH] = computed.T

@@ -14,7 +14,12 @@ from flowpp.bijectors import ActNorm, Chain, DataLogit
 from flowpp.dequantization import UniformDequantizer
 from flowpp.evaluation import bound, importance
 from flowpp.evaluation.bound import Estimate, evaluate_bound, not_finite
-from flowpp.evaluation.importance import batch_for, importance_bounds, importance_log_probs
+from flowpp.evaluation.importance import (
+    batch_for,
+    importance_bounds,
+    importance_log_probs,
+    milestones,
+)
 from flowpp.model import FlowPlusPlus
 
 SHAPE = (1, 2, 3)
@@ -135,7 +140,26 @@ def test_each_bound_is_a_log_mean_of_the_first_draws(model, rows):
     del done[:], rows[:]
     estimates = importance_bounds(model, IMAGES, 6, seed=SEED, batch=4, progress=done.append)
     bits = {samples: -log_probs.mean() / NATS for samples, log_probs in found.items()}
-    assert means(estimates) == pytest.approx(bits, rel=1e-13) and done == rows
+    assert means(estimates) == pytest.approx(bits, rel=1e-13)
+    assert done == rows and max(rows) == 4
+
+
+def test_a_single_image_has_bounds_without_an_error(model):
+    term = evaluate_bound(model, IMAGES[:1], seeded())["bits_per_dim"]
+    bounds = importance_bounds(model, IMAGES[:1], 1, seed=SEED)
+    for found in (term, bounds[1]):
+        assert found.mean == pytest.approx(-elbo(model).total[0].item() / NATS, rel=1e-13)
+        assert math.isnan(found.standard_error) and found.count == 1
+
+
+def test_noise_begins_with_the_first_image(model):
+    noise = bound.evaluation_noise(model, (3, *SHAPE), seeded())
+    assert torch.equal(noise, torch.stack([noise_of(index, 0) for index in range(3)]))
+
+
+def test_milestones_are_powers_of_four():
+    found = {n: milestones(n) for n in (1, 2, 4, 5, 64)}
+    assert found == {1: [1], 2: [1, 2], 4: [1, 4], 5: [1, 4, 5], 64: [1, 4, 16, 64]}
 
 
 def test_defaults_of_the_importance_weighted_bound(model, rows):
@@ -289,6 +313,11 @@ def test_rows_for_an_amount_of_memory(model):
             batch_for(model, SHAPE, megabytes)
 
 
+def test_rows_of_a_model_without_layers(model, monkeypatch):
+    monkeypatch.setattr(model, "elbo", lambda x, noise: SimpleNamespace(total=torch.zeros(1)))
+    assert batch_for(model, SHAPE, 6) == 2**20
+
+
 def test_hooks_are_removed_after_an_error(model, monkeypatch):
     def fail(x, noise):
         raise KeyError
@@ -303,8 +332,9 @@ def test_rows_on_a_gpu_are_measured_without_gradients(monkeypatch):
     device, calls = torch.device("cuda", 0), []
     model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=device)]))
 
-    def weights(model, images, pairs, seed):
-        calls.append((images.shape, images.dtype, images.max(), pairs, torch.is_grad_enabled()))
+    def weights(given, images, pairs, seed):
+        assert given is model and not torch.is_grad_enabled()
+        calls.append((images.shape, images.dtype, images.max(), pairs, seed))
 
     def measured(run, device, megabytes):
         run(3)
@@ -314,4 +344,4 @@ def test_rows_on_a_gpu_are_measured_without_gradients(monkeypatch):
     monkeypatch.setattr(importance, "measured_rows", measured)
     assert batch_for(model, SHAPE, 2.5) == (device, 2.5)
     pairs = [(0, 0), (0, 1), (0, 2)]
-    assert calls == [((1, *SHAPE), np.dtype(np.uint8), 0, pairs, False)]
+    assert calls == [((1, *SHAPE), np.dtype(np.uint8), 0, pairs, 0)]
