@@ -8,6 +8,7 @@ The returned object takes and returns NumPy arrays and has the methods of `spec`
     a bijector     forward(x, context=None), inverse(y, context=None) -> (array, log_det of (B,))
     a layer        __call__(x, ...) -> array
     a dequantizer  sample(x, noise) -> (u, log_q), log_prob(x, u) -> log_q
+    an augmenter   sample(x, noise) -> (e, log_q), log_prob(x, e) -> log_q
     a model        elbo(x, noise) with the three terms of reference.objective.Elbo; encode, decode
     a function     __call__(...) (for the functions of reference.objective)
 

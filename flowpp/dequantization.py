@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from .bijectors.bijector import Bijector
 from .bijectors.checks import checked_levels, may_read_values, owner_name
 from .objective import log_normal
-from .runtime.image_checks import check_image_tensor, check_noise_tensor, comparable, values_error
+from .runtime.image_checks import (
+    check_image_tensor,
+    check_noise_tensor,
+    comparable,
+    looks_uniform,
+    values_error,
+)
 
 
 class Dequantizer(nn.Module):
@@ -140,17 +146,6 @@ def _in_unit_interval(u: Tensor) -> Tensor:
     return (u >= 0) & (u < 1)
 
 
-def _looks_uniform(noise: Tensor) -> bool:
-    """Return whether different numbers all lie in (0, 1).
-
-    Of 32 standard normal ones they all do with a probability below 1e-14.
-    """
-    if noise.numel() < 32:
-        return False
-    low, high = torch.aminmax(noise.detach())
-    return bool((low > 0) & (high < 1) & (low < high))
-
-
 def _or_nan(noise: Tensor, valid: Tensor | None) -> Tensor:
     """Return the noise, NaN where it is not valid; None stands for valid everywhere."""
     return noise if valid is None else noise.masked_fill(~valid, torch.nan)
@@ -202,7 +197,7 @@ class VariationalDequantizer(Dequantizer):
         """
         valid = self.check_images(x)
         self.check_noise(noise, x)
-        if valid is None and _looks_uniform(noise):
+        if valid is None and looks_uniform(noise):
             raise ValueError(
                 f"{owner_name(self)} needs standard normal noise, as of draw_noise, got numbers "
                 "that are all between 0 and 1"

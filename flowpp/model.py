@@ -1,4 +1,4 @@
-"""Flow++: a dequantizer and a flow."""
+"""Flow++: a dequantizer and a flow, and in an augmented model an augmenter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .augmentation import Augmenter
 from .bijectors.bijector import Bijector
 from .bijectors.chain import Chain
 from .bijectors.data_logit import DataLogit
+from .bijectors.first_channels import FirstChannels
 from .dequantization import Dequantizer
 from .kernels.tracing import refuse_transforms
 from .objective import Elbo, log_normal
@@ -28,12 +30,18 @@ from .runtime.image_tensors import check_finite, pixels
 class FlowPlusPlus(nn.Module):
     """P(x) >= exp(E_u[log N(z; 0, I) + log|det dz/d(x+u)| - log q(u|x)]), z = flow(x + u).
 
+    With an augmenter z = flow(x + u, e), and log q(e|x + u) is subtracted too, in expectation over
+    e. Noise then has the augmenter's channels after those of the image.
+
     Args:
         dequantizer: noise u and log q(u|x).
-        flow: from [0, levels] images to z.
+        flow: from [0, levels] images to z; from images and e, in this order on the channel axis,
+            with an augmenter.
+        augmenter: channels e and log q(e|x + u); None without.
 
     Raises:
-        ValueError: a flow that begins with a DataLogit of another number of levels.
+        ValueError: a flow that begins with a DataLogit of another number of levels, or an
+            augmenter for another number.
     """
 
     image_shape: Shape | None = None
@@ -43,7 +51,9 @@ class FlowPlusPlus(nn.Module):
     _latent_shape: tuple[Shape, Shape] | None = None
     """The last `image_shape` that `latent_shape` was computed for, and its latents' shape."""
 
-    def __init__(self, dequantizer: Dequantizer, flow: Bijector) -> None:
+    def __init__(
+        self, dequantizer: Dequantizer, flow: Bijector, augmenter: Augmenter | None = None
+    ) -> None:
         super().__init__()
         first = _first(flow)
         if isinstance(first, DataLogit) and first.levels != dequantizer.levels:
@@ -51,8 +61,14 @@ class FlowPlusPlus(nn.Module):
                 f"FlowPlusPlus needs a flow for the dequantizer's {dequantizer.levels} levels, "
                 f"got {first.levels}"
             )
+        if augmenter is not None and augmenter.levels != dequantizer.levels:
+            raise ValueError(
+                f"FlowPlusPlus needs an augmenter for the dequantizer's {dequantizer.levels} "
+                f"levels, got {augmenter.levels}"
+            )
         self.dequantizer = dequantizer
         self.flow = flow
+        self.augmenter = augmenter
         self.initialized = False
         """Whether the weights are more than fresh: data-dependent initialization, which training
         begins with, is for fresh ones only. Set by it and by loading all weights; set it yourself
@@ -64,12 +80,61 @@ class FlowPlusPlus(nn.Module):
         """Number of values of a channel of the images."""
         return self.dequantizer.levels
 
+    def draw_noise(
+        self,
+        shape: torch.Size | tuple[int, ...],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw the noise that `elbo` needs for images of this shape, `(..., C, H, W)`.
+
+        It has that shape, with the augmenter's channels, if there is one, after the image's.
+        """
+        noise = self.dequantizer.draw_noise(shape, dtype=dtype, device=device, generator=generator)
+        if self.augmenter is None:
+            return noise
+        own = self.augmenter.draw_noise(shape, dtype=dtype, device=device, generator=generator)
+        return torch.cat([noise, own], dim=-3)
+
+    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert noise of `draw_noise` to another dtype, such that `elbo` accepts it."""
+        if self.augmenter is None:
+            return self.dequantizer.round_noise(noise, dtype)
+        extra = self.augmenter.channels
+        images, own = noise.split([noise.shape[-3] - extra, extra], dim=-3)
+        return torch.cat([self.dequantizer.round_noise(images, dtype), own.to(dtype)], dim=-3)
+
+    def flow_input(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the flow's input for integer images, and log q `(B,)`.
+
+        They are x + u and log q(u|x); with an augmenter (x + u, e) and log q(u|x) + log q(e|x+u).
+
+        Raises:
+            ValueError: noise of another shape than `draw_noise` returns; as the dequantizer.
+        """
+        if self.augmenter is None:
+            u, log_q = self.dequantizer.sample(x, noise)
+            return x.to(u.dtype) + u, log_q
+        check_noise_tensor(noise, x, self.augmenter.channels)
+        u, log_q = self.dequantizer.sample(x, noise[:, : x.shape[1]])
+        dequantized = x.to(u.dtype) + u
+        e, log_q_of_e = self.augmenter.sample(dequantized, noise[:, x.shape[1] :])
+        return torch.cat([dequantized, e], dim=1), log_q + log_q_of_e
+
+    def augmented_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of noise and of the flow's input for images `(..., C, H, W)`."""
+        extra = 0 if self.augmenter is None else self.augmenter.channels
+        return (*shape[:-3], shape[-3] + extra, *shape[-2:])
+
     def elbo(self, x: Tensor, noise: Tensor) -> Elbo:
         """Compute the one-sample bound on log P(x) of integer images.
 
         Args:
             x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
-            noise: `(B, C, H, W)`, from `dequantizer.draw_noise`, of the weights' dtype.
+            noise: from `draw_noise`, of the weights' dtype: `(B, C, H, W)`, with an augmenter
+                `(B, C + its channels, H, W)`.
 
         Raises:
             RuntimeError: a transform of torch.func, such as vmap, computes the call.
@@ -78,8 +143,8 @@ class FlowPlusPlus(nn.Module):
                 0 ... levels - 1; noise of another shape or device. The message says what to do.
         """
         self._check(x, noise)
-        u, log_q = self.dequantizer.sample(x, noise)
-        z, log_det = self.flow(x.to(u.dtype) + u)
+        given, log_q = self.flow_input(x, noise)
+        z, log_det = self.flow(given)
         return Elbo(log_q, log_det, log_normal(z))
 
     def forward(self, x: Tensor, noise: Tensor) -> Elbo:
@@ -87,20 +152,27 @@ class FlowPlusPlus(nn.Module):
         return self.elbo(x, noise)
 
     def encode(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Map integer images x to z, `(B, C', H', W')`; raises as `elbo`."""
+        """Map integer images x to z, `(B, C', H', W')`, which holds the augmentation e too.
+
+        Raises as `elbo`.
+        """
         self._check(x, noise)
-        u, _ = self.dequantizer.sample(x, noise)
-        z, _ = self.flow(x.to(u.dtype) + u)
+        z, _ = self.flow(self.flow_input(x, noise)[0])
         return z
 
     def decode(self, z: Tensor) -> Tensor:
         """Map z to real-valued images x + u, clipped to [0, levels]; their floor is the image.
 
-        The flow's range extends slightly beyond [0, levels], where there are no images.
+        The flow's range extends slightly beyond [0, levels], where there are no images. The
+        channels of an augmentation are dropped.
         """
         self._check_latents(z)
+        return self.decode_unclipped(z).clamp(0, self.levels)
+
+    def decode_unclipped(self, z: Tensor) -> Tensor:
+        """Map z to x + u as the flow's inverse has it, without any checks; as `decode`."""
         x, _ = self.flow.inverse(z)
-        return x.clamp(0, self.levels)
+        return x if self.augmenter is None else x[:, : -self.augmenter.channels]
 
     def decode_images(self, z: Tensor) -> Tensor:
         """Map z to integer images: invert the flow, and round down to 0 ... levels - 1.
@@ -112,8 +184,7 @@ class FlowPlusPlus(nn.Module):
         """
         self._check_latents(z)
         check_finite(z, "latents")
-        x, _ = self.flow.inverse(z)
-        return pixels(x, self.levels)
+        return pixels(self.decode_unclipped(z), self.levels)
 
     @property
     def latent_shape(self) -> Shape | None:
@@ -122,14 +193,19 @@ class FlowPlusPlus(nn.Module):
         if shape is None:
             return None
         if self._latent_shape is None or self._latent_shape[0] != shape:
-            self._latent_shape = shape, self.flow.output_shape(shape)
+            self._latent_shape = shape, self.latent_shape_of(shape)
         return self._latent_shape[1]
+
+    def latent_shape_of(self, shape: Shape) -> Shape:
+        """Return (C', H', W') of z for images of this shape, (C, H, W)."""
+        channels, height, width = self.augmented_shape(shape)
+        return self.flow.output_shape((channels, height, width))
 
     def _check(self, x: Tensor, noise: Tensor) -> None:
         """Require images and noise that fit; values are checked by the dequantizer."""
         refuse_transforms()
         check_image_tensor(x, self.levels, self.image_shape)
-        check_noise_tensor(noise, x)
+        check_noise_tensor(noise, x, 0 if self.augmenter is None else self.augmenter.channels)
         like = next(self.parameters(), None)
         if like is None:  # no weights, or a replica of `DataParallel`
             return
@@ -173,6 +249,10 @@ def _mark_initialized(model: nn.Module, keys: Any) -> None:
 
 def _first(flow: nn.Module) -> nn.Module:
     """Return the bijector that the image enters first, inside any nested chains."""
-    while isinstance(flow, Chain) and len(flow.bijectors):
-        flow = flow.bijectors[0]
-    return flow
+    while True:
+        if isinstance(flow, Chain) and len(flow.bijectors):
+            flow = flow.bijectors[0]
+        elif isinstance(flow, FirstChannels):
+            flow = flow.bijector
+        else:
+            return flow

@@ -20,8 +20,8 @@ class Elbo:
     """Terms of the one-sample bound on log P(x), each `(B,)`, in nats.
 
     Args:
-        log_q: log q(u|x).
-        log_det: log|det dz/d(x + u)|.
+        log_q: log q(u|x); in an augmented model log q(u|x) + log q(e|x + u).
+        log_det: log|det dz/d(x + u)|; in an augmented model log|det dz/d(x + u, e)|.
         log_prior: log N(z; 0, I).
 
     Source: Flow++ eq. 12.

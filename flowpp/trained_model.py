@@ -68,7 +68,7 @@ class TrainedModel(nn.Module):
         super().__init__()
         self.model, self.config, self.image_shape = model, config, image_shape
         self.step, self.precision = step, precision
-        self.latent_shape = model.flow.output_shape(image_shape)
+        self.latent_shape = model.latent_shape_of(image_shape)
         """(C', H', W') of z."""
         self.train(model.training)
 
@@ -174,7 +174,7 @@ class TrainedModel(nn.Module):
         parts = [like.new_empty((0, *self.image_shape))]
         with evaluated_in(self.model, self.precision):
             for part in latents.split(BATCH) if len(latents) else ():
-                parts.append(self.model.flow.inverse(part.to(like.device))[0])
+                parts.append(self.model.decode_unclipped(part.to(like.device)))
         real = torch.cat(parts).cpu()
         array = image_array(pixels(real, self.levels), self.levels)
         return image_tensor(array).to(like.device) if isinstance(z, Tensor) else array
@@ -194,10 +194,10 @@ class TrainedModel(nn.Module):
         errors = inverses[:]
         with self._computed(images):
             for x, (noise,) in self._batches(images, seed, 1):
-                u, _ = self.model.dequantizer.sample(x, noise)
-                z, _ = self.model.flow(x + u)
-                inverses.append(self.model.flow.inverse(z)[0])
-                errors.append((inverses[-1] - (x + u)).abs())
+                given, _ = self.model.flow_input(x, noise)
+                z, _ = self.model.flow(given)
+                inverses.append(self.model.decode_unclipped(z))
+                errors.append((inverses[-1] - given[:, : x.shape[1]]).abs())
         rounded = pixels(torch.cat(inverses), self.levels)
         return image_array(rounded, self.levels), torch.cat(errors).cpu().numpy()
 
@@ -237,7 +237,7 @@ class TrainedModel(nn.Module):
     def _noise(self, x: Tensor, seed: int | None, begin: int, draw: int) -> Tensor:
         """Return the noise of images `begin` ...: that of evaluations, or without seed fresh."""
         if seed is None:
-            return self.model.dequantizer.draw_noise(x.shape, dtype=x.dtype, device=x.device)
+            return self.model.draw_noise(x.shape, dtype=x.dtype, device=x.device)
         pairs = [(begin + row, draw) for row in range(len(x))]
         return image_noise(self.model, self.image_shape, seed, pairs).to(x.device)
 

@@ -114,9 +114,7 @@ class Model:
         untrained = build_model(config.model, data.shape, data.levels, generator).double()
 
         def noise(count: int) -> Tensor:
-            return model.dequantizer.draw_noise(
-                (count, *data.shape), dtype=torch.float64, generator=generator
-            )
+            return model.draw_noise((count, *data.shape), dtype=torch.float64, generator=generator)
 
         first = torch.from_numpy(data.train[:128]).double()
         initialize(untrained, first, noise(len(first)))
@@ -186,7 +184,7 @@ class Model:
         inverse = [layer.inverse for layer in reversed(layers)]
         noise = self.noise.to(next(model.parameters()).dtype)
         x = torch.from_numpy(self.images).to(noise)
-        start = x + model.dequantizer.sample(x, noise)[0]
+        start = model.flow_input(x, noise)[0]
         from_data = _apply(forward, start)
         generator = torch.Generator().manual_seed(self.seed)
         z = torch.randn(from_data[-1].shape, dtype=torch.float64, generator=generator).to(noise)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from reference.augmentation import Augmenter
 from reference.bijectors import (
     Chain,
     Checkerboard,
     ColumnStripes,
     DataLogit,
+    FirstChannels,
     Flip,
     Inverse,
     InvertibleConv,
@@ -23,6 +25,8 @@ from .models import BOTH, elbo, images
 
 LEVELS = 3
 SHAPE = (1, 1, 2)
+PIXEL = (1, 1, 1)
+AUGMENT = 2
 SMALL: dict[str, Any] = {"mixing": "none", "filters": 4, "components": 2}
 
 
@@ -61,6 +65,30 @@ def _variational(rng: Rng) -> FlowPlusPlus:
     return FlowPlusPlus(dequantizer, _flow(rng))
 
 
+def _augmented(rng: Rng) -> FlowPlusPlus:
+    """Build a model of one pixel with two channels of augmentation."""
+    network = conditioner(rng, 1, None, 1, 1, filters=CONTEXT, mixing="none")
+    noise = Chain(
+        (
+            act_norm(rng, AUGMENT),
+            coupling(rng, AUGMENT, 1, 1, context=CONTEXT, **SMALL),
+            Flip(),
+            coupling(rng, AUGMENT, 1, 1, context=CONTEXT, **SMALL),
+        )
+    )
+    flow = Chain(
+        (
+            FirstChannels(DataLogit(LEVELS), 1),
+            act_norm(rng, 1 + AUGMENT),
+            FirstChannels(coupling(rng, 2, 1, 1, **SMALL), 2),
+            InvertibleConv(matrices(rng, 1, 1 + AUGMENT)),
+            FirstChannels(coupling(rng, 2, 1, 1, **SMALL), 2),
+        )
+    )
+    augmenter = Augmenter(LEVELS, AUGMENT, Chain(()), network, noise)
+    return FlowPlusPlus(UniformDequantizer(LEVELS), flow, augmenter)
+
+
 def _images(noise: str):
     return images(noise=noise, levels=LEVELS, shape=SHAPE)
 
@@ -80,6 +108,15 @@ CASES = (
         _variational,
         _images("normal"),
         _images("normal"),
+        elbo,
+        BOTH,
+        alphabet=True,
+    ),
+    LayerCase(
+        "flow_plus_plus/alphabet_augmented",
+        _augmented,
+        images(noise="uniform", levels=LEVELS, shape=PIXEL, augment=AUGMENT),
+        images(noise="uniform", levels=LEVELS, shape=PIXEL, augment=AUGMENT),
         elbo,
         BOTH,
         alphabet=True,

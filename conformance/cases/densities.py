@@ -81,16 +81,19 @@ def _two_pixels(rng: Rng) -> Chain:
     )
 
 
-def _noise_to_u(rng: Rng) -> Chain:
+def _noise_to_e(rng: Rng) -> Chain:
     return Chain(
         (
             ColumnStripes(),
             *_step(rng, CONTEXT),
             *_step(rng, CONTEXT),
             Inverse(ColumnStripes()),
-            Sigmoid(),
         )
     )
+
+
+def _noise_to_u(rng: Rng) -> Chain:
+    return Chain((*_noise_to_e(rng).bijectors, Sigmoid()))
 
 
 def _coupling(rng: Rng) -> Chain:
@@ -162,6 +165,15 @@ CASES = (
         uniform(*PLANE, low=0.0, high=LEVELS),
         domain=pixel_domain(LEVELS),
         densities=(pixel_density(LEVELS),),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/augmentation_plane",
+        _noise_to_e,
+        normal(*PLANE),
+        normal(*PLANE, scale=2.0),
+        context=normal(CONTEXT, 1, 1),
+        densities=BOTH,
         tolerances=NETWORK,
     ),
     Case(

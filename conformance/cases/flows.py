@@ -15,6 +15,7 @@ from reference.bijectors import (
     ColumnStripes,
     DataLogit,
     FactorOut,
+    FirstChannels,
     Inverse,
     InvertibleConv,
     MixtureLogistic,
@@ -68,14 +69,18 @@ def main_flow(
     *,
     split: type[Bijector] = ColumnStripes,
     channels: int = 1,
+    augment: int = 0,
     levels: int = 256,
     **network: Any,
 ) -> Chain:
-    """Build Flow++ on `(channels, 4, 4)` images: "columns 2, squeeze, channels 1, columns 1"."""
-    c = channels
+    """Build Flow++ on `(channels, 4, 4)` images: "columns 2, squeeze, channels 1, columns 1".
+
+    `augment` channels of the real line follow those of the image.
+    """
+    c, logit = channels + augment, DataLogit(levels)
     return Chain(
         (
-            DataLogit(levels),
+            FirstChannels(logit, channels) if augment else logit,
             split(),
             *step(rng, 2 * c, 4, 2, **network),
             *step(rng, 2 * c, 4, 2, **network),
@@ -92,15 +97,24 @@ def main_flow(
 
 def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
     """Build the flow from noise to u in (0, 1), on `(channels, 4, 4)`, given a context."""
+    return Chain((*augmentation_flow(rng, channels, **network).bijectors, Sigmoid()))
+
+
+def augmentation_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
+    """Build the flow from noise to e on the real line, on `(channels, 4, 4)`, given a context."""
     return Chain(
         (
             ColumnStripes(),
             *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
             *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
             Inverse(ColumnStripes()),
-            Sigmoid(),
         )
     )
+
+
+def _first_two(rng: Rng) -> FirstChannels:
+    two = (2, *SHAPE[1:])
+    return FirstChannels(Affine(np.tanh(rng.standard_normal(two)), rng.standard_normal(two)), 2)
 
 
 def _near_level_ends(rng: Rng) -> np.ndarray:
@@ -196,6 +210,21 @@ CASES = (
         magnitudes(8, 2, 3, largest=10.0),
         context=normal(CONTEXT, 2, 3),
         noise=normal(8, 2, 3),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "first_channels/affine",
+        _first_two,
+        normal(5, *SHAPE[1:]),
+        magnitudes(5, *SHAPE[1:], largest=1e3),
+    ),
+    Case(
+        "first_channels/with_context",
+        lambda rng: FirstChannels(coupling(rng, 2, 2, 3, components=2, context=CONTEXT), 2),
+        normal(3, 2, 3),
+        magnitudes(3, 2, 3, largest=10.0),
+        context=normal(CONTEXT, 2, 3),
+        noise=normal(3, 2, 3),
         tolerances=NETWORK,
     ),
     Case(

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 
 from reference import objective
+from reference.augmentation import Augmenter
 from reference.bijectors import ColumnStripes
 from reference.dequantization import UniformDequantizer, VariationalDequantizer
 from reference.model import FlowPlusPlus
 
 from .case import Draw, LayerCase, Tolerance
 from .draws import BATCH, CONTEXT, Rng, conditioner, needs
-from .flows import dequantization_flow, main_flow
+from .flows import augmentation_flow, dequantization_flow, main_flow
 
 SHAPE = (1, 4, 4)
 LEVELS = 32
+AUGMENT = 2
 DEEP = Tolerance(480, "rounding passes through ten bijectors and four networks")
 _FLOW = Tolerance(250, "rounding passes through five bijectors and three networks")
 CONDITIONAL = {"value": _FLOW, "layer_batch": _FLOW}
@@ -40,6 +42,17 @@ def _uniform_model(rng: Rng) -> FlowPlusPlus:
     )
 
 
+def _augmenter(rng: Rng) -> Augmenter:
+    network = conditioner(rng, 2 * SHAPE[0], None, 4, 2, filters=CONTEXT, mixing="none")
+    flow = augmentation_flow(rng, AUGMENT, components=2, mixing="none")
+    return Augmenter(LEVELS, AUGMENT, ColumnStripes(), network, flow)
+
+
+def _augmented_model(rng: Rng) -> FlowPlusPlus:
+    flow = main_flow(rng, augment=AUGMENT, levels=LEVELS, components=2, mixing="none")
+    return FlowPlusPlus(UniformDequantizer(LEVELS), flow, _augmenter(rng))
+
+
 def images(
     *,
     noise: str,
@@ -47,14 +60,29 @@ def images(
     batch: int = BATCH,
     levels: int = LEVELS,
     shape: tuple[int, ...] = SHAPE,
+    augment: int = 0,
 ) -> Draw:
-    """Return a draw of images, with black and white pixels, and "uniform" or "normal" noise."""
+    """Return a draw of images, with black and white pixels, and "uniform" or "normal" noise.
+
+    Normal noise of `augment` channels follows it.
+    """
 
     def draw(rng: Rng) -> dict[str, np.ndarray]:
         x = rng.integers(levels, size=(batch, *shape)).astype(np.uint8)
-        x[0].flat[:2] = 0, levels - 1
+        x[0].flat[:2] = np.array([0, levels - 1])[: x[0].size]
         u = rng.random(x.shape) if noise == "uniform" else scale * rng.standard_normal(x.shape)
-        return {"x": x, "noise": u}
+        own = scale * rng.standard_normal((batch, augment, *shape[1:]))
+        return {"x": x, "noise": np.concatenate([u, own], axis=1)}
+
+    return draw
+
+
+def _dequantized(name: str, scale: float) -> Draw:
+    """Return a draw of dequantized images, and of normal noise or e for them."""
+
+    def draw(rng: Rng) -> dict[str, np.ndarray]:
+        x = rng.uniform(0.0, LEVELS, (BATCH, *SHAPE))
+        return {"x": x, name: scale * rng.standard_normal((BATCH, AUGMENT, *SHAPE[1:]))}
 
     return draw
 
@@ -74,6 +102,11 @@ def _initialized_elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str,
 def _sample(dequantizer: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
     u, log_q = dequantizer.sample(x, noise)
     return {"u": u, "log_q": log_q}
+
+
+def _sample_e(augmenter: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+    e, log_q = augmenter.sample(x, noise)
+    return {"e": e, "log_q": log_q}
 
 
 def _log_prob(dequantizer: Any, x: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
@@ -96,8 +129,8 @@ def _at_the_ends_of_u(rng: Rng) -> dict[str, np.ndarray]:
     return drawn
 
 
-def _latents(scale: float) -> Draw:
-    return lambda rng: {"z": scale * rng.standard_normal((BATCH, 4, 2, 2))}
+def _latents(scale: float, channels: int = 4) -> Draw:
+    return lambda rng: {"z": scale * rng.standard_normal((BATCH, channels, 2, 2))}
 
 
 def _log_weights(offset: float, spread: float) -> Draw:
@@ -154,6 +187,24 @@ CASES = (
         tolerances=CONDITIONAL,
     ),
     LayerCase(
+        "augmenter",
+        _augmenter,
+        _dequantized("noise", 1.0),
+        _dequantized("noise", 3.0),
+        _sample_e,
+        BOTH,
+        tolerances=CONDITIONAL,
+    ),
+    LayerCase(
+        "augmenter/log_prob",
+        _augmenter,
+        _dequantized("e", 1.0),
+        _dequantized("e", 10.0),
+        lambda augmenter, x, e: {"log_q": augmenter.log_prob(x, e)},
+        {"x": 0, "e": 0},
+        tolerances=CONDITIONAL,
+    ),
+    LayerCase(
         "flow_plus_plus/variational",
         _model,
         images(noise="normal"),
@@ -169,6 +220,32 @@ CASES = (
         images(noise="uniform"),
         elbo,
         BOTH,
+    ),
+    LayerCase(
+        "flow_plus_plus/augmented",
+        _augmented_model,
+        images(noise="uniform", augment=AUGMENT),
+        images(noise="uniform", augment=AUGMENT, scale=2.0),
+        elbo,
+        BOTH,
+        tolerances={"value": DEEP, "layer_batch": DEEP},
+    ),
+    LayerCase(
+        "flow_plus_plus/augmented_decode",
+        _augmented_model,
+        _latents(0.5, 12),
+        _latents(2.0, 12),
+        lambda model, z: {"x": model.decode(z)},
+        {"z": 0},
+        tolerances={"value": DEEP, "layer_batch": DEEP},
+    ),
+    LayerCase(
+        "flow_plus_plus/augmented_initialized",
+        _augmented_model,
+        images(noise="uniform", augment=AUGMENT, batch=16),
+        images(noise="uniform", augment=AUGMENT, batch=16, scale=2.0),
+        _initialized_elbo,
+        tolerances={"value": Tolerance(1500, "layer after layer divided by a deviation")},
     ),
     LayerCase(
         "flow_plus_plus/decode",

@@ -1,7 +1,8 @@
 """The law that a dequantized model is a distribution over images, checked by enumeration.
 
 P(x) = E over the noise of exp(bound), and E[bound] <= log P(x). There are nine images of two
-pixels and three levels; the expectations are sums over a grid of noise.
+pixels and three levels, or three of one pixel for an augmented model; the expectations are sums
+over a grid of noise.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from reference.dequantization import UniformDequantizer
 from reference.model import FlowPlusPlus
 
 NODES = 16
+NODES_IN_SPACE = 8
+"""The same for noise of three dimensions."""
 RADIUS = 7.0
 """Range of normal noise: 5e-12 of its mass is outside."""
 
@@ -58,14 +61,26 @@ def _reference_bound(trial: LayerTrial, x: np.ndarray, u: np.ndarray) -> np.ndar
 
 def _noise(model: FlowPlusPlus, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return a grid of noise `(n, C, H, W)` and its weights `(n,)`, which add up to 1."""
-    count = int(np.prod(shape))
-    if isinstance(model.dequantizer, UniformDequantizer):
-        node, weight = np.polynomial.legendre.leggauss(NODES)
-        node, weight = 0.5 * (node + 1.0), 0.5 * weight
-    else:
-        node = np.linspace(-RADIUS, RADIUS, 2 * NODES + 1)
-        weight = np.exp(-0.5 * node * node)
-        weight = weight / weight.sum()
-    nodes = np.stack([a.ravel() for a in np.meshgrid(*[node] * count, indexing="ij")], axis=1)
-    weights = np.prod(np.meshgrid(*[weight] * count, indexing="ij"), axis=0).ravel()
-    return nodes.reshape(-1, *shape), weights
+    channels = 0 if model.augmenter is None else model.augmenter.channels
+    pixels, own = int(np.prod(shape)), channels * int(np.prod(shape[1:]))
+    count = NODES if pixels + own <= 2 else NODES_IN_SPACE
+    of_u = _uniform if isinstance(model.dequantizer, UniformDequantizer) else _normal
+    axes = [of_u(count)] * pixels + [_normal(count)] * own
+    nodes, weights = (
+        np.stack([a.ravel() for a in np.meshgrid(*parts, indexing="ij")], axis=1)
+        for parts in zip(*axes, strict=True)
+    )
+    return nodes.reshape(-1, shape[0] + channels, *shape[1:]), weights.prod(axis=1)
+
+
+def _uniform(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of the uniform distribution on [0, 1]."""
+    node, weight = np.polynomial.legendre.leggauss(count)
+    return 0.5 * (node + 1.0), 0.5 * weight
+
+
+def _normal(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of the standard normal distribution."""
+    node = np.linspace(-RADIUS, RADIUS, 2 * count + 1)
+    weight = np.exp(-0.5 * node * node)
+    return node, weight / weight.sum()

@@ -32,7 +32,7 @@ from torch.nn.utils import clip_grad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flowpp import dequantization
+from flowpp import augmentation, dequantization
 from flowpp.benchmark.inductor import fused_groups
 from flowpp.bijectors import invertible_conv
 from flowpp.conditioner import Conditioner, conditioner
@@ -333,7 +333,7 @@ def _as_on_cuda() -> Iterator[None]:
     """Choose memory layouts and checks as on a CUDA device."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(conditioner, "CHANNELS_LAST", ("cpu",)))
-        for module in (dequantization, invertible_conv):
+        for module in (augmentation, dequantization, invertible_conv):
             unread = mock.patch.object(module, "may_read_values", lambda *_: False)
             stack.enter_context(unread)
         together = mock.patch.object(clip_grad, "_has_foreach_support", lambda *_: True)

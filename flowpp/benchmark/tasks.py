@@ -138,7 +138,7 @@ def _initialized(config: Config, sizes: Sizes) -> tuple[FlowPlusPlus, Tensor, Te
     set_compute(model, memory=sizes.memory, precision=sizes.precision)
     model = model.to(sizes.device)
     x = torch.randint(levels, (sizes.batch_size, *shape), generator=generator).float()
-    noise = model.dequantizer.draw_noise(x.shape, dtype=x.dtype, generator=generator)
+    noise = model.draw_noise(x.shape, dtype=x.dtype, generator=generator)
     x, noise = x.to(sizes.device), noise.to(sizes.device)
     # Data-dependent initialization needs more than one image.
     initialize(model, x.repeat(2, 1, 1, 1), noise.repeat(2, 1, 1, 1))
@@ -189,9 +189,8 @@ def _evaluate(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Function:
 def _sample(model: FlowPlusPlus, shape: tuple[int, ...]) -> Function:
     model.eval()
     device = next(model.parameters()).device
-    with torch.no_grad():
-        grey = torch.full(shape, 0.5, device=device)
-        latent = model.encode(torch.zeros_like(grey), grey).shape
+    count, channels, height, width = shape
+    latent = count, *model.latent_shape_of((channels, height, width))
     z = torch.randn(latent, generator=torch.Generator().manual_seed(1)).to(device)
 
     def images() -> Tensor:

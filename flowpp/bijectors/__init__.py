@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .coupling import Coupling as Coupling
     from .data_logit import DataLogit as DataLogit
     from .factor_out import FactorOut as FactorOut
+    from .first_channels import FirstChannels as FirstChannels
     from .flip import Flip as Flip
     from .inverse import Inverse as Inverse
     from .invertible_conv import InvertibleConv as InvertibleConv

@@ -7,6 +7,7 @@ import operator
 import torch
 from torch import Tensor, nn
 
+from flowpp.augmentation import Augmenter
 from flowpp.bijectors import (
     ActNorm,
     Bijector,
@@ -17,6 +18,7 @@ from flowpp.bijectors import (
     Coupling,
     DataLogit,
     FactorOut,
+    FirstChannels,
     Flip,
     Inverse,
     InvertibleConv,
@@ -47,7 +49,7 @@ from flowpp.config.settings import (
     ModelConfig,
     Precision,
 )
-from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
+from flowpp.dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.image_checks import Shape
@@ -92,12 +94,16 @@ def build_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             return build_model(config, image_shape, levels)
-    chain = build_chain(config.flow, image_shape, context=None)
-    flow = Chain([DataLogit(levels), *chain])
+    channels, height, width = image_shape
+    chain = build_chain(config.flow, (channels + config.augment, height, width), context=None)
+    logit: Bijector = DataLogit(levels)
+    flow = Chain([FirstChannels(logit, channels) if config.augment else logit, *chain])
     if config.dequantization == "uniform":
-        model = FlowPlusPlus(UniformDequantizer(levels), flow)
+        dequantizer: Dequantizer = UniformDequantizer(levels)
     else:
-        model = FlowPlusPlus(build_dequantizer(config, image_shape, levels), flow)
+        dequantizer = build_dequantizer(config, image_shape, levels)
+    augmenter = build_augmenter(config, image_shape, levels) if config.augment else None
+    model = FlowPlusPlus(dequantizer, flow, augmenter)
     model.image_shape = image_shape
     return model
 
@@ -180,7 +186,28 @@ def build_dequantizer(
     Raises:
         ValueError: a layout with more than one kind of split.
     """
-    split = SPLITS[only_split(config.dequantizer.layout)]()
+    split, network = _build_split_and_context(config, image_shape)
+    chain = build_chain(config.dequantizer, image_shape, context=config.context.filters)
+    return VariationalDequantizer(levels, split, network, Chain([*chain, Sigmoid()]))
+
+
+def build_augmenter(config: ModelConfig, image_shape: Shape, levels: int) -> Augmenter:
+    """Build the augmentation: a context network and a conditional flow onto the real line.
+
+    Raises:
+        ValueError: a layout with more than one kind of split, or no channels.
+    """
+    split, network = _build_split_and_context(config, image_shape)
+    shape = (config.augment, *image_shape[1:])
+    chain = build_chain(config.dequantizer, shape, context=config.context.filters)
+    return Augmenter(levels, config.augment, split, network, Chain(chain))
+
+
+def _build_split_and_context(
+    config: ModelConfig, image_shape: Shape
+) -> tuple[Bijector, Conditioner]:
+    """Build what a conditional flow sees the image by: a split, and the network after it."""
+    split: Bijector = SPLITS[only_split(config.dequantizer.layout)]()
     network = build_context_network(
         config.context,
         split.output_shape(image_shape),
@@ -188,8 +215,7 @@ def build_dequantizer(
         heads=config.dequantizer.heads,
         dropout=config.dequantizer.dropout,
     )
-    chain = build_chain(config.dequantizer, image_shape, context=config.context.filters)
-    return VariationalDequantizer(levels, split, network, Chain([*chain, Sigmoid()]))
+    return split, network
 
 
 def build_chain(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:

@@ -23,7 +23,7 @@ def check_layouts(config: ModelConfig, shape: Shape, setting: str = "") -> None:
         ValueError: They do not; the message names the nearest sizes that fit.
     """
     layouts = [config.flow.layout]
-    if config.dequantization == "variational":
+    if config.has_conditional_flow:
         layouts.append(config.dequantizer.layout)
     hint = f"for {setting} " * bool(setting)
     factors: list[tuple[int, ...]] = [divisors(layout) for layout in layouts]

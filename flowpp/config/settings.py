@@ -135,19 +135,30 @@ class ModelConfig:
     dequantizer: FlowConfig = field(
         default_factory=lambda: FlowConfig(layout="columns 4", blocks=2)
     )
-    """The flow of the variational dequantizer; unused by uniform dequantization."""
+    """The flow of the variational dequantizer; unused by uniform dequantization. An augmentation
+    has a flow of its own with the same settings."""
     context: ContextConfig = field(default_factory=ContextConfig)
-    """The network that conditions the variational dequantizer on the image."""
+    """The network that conditions the variational dequantizer on the image, and the augmentation
+    by weights of its own."""
+    augment: int = 0
+    """Channels of variational noise that the flow models together with the image (VFlow)."""
 
     def __post_init__(self) -> None:
-        """Check the dequantizer and its layout.
+        """Check the dequantizer and its layout, and the augmentation.
 
         Raises:
-            ValueError: An unknown choice, or a dequantizer's layout with several kinds of split.
+            ValueError: An unknown choice, a negative number, or a dequantizer's layout with
+                several kinds of split.
         """
         one_of("dequantization", self.dequantization, Dequantization)
-        if self.dequantization == "variational":
+        at_least("augment", self.augment, 0)
+        if self.has_conditional_flow:
             only_split(self.dequantizer.layout)
+
+    @property
+    def has_conditional_flow(self) -> bool:
+        """Whether a flow is conditioned on the image: that of a dequantizer or an augmentation."""
+        return self.dequantization == "variational" or self.augment > 0
 
 
 @dataclass(frozen=True)

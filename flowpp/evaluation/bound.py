@@ -184,7 +184,7 @@ def evaluation_noise(
     """
     if sequential:
         dtype = next(model.parameters()).dtype
-        return model.dequantizer.draw_noise(
+        return model.draw_noise(
             shape, dtype=dtype, device=torch.device("cpu"), generator=generator
         )
     pairs = [(begin + row, 0) for row in range(shape[0])]
@@ -202,6 +202,6 @@ def image_noise(
     for pair in pairs:
         mixed = np.random.SeedSequence((seed, *pair)).generate_state(1, np.uint64)[0]
         stream = torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
-        draws.append(model.dequantizer.draw_noise(shape, dtype=torch.float64, generator=stream))
+        draws.append(model.draw_noise(shape, dtype=torch.float64, generator=stream))
     dtype = next(model.parameters()).dtype
-    return model.dequantizer.round_noise(torch.stack(draws), dtype)
+    return model.round_noise(torch.stack(draws), dtype)

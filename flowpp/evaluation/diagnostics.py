@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowpp.bijectors import Chain, FactorOut
+from flowpp.bijectors import Chain, FactorOut, FirstChannels
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.evaluation.bound import evaluation_noise
@@ -30,7 +30,8 @@ class Diagnosis:
 
     Args:
         layers: log-determinant of each layer by name, averaged over the batch, in bits per
-            dimension; those of the flow sum to its term of the bound, as do the dequantizer's.
+            dimension; those of the flow sum to its term of the bound, as do those of the
+            dequantizer and of the augmenter.
         log_scales: smallest and largest log-scale of all logistic mixtures; None without any.
         round_trip: largest and median distance, over pixels, between an image and the inverse of
             its z, in grey levels; NaN where the inverse fails.
@@ -69,13 +70,13 @@ def diagnose(
     noise = evaluation_noise(model, tuple(x.shape), generator, sequential=sequential_noise)
     diagnosis = Diagnosis()
     with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):
-        u, _ = model.dequantizer.sample(x, noise.to(like.device))
-        z, _ = model.flow(x + u)
+        given, _ = model.flow_input(x, noise.to(like.device))
+        z, _ = model.flow(given)
     try:
         inverse, _ = model.flow.inverse(z)
     except (ValueError, RootError):  # a singular matrix, or no root: round_trip stays NaN
         return diagnosis
-    distance = (inverse - (x + u)).abs().double()
+    distance = (inverse - given)[:, : x.shape[1]].abs().double()
     diagnosis.round_trip = (distance.max().item(), distance.median().item())
     return diagnosis
 
@@ -83,7 +84,7 @@ def diagnose(
 def layers(bijector: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the bijectors of a flow in order of use, with readable names."""
     inner: nn.Module = bijector
-    if isinstance(bijector, FactorOut):
+    if isinstance(bijector, FactorOut | FirstChannels):
         inner = bijector.bijector
     if not isinstance(inner, Chain):
         yield f"{prefix}/{type(inner).__name__}", inner
@@ -102,6 +103,8 @@ def _recorded(model: FlowPlusPlus, diagnosis: Diagnosis, bits: float) -> Iterato
     parts: dict[str, nn.Module] = {"flow": model.flow}
     if isinstance(model.dequantizer, VariationalDequantizer):
         parts["dequantizer"] = model.dequantizer.flow
+    if model.augmenter is not None:
+        parts["augmenter"] = model.augmenter.flow
     with ExitStack() as stack:
         for part, flow in parts.items():
             for name, layer in layers(flow, part):

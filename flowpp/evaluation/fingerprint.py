@@ -38,7 +38,8 @@ class Layer:
 
     Args:
         x: input `(N, C, H, W)`.
-        context: input of the dequantizer's couplings, the same for all of them; None elsewhere.
+        context: input of the couplings of the dequantizer or of the augmenter, the same for all
+            of each; None elsewhere.
         y: output.
         log_det: `(N,)`.
     """
@@ -80,11 +81,11 @@ class Fingerprint:
             "bits_per_dim": self.bits_per_dim,
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
         }
-        for number, layer in enumerate(self.layers.values()):
-            for name in ("x", "y", "log_det"):
-                arrays[f"{number}/{name}"] = getattr(layer, name)
+        for number, (name, layer) in enumerate(self.layers.items()):
+            for part in ("x", "y", "log_det"):
+                arrays[f"{number}/{part}"] = getattr(layer, part)
             if layer.context is not None:
-                arrays["context"] = layer.context
+                arrays[_context_key(name)] = layer.context
                 arrays[f"{number}/conditional"] = np.array(1, np.uint8)
         save_arrays(path, **arrays)
 
@@ -102,7 +103,7 @@ class Fingerprint:
             layers = {
                 str(name): Layer(
                     arrays[f"{number}/x"],
-                    arrays["context"] if f"{number}/conditional" in arrays else None,
+                    arrays[_context_key(name)] if f"{number}/conditional" in arrays else None,
                     arrays[f"{number}/y"],
                     arrays[f"{number}/log_det"],
                 )
@@ -113,11 +114,19 @@ class Fingerprint:
             raise ValueError(f"{path} is not a fingerprint of a model: {error!r}") from error
 
 
+def _context_key(layer: str) -> str:
+    """Return the name under which a layer's context is stored; the dequantizer's is "context"."""
+    part = layer.partition("/")[0]
+    return "context" if part == "dequantizer" else f"context/{part}"
+
+
 def named_layers(model: FlowPlusPlus) -> dict[str, nn.Module]:
-    """Return a model's bijectors by name, in order of use: the dequantizer's first."""
+    """Return a model's bijectors by name, in order of use: dequantizer, augmenter, flow."""
     found: dict[str, nn.Module] = {}
     if isinstance(model.dequantizer, VariationalDequantizer):
         found |= layers(model.dequantizer.flow, "dequantizer")
+    if model.augmenter is not None:
+        found |= layers(model.augmenter.flow, "augmenter")
     return found | dict(layers(model.flow, "flow"))
 
 
@@ -139,10 +148,10 @@ def record(
         precision: see `evaluated_in`.
     """
     like = next(model.parameters())
-    draw = model.dequantizer.draw_noise(
+    draw = model.draw_noise(
         images.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
-    noise = model.dequantizer.round_noise(draw, like.dtype)
+    noise = model.round_noise(draw, like.dtype)
     recorded: dict[str, Layer] = {}
     with ExitStack() as hooks:
         for name, layer in named_layers(model).items():

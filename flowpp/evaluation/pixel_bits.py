@@ -1,11 +1,12 @@
 """Bits of each pixel: a decomposition of an image's one-sample bound over its pixels.
 
-The bound is log N(z) + log|det| - log q(u|x). Every number in the flow can be traced back, through
+The bound is log N(z) + log|det| - log q. Every number in the flow can be traced back, through
 the permutations only (squeezes, splits, flips), to one pixel of the image:
 
 - an elementwise map, such as a coupling's mixture, the logit of the data or an activation
   normalization, adds the log-derivative of each number to the number's pixel;
 - each latent z_i adds log N(z_i; 0, 1) to its pixel, and likewise in the dequantizer;
+- a number of an augmentation is of the pixel that it lies at;
 - what is not elementwise, such as a 1x1 convolution's log-determinant, is shared evenly.
 
 So the map sums to the bits of the image. It is no marginal code length: couplings map one half of
@@ -28,6 +29,7 @@ from flowpp.bijectors import (
     Coupling,
     DataLogit,
     FactorOut,
+    FirstChannels,
     Inverse,
     Sigmoid,
 )
@@ -78,9 +80,13 @@ def pixel_bits(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
         x: `(B, C, H, W)`, integers 0 ... levels - 1.
         noise: as for `FlowPlusPlus.elbo`.
     """
-    u, _ = model.dequantizer.sample(x, noise)
-    nats = _walk(model.flow, _Traced.start(x.to(u.dtype) + u), None).by_pixel()
-    nats = nats - _log_q(model, x, noise)
+    given, _ = model.flow_input(x, noise)
+    nats = _walk(model.flow, _Traced.start(given), None).by_pixel()
+    channels = x.shape[1]
+    nats = nats - _log_q(model, x, noise[:, :channels])
+    if model.augmenter is not None:
+        context = model.augmenter.context(given[:, :channels])
+        nats = nats - _log_density(model.augmenter.flow, noise[:, channels:], context)
     return (-nats / math.log(2)).reshape(len(x), *x.shape[2:])
 
 
@@ -90,14 +96,17 @@ def _log_q(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
     if isinstance(dequantizer, UniformDequantizer):
         return torch.zeros(len(x), pixels, dtype=torch.float64, device=x.device)
     if isinstance(dequantizer, VariationalDequantizer):
-        context = dequantizer.context(x, noise.dtype)
-        traced = _walk(dequantizer.flow, _Traced.start(noise), context)
-        # log q = log N(noise) - log|det|, and `by_pixel` adds log N of the values it ends with.
-        prior = _Traced.start(noise).by_pixel()
-        last = _Traced(traced.values, torch.zeros_like(traced.log_derivatives), traced.pixels)
-        return prior - (traced.by_pixel() - last.by_pixel())
+        return _log_density(dequantizer.flow, noise, dequantizer.context(x, noise.dtype))
     _, log_q = dequantizer.sample(x, noise)
     return (log_q.double() / pixels)[:, None].expand(-1, pixels)
+
+
+def _log_density(flow: Bijector, noise: Tensor, context: Tensor) -> Tensor:
+    """Return log N(noise) - log|det|, the log-density of a flow's output, by pixel: (B, H * W)."""
+    traced = _walk(flow, _Traced.start(noise), context)
+    # `by_pixel` adds log N of the values that it ends with.
+    last = _Traced(traced.values, torch.zeros_like(traced.log_derivatives), traced.pixels)
+    return _Traced.start(noise).by_pixel() - (traced.by_pixel() - last.by_pixel())
 
 
 def _walk(bijector: Bijector, x: _Traced, context: Tensor | None) -> _Traced:
@@ -108,7 +117,9 @@ def _walk(bijector: Bijector, x: _Traced, context: Tensor | None) -> _Traced:
             x = _walk(part, x, context)
         return x
     if isinstance(bijector, FactorOut):
-        return _walk_half(bijector, x, context)
+        return _walk_part(bijector.bijector, x.values.shape[1] // 2, x, context)
+    if isinstance(bijector, FirstChannels):
+        return _walk_part(bijector.bijector, bijector.channels, x, context)
     if bijector.permutes or (isinstance(bijector, Inverse) and bijector.bijector.permutes):
         parts = (x.values, x.log_derivatives, x.pixels)
         return _Traced(*(bijector(part)[0] for part in parts))
@@ -126,11 +137,12 @@ def _walk(bijector: Bijector, x: _Traced, context: Tensor | None) -> _Traced:
     return x.add(values, even.reshape(-1, 1, 1, 1).expand(x.values.shape))
 
 
-def _walk_half(bijector: FactorOut, x: _Traced, context: Tensor | None) -> _Traced:
+def _walk_part(bijector: Bijector, channels: int, x: _Traced, context: Tensor | None) -> _Traced:
+    """Apply a bijector to the first channels."""
     parts = (x.values, x.log_derivatives, x.pixels)
-    first, rest = zip(*(part.chunk(2, dim=1) for part in parts), strict=True)
-    mapped = _walk(bijector.bijector, _Traced(*first), context)
+    mapped = _walk(bijector, _Traced(*(part[:, :channels] for part in parts)), context)
     after = (mapped.values, mapped.log_derivatives, mapped.pixels)
+    rest = (part[:, channels:] for part in parts)
     return _Traced(*(torch.cat(pair, dim=1) for pair in zip(after, rest, strict=True)))
 
 

@@ -35,7 +35,7 @@ def sample(
 ) -> np.ndarray:
     """Draw x = floor(f^-1(T z)), z ~ N(0, I), clipped to the levels.
 
-    The dequantizer is not involved.
+    The dequantizer is not involved; the channels of an augmentation are drawn too, and dropped.
 
     Args:
         model: the model, which is put into evaluation mode.
@@ -62,7 +62,7 @@ def sample(
     model.eval()
     # The latent shape may differ from the image's.
     blank = torch.zeros((1, *image_shape), device=like.device)
-    noise = model.dequantizer.draw_noise(blank.shape, dtype=like.dtype, generator=generator)
+    noise = model.draw_noise(blank.shape, dtype=like.dtype, generator=generator)
     latent_shape = model.encode(blank, noise.to(like.device)).shape[1:]
 
     def decoded(z: Tensor) -> np.ndarray:

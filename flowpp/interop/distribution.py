@@ -67,7 +67,7 @@ class FlowPlusPlusDistribution(Distribution):
                 f"got {importance_samples}"
             )
         channels, height, width = image_shape
-        self.latent_shape = model.flow.output_shape((channels, height, width))
+        self.latent_shape = model.latent_shape_of((channels, height, width))
         self.model, self.importance_samples = model, importance_samples
         super().__init__(Size(batch_shape), Size(image_shape), validate_args=validate_args)
 
@@ -83,8 +83,8 @@ class FlowPlusPlusDistribution(Distribution):
 
         Args:
             value: images `(*batch, C, H, W)`, integers of any dtype.
-            noise: noise from the model's `dequantizer.draw_noise`, of `value`'s shape for one
-                sample or `(n, *value.shape)` for n importance samples; drawn if None.
+            noise: noise from the model's `draw_noise` for `value`, with an axis of n importance
+                samples before it for several; drawn if None.
 
         Raises:
             ValueError: images or noise of another shape; values outside the support.
@@ -129,7 +129,10 @@ class FlowPlusPlusDistribution(Distribution):
         return self.model.decode(z).reshape(*batch, *self.event_shape)
 
     def dequantized(self) -> TransformedDistribution:
-        """Return the exact, reparametrized distribution of real-valued images x + u, unclipped."""
+        """Return the exact, reparametrized distribution of real-valued images x + u, unclipped.
+
+        In an augmented model it is the joint one of x + u and e, in this order of channels.
+        """
         like = self._like()
         zero = torch.zeros(self.latent_shape, dtype=like.dtype, device=like.device)
         prior = Independent(Normal(zero, torch.ones_like(zero)), EVENT_DIM)
@@ -162,19 +165,18 @@ class FlowPlusPlusDistribution(Distribution):
 
     def _noise(self, images: Tensor) -> Tensor:
         like = self._like()
-        return self.model.dequantizer.draw_noise(
-            images.shape, dtype=like.dtype, device=like.device
-        )
+        return self.model.draw_noise(images.shape, dtype=like.dtype, device=like.device)
 
     def _draws(self, value: Tensor, noise: Tensor) -> list[Tensor]:
-        if noise.shape == value.shape:
+        needed = Size(self.model.augmented_shape(value.shape))
+        if noise.shape == needed:
             noise = noise[None]
-        if noise.shape[1:] != value.shape or not len(noise):
+        if noise.shape[1:] != needed or not len(noise):
             raise ValueError(
-                f"FlowPlusPlusDistribution needs noise of shape {tuple(value.shape)} or "
+                f"FlowPlusPlusDistribution needs noise of shape {tuple(needed)} or "
                 f"(samples, ...) of it, got {tuple(noise.shape)}"
             )
-        return [draw.reshape(-1, *self.event_shape) for draw in noise]
+        return [draw.reshape(-1, *needed[-EVENT_DIM:]) for draw in noise]
 
     def _like(self) -> Tensor:
         """A tensor of the model's dtype and device."""

@@ -26,9 +26,9 @@ from flowpp.model import FlowPlusPlus
 
 
 class Encode(nn.Module):
-    """(images, noise) -> (z, log-determinant of the flow, log q(u|x)).
+    """(images, noise) -> (z, log-determinant of the flow, log q), as `Elbo`.
 
-    The one-sample bound is log N(z; 0, I) + log-determinant - log q(u|x).
+    The one-sample bound is log N(z; 0, I) + log-determinant - log q.
 
     Args:
         model: the model in evaluation mode.
@@ -39,10 +39,15 @@ class Encode(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode images `(B, C, H, W)` of the weights' dtype, with noise from `draw_noise`."""
-        u, log_q = self.model.dequantizer.sample(x, noise)
-        z, log_det = self.model.flow(x + u)
+        """Encode images `(B, C, H, W)` of the weights' dtype, with the model's noise."""
+        given, log_q = self.model.flow_input(x, noise)
+        z, log_det = self.model.flow(given)
         return z, log_det, log_q
+
+
+def example_noise(model: FlowPlusPlus, x: Tensor) -> Tensor:
+    """Return noise for images x that any dequantizer accepts."""
+    return x.new_full(model.augmented_shape(x.shape), 0.5)
 
 
 def export_encode(
@@ -68,5 +73,5 @@ def export_encode(
     sizes = None if batch is not None else ({0: Dim("batch")}, {0: Dim("batch")})
     with use_backend("torch"), torch.no_grad():
         return torch.export.export(
-            Encode(model.eval()), (x, torch.full_like(x, 0.5)), dynamic_shapes=sizes, strict=False
+            Encode(model.eval()), (x, example_noise(model, x)), dynamic_shapes=sizes, strict=False
         )

@@ -24,7 +24,7 @@ from flowpp.bijectors import Bijector, InvertibleConv, InvertibleConvLU
 from flowpp.bijectors.invertible_conv import mix_channels
 from flowpp.config import checks
 from flowpp.config.build import Shape
-from flowpp.interop.export import Encode
+from flowpp.interop.export import Encode, example_noise
 from flowpp.kernels.backend import use_backend
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import log_normal
@@ -45,14 +45,14 @@ def encode(model: FlowPlusPlus, image_shape: Shape) -> Any:
     """
     copied = _simplified(model)
     x = _example(copied, image_shape)
-    return _program(Encode(copied), (x, torch.full_like(x, 0.5)), ("z", "log_det", "log_q"))
+    return _program(Encode(copied), (x, example_noise(copied, x)), ("z", "log_det", "log_q"))
 
 
 def log_prob(model: FlowPlusPlus, image_shape: Shape) -> Any:
     """Export (images, noise) -> one-sample lower bound on log P(x) in nats; as `encode`."""
     copied = _simplified(model)
     x = _example(copied, image_shape)
-    return _program(_LogProb(copied), (x, torch.full_like(x, 0.5)), ("log_prob",))
+    return _program(_LogProb(copied), (x, example_noise(copied, x)), ("log_prob",))
 
 
 class _LogProb(nn.Module):

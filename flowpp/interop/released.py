@@ -160,6 +160,8 @@ class _Names:
     """Traversal of a model that numbers the scopes as TensorFlow does, in order of first use."""
 
     def __init__(self, model: FlowPlusPlus, select: Select) -> None:
+        if model.augmenter is not None:
+            raise ValueError("the released code has no augmentation: model.augment must be 0")
         self.model = model
         self.select = select
         self.counts: dict[str, int] = {}

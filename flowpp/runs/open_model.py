@@ -146,7 +146,7 @@ def _check_length(checkpoint: Checkpoint, config: ModelConfig) -> None:
     tensors = len(checkpoint.weights)
     for flow in (config.flow, config.dequantizer):
         couplings = sum(stage.count for stage in parse_layout(flow.layout))
-        if flow is config.dequantizer and config.dequantization != "variational":
+        if flow is config.dequantizer and not config.has_conditional_flow:
             continue
         if couplings * max(1, flow.blocks) > tensors:
             raise CheckpointError(

@@ -42,8 +42,13 @@ def check_image_tensor(x: Any, levels: int, shape: Shape | None = None) -> None:
         raise shape_error(tuple(x.shape), shape)
 
 
-def check_noise_tensor(noise: Any, x: Tensor) -> None:
+def check_noise_tensor(noise: Any, x: Tensor, extra: int = 0) -> None:
     """Require noise of `draw_noise` for images x; its values are not checked.
+
+    Args:
+        noise: the noise.
+        x: the images.
+        extra: number of channels of an augmentation, whose noise follows that of the images.
 
     Raises:
         TypeError: not a tensor, or not of float32 or float64.
@@ -51,7 +56,7 @@ def check_noise_tensor(noise: Any, x: Tensor) -> None:
     """
     if not isinstance(noise, Tensor):
         raise TypeError(
-            "noise must be a torch.Tensor, from dequantizer.draw_noise(images.shape), got "
+            "noise must be a torch.Tensor, from model.draw_noise(images.shape), got "
             f"{type(noise).__name__}"
         )
     if noise.dtype not in (torch.float32, torch.float64):
@@ -59,10 +64,23 @@ def check_noise_tensor(noise: Any, x: Tensor) -> None:
             f"noise must be floating-point, float32 or float64, got {noise.dtype}: it has the "
             "precision of the computation"
         )
-    if noise.shape != x.shape:
-        raise ValueError(
-            f"noise must have the images' shape {tuple(x.shape)}, got {tuple(noise.shape)}"
-        )
+    needed = (x.shape[0], x.shape[1] + extra, *x.shape[2:])
+    if noise.shape != needed:
+        shape = f"the images' shape {needed}"
+        if extra:
+            shape = f"shape {needed}, that of the images and {extra} channels of the augmentation"
+        raise ValueError(f"noise must have {shape}, got {tuple(noise.shape)}")
+
+
+def looks_uniform(noise: Tensor) -> bool:
+    """Return whether different numbers all lie in (0, 1).
+
+    Of 32 standard normal ones they all do with a probability below 1e-14.
+    """
+    if noise.numel() < 32:
+        return False
+    low, high = torch.aminmax(noise.detach())
+    return bool((low > 0) & (high < 1) & (low < high))
 
 
 def shape_error(

@@ -65,7 +65,7 @@ class NoisyImages:
             generator: Source of the noise, on the CPU so that it is the same for every device, and
                 of the flips after it.
         """
-        noise = self.model.dequantizer.draw_noise(
+        noise = self.model.draw_noise(
             (len(indices), *self.images.shape[1:]),
             dtype=torch.float32,
             device=torch.device("cpu"),

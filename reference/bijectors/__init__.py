@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reference.bijectors.coupling import Coupling as Coupling
     from reference.bijectors.data_logit import DataLogit as DataLogit
     from reference.bijectors.factor_out import FactorOut as FactorOut
+    from reference.bijectors.first_channels import FirstChannels as FirstChannels
     from reference.bijectors.flip import Flip as Flip
     from reference.bijectors.inverse import Inverse as Inverse
     from reference.bijectors.invertible_conv import InvertibleConv as InvertibleConv

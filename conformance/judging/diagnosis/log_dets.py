@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from conformance.laws.trial import Trial
-from reference.bijectors import Bijector, Chain, Coupling, FactorOut, Inverse, MixtureLogistic
+from reference.bijectors import (
+    Bijector,
+    Chain,
+    Coupling,
+    FactorOut,
+    FirstChannels,
+    Inverse,
+    MixtureLogistic,
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,9 @@ def parts(
         elementwise = bijector.member(bijector.conditioner(a, context), b)
         b, found = parts(elementwise, b, context, f"{name}family ")
         return np.concatenate([a, b], axis=1), found
-    if isinstance(bijector, FactorOut):
-        a, b = np.split(x, 2, axis=1)
+    if isinstance(bijector, FactorOut | FirstChannels):
+        half = x.shape[1] // 2 if isinstance(bijector, FactorOut) else bijector.channels
+        a, b = x[:, :half], x[:, half:]
         a, found = parts(bijector.bijector, a, context, f"{name}bijector.")
         return np.concatenate([a, b], axis=1), found
     if isinstance(bijector, Inverse):

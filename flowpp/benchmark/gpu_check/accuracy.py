@@ -167,9 +167,7 @@ def _initialized(config: Config, images: ImageSet) -> tuple[FlowPlusPlus, Tensor
     _, model = prepare(config, images=images)
     device = next(model.parameters()).device
     x = torch.from_numpy(images.train).float()
-    noise = model.dequantizer.draw_noise(
-        x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)
-    )
+    noise = model.draw_noise(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
     x, noise = x.to(device), noise.to(device)
     initialize(model.eval(), x, noise)
     return model, x, noise
