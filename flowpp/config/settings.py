@@ -276,6 +276,9 @@ class TrainingConfig:
     optimizer: OptimizerKind = "adam"
     """adam, or muon for the kernels inside blocks, with three times the learning rate, and adam
     for the rest."""
+    importance_samples: int = 1
+    """Noise draws per image in the loss, the importance-weighted bound; time and memory grow with
+    it. Held-out figures are one-sample bounds all the same."""
     learning_rate: float = 3e-4
     """Peak learning rate, which the schedule's factors refer to."""
     schedule: str = "warm-up 2000"
@@ -341,6 +344,7 @@ class TrainingConfig:
             "evaluation_images",
             "sample_count",
             "accumulate",
+            "importance_samples",
             "max_non_finite",
         )
         for name in (*at_least_one, "threads", "checkpoint_every"):

@@ -33,14 +33,18 @@ class NoisyImages:
         images: uint8 or uint16 of shape (N, C, H, W).
         model: Model whose dequantizer defines the noise, and whose device the batches go to.
         flip: Mirror each image left to right with probability 1/2, anew whenever it is drawn.
+        draws: Number of noise draws per image.
 
     Attributes:
         on_device: Whether the images are on the model's device.
     """
 
-    def __init__(self, images: np.ndarray, model: FlowPlusPlus, *, flip: bool = False) -> None:
+    def __init__(
+        self, images: np.ndarray, model: FlowPlusPlus, *, flip: bool = False, draws: int = 1
+    ) -> None:
         self.model = model
         self.flip = flip
+        self.draws = draws
         self.device = next(model.parameters()).device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of images in a file that cannot be written to
@@ -55,8 +59,13 @@ class NoisyImages:
         """Return the number of images."""
         return len(self.images)
 
-    def draw(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return images and fresh noise in float32, both of shape (len(indices), C, H, W).
+    def draw(
+        self, indices: Tensor, generator: torch.Generator, draws: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, H, W) and fresh noise for them, in float32.
+
+        The noise has shape (N, C', H, W) as of `FlowPlusPlus.draw_noise`, for several draws an
+        image (N, draws, C', H, W).
 
         Neither waits for the device, so that it computes the present step meanwhile.
 
@@ -64,13 +73,17 @@ class NoisyImages:
             indices: Indices of the images, on the CPU.
             generator: Source of the noise, on the CPU so that it is the same for every device, and
                 of the flips after it.
+            draws: Number of noise draws per image; None for that of all batches.
         """
+        draws = self.draws if draws is None else draws
         noise = self.model.draw_noise(
-            (len(indices), *self.images.shape[1:]),
+            (len(indices) * draws, *self.images.shape[1:]),
             dtype=torch.float32,
             device=torch.device("cpu"),
             generator=generator,
         )
+        if draws > 1:
+            noise = noise.unflatten(0, (len(indices), draws))
         selected = self.images.index_select(0, send(indices, self.images.device))
         x = send(selected, self.device)
         if self.is_deep:

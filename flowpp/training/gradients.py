@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowpp.config import TrainingConfig
 from flowpp.training import non_finite
+from flowpp.training.objective import training_bound
 from flowpp.training.one_vector import as_few
 
 _WITH_FORWARD_SYNC = (
@@ -44,7 +45,7 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
         model: Model that returns an `Elbo`, as `FlowPlusPlus` does, or its wrapper for several
             processes.
         x: Images of shape (N, C, H, W).
-        noise: Noise of the same shape.
+        noise: Noise of one or several draws an image, see `training_bound`.
         parts: Number of parts of nearly equal size, at most N.
 
     Returns:
@@ -56,12 +57,12 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
         early = isinstance(model, DistributedDataParallel) and number < parts
         with model.no_sync() if early else nullcontext():  # type: ignore[operator]
             try:
-                elbo = model(x_part, noise_part)
+                bound = training_bound(model, x_part, noise_part)
             except ValueError:
                 if non_finite.non_finite_weight(model) is None:
                     raise
                 return torch.full_like(loss, torch.nan)
-            part = -elbo.total.mean() * (len(x_part) / len(x))
+            part = -bound.mean() * (len(x_part) / len(x))
             part.backward()
         loss += part.detach()
     return loss

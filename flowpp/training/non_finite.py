@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flowpp.conditioner.conditioner import uncompiled
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint
+from flowpp.training.objective import training_bound
 
 MAX_KEPT = 3
 """Number of skipped steps kept per run, the first ones; each is as large as a checkpoint."""
@@ -72,7 +73,7 @@ def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
     with ExitStack() as hooks, uncompiled(model):
         for layer, module in model.named_modules():
             hooks.callback(module.register_forward_hook(_hook(layer or "model", found)).remove)
-        total = model.elbo(x, noise).total
+        total = training_bound(model.elbo, x, noise)
         if "forward" in found:
             return found["forward"]
         if not _is_finite(total):

@@ -193,10 +193,11 @@ def initial_state(
     # noise. With several processes each has a third for the noise of its own rows.
     seed_all(settings.seed, group.rank)
     generator = torch.Generator().manual_seed(settings.seed)
-    inputs = NoisyImages(images.train, model, flip=config.data.flip)
+    draws = settings.importance_samples
+    inputs = NoisyImages(images.train, model, flip=config.data.flip, draws=draws)
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
-    x, noise = inputs.draw(first, generator)
+    x, noise = inputs.draw(first, generator, draws=1)
     if group.is_main and checkpoint is None and not model.initialized:
         initialize(model, x, noise)
     group.broadcast(model)

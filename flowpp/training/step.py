@@ -50,7 +50,7 @@ class TrainingStep:
 
         Args:
             x: Images of shape (N, C, H, W).
-            noise: Noise of the same shape.
+            noise: Noise of one or several draws an image.
 
         Returns:
             Loss in nats per image, averaged over the processes, and norm of the gradient before

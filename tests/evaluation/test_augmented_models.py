@@ -31,7 +31,11 @@ from flowpp.training.loop import train
 from tiny import TINY
 
 SHAPE, LEVELS, AUGMENT = (1, 8, 8), 17, 3
-CONFIG = replace(TINY, model=replace(TINY.model, augment=AUGMENT))
+CONFIG = replace(
+    TINY,
+    model=replace(TINY.model, augment=AUGMENT),
+    training=replace(TINY.training, importance_samples=2),
+)
 
 
 @pytest.fixture(params=["variational", "uniform"])
