@@ -32,8 +32,15 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
         ),
         Topic(
             "models", "Models and bounds",
-            "A model as a module, its dequantization noise, and the bound on log P(x).",
-            ("flowpp.model", "flowpp.objective", "flowpp.dequantization"),
+            "A model as a module, its dequantization noise, its augmentation, and the bound on log "
+            "P(x).",
+            (
+                "flowpp.model",
+                "flowpp.objective",
+                "flowpp.dequantization",
+                "flowpp.truncated_normal",
+                "flowpp.augmentation",
+            ),
         ),
         Topic(
             "bijectors", "Bijectors",
@@ -102,7 +109,8 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             "The paper's mathematics in NumPy float64.",
             (
                 "reference", "reference.model", "reference.objective",
-                "reference.dequantization",
+                "reference.dequantization", "reference.truncated_normal",
+                "reference.augmentation",
             ),
         ),
         Topic(

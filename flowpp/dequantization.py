@@ -19,6 +19,7 @@ from .runtime.image_checks import (
     looks_uniform,
     values_error,
 )
+from .truncated_normal import below_one, log_density, quantile
 
 
 class Dequantizer(nn.Module):
@@ -87,6 +88,26 @@ class Dequantizer(nn.Module):
         """
         check_noise_tensor(noise, x)
 
+    def check_uniform_noise(self, noise: Tensor, x: Tensor) -> Tensor:
+        """Require integer images, and noise in [0, 1) of their shape.
+
+        Returns:
+            The noise; NaN for images or noise that are wrong, where values may not be read.
+
+        Raises:
+            TypeError, ValueError: as `check_images` and `check_noise`; a value outside [0, 1).
+        """
+        valid = self.check_images(x)
+        self.check_noise(noise, x)
+        inside = _in_unit_interval(noise)
+        if valid is not None:
+            return _or_nan(noise, valid & inside)
+        if not inside.all():
+            raise ValueError(
+                f"{owner_name(self)} needs noise in [0, 1), got {noise[~inside][0].item()}"
+            )
+        return noise
+
 
 class UniformDequantizer(Dequantizer):
     """u ~ Uniform[0, 1), log q(u|x) = 0.
@@ -112,15 +133,7 @@ class UniformDequantizer(Dequantizer):
             ValueError: x is not a batch of integer images, or the noise has another shape or a
                 value outside [0, 1).
         """
-        valid = self.check_images(x)
-        self.check_noise(noise, x)
-        inside = _in_unit_interval(noise)
-        if valid is not None:
-            noise = _or_nan(noise, valid & inside)
-        elif not inside.all():
-            raise ValueError(
-                f"{owner_name(self)} needs noise in [0, 1), got {noise[~inside][0].item()}"
-            )
+        noise = self.check_uniform_noise(noise, x)
         return noise, noise.new_zeros(noise.shape[0])
 
     def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
@@ -129,8 +142,7 @@ class UniformDequantizer(Dequantizer):
         In a narrower dtype the noise is at most the largest number below 1; rounding would turn up
         to 1 in 2^25 of float64's draws into 1 in float32.
         """
-        one = torch.ones((), dtype=dtype, device=noise.device)
-        return torch.minimum(noise.to(dtype), torch.nextafter(one, one - 1))
+        return below_one(noise, dtype)
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
         """Compute log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
@@ -211,3 +223,74 @@ class VariationalDequantizer(Dequantizer):
         self.check_noise(u, x)
         noise, log_det = self.flow.inverse(_or_nan(u, valid), self.context(x, u.dtype))
         return log_normal(noise) + log_det
+
+
+class TruncatedNormalDequantizer(Dequantizer):
+    """u ~ N(m(x), s(x)^2) truncated to [0, 1), independently for each number of the image.
+
+    Args:
+        levels: number of values of a channel.
+        network: `x / levels - 1/2` to m - 1/2 and log s, `(B, C, H, W) -> (B, 2 C, H, W)`, those
+            of m first.
+
+    Source: the alternative between uniform noise and a flow in Hoogeboom, Cohen and Tomczak 2020,
+    who truncate a logistic distribution.
+    """
+
+    def __init__(self, levels: int, network: nn.Module) -> None:
+        super().__init__(levels)
+        self.network = network
+
+    def draw_noise(
+        self,
+        shape: torch.Size | tuple[int, ...],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw uniform noise in [0, 1) for images of this shape."""
+        return torch.rand(shape, dtype=dtype, device=device, generator=generator)
+
+    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert noise to another dtype without rounding it up to 1."""
+        return below_one(noise, dtype)
+
+    def distribution(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Compute means and log-scales of u for integer images, in float64 and of x's shape.
+
+        Raises:
+            ValueError: a network whose output has another shape than `(B, 2 C, H, W)`.
+        """
+        output = self.network(x.to(dtype) / self.levels - 0.5)
+        needed = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
+        if output.shape != needed:
+            raise ValueError(
+                f"{owner_name(self)} needs parameters of shape {needed} from its network, "
+                f"got {tuple(output.shape)}"
+            )
+        mean, log_scale = output.double().chunk(2, dim=1)
+        return 0.5 + mean, log_scale
+
+    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return u in [0, 1), shape of x, and log q(u|x) `(B,)`, from uniform noise.
+
+        Raises:
+            ValueError: x is not a batch of integer images, or the noise has another shape or a
+                value outside [0, 1).
+        """
+        noise = self.check_uniform_noise(noise, x)
+        parameters = self.distribution(x, noise.dtype)
+        u = quantile(noise.double(), *parameters)
+        log_q = log_density(u, *parameters).flatten(1).sum(1)
+        return below_one(u, noise.dtype), log_q.to(noise.dtype)
+
+    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+        """Compute log q(u|x) `(B,)`: -inf outside the unit cube, NaN where u has one."""
+        return self.log_densities(x, u).flatten(1).sum(1).to(u.dtype)
+
+    def log_densities(self, x: Tensor, u: Tensor) -> Tensor:
+        """Compute the log-density of each number of u, in float64."""
+        valid = self.check_images(x)
+        self.check_noise(u, x)
+        return log_density(_or_nan(u, valid).double(), *self.distribution(x, u.dtype))

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from reference import truncated_normal
 from reference.bijectors.bijector import Array, Bijector
 from reference.bijectors.checks import check_images, check_real, owner_name
+from reference.bijectors.log_dets import sum_per_example
 from reference.conditioner import Conditioner
 from reference.objective import log_normal
 
@@ -79,6 +81,18 @@ class Dequantizer(ABC):
             )
         return array
 
+    def check_uniform_noise(self, noise: Any, x: Array) -> Array:
+        """Require noise in [0, 1) of the images' shape, and return it as float64.
+
+        Raises:
+            TypeError, ValueError: as `check_noise`; a value outside [0, 1).
+        """
+        u = self.check_noise(noise, x)
+        inside = _in_unit_interval(u)
+        if not inside.all():
+            raise ValueError(f"{owner_name(self)} needs noise in [0, 1), got {u[~inside][0]}")
+        return u
+
 
 @dataclass(frozen=True, eq=False)
 class UniformDequantizer(Dequantizer):
@@ -101,11 +115,7 @@ class UniformDequantizer(Dequantizer):
                 value outside [0, 1).
         """
         x = self.check_images(x)
-        u = self.check_noise(noise, x)
-        inside = _in_unit_interval(u)
-        if not inside.all():
-            raise ValueError(f"{owner_name(self)} needs noise in [0, 1), got {u[~inside][0]}")
-        return u, np.zeros(len(x))
+        return self.check_uniform_noise(noise, x), np.zeros(len(x))
 
     def log_prob(self, x: Array, u: Array) -> Array:
         """Compute log q(u|x), (B,): 0 inside the unit cube, -inf outside, NaN where u has one."""
@@ -177,3 +187,73 @@ class VariationalDequantizer(Dequantizer):
 
     def _centred(self, x: Array) -> Array:
         return self.split.forward(x / self.levels - 0.5)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedNormalDequantizer(Dequantizer):
+    """u ~ N(m(x), s(x)^2) truncated to [0, 1), independently for each number of the image.
+
+    Attributes:
+        levels: number of values of a channel.
+        network: x / levels - 1/2 to m - 1/2 and log s, (B, C, H, W) -> (B, 2 C, H, W), those of m
+            first.
+
+    Source: the alternative between uniform noise and a flow in Hoogeboom, Cohen and Tomczak 2020,
+    who truncate a logistic distribution.
+    """
+
+    levels: int
+    network: Conditioner
+
+    def draw_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Draw uniform noise in [0, 1) for images of this shape."""
+        return rng.random(shape)
+
+    def distribution(self, x: Array) -> tuple[Array, Array]:
+        """Compute means and log-scales of u for integer images, both of x's shape.
+
+        Raises:
+            ValueError: a network whose output has another shape than (B, 2 C, H, W).
+        """
+        return self._split(self.network(self._centred(self.check_images(x))), x)
+
+    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+        """Return u in [0, 1), shape of x, and log q(u|x), (B,), from uniform noise.
+
+        Raises:
+            ValueError: x is not a batch of integer images, or the noise has another shape or a
+                value outside [0, 1).
+        """
+        x = self.check_images(x)
+        return self._from_parameters(self.check_uniform_noise(noise, x), *self.distribution(x))
+
+    def log_prob(self, x: Array, u: Array) -> Array:
+        """Compute log q(u|x), (B,): -inf outside the unit cube, NaN where u has one."""
+        x = self.check_images(x)
+        u = self.check_noise(u, x)
+        return sum_per_example(truncated_normal.log_density(u, *self.distribution(x)))
+
+    def initialize(self, x: Array, noise: Array) -> tuple[TruncatedNormalDequantizer, Array]:
+        """Fit the network; return the fitted dequantizer and its u."""
+        x = self.check_images(x)
+        noise = self.check_uniform_noise(noise, x)
+        network, output = self.network.initialize(self._centred(x))
+        u, _ = self._from_parameters(noise, *self._split(output, x))
+        return dataclasses.replace(self, network=network), u
+
+    def _centred(self, x: Array) -> Array:
+        return x / self.levels - 0.5
+
+    def _split(self, output: Array, x: Array) -> tuple[Array, Array]:
+        batch, channels, height, width = x.shape
+        needed = (batch, 2 * channels, height, width)
+        if output.shape != needed:
+            raise ValueError(
+                f"{owner_name(self)} needs parameters of shape {needed} from its network, "
+                f"got {output.shape}"
+            )
+        return 0.5 + output[:, :channels], output[:, channels:]
+
+    def _from_parameters(self, noise: Array, mean: Array, log_scale: Array) -> tuple[Array, Array]:
+        u = truncated_normal.quantile(noise, mean, log_scale)
+        return u, sum_per_example(truncated_normal.log_density(u, mean, log_scale))

@@ -16,7 +16,11 @@ from reference.bijectors import (
     InvertibleConv,
     Sigmoid,
 )
-from reference.dequantization import UniformDequantizer, VariationalDequantizer
+from reference.dequantization import (
+    TruncatedNormalDequantizer,
+    UniformDequantizer,
+    VariationalDequantizer,
+)
 from reference.model import FlowPlusPlus
 
 from .case import LayerCase
@@ -65,6 +69,11 @@ def _variational(rng: Rng) -> FlowPlusPlus:
     return FlowPlusPlus(dequantizer, _flow(rng))
 
 
+def _truncated_normal(rng: Rng) -> FlowPlusPlus:
+    network = conditioner(rng, 1, 2, 1, 2, filters=4, mixing="none")
+    return FlowPlusPlus(TruncatedNormalDequantizer(LEVELS, network), _flow(rng))
+
+
 def _augmented(rng: Rng) -> FlowPlusPlus:
     """Build a model of one pixel with two channels of augmentation."""
     network = conditioner(rng, 1, None, 1, 1, filters=CONTEXT, mixing="none")
@@ -108,6 +117,15 @@ CASES = (
         _variational,
         _images("normal"),
         _images("normal"),
+        elbo,
+        BOTH,
+        alphabet=True,
+    ),
+    LayerCase(
+        "flow_plus_plus/alphabet_truncated_normal",
+        _truncated_normal,
+        _images("uniform"),
+        _images("uniform"),
         elbo,
         BOTH,
         alphabet=True,

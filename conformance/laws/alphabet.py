@@ -15,7 +15,7 @@ from conformance.laws.law import Findings
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import Violation
 from conformance.numerics.compare import Comparison, compare
-from reference.dequantization import UniformDequantizer
+from reference.dequantization import VariationalDequantizer
 from reference.model import FlowPlusPlus
 
 NODES = 16
@@ -64,7 +64,7 @@ def _noise(model: FlowPlusPlus, shape: tuple[int, ...]) -> tuple[np.ndarray, np.
     channels = 0 if model.augmenter is None else model.augmenter.channels
     pixels, own = int(np.prod(shape)), channels * int(np.prod(shape[1:]))
     count = NODES if pixels + own <= 2 else NODES_IN_SPACE
-    of_u = _uniform if isinstance(model.dequantizer, UniformDequantizer) else _normal
+    of_u = _normal if isinstance(model.dequantizer, VariationalDequantizer) else _uniform
     axes = [of_u(count)] * pixels + [_normal(count)] * own
     nodes, weights = (
         np.stack([a.ravel() for a in np.meshgrid(*parts, indexing="ij")], axis=1)

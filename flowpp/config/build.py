@@ -49,7 +49,12 @@ from flowpp.config.settings import (
     ModelConfig,
     Precision,
 )
-from flowpp.dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
+from flowpp.dequantization import (
+    Dequantizer,
+    TruncatedNormalDequantizer,
+    UniformDequantizer,
+    VariationalDequantizer,
+)
 from flowpp.elementwise import AffineFamily, MixtureLogisticFamily
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.image_checks import Shape
@@ -98,10 +103,7 @@ def build_model(
     chain = build_chain(config.flow, (channels + config.augment, height, width), context=None)
     logit: Bijector = DataLogit(levels)
     flow = Chain([FirstChannels(logit, channels) if config.augment else logit, *chain])
-    if config.dequantization == "uniform":
-        dequantizer: Dequantizer = UniformDequantizer(levels)
-    else:
-        dequantizer = build_dequantizer(config, image_shape, levels)
+    dequantizer = build_dequantizer(config, image_shape, levels)
     augmenter = build_augmenter(config, image_shape, levels) if config.augment else None
     model = FlowPlusPlus(dequantizer, flow, augmenter)
     model.image_shape = image_shape
@@ -178,14 +180,18 @@ def float32_meaning(precision: Precision) -> Float32:
     return "tf32" if precision == "tf32" else "ieee"
 
 
-def build_dequantizer(
-    config: ModelConfig, image_shape: Shape, levels: int
-) -> VariationalDequantizer:
-    """Build the variational dequantizer: a context network and a conditional flow onto (0, 1).
+def build_dequantizer(config: ModelConfig, image_shape: Shape, levels: int) -> Dequantizer:
+    """Build the dequantizer; the variational one is a context network and a flow onto (0, 1).
 
     Raises:
         ValueError: a layout with more than one kind of split.
     """
+    if config.dequantization == "uniform":
+        return UniformDequantizer(levels)
+    if config.dequantization == "truncated-normal":
+        outputs = 2 * image_shape[0]
+        network = _build_context_network(config, image_shape, outputs)
+        return TruncatedNormalDequantizer(levels, network)
     split, network = _build_split_and_context(config, image_shape)
     chain = build_chain(config.dequantizer, image_shape, context=config.context.filters)
     return VariationalDequantizer(levels, split, network, Chain([*chain, Sigmoid()]))
@@ -208,14 +214,21 @@ def _build_split_and_context(
 ) -> tuple[Bijector, Conditioner]:
     """Build what a conditional flow sees the image by: a split, and the network after it."""
     split: Bijector = SPLITS[only_split(config.dequantizer.layout)]()
-    network = build_context_network(
+    return split, _build_context_network(config, split.output_shape(image_shape))
+
+
+def _build_context_network(
+    config: ModelConfig, shape: Shape, outputs: int | None = None
+) -> Conditioner:
+    """Build the context network, with the dequantizer's settings of what it has itself not."""
+    return build_context_network(
         config.context,
-        split.output_shape(image_shape),
+        shape,
+        outputs,
         weight_norm=config.dequantizer.weight_norm,
         heads=config.dequantizer.heads,
         dropout=config.dequantizer.dropout,
     )
-    return split, network
 
 
 def build_chain(config: FlowConfig, shape: Shape, context: int | None) -> list[Bijector]:
@@ -304,9 +317,18 @@ def build_coupling(config: FlowConfig, half: Shape, context: int | None) -> Coup
 
 
 def build_context_network(
-    config: ContextConfig, shape: Shape, *, weight_norm: bool, heads: int, dropout: float
+    config: ContextConfig,
+    shape: Shape,
+    outputs: int | None = None,
+    *,
+    weight_norm: bool,
+    heads: int,
+    dropout: float,
 ) -> Conditioner:
-    """Build the network that computes the context of the dequantizer's couplings."""
+    """Build the network that computes the context of a conditional flow's couplings.
+
+    With a number of `outputs`, a last convolution computes these of the features.
+    """
     channels, height, width = shape
     filters = config.filters
     blocks = [
@@ -320,7 +342,13 @@ def build_context_network(
         for _ in range(config.blocks)
     ]
     proj_in = Conv2d.create(channels, filters, 3, weight_norm=weight_norm)
-    return Conditioner(proj_in, blocks, None, _position(config.attention, filters, height, width))
+    proj_out = None
+    if outputs is not None:
+        proj_out = Conv2d.create(
+            filters, outputs, 3, weight_norm=weight_norm, init_scale=BEFORE_GATE
+        )
+    position = _position(config.attention, filters, height, width)
+    return Conditioner(proj_in, blocks, proj_out, position)
 
 
 def _build_block(config: FlowConfig, context: int | None) -> Block:

@@ -20,7 +20,7 @@ Attention = Literal["attention", "maxout", "none"]
 Coupling = Literal["mixture", "affine"]
 Convolution = Literal["halves", "joint", "lu", "none"]
 ActNormKind = Literal["activation", "channel"]
-Dequantization = Literal["variational", "uniform"]
+Dequantization = Literal["variational", "truncated-normal", "uniform"]
 Memory = Literal["normal", "low"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Compilation = Literal["auto", "none", "blocks"]
@@ -131,15 +131,16 @@ class ModelConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     """The flow from dequantized images to noise."""
     dequantization: Dequantization = "variational"
-    """Dequantization noise: learned, or uniform."""
+    """Dequantization noise: a learned flow, a truncated normal with learned means and scales, or
+    uniform."""
     dequantizer: FlowConfig = field(
         default_factory=lambda: FlowConfig(layout="columns 4", blocks=2)
     )
     """The flow of the variational dequantizer; unused by uniform dequantization. An augmentation
     has a flow of its own with the same settings."""
     context: ContextConfig = field(default_factory=ContextConfig)
-    """The network that conditions the variational dequantizer on the image, and the augmentation
-    by weights of its own."""
+    """The network that conditions the dequantizer's flow or normal on the image; an augmentation
+    has one of its own."""
     augment: int = 0
     """Channels of variational noise that the flow models together with the image (VFlow)."""
 

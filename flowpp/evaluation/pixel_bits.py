@@ -34,7 +34,11 @@ from flowpp.bijectors import (
     Sigmoid,
 )
 from flowpp.bijectors.act_norm import GAIN_FLOOR
-from flowpp.dequantization import UniformDequantizer, VariationalDequantizer
+from flowpp.dequantization import (
+    TruncatedNormalDequantizer,
+    UniformDequantizer,
+    VariationalDequantizer,
+)
 from flowpp.model import FlowPlusPlus
 
 
@@ -97,6 +101,9 @@ def _log_q(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
         return torch.zeros(len(x), pixels, dtype=torch.float64, device=x.device)
     if isinstance(dequantizer, VariationalDequantizer):
         return _log_density(dequantizer.flow, noise, dequantizer.context(x, noise.dtype))
+    if isinstance(dequantizer, TruncatedNormalDequantizer):
+        u, _ = dequantizer.sample(x, noise)
+        return dequantizer.log_densities(x, u).sum(1).flatten(1)
     _, log_q = dequantizer.sample(x, noise)
     return (log_q.double() / pixels)[:, None].expand(-1, pixels)
 

@@ -16,6 +16,7 @@ from flowpp.bijectors import (
     Coupling,
     DataLogit,
     FactorOut,
+    FirstChannels,
     Flip,
     InvertibleConv,
     InvertibleConvLU,
@@ -244,6 +245,15 @@ def the_other_half_factored_out(patch):
 
     wrap(patch, FactorOut, "forward", exchanged)
     wrap(patch, FactorOut, "inverse", exchanged)
+
+
+@bug("first_channels/affine", "forward round_trip_x")
+def the_last_channels_mapped(patch):
+    def reversed_channels(original, self, x, context=None):
+        y, log_det = original(self, x.flip(1), context)
+        return y.flip(1), log_det
+
+    wrap(patch, FirstChannels, "forward", reversed_channels)
 
 
 @bug("coupling/affine", "forward log_det")

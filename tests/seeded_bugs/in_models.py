@@ -6,8 +6,9 @@ import math
 
 import torch
 
-from flowpp import dequantization, objective
-from flowpp.dequantization import VariationalDequantizer
+from flowpp import augmentation, dequantization, objective, truncated_normal
+from flowpp.augmentation import Augmenter
+from flowpp.dequantization import TruncatedNormalDequantizer, VariationalDequantizer
 from flowpp.model import FlowPlusPlus
 
 from .catalogue import bug, wrap
@@ -78,6 +79,78 @@ def noise_not_added(patch):
         return self.flow(x.to(noise.dtype))[0]
 
     wrap(patch, FlowPlusPlus, "encode", without_noise)
+
+
+@bug("flow_plus_plus/augmented", "value")
+def lost_log_q_of_the_augmentation(patch):
+    def of_u_alone(original, self, x, noise):
+        given, _ = original(self, x, noise)
+        return given, self.dequantizer.sample(x, noise[:, : x.shape[1]])[1]
+
+    wrap(patch, FlowPlusPlus, "flow_input", of_u_alone)
+
+
+@bug("flow_plus_plus/augmented", "value")
+def augmentation_before_the_image(patch):
+    def exchanged(original, self, x, noise):
+        given, log_q = original(self, x, noise)
+        return given.roll(self.augmenter.channels, 1), log_q
+
+    wrap(patch, FlowPlusPlus, "flow_input", exchanged)
+
+
+@bug("flow_plus_plus/augmented_decode", "value")
+def the_first_channels_dropped(patch):
+    def last(original, self, z):
+        return self.flow.inverse(z)[0][:, self.augmenter.channels :]
+
+    wrap(patch, FlowPlusPlus, "decode_unclipped", last)
+
+
+@bug("augmenter", "value")
+def augmentation_of_the_image_not_centred(patch):
+    wrap(
+        patch,
+        Augmenter,
+        "context",
+        lambda original, self, x: self.context_network(self.split(x / self.levels)[0]),
+    )
+
+
+@bug("augmenter augmenter/log_prob", "value")
+def augmentation_density_without_its_log_det(patch):
+    def noise_alone(original, self, x, noise):
+        e, _ = original(self, x, noise)
+        return e, augmentation.log_normal(noise)
+
+    wrap(patch, Augmenter, "sample", noise_alone)
+
+
+@bug("truncated_normal_dequantizer", "value")
+def means_not_centred(patch):
+    def shifted(original, self, x, dtype):
+        mean, log_scale = original(self, x, dtype)
+        return mean - 0.5, log_scale
+
+    wrap(patch, TruncatedNormalDequantizer, "distribution", shifted)
+
+
+@bug("truncated_normal_dequantizer/log_prob truncated_normal/log_density", "value")
+def density_of_the_normal_that_is_not_truncated(patch):
+    def whole(original, m, s):
+        return s.log() + 0.5 * math.log(2 * math.pi) - truncated_normal._distance(m) / s
+
+    wrap(patch, truncated_normal, "_log_integral", whole)
+
+
+@bug("truncated_normal/quantile", "value")
+def quantiles_clamped_to_five_scales(patch):
+    wrap(
+        patch,
+        truncated_normal,
+        "_from_the_near_end",
+        lambda original, v, a, w: original(v, a.clamp(max=5.0), w),
+    )
 
 
 @bug("bits_per_dim", "value")

@@ -95,7 +95,7 @@ def test_errors_name_the_images_and_what_to_do(models, batches, call, kind, chan
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda n: None, r"must be a torch.Tensor, from dequantizer.draw_noise\(images.shape\)"),
+        (lambda n: None, r"must be a torch.Tensor, from model.draw_noise\(images.shape\)"),
         (lambda n: n.numpy(), "must be a torch.Tensor, .* got ndarray"),
         (lambda n: n[:2], r"noise must have the images' shape \(4, 1, 8, 8\), got \(2, 1, 8, 8\)"),
         (lambda n: n.double(), "of the weights' torch.float32, got torch.float64: use noise.to"),

@@ -1,0 +1,149 @@
+"""The normal distribution with mean m and scale s, truncated to [0, 1): density and quantiles.
+
+    q(u) = exp(-h(u)) / I              h(u) = ((u - m)^2 - (p - m)^2) / (2 s^2)
+    I = integral of exp(-h) over [0, 1]
+
+The point p of [0, 1] that is nearest to m, where the density is largest, is taken as the origin of
+h: far from the mean the squares themselves would cancel.
+
+Numerics: float64, whatever the dtype of the arguments. For a mean outside [0, 1] the relative
+error grows as s times that of float64.
+
+Source: the truncation of a normal variable to an interval, as in Robert 1995.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+ROOT_HALF_PI = math.sqrt(0.5 * math.pi)
+ROOT_TWO = math.sqrt(2.0)
+NEWTON_STEPS = 6
+"""Steps after a start that is at most 30 % too large: the fourth is within rounding."""
+LARGEST = 1.0 - 2.0**-53
+"""The largest number below 1."""
+
+
+def log_density(u: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Compute log q(u), element by element; -inf outside [0, 1), NaN where an argument is.
+
+    Args:
+        u: points.
+        mean: m, of any size; the density is monotone on [0, 1) if m is outside.
+        log_scale: log s.
+    """
+    point, m, s = u.double(), mean.double(), log_scale.double().exp()
+    nearest = m.clamp(0.0, 1.0)
+    height = (point - nearest) / s * ((point + nearest - 2.0 * m) / s) / 2.0
+    inside = -height - _log_integral(m, s)
+    log_q = torch.where((point >= 0.0) & (point < 1.0), inside, -torch.inf)
+    unknown = (point + m).isnan() | ~_usable(m, s)
+    return log_q.masked_fill(unknown, torch.nan).to(u.dtype)
+
+
+def quantile(v: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Compute the u in [0, 1) below which there is the mass v, element by element.
+
+    It is differentiable once in all arguments, by the implicit function theorem.
+
+    Args:
+        v: probabilities in [0, 1); elsewhere the result is NaN.
+        mean: m, of any size.
+        log_scale: log s.
+    """
+    u = _Quantile.apply(v.double(), mean.double(), log_scale.double())
+    return below_one(u, v.dtype)
+
+
+def below_one(u: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert numbers in [0, 1) to another dtype without rounding them up to 1."""
+    one = torch.ones((), dtype=dtype, device=u.device)
+    return torch.minimum(u.to(dtype), torch.nextafter(one, one - 1))
+
+
+def _usable(mean: Tensor, scale: Tensor) -> Tensor:
+    return mean.isfinite() & scale.isfinite() & (scale > 0.0)
+
+
+def _log_integral(m: Tensor, s: Tensor) -> Tensor:
+    """Compute log I: for a mean in [0, 1] a sum of error functions, else a difference of tails."""
+    a, w = _distance(m) / s, 1.0 / s
+    is_inside = a == 0.0
+    both = torch.erf((1.0 - m) / s / ROOT_TWO) + torch.erf(m / s / ROOT_TWO)
+    tails = _erfcx(a) - torch.exp(-w * (a + 0.5 * w)) * _erfcx(a + w)
+    # Of the unused one the logarithm may be infinite, and its gradient would be NaN.
+    return torch.log(s * ROOT_HALF_PI * torch.where(is_inside, both, tails))
+
+
+def _distance(m: Tensor) -> Tensor:
+    """Return the distance of the mean from [0, 1]."""
+    return torch.maximum(-m, m - 1.0).clamp(min=0.0)
+
+
+def _erfcx(x: Tensor) -> Tensor:
+    return torch.special.erfcx(x / ROOT_TWO)
+
+
+class _Quantile(torch.autograd.Function):
+    """u(v, m, log s) in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+        s = log_scale.exp()
+        near = torch.where(mean > 1.0, 1.0 - v, v)
+        t = _from_the_near_end(near, _distance(mean) / s, 1.0 / s)
+        outside = torch.where(mean > 1.0, 1.0 - s * t, s * t)
+        is_inside = (mean >= 0.0) & (mean <= 1.0)
+        u = torch.where(is_inside, mean + s * _of_mean_inside(v, mean, s), outside)
+        known = (v >= 0.0) & (v < 1.0) & _usable(mean, s)
+        u = u.clamp(0.0, LARGEST).masked_fill(~known, torch.nan)
+        ctx.save_for_backward(v, u, mean, s)
+        return u
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With x = (u - m) / s, Phi(x) = (1 - v) Phi(a) + v Phi(b), a = -m / s, b = (1 - m) / s.
+
+        Its derivatives, divided by the density at x, are those of x.
+        """
+        v, u, mean, s = ctx.saved_tensors
+        a, b, x = -mean / s, (1.0 - mean) / s, (u - mean) / s
+        from_a, to_b = u / s, (1.0 - u) / s
+        at_a = (1.0 - v) * torch.exp(from_a * (a + 0.5 * from_a))
+        at_b = v * torch.exp(-to_b * (b - 0.5 * to_b))
+        by_mean = 1.0 - at_a - at_b
+        by_log_scale = s * (x - a * at_a - b * at_b)
+        by_v = torch.exp(-log_density(u, mean, s.log()))
+        return grad * by_v, grad * by_mean, grad * by_log_scale
+
+
+def _of_mean_inside(v: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    """Return x = (u - m) / s for a mean in [0, 1], from the nearer of its two tails."""
+    below, above = (torch.special.ndtr(-end / s) for end in (m, 1.0 - m))
+    mass = 0.5 * (torch.erf((1.0 - m) / s / ROOT_TWO) + torch.erf(m / s / ROOT_TWO))
+    lower, upper = below + v * mass, above + (1.0 - v) * mass
+    return torch.where(lower < upper, torch.special.ndtri(lower), -torch.special.ndtri(upper))
+
+
+def _from_the_near_end(v: Tensor, a: Tensor, w: Tensor) -> Tensor:
+    """Return t of [0, w] below which there is the mass v of exp(-t (a + t/2)), for a >= 0.
+
+    With the tail S(t) = exp(-t (a + t/2)) erfcx(a + t) / erfcx(a), where erfcx takes its argument
+    over sqrt 2, it solves -log S(t) = -log(1 - v (1 - S(w))) by Newton's method. The left side is
+    convex, so that from a start that is too large all steps are downwards.
+    """
+    tail = torch.exp(-w * (a + 0.5 * w)) * _erfcx(a + w) / _erfcx(a)
+    target = -torch.log((1.0 - v * (1.0 - tail)).clamp(min=1e-300))
+    rate = _erfcx(a) * ROOT_HALF_PI  # 1 / the slope at t = 0
+    t = torch.minimum(target * rate, 2.0 * target / (a + torch.sqrt(a * a + 2.0 * target)))
+    t = torch.where(target > 0.0, t, 0.0)
+    for _ in range(NEWTON_STEPS):
+        excess = t * (a + 0.5 * t) + torch.log(_erfcx(a) / _erfcx(a + t)) - target
+        t = (t - excess * _erfcx(a + t) * ROOT_HALF_PI).clamp(min=0.0)
+    return torch.minimum(t, w)
