@@ -32,8 +32,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
         ),
         Topic(
             "models", "Models and bounds",
-            "A model as a module, its dequantization noise, its augmentation, and the bound on log "
-            "P(x).",
+            "A model as a module, its noise, and the bound on log P(x).",
             (
                 "flowpp.model",
                 "flowpp.objective",

@@ -116,7 +116,8 @@ class _Quantile(torch.autograd.Function):
         a, b, x = -mean / s, (1.0 - mean) / s, (u - mean) / s
         from_a, to_b = u / s, (1.0 - u) / s
         at_a = (1.0 - v) * torch.exp(from_a * (a + 0.5 * from_a))
-        at_b = v * torch.exp(-to_b * (b - 0.5 * to_b))
+        at_b = torch.exp(-to_b * (b - 0.5 * to_b))
+        at_b = torch.where(v > 0.0, v * at_b, 0.0)  # at v = 0 it may be 0 times infinity
         by_mean = 1.0 - at_a - at_b
         by_log_scale = s * (x - a * at_a - b * at_b)
         by_v = torch.exp(-log_density(u, mean, s.log()))

@@ -92,7 +92,7 @@ def _logit_mass(u: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarra
 
 
 def _log_integral(
-    low: ArrayLike, high: ArrayLike, mean: np.ndarray, scale: np.ndarray
+    low: np.ndarray | float, high: np.ndarray | float, mean: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
     """Compute the log of the integral over [low, high] of the density over its maximum there.
 

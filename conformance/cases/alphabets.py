@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from reference.augmentation import Augmenter
 from reference.bijectors import (
+    ActNorm,
     Chain,
     Checkerboard,
     ColumnStripes,
@@ -83,6 +86,7 @@ def _augmented(rng: Rng) -> FlowPlusPlus:
             coupling(rng, AUGMENT, 1, 1, context=CONTEXT, **SMALL),
             Flip(),
             coupling(rng, AUGMENT, 1, 1, context=CONTEXT, **SMALL),
+            ActNorm(np.full((AUGMENT, 1, 1), 3.0), np.zeros((AUGMENT, 1, 1))),  # wider than p
         )
     )
     flow = Chain(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from flowpp import dequantization
+from flowpp import augmentation, dequantization
 from flowpp.bijectors import InvertibleConv, invertible_conv
 from flowpp.bijectors.checks import may_read_values
 from flowpp.config.build import build_model
@@ -17,7 +17,7 @@ from tiny import TINY
 
 @pytest.fixture
 def unreadable(monkeypatch):
-    for module in (dequantization, invertible_conv):
+    for module in (augmentation, dequantization, invertible_conv):
         monkeypatch.setattr(module, "may_read_values", lambda *_: False)
 
 
@@ -29,7 +29,7 @@ def test_values_are_read_on_the_cpu_only(device, training):
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 17.0, 0.5, torch.nan, torch.inf])
-@pytest.mark.parametrize("preset", ["uniform", "variational"])
+@pytest.mark.parametrize("preset", ["uniform", "truncated-normal", "variational"])
 @pytest.mark.usefixtures("unreadable")
 def test_an_image_that_is_not_one_has_no_bound(preset, wrong):
     """The bounds of the other images have the same bits."""
@@ -45,10 +45,11 @@ def test_an_image_that_is_not_one_has_no_bound(preset, wrong):
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.0, torch.nan])
+@pytest.mark.parametrize("preset", ["uniform", "truncated-normal"])
 @pytest.mark.usefixtures("unreadable")
-def test_noise_outside_of_the_unit_interval_has_no_bound(wrong):
+def test_noise_outside_of_the_unit_interval_has_no_bound(preset, wrong):
     model = build_model(
-        dataclasses.replace(TINY.model, dequantization="uniform"), (1, 8, 8), levels=17
+        dataclasses.replace(TINY.model, dequantization=preset), (1, 8, 8), levels=17
     )
     noise = torch.full((2, 1, 8, 8), 0.25)
     noise[0, 0, 0, 0] = wrong

@@ -70,8 +70,8 @@ def test_a_small_version_takes_a_step(name):
     torch.manual_seed(0)
     model = build_model(config, (channels, size, size), levels)
     x = torch.randint(levels, (4, channels, size, size))
-    initialize(model, x, model.dequantizer.draw_noise(x.shape))
-    loss = -model.elbo(x, model.dequantizer.draw_noise(x.shape)).total.mean()
+    initialize(model, x, model.draw_noise(x.shape))
+    loss = -model.elbo(x, model.draw_noise(x.shape)).total.mean()
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
@@ -92,7 +92,10 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("field", [*SWITCHES, "no attention", "uniform dequantization"])
+OTHERS = ("no attention", "uniform dequantization", "truncated-normal dequantization", "augment")
+
+
+@pytest.mark.parametrize("field", [*SWITCHES, *OTHERS])
 def test_a_model_with_one_field_changed_trains(field):
     """Ten steps on one batch of real digits lower the bound's bits per dimension."""
     flow = FlowConfig(layout="columns 2, squeeze, channels 2", filters=8, blocks=1, components=3)
@@ -101,22 +104,24 @@ def test_a_model_with_one_field_changed_trains(field):
         flow = replace(flow, **{field: SWITCHES[field]})
     if field == "no attention":
         flow = replace(flow, attention="none")
-    dequantization = "uniform" if field == "uniform dequantization" else "variational"
+    kind, _, named = field.partition(" ")
+    dequantization = kind if named == "dequantization" else "variational"
     split = flow.layout.split()[0]
     config = ModelConfig(
         flow,
         dequantization,
         replace(flow, layout=f"{split} 1"),
         ContextConfig(filters=8, blocks=1),
+        augment=2 if field == "augment" else 0,
     )
     torch.manual_seed(0)
     model = build_model(config, (1, 8, 8), 17)
     x = torch.from_numpy(load(DataConfig(source="digits")).train[:64])
-    initialize(model, x, model.dequantizer.draw_noise(x.shape))
+    initialize(model, x, model.draw_noise(x.shape))
     optimizer = Adam(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(10):
-        loss = -model.elbo(x, model.dequantizer.draw_noise(x.shape)).total.mean()
+        loss = -model.elbo(x, model.draw_noise(x.shape)).total.mean()
         optimizer.zero_grad()
         loss.backward()
         clip_by_global_norm(model.parameters(), 1.0)

@@ -45,7 +45,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("dequantization", ["uniform", "variational"])
+@pytest.mark.parametrize("dequantization", ["uniform", "truncated-normal", "variational"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 def test_the_map_sums_to_the_bits_of_the_image(name, dequantization, dtype, tolerance):
     torch.manual_seed(0)
