@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 ROOT_HALF_PI = math.sqrt(0.5 * math.pi)
 ROOT_TWO = math.sqrt(2.0)
@@ -49,7 +48,7 @@ def log_density(u: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 def quantile(v: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Compute the u in [0, 1) below which there is the mass v, element by element.
 
-    It is differentiable once in all arguments, by the implicit function theorem.
+    It is differentiable in all arguments, by the implicit function theorem.
 
     Args:
         v: probabilities in [0, 1); elsewhere the result is NaN.
@@ -102,17 +101,18 @@ class _Quantile(torch.autograd.Function):
         u = torch.where(is_inside, mean + s * _of_mean_inside(v, mean, s), outside)
         known = (v >= 0.0) & (v < 1.0) & _usable(mean, s)
         u = u.clamp(0.0, LARGEST).masked_fill(~known, torch.nan)
-        ctx.save_for_backward(v, u, mean, s)
+        ctx.save_for_backward(v, u, mean, log_scale)
         return u
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         """With x = (u - m) / s, Phi(x) = (1 - v) Phi(a) + v Phi(b), a = -m / s, b = (1 - m) / s.
 
-        Its derivatives, divided by the density at x, are those of x.
+        Its derivatives, divided by the density at x, are those of x. They are differentiable
+        again, u as the function itself.
         """
-        v, u, mean, s = ctx.saved_tensors
+        v, u, mean, log_scale = ctx.saved_tensors
+        s = log_scale.exp()
         a, b, x = -mean / s, (1.0 - mean) / s, (u - mean) / s
         from_a, to_b = u / s, (1.0 - u) / s
         at_a = (1.0 - v) * torch.exp(from_a * (a + 0.5 * from_a))
@@ -120,8 +120,10 @@ class _Quantile(torch.autograd.Function):
         at_b = torch.where(v > 0.0, v * at_b, 0.0)  # at v = 0 it may be 0 times infinity
         by_mean = 1.0 - at_a - at_b
         by_log_scale = s * (x - a * at_a - b * at_b)
-        by_v = torch.exp(-log_density(u, mean, s.log()))
-        return grad * by_v, grad * by_mean, grad * by_log_scale
+        by_v = None
+        if ctx.needs_input_grad[0]:
+            by_v = grad * torch.exp(-log_density(u, mean, log_scale))
+        return by_v, grad * by_mean, grad * by_log_scale
 
 
 def _of_mean_inside(v: Tensor, m: Tensor, s: Tensor) -> Tensor:

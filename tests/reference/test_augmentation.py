@@ -42,7 +42,7 @@ def test_the_density_does_not_depend_on_q(level):
     """E_q[p(y, e) / q(e|y)] = integral of p(y, e) over e, and the mean bound is below."""
     model = built("alphabet_augmented")
     assert model.augmenter is not None
-    e, area = square(10.0, 121)
+    e, area = square(18.0, 145)
     y = np.full((len(e), 1, 1, 1), level + 0.3)
     z, log_det = model.flow.forward(np.concatenate([y, e], axis=1))
     exact = logsumexp(log_normal(z) + log_det) + np.log(area)
@@ -58,7 +58,7 @@ def test_the_density_does_not_depend_on_q(level):
 def test_many_samples_approach_the_density():
     """The importance-weighted bound is within five of its standard errors."""
     model, rng = built("alphabet_augmented"), np.random.default_rng(3)
-    e, area = square(10.0, 121)
+    e, area = square(18.0, 145)
     z, log_det = model.flow.forward(np.concatenate([np.full((len(e), 1, 1, 1), 1.3), e], axis=1))
     exact = logsumexp(log_normal(z) + log_det) + np.log(area)
     noise = model.draw_noise((20_000, 1, 1, 1), rng)
