@@ -28,6 +28,7 @@ PARAMETERS = {
     "realnvp16": 1_530_485,
     "glow16": 1_536_384,
     "cifar16-plus": 1_536_624,
+    "cifar16-vflow": 1_528_204,  # nearest to cifar16 with whole filters
     "imagenet32": 168_955_724,
     "imagenet64": 73_489_960 - UNUSED_64,
     "imagenet64-5bit": 73_489_960 - UNUSED_64,

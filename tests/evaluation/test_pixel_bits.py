@@ -16,7 +16,7 @@ from flowpp.bijectors import (
     InvertibleConv,
     Squeeze,
 )  # fmt: skip
-from flowpp.config import FlowConfig, ModelConfig
+from flowpp.config import ContextConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
 from flowpp.dequantization import Dequantizer, UniformDequantizer
 from flowpp.elementwise import AffineFamily
@@ -54,6 +54,7 @@ def test_the_map_sums_to_the_bits_of_the_image(name, dequantization, dtype, tole
         flow=FlowConfig(**SETTINGS[name], **size),
         dequantizer=FlowConfig(layout="checkerboard 1", **size),
         dequantization=dequantization,
+        context=ContextConfig(filters=4, blocks=1),
     )
     model = perturbed(build_model(config, (4, 8, 12), 256)).to(dtype)
     x = torch.randint(0, 256, (3, 4, 8, 12))

@@ -27,6 +27,7 @@ PRESETS: dict[str, Config] = {
         cifar10.CIFAR10_PLUS,
         cifar10.CIFAR16,
         cifar10.CIFAR16_PLUS,
+        cifar10.CIFAR16_VFLOW,
         imagenet.IMAGENET32,
         imagenet.IMAGENET64,
         imagenet.IMAGENET64_5BIT,
