@@ -41,7 +41,12 @@ NAN, INF = float("nan"), float("inf")
         (ContextConfig, "filters", 0, "filters must be at least 1, got 0"),
         (ContextConfig, "blocks", -2, "blocks must be at least 0, got -2"),
         (ContextConfig, "attention", "all", "attention must be one of"),
-        (ModelConfig, "dequantization", "none", "must be one of variational, truncated-normal, uniform, got 'none"),
+        (
+            ModelConfig,
+            "dequantization",
+            "none",
+            "must be one of variational, truncated-normal, uniform, got 'none",
+        ),
         (DataConfig, "source", "mnist", "data.source must be one of digits, .*, got 'mnist'"),
         (DataConfig, "held_out", "train", "data.held_out must be one of test, valid, got 'train"),
         (DataConfig, "size", 0, "data.size must be at least 1, got 0"),
