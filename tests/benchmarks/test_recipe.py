@@ -100,6 +100,12 @@ def test_a_plan_is_trained_once_and_tabulated(plan, tmp_path, monkeypatch, capsy
         main([str(plan), "--out", str(out)])
     message = "training.learning_rate was 0.01, the plan has 0.02"
     assert message in capsys.readouterr().err
+    (out / "second-flipped" / "seed-0.json").unlink()  # as for a run from elsewhere
+    with pytest.raises(SystemExit, match="2"):
+        main([str(plan), "--out", str(out), "--table-only"])
+    assert message in capsys.readouterr().err
+    plan.write_text(PLAN)
+    assert main([str(plan), "--out", str(out), "--seeds", "0"]) == report
 
 
 def test_a_failed_run_is_named_and_the_others_are_trained(plan, tmp_path, monkeypatch):

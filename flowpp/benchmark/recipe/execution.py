@@ -19,6 +19,7 @@ from typing import Any
 
 from flowpp.config import Config
 from flowpp.config.serialization import from_dict, to_dict
+from flowpp.runs.run import Run
 from flowpp.runtime.bounded import read_json
 from flowpp.runtime.files import write_json
 
@@ -26,7 +27,12 @@ from .plan import Row
 
 LARGEST = 1 << 20
 """Upper bound on the size of a file of settings, in bytes."""
-SAME_RESULT = (("description",), ("data", "path"), ("training", "threads"), ("training", "device"))
+TRAINING = (
+    "threads device log_every evaluate_every checkpoint_every checkpoint_minutes sample_count"
+)
+SAME_RESULT = (
+    ("preset",), ("description",), ("data", "path"), *(("training", n) for n in TRAINING.split())
+)  # fmt: skip
 """Settings that may differ from those that a run was started with."""
 COMMAND = (sys.executable, "-m", "flowpp.train")
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -65,13 +71,19 @@ class Task:
     def check(self) -> None:
         """Require the settings that the run was started with, if it was.
 
+        A run directory from elsewhere may be put in place of one that is started here.
+
         Raises:
             ValueError: Other settings; the message names them.
         """
         recorded = self._recorded().get("config")
-        if recorded is None:
+        if recorded is not None:
+            former = from_dict(Config, recorded)
+        elif (self.path / "config.json").is_file():
+            former = Run.open(self.path).config()
+        else:
             return
-        former, wanted = from_dict(Config, recorded), self.row.seeded(self.seed)
+        wanted = self.row.seeded(self.seed)
         if changed := _differences(_compared(former), _compared(wanted)):
             raise ValueError(
                 f"{self.path} was started with other settings: {'; '.join(changed)}. Give the row "

@@ -2,7 +2,8 @@
 
 A report is {"title", "steps", "protocol", "rows"}; a row is
 
-    {"name", "preset", "settings", "against", "source", "steps", "weights", "ema_decay", "runs"}
+    {"name", "preset", "settings", "against", "source", "steps", "batch_size", "weights",
+     "ema_decay", "runs"}
 
 and a run {"seed", "steps_done", "held_out", "training", "seconds_per_step", "skipped",
 "failure"}, where "held_out" has bits per dimension by step, as text, and "training" the mean over
@@ -84,6 +85,7 @@ def _row(row: Row, wanted: Sequence[Task], steps: Sequence[int]) -> dict[str, An
         "against": row.against,
         "source": None,
         "steps": row.config.training.steps,
+        "batch_size": row.config.training.batch_size,
         "weights": _weights(started),
         "ema_decay": row.config.training.ema_decay,
         "runs": [_run(task, steps) for task in started],
