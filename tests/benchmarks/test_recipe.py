@@ -168,6 +168,18 @@ def test_the_plans_of_this_project_are_valid(path):
     assert outcomes.report(plan, path.parent / "no runs")["rows"]
 
 
+ROOT = Path(__file__).parents[2]
+REPORTS = sorted((ROOT / "tests" / "benchmarks" / "results").glob("recipe-*.json"))
+
+
+def test_tables_in_the_documents_are_those_of_reports():
+    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    tables_of_reports = [tables.table(outcomes.read_report(path)).splitlines() for path in REPORTS]
+    blocks = [block.splitlines() for block in page.split("\n\n")]
+    shown = [block for block in blocks if block[0].startswith("| recipe | weights |")]
+    assert sorted(shown) == sorted(tables_of_reports)
+
+
 def row(name, source, *bounds):
     runs = [
         {"seed": seed, "held_out": {"9": bound}, "steps_done": 9, "failure": None}
@@ -202,9 +214,11 @@ def test_differences_have_the_intervals_of_scipy():
 def test_the_table_marks_clear_differences_and_failed_runs():
     rows = [row("a", None, 1.0, 1.2), row("b", None, 3.0, 3.2), row("c", None, 1.1, None)]
     rows[2]["runs"][1] |= {"failure": "error", "steps_done": 4}
+    rows.append(row("not started", None))
     text = tables.markdown({"protocol": "Bits.", "steps": [9], "rows": rows})
     assert "| b | 7 | - | 3.100 ± 0.141 | **+2.000 ± 0.000** | 2 |" in text
     assert "| c | 7 | - | 1.100 | +0.100 | 2 (seed 1 failed after step 4) |" in text
+    assert "not started" not in text
 
 
 def test_the_training_bound_is_the_mean_over_the_last_steps(monkeypatch):

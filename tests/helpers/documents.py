@@ -54,6 +54,9 @@ NOT_RUN = {
     "python -m venv": "`tox -e package` creates one",
     ". .venv": "as above",
     "python -m flowpp.benchmark.gpu_check": "tests/benchmarks/test_gpu_check.py runs it in small",
+    "python -m flowpp.benchmark.recipe": "hours of training; tests/benchmarks/test_recipe.py",
+    "python -m flowpp.benchmark.recipe.scaling": "tests/benchmarks/test_recipe_scaling.py",
+    "python -m flowpp.benchmark.recipe.figure": "as above",
     "tox": "tox runs these tests; its environments are looked up in tox.ini instead",
     "python -m conformance --adapter conformance.adapters.zuko:ZukoAdapter": (
         "needs zuko: `tox -e libraries` runs the adapters"

@@ -57,7 +57,9 @@ def stability(report: Mapping[str, Any]) -> Any:
             axes.plot([done], [place], marker="x", color="black", markersize=7, clip_on=False)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.3 * max(row["steps"] for row in rows))
+    longest = max(row["steps"] for row in rows)
+    axes.set_xlim(0, 1.5 * longest)
+    axes.set_xticks([0, longest / 3, 2 * longest / 3, longest])
     axes.set_xlabel("steps of training")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -1,6 +1,6 @@
 """python -m flowpp.benchmark.recipe.scaling REPORT.json: loss against weights and images seen.
 
-The law is L(N, D) = E + A / N^a + B / D^b (Hoffmann et al., 2022, equation 10) for N weights and
+The law is L(N, D) = E + A / N^a + B / D^b (Hoffmann et al., 2022, section 3.3) for N weights and
 D images seen, fitted by least squares to the held-out bounds after the last step of each run.
 Errors are those of a residual bootstrap: the fit is repeated on its own values plus residuals
 drawn with replacement, which are enlarged by sqrt(n / (n - 5)) for the five fitted numbers.

@@ -68,8 +68,13 @@ def difference(row: Mapping[str, Any], other: Mapping[str, Any], step: int) -> D
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the report's table with a caption."""
+    return f"{table(report)}\n\n{caption(report)}"
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Return the report's table of the rows that have runs."""
     steps = report["steps"]
-    rows = report["rows"]
+    rows = [row for row in report["rows"] if row["runs"]]
     by_name = {row["name"]: row for row in rows}
     head = ["recipe", "weights", "s/step", *(f"{step:,}" for step in steps), "difference", "runs"]
     lines = [_line(head), _line(["---"] * len(head))]
@@ -87,7 +92,7 @@ def markdown(report: Mapping[str, Any]) -> str:
                 ]
             )
         )
-    return "\n".join([*lines, "", caption(report)])
+    return "\n".join(lines)
 
 
 def caption(report: Mapping[str, Any]) -> str:
