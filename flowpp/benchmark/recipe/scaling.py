@@ -152,8 +152,8 @@ def _best(
         for start in starts
     ]
     best = min(fits, key=lambda found: found.cost)
-    shares = linear(best.x)[0]
-    return Law(*map(float, (shares[0], shares[1], best.x[0], shares[2], best.x[1])), reference)
+    floor, width, length = map(float, linear(best.x)[0])
+    return Law(floor, width, float(best.x[0]), length, float(best.x[1]), reference)
 
 
 @dataclass(frozen=True)
