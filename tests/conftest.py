@@ -15,11 +15,27 @@ from flowpp.training.loop import train
 from flowpp.training.result import Result
 from tiny import TINY
 
+TESTS = Path(__file__).parent
 SMALL = [
     f"--model.{flow}.{setting}"
     for flow in ("flow", "dequantizer")
     for setting in ("layout=columns 1", "filters=4", "blocks=1", "components=2")
 ]
+
+LONGEST = (
+    "gpu/test_emulated_cuda.py",
+    "seeded_bugs/test_seeded_bugs.py",
+    "kernels/test_compile.py",
+    "conformance/test_pytest_plugin.py",
+    "conformance/test_workers.py",
+    "commands/test_broken_pipe.py",
+    "training/test_distributed.py",
+    "kernels/test_kernels.py",
+    "training/test_unread_steps.py",
+    "training/test_killed.py",
+    "commands/test_from_a_shell.py",
+)
+"""Files that processes of pytest-xdist begin with, so that all end at about the same time."""
 
 # The same examples in every run, so that failures are reproducible.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -45,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip `slow` and `soak` tests unless selected, and `gpu` tests without a GPU."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _rank(item.path))
     emulated = config.getoption("--emulate-cuda")
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
     hardware = pytest.mark.skip(reason="needs a CUDA device itself, not an emulated one")
@@ -59,6 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(slow)
         if "soak" in item.keywords and "soak" not in config.getoption("-m"):
             item.add_marker(soak)
+
+
+def _rank(path: Path) -> int:
+    """Return the place of a file among the longest, the same for all others."""
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], scope="session")

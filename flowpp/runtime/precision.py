@@ -8,7 +8,8 @@ parent. After a change through the newer interface, reading the older one may ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,12 +20,25 @@ Float32 = Literal["ieee", "tf32"]
 _TORCH: Any = torch.backends  # its stubs lack most of the switches
 
 
+class _Block:
+    """An open block, and what restores the switches at its end; None if it has set none."""
+
+    def __init__(self, restore: Callable[[], None] | None) -> None:
+        self.restore = restore
+
+
+_open: list[_Block] = []
+"""Blocks of all threads that have not ended, in the order of their beginnings."""
+_lock = threading.Lock()
+
+
 @contextmanager
 def float32_precision(meaning: Float32) -> Iterator[None]:
     """Set what float32 means in matrix products and convolutions inside the block.
 
-    The switches are torch's own, for the whole process, and are restored at the end. On the CPU
-    float32 is IEEE arithmetic with either setting.
+    The switches are torch's own, for the whole process. They are restored at the end, also after
+    blocks of several threads that overlap, of which the last to begin decides. On the CPU float32
+    is IEEE arithmetic with either setting.
 
     Args:
         meaning: "ieee", or "tf32" to allow TF32 on CUDA devices that have it.
@@ -34,6 +48,30 @@ def float32_precision(meaning: Float32) -> Iterator[None]:
     """
     if meaning not in ("ieee", "tf32"):
         raise ValueError(f"float32 must mean 'ieee' or 'tf32', got {meaning!r}")
+    with _lock:
+        block = _Block(_set(meaning))
+        _open.append(block)
+    try:
+        yield
+    finally:
+        with _lock:
+            _end(block)
+
+
+def _end(block: _Block) -> None:
+    """Restore the switches, or leave that to the next block if one has begun since."""
+    later = _open[_open.index(block) + 1 :]
+    _open.remove(block)
+    if block.restore is None:
+        return
+    if later:
+        later[0].restore = block.restore
+    else:
+        block.restore()
+
+
+def _set(meaning: Float32) -> Callable[[], None] | None:
+    """Set the switches; return what restores them, or None if they were set already."""
     cuda, cpu = _TORCH.cudnn, _TORCH.mkldnn  # `cudnn` is also the parent of `cuda.matmul`
     settings: list[tuple[Any, Any, str]] = [
         (cuda, _TORCH, meaning),
@@ -46,9 +84,16 @@ def float32_precision(meaning: Float32) -> Iterator[None]:
     older = _matmul_precision()
     consistent = "highest" if meaning == "ieee" else "high"
     if older == consistent and _is_set(settings):
-        yield
-        return
+        return None
     before = [(switch, _own_value(switch, parent)) for switch, parent, _ in settings]
+
+    def restore() -> None:
+        if older != _matmul_precision():
+            torch.set_float32_matmul_precision(older)
+        for switch, value in before:
+            if switch is not cuda.conv or value != "none":
+                switch.fp32_precision = value
+
     try:
         if older != consistent:
             # torch.compile reads matmul's older switch, which this sets along with the newer one.
@@ -58,13 +103,10 @@ def float32_precision(meaning: Float32) -> Iterator[None]:
             # nothing would unset it again.
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
-        yield
-    finally:
-        if older != _matmul_precision():
-            torch.set_float32_matmul_precision(older)
-        for switch, value in before:
-            if switch is not cuda.conv or value != "none":
-                switch.fp32_precision = value
+    except BaseException:
+        restore()
+        raise
+    return restore
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -57,8 +58,11 @@ CHOSEN = ("--cases", "affine/shared", "--laws", "forward log_det", "--dtype", "f
 
 
 def test_options_choose_and_a_wrong_adapter_fails(tmp_path):
+    """Also where the two results come from two processes."""
+    processes = ("-n", "2") if importlib.util.find_spec("xdist") else ()
     done = run(
         tmp_path,
+        *processes,
         "-p",
         "conformance.pytest_plugin",
         "--pyargs",

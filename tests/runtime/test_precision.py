@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 
 import pytest
@@ -92,6 +93,31 @@ def test_the_switches_are_restored_after_an_error():
     with pytest.raises(KeyError), float32_precision("ieee"):
         raise KeyError
     assert switches() == before
+
+
+def check_overlapping(meanings, order):
+    """Begin blocks and end them in an order, as several threads may; return what went wrong."""
+    before, inherited_before, problems = switches(), inherited(), []
+    blocks = [float32_precision(meaning) for meaning in meanings]
+    for block in blocks:
+        block.__enter__()
+    remaining = list(range(len(blocks)))
+    for number in order:
+        blocks[number].__exit__(None, None, None)
+        remaining.remove(number)
+        tf32 = bool(remaining) and meanings[remaining[-1]] == "tf32"
+        if remaining and tf32_switches() != {"matmul": tf32, "convolution": tf32}:
+            problems.append(f"with {remaining} of {order}: {switches()}")
+    if (switches(), inherited()) != (before, inherited_before):
+        problems.append(f"after {order}: {switches()}, before: {before}")
+    return problems
+
+
+@pytest.mark.parametrize("meanings", [("ieee",) * 3, ("tf32", "ieee", "tf32")], ids="-".join)
+def test_the_switches_are_restored_after_overlapping_blocks(meanings):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        for order in itertools.permutations(range(3)):
+            assert pool.apply(check_overlapping, (meanings, order)) == []
 
 
 def test_another_meaning_is_refused():
