@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowpp.data.fit import Target, crop_box, fit_deep, grey_of_deep
+from flowpp.data.fit import Target, crop_box, fit_deep, fit_image, grey_of_deep
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,10 @@ from flowpp.data.fit import Target, crop_box, fit_deep, grey_of_deep
         ((20, 20), (10, 10), (0, 0, 20, 20)),
         ((20, 30), (10, 20), (2, 0, 17, 30)),
         ((40, 50), (20, 10), (0, 15, 40, 35)),
+        ((20, 31), (10, 20), (2, 0, 17, 31)),
+        ((31, 20), (20, 10), (0, 2, 31, 17)),
+        ((50, 1), (1, 40), (24, 0, 25, 1)),
+        ((1, 50), (40, 1), (0, 24, 1, 25)),
     ],
 )
 def test_the_centre_is_taken(size, target, box):
@@ -48,6 +52,23 @@ def test_random_parts_are_those_of_earlier_versions():
     assert places == {0, 1, 2}
 
 
+@pytest.mark.parametrize("crop", ["centre", "random", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_part_is_resized(crop, channels):
+    pixels = np.random.default_rng(0).integers(256, size=(9, 14, channels)).astype(np.uint8)
+    image = Image.fromarray(pixels.squeeze())
+    wanted = Target(4, 5, channels, crop=crop)
+    box = crop_box(14, 9, wanted, "d.png")
+    expected = image.resize((5, 4), Image.Resampling.LANCZOS, box=box)
+    np.testing.assert_array_equal(fit_image(image, wanted, "d.png"), expected)
+    deep = fit_deep(pixels.astype(np.uint16), wanted, "d.png")
+    each = zip(pixels.transpose(2, 0, 1), deep, strict=True)
+    for plane, found in each:
+        whole = Image.fromarray(plane.astype(np.float32))
+        part = np.asarray(whole.resize((5, 4), Image.Resampling.LANCZOS, box=box))
+        np.testing.assert_array_equal(found, part.clip(0, None).round())
+
+
 def test_deep_values_are_kept_or_resized_in_floating_point():
     values = np.random.default_rng(0).integers(65536, size=(6, 8, 3)).astype(np.uint16)
     kept = fit_deep(values, Target(6, 8, channels=3, bits=16), "a.png")
@@ -73,6 +94,8 @@ def test_resizing_does_not_wrap_around():
 def test_the_luma_of_deep_colour():
     colours = np.array([[[1000, 0, 0], [0, 1000, 0]], [[0, 0, 1000], [1, 0, 1]]], np.uint16)
     assert grey_of_deep(colours)[..., 0].tolist() == [[299, 587], [114, 0]]
+    grey = grey_of_deep(np.array([[[0, 1, 8]]], np.uint16))  # 1.499 is rounded down
+    assert grey.tolist() == [[[1]]] and grey.dtype == np.int64
     white = np.full((1, 1, 3), 65535, np.uint16)
     assert grey_of_deep(white).tolist() == [[[65535]]]
 

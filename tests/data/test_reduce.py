@@ -102,6 +102,11 @@ def test_sizes_that_are_no_common_divisor(height, width, message):
         reduce_size(image_set(BYTES), height, width)
 
 
+def test_sizes_of_one_and_a_half_pixels():
+    with pytest.raises(ValueError, match=r"data.size=4x6 .* divisible by 4, got some with 6x9 "):
+        reduce_size(image_set(np.zeros((2, 1, 6, 9), np.uint8)), 4, 6)
+
+
 def test_a_set_describes_its_parts():
     two = image_set(BYTES, origins={"train": "from here", "test": "from there"})
     assert two.held_out is two.test and two.description() == [

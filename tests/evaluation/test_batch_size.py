@@ -16,7 +16,7 @@ from flowpp.runs.open_model import load_images, open_model
 from flowpp.runtime import machine
 from flowpp.runtime.random_state import seeded_generator
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 BITS = 1e-5
 """Bound in bits per dimension on what another batch size changes, by rounding."""
 
@@ -65,6 +65,12 @@ def test_a_single_row_that_does_not_fit_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
         Batches(4, print).compute(limited(np.sqrt), np.arange(8.0))
     assert sizes == [4, 2, 1]
+
+
+def test_a_batch_has_a_row_at_least():
+    assert Batches(1, print).compute(np.sqrt, np.arange(2.0)).tolist() == [0, 1]
+    with pytest.raises(ValueError, match="^batch must be at least 1, got 0$"):
+        Batches(0, print)
 
 
 def test_other_errors_are_raised_at_once():
@@ -144,14 +150,22 @@ class Gpu:
 
     def __init__(self, monkeypatch, free=100 << 20):
         self.held, self.peak, self.ran = 7 << 20, 0, []
+
+        def measured(value):
+            def of(device):
+                assert device == GPU
+                return value()
+
+            return of
+
         for name, value in {
-            "mem_get_info": lambda device: (free, 2 * free),
-            "memory_reserved": lambda device: self.held + (4 << 20),
-            "memory_allocated": lambda device: self.held,
-            "reset_peak_memory_stats": lambda device: setattr(self, "peak", self.held),
-            "max_memory_allocated": lambda device: self.peak,
+            "mem_get_info": lambda: (free, 2 * free),
+            "memory_reserved": lambda: self.held + (4 << 20),
+            "memory_allocated": lambda: self.held,
+            "reset_peak_memory_stats": lambda: setattr(self, "peak", self.held),
+            "max_memory_allocated": lambda: self.peak,
         }.items():
-            monkeypatch.setattr(torch.cuda, name, value)
+            monkeypatch.setattr(torch.cuda, name, measured(value))
 
     def run(self, rows):
         self.ran.append(rows)
@@ -159,12 +173,13 @@ class Gpu:
 
 
 def test_a_gpus_memory_is_measured(monkeypatch):
-    gpu, device = Gpu(monkeypatch), torch.device("cuda", 0)
-    assert activation_megabytes(device) == 0.5 * 104
-    assert measured_rows(gpu.run, device, 30) == 10
+    gpu = Gpu(monkeypatch)
+    assert activation_megabytes(GPU) == 0.5 * 104
+    assert measured_rows(gpu.run, GPU, 30) == 10
     assert gpu.ran == [1, 1, batch_size.PROBE]
-    assert measured_rows(gpu.run, device, 0.1) == 1
-    assert measured_rows(gpu.run, device, 1e9) == batch_size.LARGEST
+    assert measured_rows(gpu.run, GPU, 0.1) == 1
+    assert measured_rows(gpu.run, GPU, 1e9) == batch_size.LARGEST
+    assert measured_rows(lambda rows: None, GPU, 2**-11) == 512  # rows need no memory of their own
 
 
 def test_a_gpu_with_little_memory_starts_with_a_small_batch(monkeypatch):
@@ -176,10 +191,11 @@ def test_a_gpu_with_little_memory_starts_with_a_small_batch(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         gpu.run(rows)
 
-    assert measured_rows(run, torch.device("cuda", 0), 30) == batch_size.PROBE // 2
+    rows = measured_rows(run, GPU, 30)
+    assert rows == batch_size.PROBE // 2 and isinstance(rows, int)
     assert emptied
     with pytest.raises(torch.OutOfMemoryError):  # not even one row
-        measured_rows(lambda rows: run(3), torch.device("cuda", 0), 30)
+        measured_rows(lambda rows: run(3), GPU, 30)
 
 
 def test_commands_take_a_batch_size(tiny_run, tmp_path, monkeypatch, capsys):

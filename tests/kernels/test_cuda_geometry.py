@@ -128,6 +128,14 @@ def test_parameters_that_no_block_can_hold():
     most = (SHARED_BYTES - ALIGNMENT) // 4
     shape = (1, most // 3 * 3 - 3)
     assert geometry(shape, (shape[1], 1), 1, 4, 4).threads == 1
-    message = rf"fit into {SHARED_BYTES} bytes of shared memory, got {4 * 12289} bytes; compute"
+    # 8 threads need all of the shared memory, the next size is one number too much for them.
+    assert geometry((1, 1535), (1535, 1), 1, 4, 4).threads == 8
+    assert geometry((1, 1537), (1537, 1), 1, 4, 4).threads == 4
+    permuted = torch.zeros(2, 192, 4, 5).permute(0, 2, 3, 1)
+    assert geometry(tuple(permuted.shape), permuted.stride(), 1, 4, 4).threads == 32
+    message = (
+        rf"fit into {SHARED_BYTES} bytes of shared memory, got {4 * 12289} bytes; compute with "
+    )
+    message += r"flowpp.kernels.backend.use_backend\('torch'\)$"
     with pytest.raises(ValueError, match=message):
         geometry((1, 12288), (12288, 1), 1, 4, 4)

@@ -38,6 +38,7 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
             "tests/evaluation/test_bound.py",
             SIZES + "out_of_memory_halves_the_batch_once_and_for_all",
             SIZES + "a_single_row_that_does_not_fit_is_an_error",
+            SIZES + "a_batch_has_a_row_at_least",
             SIZES + "other_errors_are_raised_at_once",
             SIZES + "the_memory_on_a_cpu_is_512_megabytes_or_half_of_what_is_free",
             SIZES + "a_gpus_memory_is_measured",
