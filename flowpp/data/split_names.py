@@ -15,7 +15,7 @@ _WORDS: dict[Role, re.Pattern[str]] = {
     "test": re.compile(rf"(?:test|tests|testing|tst|eval|evaluation|holdout|heldout){_NOUNS}"),
 }
 _NEUTRAL = re.compile(rf"(?:{_NOUNS[:-1]}|x)")
-"""Words that distinguish no two folders."""
+"""Words that distinguish no two folders; x is also that of a size, 32x32."""
 
 
 class SplitName(NamedTuple):
@@ -33,7 +33,7 @@ def role_of(name: str) -> SplitName | None:
     """Return the role that a name contains, whatever its case; None if none or two."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     spaced = re.sub(r"(?i)\b(held|hold)[\s_-]*out", r"\1out", spaced.replace("_", " "))
-    words = re.findall(r"[a-z]+", re.sub(r"\d+\s*x\s*\d+", " ", spaced.lower()))
+    words = re.findall(r"[a-z]+", spaced.lower())
     roles = [(role, word) for word in words for role in _WORDS if _WORDS[role].fullmatch(word)]
     if len(roles) != 1:
         return None

@@ -80,6 +80,11 @@ def test_folders_up_to_three_levels_down(depth, is_split):
     assert divided["test"] == [f"{above}{'test/1.png' if is_split else 'train/2.png'}"]
 
 
+def test_names_of_files_are_no_split():
+    divided, _ = parts(["test.png", "train.png"])
+    assert divided == {"train": ["test.png"], "test": ["train.png"]}
+
+
 def test_names_with_further_words():
     """They count beside a training folder with the same words, and where none is plain."""
     names = ["D_train_HR/1.png", "D_train_LR/2.png", "D_valid_HR/3.png", "my test/4.png"]
@@ -117,7 +122,8 @@ def test_ambiguous_folders(names, message):
         ("train", ("train", ())), ("TRN", ("train", ())), ("trainingSet", ("train", ())),
         ("val_64x64", ("valid", ())), ("Val64 X 64", ("valid", ())), ("devel", ("valid", ())),
         ("tests", ("test", ())), ("evalSplit", ("test", ())), ("held-out", ("test", ())),
-        ("hold_out", ("test", ())), ("x_train", ("train", ())), ("pics train", ("train", ())),
+        ("hold_out", ("test", ())), ("x_train", ("train", ())), ("x_hold_out", ("test", ())),
+        ("train 32 x 32 HR", ("train", ("hr",))), ("pics train", ("train", ())),
         ("cats train dogs", ("train", ("cats", "dogs"))), ("trainA", ("train", ("a",))),
         ("train_val", None), ("testtube", None), ("uphold out", None), ("images", None),
     ],

@@ -30,6 +30,8 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
             FLIP + "half_of_the_images_are_mirrored_and_no_other_number_changes",
             FLIP + "they_change_from_draw_to_draw_and_repeat_with_the_generator",
             FLIP + "sixteen_bits_reach_the_model",
+            "tests/training/test_importance_objective.py::"
+            "test_draws_of_an_image_are_together_and_one_draw_is_as_before",
         ],
     ),
     "bounds": (
