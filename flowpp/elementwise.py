@@ -124,13 +124,15 @@ class MixtureLogisticFamily(Family):
     def spread(self) -> Tensor:
         """Return parameters `(P,)` to start from: means evenly in [-1.5, 1.5], scales of 0.6.
 
-        Components that start equal have equal gradients but for the noise of the weights, and
-        separate slowly.
+        In float64. Components that start equal have equal gradients but for the noise of the
+        weights, and separate slowly.
         """
-        parameters = torch.zeros(self.parameters_per_scalar)
+        parameters = torch.zeros(self.parameters_per_scalar, dtype=torch.float64)
         _, means, log_scales = parameters[2:].view(3, self.components)
         if self.components > 1:
-            means.copy_(torch.linspace(-SPREAD_MEANS, SPREAD_MEANS, self.components))
+            means.copy_(
+                torch.linspace(-SPREAD_MEANS, SPREAD_MEANS, self.components, dtype=torch.float64)
+            )
         log_scales.fill_(math.log(SPREAD_SCALE))
         return parameters
 

@@ -1,4 +1,4 @@
-"""Cases of the networks' layers, and of their data-dependent initialization."""
+"""Cases of the networks' layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from .draws import (
     FILTERS,
     HEADS,
     Rng,
-    act_norm,
     attention,
     block,
     conditioner,
@@ -21,7 +20,6 @@ from .draws import (
     gated_conv,
     layer_norm,
     maxout,
-    needs,
 )
 
 HEIGHT, WIDTH = 3, 2
@@ -87,47 +85,6 @@ def _tolerances(name: str) -> Tolerances:
     return {"value": _GATED, "layer_batch": _GATED} if name in GATED else {}
 
 
-def _constant(channels: int) -> Draw:
-    """Return a draw of batches in which channels after the first have no variance."""
-
-    def draw(rng: Rng) -> dict[str, np.ndarray]:
-        x = _inputs(2.0, channels, batch=16)(rng)["x"]
-        x[:, 1:] = np.arange(1.0, channels).reshape(-1, 1, 1)
-        return {"x": x}
-
-    return draw
-
-
-def _zeros(channels: int) -> Draw:
-    return lambda rng: {"x": np.zeros((16, channels, HEIGHT, WIDTH))}
-
-
-def _initialized(
-    name: str, build: Draw, channels: int, *, constant: bool = False, **inputs: Any
-) -> LayerCase:
-    """Return a case of the layer's output after initialization from its input."""
-
-    def run(layer: object, **arguments: np.ndarray) -> dict[str, np.ndarray]:
-        fitted, _ = needs(layer, "initialize")(*arguments.values())
-
-        def output(*inputs: np.ndarray) -> np.ndarray:
-            result = getattr(fitted, "forward", fitted)(*inputs)
-            return result[0] if isinstance(result, tuple) else result
-
-        if not constant:
-            return {"y": output(*arguments.values())}
-        # A constant is mapped to 0 by any gain: the gain shows in other numbers.
-        return {"y": output(arguments["x"]), "y of more": output(arguments["x"] + 0.5)}
-
-    return LayerCase(
-        f"{name}/{'constant' if constant else 'initialized'}",
-        build,
-        _constant(channels) if constant else _inputs(2.0, channels, batch=16, **inputs),
-        _zeros(channels) if constant else _inputs(30.0, channels, batch=16, **inputs),
-        run=run,
-    )
-
-
 CASES = (
     _layer("conv2d/plain", lambda rng: conv(rng, FILTERS, 5, 3)),
     _layer("conv2d/one_by_one", lambda rng: conv(rng, FILTERS, 5)),
@@ -186,18 +143,5 @@ CASES = (
         "conditioner/features",
         lambda rng: conditioner(rng, 3, None, HEIGHT, WIDTH, mixing="none"),
         3,
-    ),
-    _initialized("conv2d", lambda rng: conv(rng, 4, 5, 3), 4),
-    _initialized("conv2d_weight_norm", lambda rng: conv(rng, 4, 5, 3, weight_norm=True), 4),
-    _initialized("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4),
-    _initialized("act_norm_channel", lambda rng: act_norm(rng, 4), 4),
-    _initialized("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4, constant=True),
-    _initialized("act_norm_channel", lambda rng: act_norm(rng, 4), 4, constant=True),
-    _initialized("conv2d_one_by_one", lambda rng: conv(rng, 4, 5), 4, constant=True),
-    _initialized(
-        "conditioner",
-        lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT),
-        3,
-        context=CONTEXT,
     ),
 )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..kernels.pointwise import is_rounded
 from .bijector import Bijector
-from .invertible_conv import check_channels, mix_channels
+from .invertible_conv import check_channels, mix_channels, whitening
 
 
 class InvertibleConvLU(Bijector):
@@ -19,6 +19,7 @@ class InvertibleConvLU(Bijector):
         upper: U, `(G, c, c)`; only the part above the diagonal is used.
         log_diagonal: `(G, c)`, logarithm of the diagonal's absolute values.
         signs: `(G, c)`, +1 or -1. Fixed.
+        whiten: whether data-dependent initialization makes the product whiten the first batch.
 
     Raises:
         ValueError: fields of inconsistent shapes, a row of `permutation` that is not a
@@ -41,6 +42,8 @@ class InvertibleConvLU(Bijector):
         upper: Tensor,
         log_diagonal: Tensor,
         signs: Tensor,
+        *,
+        whiten: bool = False,
     ) -> None:
         super().__init__()
         if permutation.ndim != 2:
@@ -61,26 +64,19 @@ class InvertibleConvLU(Bijector):
         self.upper = nn.Parameter(upper)
         self.log_diagonal = nn.Parameter(log_diagonal)
         self.register_buffer("signs", signs)
+        self.whiten = whiten
 
     @classmethod
-    def from_matrix(cls, weight: Tensor) -> InvertibleConvLU:
+    def from_matrix(cls, weight: Tensor, *, whiten: bool = False) -> InvertibleConvLU:
         """Factor `(G, c, c)` matrices."""
-        permutation, lower, upper = torch.linalg.lu(weight)
-        diagonal = torch.diagonal(upper, dim1=-2, dim2=-1)
-        # Row i of P is the unit vector of the entry that (P v)[i] picks.
-        return cls(
-            permutation.argmax(-1),
-            lower.tril(-1),
-            upper.triu(1),
-            diagonal.abs().log(),
-            diagonal.sign(),
-        )
+        return cls(*_fields(weight), whiten=whiten)
 
     @classmethod
-    def create(cls, channels: int, groups: int = 1) -> InvertibleConvLU:
+    def create(cls, channels: int, groups: int = 1, *, whiten: bool = False) -> InvertibleConvLU:
         """Create Glow's initial weights: a random rotation."""
         size = channels // groups
-        return cls.from_matrix(torch.linalg.qr(torch.randn(groups, size, size)).Q)
+        rotations = torch.linalg.qr(torch.randn(groups, size, size)).Q
+        return cls.from_matrix(rotations, whiten=whiten)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors(x)
@@ -95,6 +91,15 @@ class InvertibleConvLU(Bijector):
         half = torch.linalg.solve_triangular(lower, unpermuted, upper=False, unitriangular=True)
         inverse = torch.linalg.solve_triangular(upper, half, upper=True)
         return mix_channels(y, inverse.to(self.lower.dtype)), -self._log_det(y)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """If `whiten`, factor the matrices that whiten the batch; see `InvertibleConv`."""
+        self.check_input(x)
+        if self.whiten:
+            own = self.permutation, self.lower, self.upper, self.log_diagonal, self.signs
+            for tensor, value in zip(own, _fields(whitening(x, len(self.signs))), strict=True):
+                tensor.copy_(value)
 
     def check_fields(self, x: Tensor, owner: str) -> None:
         check_channels(x, self.permutation.numel(), owner)
@@ -113,6 +118,19 @@ class InvertibleConvLU(Bijector):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (x.shape[2] * x.shape[3] * self.log_diagonal.sum()).expand(x.shape[0])
+
+
+def _fields(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Factor `(G, c, c)` matrices into the permutation, L, U, log of the diagonal, and signs."""
+    permutation, lower, upper = torch.linalg.lu(weight)
+    diagonal = torch.diagonal(upper, dim1=-2, dim2=-1)
+    return (
+        permutation.argmax(-1),  # row i of P is the unit vector of the entry that (P v)[i] picks
+        lower.tril(-1),
+        upper.triu(1),
+        diagonal.abs().log(),
+        diagonal.sign(),
+    )
 
 
 def _check_values(permutation: Tensor, signs: Tensor) -> None:

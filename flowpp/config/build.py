@@ -284,7 +284,7 @@ def build_step(config: FlowConfig, shape: Shape, context: int | None) -> list[Bi
     elif config.convolution == "joint":
         steps.append(InvertibleConv.create(channels, groups=1, whiten=config.whiten))
     elif config.convolution == "lu":
-        steps.append(InvertibleConvLU.create(channels, groups=1))
+        steps.append(InvertibleConvLU.create(channels, groups=1, whiten=config.whiten))
     return [*steps, build_coupling(config, (channels // 2, height, width), context), Flip()]
 
 

@@ -71,7 +71,7 @@ class FlowConfig:
     act_norm: ActNormKind = "activation"
     """Normalization before a coupling: per activation or per channel."""
     whiten: bool = False
-    """1x1 convolutions start as the matrices that whiten the first batch; not those in LU form."""
+    """1x1 convolutions start as the matrices that whiten the first batch."""
     spread: bool = False
     """Mixtures start with means from -1.5 to 1.5 and scales of 0.6, rather than all equal."""
 
@@ -79,7 +79,8 @@ class FlowConfig:
         """Check ranges, choices and the layout.
 
         Raises:
-            ValueError: A number outside its range, an unknown choice, or an invalid layout.
+            ValueError: A number outside its range, an unknown choice, an invalid layout, or an
+                initialization of a part that there is not.
         """
         parse_layout(self.layout)
         for name in ("filters", "components", "heads"):
@@ -91,6 +92,10 @@ class FlowConfig:
         one_of("attention", self.attention, Attention)
         one_of("convolution", self.convolution, Convolution)
         one_of("act_norm", self.act_norm, ActNormKind)
+        if self.whiten and self.convolution == "none":
+            raise ValueError("whiten must be False for convolution none, got True")
+        if self.spread and self.coupling == "affine":
+            raise ValueError("spread must be False for coupling affine, got True")
 
 
 @dataclass(frozen=True)

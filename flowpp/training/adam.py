@@ -99,7 +99,7 @@ class Adam(torch.optim.Optimizer):
             params = self._adam_parameters(group)
             if not params:
                 continue
-            grads = [_with_strides_of(p, p.grad) for p in params if p.grad is not None]
+            grads = [with_strides_of(p, p.grad) for p in params if p.grad is not None]
             m, v = self._moments(params, "m"), self._moments(params, "v")
             if all(map(is_vector, (params, grads, m, v))):
                 params, grads, m, v = map(as_few, (params, grads, m, v))
@@ -150,7 +150,7 @@ def permanent(rate: float, former: float | Tensor | None, device: torch.device) 
     return tensor.fill_(rate)
 
 
-def _with_strides_of(p: Tensor, grad: Tensor) -> Tensor:
+def with_strides_of(p: Tensor, grad: Tensor) -> Tensor:
     """Return the gradient in the memory layout of `p`, which the fused kernel assumes."""
     if grad.stride() == p.stride():
         return grad

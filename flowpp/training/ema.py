@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.runs.checkpoint import copy_into
+from flowpp.training.averages import move_towards
 from flowpp.training.one_vector import as_few, is_vector, laid_out
 
 
@@ -44,16 +45,7 @@ class EMA:
         weights: list[Tensor] = list(self._parameters.values())
         if is_vector(averages) and is_vector(weights):
             averages, weights = as_few(averages), as_few(weights)
-        if skip_if is None:
-            torch._foreach_lerp_(averages, weights, 1 - self.decay)
-            return
-        # The one kernel of torch that computes a - (decay - 1) (w - a) for all tensors, unless a
-        # flag on the device is set: gradient descent where w is the gradient, with decay -1.
-        # (Without `maximize`, which torch's kernels combine with weight decay in different ways.)
-        torch._fused_sgd_(
-            averages, weights, [], lr=self.decay - 1, weight_decay=-1.0, maximize=False,
-            momentum=0.0, dampening=0.0, nesterov=False, is_first_step=False, found_inf=skip_if,
-        )  # fmt: skip
+        move_towards(averages, weights, 1 - self.decay, skip_if)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averages by parameter name."""

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from flowpp.conditioner import Block, Conv2d, GatedAttention
-from flowpp.training.adam import Adam, permanent
+from flowpp.runtime.precision import float32_precision
+from flowpp.training.adam import Adam, permanent, with_strides_of
+from flowpp.training.averages import descend, move_towards
 
 MOMENTUM = 0.95
 RATE_FACTOR = 3.0
@@ -21,8 +23,8 @@ UPDATE_RMS = 0.2
 """Root mean square of an update's entries at a step size of 1, about that of Adam's."""
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients a, b, c of X <- a X + (b A + c A^2) X with A = X X^T: all singular values come near
-1, into 0.7 ... 1.2, in five steps."""
+"""Coefficients a, b, c of X <- a X + (b A + c A^2) X with A = X X^T, which bring singular values
+near 1 in five steps."""
 
 NEWTON_SCHULZ_STEPS = 5
 NORM_OFFSET = 1e-7
@@ -46,7 +48,7 @@ class Muon(Adam):
         ValueError: a setting out of range, a kernel that is no parameter, or rows that cannot be
             divided so.
 
-    Numerics: the weights' dtype.
+    Numerics: the weights' dtype, in IEEE arithmetic.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; scale of
     the update: Liu et al. 2025, "Muon is scalable for LLM training", section 2.2.
@@ -72,6 +74,8 @@ class Muon(Adam):
         if unknown:
             raise ValueError(f"Muon kernels must be parameters, got {', '.join(unknown)}")
         for name, parts in kernels.items():
+            if parts < 1:
+                raise ValueError(f"Muon must divide kernels into at least 1 part, got {parts}")
             if named[name].ndim < 2 or len(named[name]) % parts:
                 raise ValueError(
                     f"Muon kernels must be matrices of a multiple of {parts} rows, got {name} of "
@@ -112,44 +116,48 @@ class Muon(Adam):
 
     def _update_kernels(self, kernels: list[Tensor], parts: int, rate: float | Tensor) -> None:
         """Update kernels of one shape, whose matrices are orthogonalized together."""
-        for p in kernels:
-            if "m" not in self.state[p]:
-                self.state[p]["m"] = torch.zeros_like(p)
-        averages = [self.state[p]["m"] for p in kernels]
-        grads = torch.stack([p.grad for p in kernels if p.grad is not None])
-        former = torch.stack(averages)
-        average = self._unless_skipped(former.lerp(grads, 1 - MOMENTUM), former)
-        torch._foreach_copy_(averages, list(average.unbind()))
-        ahead = grads.lerp_(average, MOMENTUM)  # the average as after one more such gradient
-        matrices = ahead.view(len(kernels) * parts, kernels[0].shape[0] // parts, -1)
+        weights = [_matrix(p, p) for p in kernels]
+        averages = [_matrix(self._average(p), p) for p in kernels]
+        grads = [_matrix(with_strides_of(p, p.grad), p) for p in kernels if p.grad is not None]
+        move_towards(averages, grads, 1 - MOMENTUM, self.skip_if)
+        ahead = torch.stack(grads)  # the average as after one more such gradient
+        torch._foreach_lerp_(list(ahead.unbind()), averages, MOMENTUM)
+        matrices = ahead.view(len(kernels) * parts, -1, ahead.shape[2])
+        steps = orthogonalized(matrices).reshape(ahead.shape)
         scale = UPDATE_RMS * math.sqrt(max(matrices.shape[1:]))
-        steps = orthogonalized(matrices).mul_(rate * scale).view_as(ahead)
-        steps = self._unless_skipped(steps, torch.zeros_like(steps[:1]))
-        torch._foreach_sub_(kernels, list(steps.unbind()))
+        alike = [with_strides_of(*pair) for pair in zip(weights, steps.unbind(), strict=True)]
+        descend(weights, alike, rate * scale, self.skip_if)
 
-    def _unless_skipped(self, new: Tensor, former: Tensor) -> Tensor:
-        """Return the new values, or the former ones if the device skips this step."""
-        return new if self.skip_if is None else torch.where(self.skip_if == 1, former, new)
+    def _average(self, p: Tensor) -> Tensor:
+        """Return the average of a kernel's gradient, made at its first step."""
+        if "m" not in self.state[p]:
+            self.state[p]["m"] = torch.zeros_like(p)
+        return self.state[p]["m"]
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Bring the singular values of matrices `(N, rows, columns)` near 1.
 
-    Those far below the largest, by a factor of 1,000 or more, remain smaller; zeros remain zeros.
+    Those above 0.0015 of a matrix's Frobenius norm come into 0.68 ... 1.21, smaller ones remain
+    smaller, and zeros remain zeros.
 
     The iteration is applied to X X^T on the shorter side, since its factors commute: X is
     multiplied once, by their product.
+
+    Numerics: IEEE arithmetic, even where float32 may mean TF32. Rounding can make small
+    eigenvalues of X X^T negative, and the iteration magnifies them 12 times in each step.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NORM_OFFSET)
-    square = torch.bmm(x, x.mT)
-    product = factor = _factor(square)
-    for _ in range(NEWTON_SCHULZ_STEPS - 1):
-        square = torch.bmm(torch.bmm(factor, square), factor)
-        factor = _factor(square)
-        product = torch.bmm(factor, product)
-    x = torch.bmm(product, x)
+    with float32_precision("ieee"):
+        square = torch.bmm(x, x.mT)
+        product = factor = _factor(square)
+        for _ in range(NEWTON_SCHULZ_STEPS - 1):
+            square = torch.bmm(torch.bmm(factor, square), factor)
+            factor = _factor(square)
+            product = torch.bmm(factor, product)
+        x = torch.bmm(product, x)
     return x.mT if tall else x
 
 
@@ -159,6 +167,15 @@ def _factor(square: Tensor) -> Tensor:
     factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
     return factor
+
+
+def _matrix(tensor: Tensor, kernel: Tensor) -> Tensor:
+    """Return a tensor with a kernel's strides as a matrix of its rows, in the same memory.
+
+    The columns are in the order of the memory, which the orthogonalization does not depend on.
+    """
+    axes = sorted(range(1, kernel.ndim), key=kernel.stride, reverse=True)
+    return tensor.detach().permute(0, *axes).view(len(kernel), -1)
 
 
 def block_kernels(model: nn.Module) -> dict[str, int]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import lu, solve_triangular
 
 from reference.bijectors.bijector import Array, Bijector
 from reference.bijectors.fields import set_field
-from reference.bijectors.invertible_conv import check_channels, in_groups, mix_channels
+from reference.bijectors.invertible_conv import (
+    check_channels,
+    in_groups,
+    mix_channels,
+    whitening,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +27,7 @@ class InvertibleConvLU(Bijector):
         upper: U, (G, c, c); only the part above the diagonal is used.
         log_diagonal: (G, c), logarithm of the diagonal's absolute values.
         signs: (G, c), +1 or -1.
+        whiten: whether data-dependent initialization makes the product whiten the first batch.
 
     Raises:
         ValueError: fields of inconsistent shapes, a row of `permutation` that is not a
@@ -37,6 +43,7 @@ class InvertibleConvLU(Bijector):
     upper: Array
     log_diagonal: Array
     signs: Array
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         permutation = set_field(self, "permutation", ndim=2)
@@ -84,6 +91,13 @@ class InvertibleConvLU(Bijector):
             x[:, g] = columns.reshape(size, batch, height, width).transpose(1, 0, 2, 3)
         return x.reshape(y.shape), -self._log_det(y)
 
+    def initialize(self, x: Array, context: Array | None = None) -> tuple[InvertibleConvLU, Array]:
+        """If `whiten`, factor the matrices that whiten the batch; see `InvertibleConv`."""
+        if not self.whiten:
+            return super().initialize(x, context)
+        fitted = InvertibleConvLU(*_fields(whitening(x, len(self.signs))), whiten=True)
+        return fitted, fitted.forward(x)[0]
+
     def check_fields(self, x: Array, owner: str) -> None:
         check_channels(x, self.permutation.size, owner)
 
@@ -96,3 +110,17 @@ class InvertibleConvLU(Bijector):
     def _log_det(self, x: Array) -> Array:
         batch, _, height, width = x.shape
         return np.full(batch, height * width * self.log_diagonal.sum())
+
+
+def _fields(weight: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Factor (G, c, c) matrices: permutation, L, U, logarithms of the diagonal, and its signs."""
+    permutation, lower, upper = lu(weight)
+    diagonal = np.diagonal(upper, axis1=1, axis2=2)
+    # Row i of P is the unit vector of the entry that (P v)[i] picks.
+    return (
+        permutation.argmax(axis=2),
+        np.tril(lower, -1),
+        np.triu(upper, 1),
+        np.log(np.abs(diagonal)),
+        np.sign(diagonal),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -19,6 +20,8 @@ from flowpp.config.layout import only_split
 from flowpp.config.serialization import from_dict, to_dict
 
 NAN, INF = float("nan"), float("inf")
+WITHOUT_CONVOLUTION = functools.partial(FlowConfig, convolution="none")
+AFFINE = functools.partial(FlowConfig, coupling="affine")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,8 @@ NAN, INF = float("nan"), float("inf")
         (FlowConfig, "attention", "some", "attention must be one of attention, maxout, none, go"),
         (FlowConfig, "convolution", "full", "convolution must be one of halves, joint, lu, none"),
         (FlowConfig, "act_norm", "batch", "act_norm must be one of activation, channel, got 'ba"),
+        (WITHOUT_CONVOLUTION, "whiten", True, "whiten must be False for convolution none, got T"),
+        (AFFINE, "spread", True, "spread must be False for coupling affine, got True"),
         (ContextConfig, "filters", 0, "filters must be at least 1, got 0"),
         (ContextConfig, "blocks", -2, "blocks must be at least 0, got -2"),
         (ContextConfig, "attention", "all", "attention must be one of"),

@@ -126,10 +126,12 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, device, tmp_path, monkeypat
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_in_a_graph_has_the_same_bits(tmp_path, precision):
+@pytest.mark.parametrize(
+    "settings", [{}, {"precision": "bfloat16"}, {"optimizer": "muon"}], ids=str
+)
+def test_a_run_in_a_graph_has_the_same_bits(tmp_path, settings):
     """Graphs replay the same kernels; they begin with the fourth step of each process."""
-    settings = {"steps": 7, "precision": precision}
+    settings = {"steps": 7, **settings}
     train(config("cuda", **settings), tmp_path / "plain")
     train(config("cuda", cuda_graph="on", **settings), tmp_path / "graph")
     assert_same(tmp_path / "plain", tmp_path / "graph")

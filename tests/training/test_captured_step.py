@@ -108,9 +108,15 @@ def with_training(config, **changes):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
-@pytest.mark.parametrize("corrupted", [(), (2,), (5, 6), (7,)], ids=str)
-def test_a_captured_run_equals_another_bit_for_bit(config, tmp_path, monkeypatch, corrupted):
-    config = with_training(config, accumulate=2, log_every=3)
+@pytest.mark.parametrize(
+    ("corrupted", "optimizer"),
+    [((), "adam"), ((2,), "adam"), ((5, 6), "adam"), ((7,), "adam"), ((5,), "muon")],
+    ids=str,
+)
+def test_a_captured_run_equals_another_bit_for_bit(
+    config, tmp_path, monkeypatch, corrupted, optimizer
+):
+    config = with_training(config, accumulate=2, log_every=3, optimizer=optimizer)
     corrupt_noise(monkeypatch, corrupted)
     monkeypatch.setattr(loop, "steps_between_reads", lambda *_: 3)
     train(config, tmp_path / "plain")

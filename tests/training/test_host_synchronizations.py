@@ -94,16 +94,22 @@ def test_steps_between_two_reads_have_none(preset, precision, tmp_path, monkeypa
         loop.train(config, tmp_path / "run", (images, model))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_step_runs_on_a_device_without_numbers(accumulate, monkeypatch):
+@pytest.mark.parametrize(("accumulate", "optimizer"), [(1, "adam"), (2, "adam"), (1, "muon")])
+def test_a_step_runs_on_a_device_without_numbers(accumulate, optimizer, monkeypatch):
     """Reading a value of the meta device is an error."""
     config = presets.get("digits")
-    settings = dataclasses.replace(config.training, accumulate=accumulate)
+    settings = dataclasses.replace(config.training, accumulate=accumulate, optimizer=optimizer)
     model = build_model(config.model, (1, 8, 8), 17).to("meta")
     generator = torch.Generator()
     batches = ShuffledBatches(100, 4, generator)
-    optimizer, average = make_optimizer(model, settings), EMA(model, 0.9)
-    state = TrainingState(model, average, optimizer, batches, generator, torch.device("meta"))
+    state = TrainingState(
+        model,
+        EMA(model, 0.9),
+        make_optimizer(model, settings),
+        batches,
+        generator,
+        torch.device("meta"),
+    )
     step = TrainingStep(model, state, settings, SINGLE_PROCESS)
     step.skips_on_device = True
     monkeypatch.setattr(torch, "_fused_sgd_", lambda *_, **__: None)  # has no meta kernel
