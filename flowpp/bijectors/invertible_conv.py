@@ -133,7 +133,14 @@ def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def whitening(x: Tensor, groups: int) -> Tensor:
-    """Return the symmetric whitening matrices of groups of channels, `(G, c, c)`, in float64."""
+    """Return the symmetric whitening matrices of groups of channels, `(G, c, c)`, in float64.
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    wrong = int((~x.isfinite()).sum())
+    if wrong:
+        raise ValueError(f"whitening needs finite inputs, got {wrong} that are not")
     columns = x.double().transpose(0, 1).reshape(groups, x.shape[1] // groups, -1)
     columns = columns - columns.mean(2, keepdim=True)
     variances, axes = torch.linalg.eigh(columns @ columns.mT / columns.shape[2])

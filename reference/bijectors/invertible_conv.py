@@ -88,7 +88,14 @@ def mix_channels(x: Array, weight: Array) -> Array:
 
 
 def whitening(x: Array, groups: int) -> Array:
-    """Compute the symmetric whitening matrices of groups of channels, (G, c, c)."""
+    """Compute the symmetric whitening matrices of groups of channels, (G, c, c).
+
+    Raises:
+        ValueError: values that are not finite.
+    """
+    wrong = np.count_nonzero(~np.isfinite(x))
+    if wrong:
+        raise ValueError(f"whitening needs finite inputs, got {wrong} that are not")
     matrices = []
     for group in np.moveaxis(in_groups(x, groups), 1, 0):
         columns = np.moveaxis(group, 1, 0).reshape(group.shape[1], -1)

@@ -75,6 +75,13 @@ def test_whitening_amplifies_by_at_most_the_floor():
     np.testing.assert_allclose(weight, want, atol=1e-12)
 
 
+def test_a_batch_that_is_not_finite_is_not_whitened():
+    x = images()
+    x[0, 1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="whitening needs finite inputs, got 1 that are not"):
+        InvertibleConv(np.eye(4)[None], whiten=True).initialize(x)
+
+
 def test_nothing_is_whitened_unless_asked_for():
     fitted, y = HALVES.initialize(images())
     assert fitted is HALVES
