@@ -29,7 +29,7 @@ BIJECTOR_CASES: dict[str, Case] = {
     for case in module.CASES
 }
 LAYER_CASES: dict[str, LayerCase] = {
-    case.name: case for module in (layers, initialized, models, alphabets) for case in module.CASES
+    case.name: case for module in (layers, models, initialized, alphabets) for case in module.CASES
 }
 RANDOM_CASES: dict[str, RandomCase] = {
     case.name: case for case in (*random.CASES, *random.derived_cases(BIJECTOR_CASES.values()))

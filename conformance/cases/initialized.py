@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from reference.bijectors import InvertibleConv, InvertibleConvLU
+from conformance.numerics.specs import is_object
+from reference.bijectors import Coupling, InvertibleConv, InvertibleConvLU
 from reference.conditioner import Conditioner, Conv2d
 from reference.elementwise import MixtureLogisticFamily
+from reference.model import FlowPlusPlus
 
 from .case import Draw, LayerCase, Tolerance, Tolerances
 from .draws import BATCH, CONTEXT, Rng, act_norm, conditioner, conv, matrices, needs
+from .models import images, initialized_elbo, variational_model
 
 HEIGHT, WIDTH = 3, 2
 EXAMPLES = 16
@@ -172,6 +175,30 @@ def _spread(name: str, components: int) -> LayerCase:
     )
 
 
+def _with_recipe(rng: Rng) -> FlowPlusPlus:
+    """Draw a model of which initialization whitens and spreads, in flow and dequantizer."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(changed(item) for item in value)
+        if not is_object(value):
+            return value
+        parts = {f.name: changed(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, InvertibleConv):
+            parts["whiten"] = True
+        if isinstance(value, Coupling):
+            count = len(parts["conditioner"].proj_out.bias) // value.family.parameters_per_scalar
+            last = dataclasses.replace(
+                parts["conditioner"].proj_out,
+                init_scale=0.1,
+                init_mean=np.tile(value.family.spread(), count),
+            )
+            parts["conditioner"] = dataclasses.replace(parts["conditioner"], proj_out=last)
+        return type(value)(**parts)
+
+    return changed(variational_model(rng))
+
+
 CASES = (
     _random("conv2d", lambda rng: conv(rng, 4, 5, 3), 4),
     _random("conv2d_weight_norm", lambda rng: conv(rng, 4, 5, 3, weight_norm=True), 4),
@@ -198,4 +225,20 @@ CASES = (
     _whitened("invertible_conv/whitened_rank_deficient", 1, rank=3),
     _whitened("invertible_conv_lu/whitened", 1, lu=True),
     _whitened("invertible_conv_lu/whitened_halves", 2, lu=True),
+    LayerCase(
+        "flow_plus_plus/initialized",
+        variational_model,
+        images(noise="normal", batch=16),
+        images(noise="normal", scale=2.0, batch=16),
+        initialized_elbo,
+        tolerances={"value": Tolerance(1500, "layer after layer divided by a deviation")},
+    ),
+    LayerCase(
+        "flow_plus_plus/initialized_by_recipe",
+        _with_recipe,
+        images(noise="normal", batch=16),
+        images(noise="normal", scale=2.0, batch=16),
+        initialized_elbo,
+        tolerances={"value": Tolerance(1500, "layer after layer divided by a deviation")},
+    ),
 )
