@@ -11,6 +11,10 @@ A trained model:
 >>> z = model.encode(images)                   # doctest: +SKIP
 >>> images = model.decode(z)                   # doctest: +SKIP
 
+A pretrained model of the package, by its name:
+
+>>> model = flowpp.load("digits")              # doctest: +SKIP
+
 Training on images in memory:
 
 >>> model = flowpp.fit(images, out="runs/mine", steps=1000) # doctest: +SKIP
@@ -48,7 +52,7 @@ if sys.argv[:1] == ["-m"]:  # python -m flowpp.COMMAND, whose imports begin now
 
 
 def load(run: Path | str, **options: Any) -> TrainedModel:
-    """Load a trained model from a run directory or a checkpoint; see `trained_model.load`."""
+    """Load a model from a run, a checkpoint or the package; see `trained_model.load`."""
     from flowpp import trained_model  # here, because importing torch takes seconds
 
     return trained_model.load(run, **options)

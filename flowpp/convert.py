@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     from flowpp.model import FlowPlusPlus
 
 
+Which = Literal["newest", "best"]
+
+
 @dataclass(frozen=True)
 class Arguments:
     """Command-line arguments."""
@@ -34,17 +37,27 @@ class Arguments:
     weights and their settings in one file, which `flowpp.load` opens."""
     model: ModelConfig
     data: DataConfig
-    """Data set to record in a new run directory, for evaluate."""
+    """Data set to record in a new run directory, for evaluate; with --pretrained only `path`."""
     preset: str = "cifar10"
     """Preset that the other settings are taken from; not used for a run directory."""
     image_size: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the preset's)")
     ] = None
     """Height and width of the images."""
+    checkpoint: Which = "newest"
+    """Checkpoint of a run directory: the newest, or the best on held-out images."""
+    pretrained: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none)")
+    ] = None
+    """From a run directory to a .safetensors: round the networks' weights to bfloat16, evaluate
+    them on the held-out images, and record the result in the file with this name."""
+    importance_samples: int = 1
+    """With --pretrained: draws per image for the importance-weighted bound."""
 
     def __post_init__(self) -> None:
-        """Validate the image size."""
+        """Validate the numbers."""
         at_least("image_size", self.image_size, 1)
+        at_least("importance_samples", self.importance_samples, 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,12 +89,15 @@ def convert(arguments: Arguments) -> None:
     """
     source, out = arguments.source, arguments.out
     is_run = source.is_dir()
-    if source.suffix == ".npz" and out.suffix in ("", ".safetensors"):
+    if arguments.pretrained is not None:
+        model = _pretrain(arguments, arguments.pretrained)
+    elif source.suffix == ".npz" and out.suffix in ("", ".safetensors"):
         model = _import(source, out, _config(arguments))
     elif (is_run or source.suffix == ".safetensors") and out.suffix == ".npz":
-        model = _export(source, out, None if is_run else _config(arguments))
+        config = None if is_run else _config(arguments)
+        model = _export(source, out, config, arguments.checkpoint)
     elif is_run and out.suffix == ".safetensors":
-        model = _extract(source, out)
+        model = _extract(source, out, arguments.checkpoint)
     else:
         raise ValueError(
             "convert must go from an .npz to a run directory or .safetensors, from a run "
@@ -122,28 +138,65 @@ def _import(source: Path, out: Path, config: Config) -> FlowPlusPlus:
     return model
 
 
-def _export(source: Path, out: Path, config: Config | None) -> FlowPlusPlus:
+def _export(source: Path, out: Path, config: Config | None, which: Which) -> FlowPlusPlus:
     """Write averaged weights as an .npz of the released code's variables."""
     from flowpp.interop.released import released_variables
     from flowpp.runs.open_model import open_model
 
     make_writable_folder(out.parent)
-    model = open_model(source, config=config).model
+    model = open_model(source, which=which, config=config).model
     with atomic_write(out) as temporary, temporary.open("wb") as file:
         np.savez(file, **released_variables(model))  # type: ignore[arg-type]
     return model
 
 
-def _extract(source: Path, out: Path) -> FlowPlusPlus:
-    """Write a run's averaged weights and settings, and nothing else of it, to one file."""
+def _extract(source: Path, out: Path, which: Which) -> FlowPlusPlus:
+    """Write a run's averaged weights, settings and hash of the data to one file."""
+    from flowpp.config.command_line import warn
     from flowpp.runs.checkpoint import Checkpoint
-    from flowpp.trained_model import load
+    from flowpp.runs.open_model import open_model
 
     make_writable_folder(out.parent)
-    trained = load(source)
-    facts = _facts(trained.config, trained.image_shape, trained.levels)
-    Checkpoint(trained.step, trained.model.state_dict(), {}, {}, facts).save(out)
-    return trained.model
+    opened = open_model(source, which=which, warn=warn)
+    checkpoint, model = opened.checkpoint, opened.model
+    facts = {
+        **_facts(opened.config, opened.image_shape, model.levels),
+        "data_sha256": checkpoint.facts.get("data_sha256"),
+        "weights": "moving average" if checkpoint.ema else "raw",
+    }
+    Checkpoint(checkpoint.step, model.state_dict(), {}, {}, facts).save(out)
+    return model
+
+
+def _pretrain(arguments: Arguments, name: str) -> FlowPlusPlus:
+    """Write a run's rounded weights with a receipt, unless the file already has them."""
+    from flowpp.evaluation.pretrained import is_same, pretrained_checkpoint
+    from flowpp.runs.checkpoint import Checkpoint, CheckpointError
+    from flowpp.runs.open_model import open_model
+
+    source, out = arguments.source, arguments.out
+    if not source.is_dir() or out.suffix != ".safetensors":
+        raise ValueError(
+            f"pretrained must go from a run directory to a .safetensors, got {source} and {out}"
+        )
+    make_writable_folder(out.parent)
+    made = pretrained_checkpoint(
+        source, name, data_path=arguments.data.path, which=arguments.checkpoint,
+        samples=arguments.importance_samples,
+    )  # fmt: skip
+    try:
+        unchanged = out.is_file() and is_same(Checkpoint.load(out), made)
+    except CheckpointError:
+        unchanged = False
+    if not unchanged:
+        made.save(out)
+    receipt = made.facts["receipt"]
+    for bound in receipt["bounds"]:
+        print(f"{bound['importance_samples']:>5} samples: {bound['mean']:.4f} +- "
+              f"{bound['standard_error']:.4f} bits/dim of {bound['count']} images")  # fmt: skip
+    print(f"    1 sample before rounding: {receipt['before_rounding']:.4f}")
+    print(f"{out.stat().st_size:,} bytes{', unchanged' if unchanged else ''}")
+    return open_model(out).model
 
 
 def _facts(config: Config, shape: tuple[int, int, int], levels: int) -> dict[str, object]:

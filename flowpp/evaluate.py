@@ -34,7 +34,7 @@ class Arguments:
     """Command-line arguments."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Run directory."""
+    """Run directory, checkpoint file, or name of a pretrained model."""
     importance_samples: int = 1
     """Draws per image for the importance-weighted bound; 1 computes the one-sample bound alone."""
     split: Part = "test"
@@ -87,7 +87,8 @@ class Arguments:
         Path | None,
         arg(metavar="JSON", help_behavior_hint="(default: RUN/evaluations or /fingerprints)"),
     ] = None
-    """File for the results."""
+    """File for the results; without a run directory the folders lie beside the checkpoint file,
+    or in the current folder."""
 
     def __post_init__(self) -> None:
         """Validate counts, memory and seed."""
@@ -145,13 +146,9 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
 
     from flowpp.kernels.backend import check_variable
     from flowpp.runs.open_model import open_model
-    from flowpp.runs.run import Run
     from flowpp.runtime.device import local_device
 
     device = local_device(arguments.device)
-    # `open_model` also accepts a checkpoint file, which has no environment.json to check the
-    # images with; so require a run directory, with its own error message.
-    Run.open(arguments.run)
 
     def report(line: str) -> None:
         if group.is_main:
@@ -168,7 +165,7 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
 def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], None]) -> ImageSet:
     """Return the run's images, or all images of other data as test images."""
     from flowpp.evaluation.other_images import load_other
-    from flowpp.runs.environment import check_images
+    from flowpp.runs.environment import check_images, check_recorded_images
     from flowpp.runs.open_model import load_images
 
     if arguments.other_data:
@@ -181,7 +178,15 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
         return others.as_image_set()
     try:
         images = load_images(opened.config, arguments.data_path)
-        check_images(arguments.run, images, opened.image_shape, opened.model.levels)
+        form = opened.image_shape, opened.model.levels
+        if arguments.run.is_dir():
+            check_images(arguments.run, images, *form)
+        else:
+            recorded = opened.checkpoint.facts.get("data_sha256")
+            check_recorded_images(arguments.run, recorded, images, *form)
+            if recorded is None:
+                report(f"{arguments.run} does not record its data: the model may have been "
+                       "trained on these images")  # fmt: skip
     except (ValueError, TypeError) as error:
         if arguments.data_path is None:
             raise
@@ -208,7 +213,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         count, chosen = _image_count(arguments, images), images.part(arguments.split)
         # The batches are divided among the processes, so all need the same size.
         memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
-        out = arguments.out or arguments.run / "evaluations" / f"{_now()}.json"
+        out = arguments.out or _folder(arguments, "evaluations") / f"{_now()}.json"
         out = group.broadcast_object(out)
         if group.is_main:
             _check_output_file(out)
@@ -272,7 +277,7 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         count = _image_count(arguments, images, fingerprint.IMAGES)
         device = next(opened.model.parameters()).device
         name = f"{_now()}-{device.type}-{arguments.dtype}.json"
-        out = arguments.out or arguments.run / "fingerprints" / name
+        out = arguments.out or _folder(arguments, "fingerprints") / name
         _check_output_file(out)
     recorded = fingerprint.record(
         opened.model,
@@ -293,6 +298,12 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
 
 def _seed(arguments: Arguments, opened: OpenedModel) -> int:
     return opened.config.training.seed if arguments.seed is None else arguments.seed
+
+
+def _folder(arguments: Arguments, name: str) -> Path:
+    """Return a folder of the run, or beside a checkpoint file."""
+    run = arguments.run
+    return (run if run.is_dir() else run.parent) / name
 
 
 def _now() -> str:

@@ -81,8 +81,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="python -m flowpp.plot",
             description="Learning curves and samples of one or more runs as PNG.",
         )
+        from flowpp.runs.pretrained import refuse_pretrained
         from flowpp.runs.run import Run  # imports torch
 
+        for path in arguments.runs:
+            refuse_pretrained(path, "its curves", f"sample {path}")
         runs = [Run.open(path) for path in arguments.runs]
         out = arguments.out or arguments.runs[0]
         draw_curves(runs, out / "curves.png", images_seen=arguments.images_seen)

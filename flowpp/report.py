@@ -58,9 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             "images, reconstructions, settings, environment and warnings.",
         )
         from flowpp.evaluation.run_report import read_json, render  # imports torch
+        from flowpp.runs.pretrained import refuse_pretrained
         from flowpp.runs.run import Run
         from flowpp.training.result import average_note
 
+        refuse_pretrained(arguments.run, "its curves and samples", f"evaluate {arguments.run}")
         run = Run.open(arguments.run)
         out = arguments.out or arguments.run / "report.html"
         make_writable_folder(out.parent)

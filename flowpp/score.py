@@ -31,7 +31,7 @@ class Arguments:
     """Command-line arguments."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Run directory, or a checkpoint file."""
+    """Run directory, checkpoint file, or name of a pretrained model."""
     images: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """Folder of images, one image, or a file of them: zip, tar, .npy, .npz, .pt, .safetensors,
     .parquet. They are resized and cropped as in training; all are scored, whatever their folders

@@ -33,8 +33,9 @@ class Arguments:
     out: Path | None = None
     """Run directory, new or empty; runs/PRESET-DATE-TIME if not given."""
     init_from: Path | None = None
-    """Run directory or checkpoint file whose averaged weights to start from (fine-tuning); its
-    model settings, and without PRESET its others too, become the defaults. Not with --resume."""
+    """Run directory, checkpoint file or name of a pretrained model whose averaged weights to start
+    from (fine-tuning); its model settings, and without PRESET its others too, become the defaults.
+    Not with --resume."""
     resume: str | None = None
     """Run directory to resume, from its newest checkpoint and with its settings; `auto` resumes
     the run in --out, or else the newest unfinished run of the preset, if there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +55,8 @@ class TrainedModel(nn.Module):
         image_shape: (channels, height, width).
         step: number of training steps.
         precision: arithmetic of all methods, as in `TrainingConfig.precision`.
+        receipt: what the weights reach on held-out images, if a file of weights records it, as
+            those of pretrained models do.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class TrainedModel(nn.Module):
         image_shape: tuple[int, int, int],
         step: int = 0,
         precision: Precision = "float32",
+        receipt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.config, self.image_shape = model, config, image_shape
-        self.step, self.precision = step, precision
+        self.step, self.precision, self.receipt = step, precision, receipt
         self.latent_shape = model.latent_shape_of(image_shape)
         """(C', H', W') of z."""
         self.train(model.training)
@@ -251,19 +254,24 @@ def load(
     warn: Callable[[str], None] = warnings.warn,
     which: Literal["newest", "best"] | None = None,
 ) -> TrainedModel:
-    """Load the model of a run directory or of a single checkpoint file; needs no data set.
+    """Load a model from a run directory or a checkpoint file, or a pretrained one by its name.
+
+    No data set is needed. If a path is also the name of a pretrained model, the path is taken and
+    `warn` says so.
 
     Args:
-        run: a run directory, or a checkpoint file with its settings inside.
+        run: a run directory, a checkpoint file with its settings inside, or a name: "digits".
         device: where to compute.
         checkpoint: the checkpoint of a run directory: the newest, or the best on held-out images.
         precision: arithmetic of the model, whatever it was trained in; see
             `TrainingConfig.precision`.
-        warn: called with a message for each damaged newest checkpoint that is skipped.
+        warn: called with a message for each damaged newest checkpoint that is skipped, and if
+            there is also a pretrained model named as the path.
         which: former name of `checkpoint`.
 
     Raises:
-        FileNotFoundError: the run or its checkpoint does not exist.
+        FileNotFoundError: the run or its checkpoint does not exist, nor a pretrained model of that
+            name; the message lists the names.
         ValueError: the settings or all checkpoints are damaged, the device is not usable, or
             another checkpoint or precision.
     """
@@ -271,5 +279,6 @@ def load(
     checks.one_of("checkpoint", which or checkpoint, Literal["newest", "best"])
     opened = open_model(Path(run), which=which or checkpoint, device=device, warn=warn)
     return TrainedModel(
-        opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision
-    )
+        opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision,
+        opened.checkpoint.facts.get("receipt"),
+    )  # fmt: skip

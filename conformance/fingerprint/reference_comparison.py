@@ -35,12 +35,13 @@ class Reference:
 
 
 def newest(run: Path) -> Path:
-    """Return the newest fingerprint of a run.
+    """Return the newest fingerprint of a run, or of those beside a checkpoint file.
 
     Raises:
         FileNotFoundError: The run has no fingerprint.
     """
-    files = sorted((run / "fingerprints").glob("*.npz"), key=lambda p: p.stat().st_mtime)
+    folder = (run if run.is_dir() else run.parent) / "fingerprints"
+    files = sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime)
     if not files:
         raise FileNotFoundError(
             f"{run} has no fingerprint; record one with python -m flowpp.evaluate {run} "

@@ -27,11 +27,12 @@ class ImageArguments:
     """Arguments of sample, reconstruct and interpolate."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Run directory, or a checkpoint file."""
+    """Run directory, checkpoint file, or name of a pretrained model."""
     out: Annotated[
         Path | None, arg(metavar="PNG", help_behavior_hint="(default: a file in RUN/samples)")
     ] = None
-    """File to write; the images are also written as .npz beside it."""
+    """File to write, by default beside a checkpoint file, or in the current folder for a
+    pretrained model; the images are also written as .npz beside it."""
     plain: bool = False
     """Write the images alone, without title and labels."""
     checkpoint: Literal["newest", "best"] = "newest"

@@ -82,7 +82,7 @@ def receipt(
         "weights": {
             "step": checkpoint.step,
             "augmentation": augmentation,
-            "which": "moving average" if checkpoint.ema else "raw",
+            "which": _which(checkpoint),
             "sha256": weights_hash(checkpoint.selected_weights(average=True)),
         },
         "dtype": str(dtype).removeprefix("torch."),
@@ -92,3 +92,11 @@ def receipt(
         "seconds": round(seconds, 1),
         "environment": environment.describe(device, seed, images, precision),
     }
+
+
+def _which(checkpoint: Checkpoint) -> str:
+    """Return how the weights were made; files of weights alone may say so."""
+    recorded = checkpoint.facts.get("weights")
+    if isinstance(recorded, str):
+        return recorded
+    return "moving average" if checkpoint.ema else "raw"

@@ -47,11 +47,12 @@ class Checkpoint:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     """Optimizer and random states, named by `flowpp.training.state`; empty in exports."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values as JSON has them. Exports have only those of `open_model.model_facts`: config,
-    image_shape, levels. `TrainingState.capture` adds data_sha256; processes, threads, torch and
-    processor; optimizer, and values of the optimizer and the batches as optimizer_NAME and
-    batches_NAME; skipped, skipped_in_a_row, recent, seconds, random. Version 0.1.0 did not write
-    torch, processor and optimizer."""
+    """Plain values as JSON has them. Exports have those of `open_model.model_facts`: config,
+    image_shape, levels; those of runs also data_sha256, and weights, which says how they were
+    made; pretrained models also name and receipt. `TrainingState.capture` adds data_sha256;
+    processes, threads, torch and processor; optimizer, and values of the optimizer and the batches
+    as optimizer_NAME and batches_NAME; skipped, skipped_in_a_row, recent, seconds, random. Version
+    0.1.0 did not write torch, processor and optimizer."""
 
     def save(self, path: Path) -> None:
         """Write the file atomically.

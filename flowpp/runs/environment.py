@@ -79,9 +79,13 @@ def check_images(
     Raises:
         ValueError: environment.json is damaged, or hash, shape or levels differ.
     """
+    check_recorded_images(run, _recorded_hash(run), images, image_shape, levels)
+
+
+def _recorded_hash(run: Path) -> object:
     file = run / "environment.json"
     try:
-        recorded = Run(run).facts("environment.json")["data"]["sha256"]
+        return Run(run).facts("environment.json")["data"]["sha256"]
     except FileNotFoundError as error:
         raise ValueError(f"{file}, which names the run's data, is missing") from error
     except KeyError as error:
@@ -91,14 +95,28 @@ def check_images(
         ) from error
     except TypeError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def check_recorded_images(
+    source: Path,
+    recorded: object,
+    images: ImageSet,
+    image_shape: tuple[int, int, int],
+    levels: int,
+) -> None:
+    """Require images with a recorded hash, if there is one, and of the model's shape and levels.
+
+    Raises:
+        ValueError: hash, shape or levels differ; the message names `source`.
+    """
     if recorded is not None and not images.has_hash(recorded):
         raise ValueError(
-            f"{run} was trained on data with hash {str(recorded)[:12]}..., got {images.name} with "
-            f"hash {images.sha256[:12]}...{read_differently(images)}"
+            f"{source} was trained on data with hash {str(recorded)[:12]}..., got {images.name} "
+            f"with hash {images.sha256[:12]}...{read_differently(images)}"
         )
     if (images.shape, images.levels) != (image_shape, levels):
         raise ValueError(
-            f"{run} was trained on images of shape {image_shape} and {levels} levels, got "
+            f"{source} was trained on images of shape {image_shape} and {levels} levels, got "
             f"{images.name} with shape {images.shape} and {images.levels} levels"
         )
 

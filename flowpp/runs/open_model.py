@@ -18,8 +18,10 @@ from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, check_shapes
+from flowpp.runs.pretrained import find_model
 from flowpp.runs.run import Run
 from flowpp.runtime.device import to_device
+from flowpp.runtime.hashing import weights_hash
 
 LARGEST = 1 << 16
 """Upper bound on a checkpoint's image sides, channels and levels."""
@@ -51,26 +53,32 @@ def open_model(
     device: str = "cpu",
     warn: Callable[[str], None] | None = None,
 ) -> OpenedModel:
-    """Restore the model of a run directory or of a single checkpoint file.
+    """Restore the model of a run directory, of a single checkpoint file, or of the package.
 
     Args:
-        path: a run directory, or a checkpoint file with its settings inside.
+        path: a run directory, a checkpoint file with its settings inside, or the name of a
+            pretrained model, see `pretrained.find_model`.
         which: the checkpoint of a run directory: the newest, or the best on held-out images.
-        weights_sha256: if given, the checkpoint of a run directory whose averaged weights have
-            this hash, instead of `which`.
+        weights_sha256: if given, the hash of the averaged weights, by which the checkpoint of a
+            run directory is chosen instead of by `which`.
         config: settings to use instead of the stored ones.
         device: where to put the model.
-        warn: called with a message for each damaged newest checkpoint that is skipped; if None, a
-            damaged newest checkpoint is an error.
+        warn: called with a message for each damaged newest checkpoint that is skipped, and if
+            `path` is also the name of a pretrained model; if None, a damaged newest checkpoint is
+            an error.
 
     Raises:
         FileNotFoundError: the run or its checkpoint does not exist.
         CheckpointError: the checkpoint is damaged, or the settings describe another model.
-        ValueError: the settings are damaged, or the device is not usable.
+        ValueError: the settings are damaged, the device is not usable, or no checkpoint has
+            weights of `weights_sha256`.
     """
-    if path.is_file() or (path.suffix == ".safetensors" and not path.is_dir()):
+    path = find_model(path, warn)
+    if is_file(path):
         _refuse_torch_save(path)
         checkpoint = Checkpoint.load(path)
+        if weights_sha256 not in (None, weights_hash(checkpoint.selected_weights(average=True))):
+            raise ValueError(f"{path} has no weights with hash {weights_sha256!s:.12}...")
         config = config or _stored_config(checkpoint, path)
     else:
         run = Run.open(path)
@@ -95,9 +103,15 @@ def _refuse_torch_save(path: Path) -> None:
         )
 
 
+def is_file(path: Path) -> bool:
+    """Return whether `path` is, or should be, a checkpoint file and not a run directory."""
+    return path.is_file() or (path.suffix == ".safetensors" and not path.is_dir())
+
+
 def stored_settings(path: Path) -> Config:
-    """Return the settings of a run directory or of a checkpoint file; raises as `open_model`."""
-    if path.is_file() or (path.suffix == ".safetensors" and not path.is_dir()):
+    """Return the settings of a run, a checkpoint file or a pretrained model, as `open_model`."""
+    path = find_model(path)
+    if is_file(path):
         return _stored_config(Checkpoint.load(path), path)
     return Run.open(path).config()
 

@@ -13,6 +13,7 @@ from flowpp.config import Config
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runs.open_model import open_model
+from flowpp.runs.pretrained import is_pretrained
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.hashing import weights_hash
@@ -29,7 +30,7 @@ class InitialWeights:
     They are averaged weights, where the source has averages.
 
     Args:
-        path: the run or checkpoint file.
+        path: the run or checkpoint file, or the name of a pretrained model.
         step: number of steps they were trained.
         weights: the tensors, by name.
         config: settings they were trained with.
@@ -52,7 +53,7 @@ class InitialWeights:
 
     @classmethod
     def read(cls, path: Path | str) -> InitialWeights:
-        """Read the newest checkpoint of a run, or a checkpoint file with its settings inside.
+        """Read the newest checkpoint of a run, or what else `open_model` opens.
 
         Raises:
             FileNotFoundError: the run or its checkpoint does not exist.
@@ -68,8 +69,10 @@ class InitialWeights:
     @property
     def record(self) -> dict[str, Any]:
         """The entry of environment.json about the source."""
+        # The package may lie elsewhere when the run is resumed, so a name stays a name.
+        path = self.path if is_pretrained(self.path) else self.path.resolve()
         return {
-            "path": str(self.path.resolve()),
+            "path": str(path),
             "sha256": self.sha256,
             "step": self.step,
             "preset": self.config.preset,

@@ -19,6 +19,7 @@ from flowpp.runs.checkpoint import Checkpoint, CheckpointError
 from flowpp.runs.environment import describe, read_differently
 from flowpp.runs.environment_record import record_environment, recorded_facts
 from flowpp.runs.machine_facts import different_facts, machine_facts
+from flowpp.runs.pretrained import refuse_pretrained
 from flowpp.runs.run import Run, is_new_or_aborted
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import finite_or_null, write_json
@@ -79,7 +80,8 @@ def find_run(resume: str, out: Path | None, preset: str) -> Path | None:
 
     Raises:
         FileNotFoundError: No such run.
-        ValueError: The directory is not a run, or `out` and `resume` differ.
+        ValueError: The directory is not a run, or `out` and `resume` differ; or the name of a
+            pretrained model.
     """
     if resume == "auto":
         if out is not None:
@@ -87,6 +89,7 @@ def find_run(resume: str, out: Path | None, preset: str) -> Path | None:
         return _newest_unfinished(preset)
     if out is not None and out.resolve() != Path(resume).resolve():
         raise ValueError(f"out must be left out or be {resume}, the run to resume, got {out}")
+    refuse_pretrained(Path(resume), "its training state", f"train --init-from {resume}")
     return Run.open(Path(resume)).path
 
 

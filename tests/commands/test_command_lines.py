@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import flowpp
-from flowpp import data, evaluate, interpolate, reconstruct, sample, train
+from flowpp import data, evaluate, interpolate, reconstruct, report, sample, train
 from flowpp.runs.checkpoint import Checkpoint
 
 
@@ -211,7 +211,7 @@ def test_a_missing_sample_folder_is_created_and_an_unwritable_one_is_refused(
 
 def test_a_file_instead_of_a_run(capsys, tiny_run):
     file = tiny_run[0] / "checkpoints" / "best.safetensors"
-    message = refused_in_one_line(capsys, evaluate.main, file)
+    message = refused_in_one_line(capsys, report.main, file)
     assert message.endswith(f"no run directory at {file}, got a file")
 
 

@@ -37,6 +37,11 @@ TINY_RUN = (
 )
 EXTRA_FLAGS = (
     ("python -m flowpp.train --resume runs/", "", "a finished run prints its result again"),
+    (
+        "python -m flowpp.train --init-from digits",
+        "--training.steps 1 --training.sample_count 4 --training.evaluation_images 8",
+        "one step of the pretrained model, whose settings must stay as they are",
+    ),
     ("python -m flowpp.train", TINY_RUN, "two steps of a tiny model"),
     ("torchrun", TINY_RUN, "two steps of a tiny model"),
     ("python -m flowpp.convert VARIABLES.npz", TINY_MODEL, "the variables are a tiny model's"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 import zipfile
@@ -29,6 +30,7 @@ def main() -> None:
         (archive,) = (scratch / "dist").glob("*.tar.gz")
         run([sys.executable, "-m", "twine", "check", "--strict", wheel, archive], scratch)
         check_content(wheel)
+        check_archive(archive)
         use(wheel, scratch, sys.argv[1:])
 
 
@@ -64,8 +66,20 @@ def check_content(wheel: Path) -> None:
         raise SystemExit("wheel lacks the license")
 
 
+def check_archive(archive: Path) -> None:
+    """Require every file of flowpp in the source archive, from which others build wheels."""
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    required = [name for name in tracked() if name.startswith("flowpp/")]
+    missing = [
+        name for name in required if name not in names and Path(name).name not in NOT_PACKAGED
+    ]
+    if missing:
+        raise SystemExit(f"source archive lacks {missing}")
+
+
 def use(wheel: Path, scratch: Path, options: list[str]) -> None:
-    """Install the wheel into a new environment; train and write a report from an empty folder."""
+    """Install the wheel into a new environment; train, sample and report from an empty folder."""
     venv.create(scratch / "fresh", with_pip=True)
     python = scratch / "fresh" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     empty = scratch / "empty"
@@ -74,6 +88,7 @@ def use(wheel: Path, scratch: Path, options: list[str]) -> None:
     run([python, "-m", "flowpp.train", "digits", "--training.steps", "3"], empty)
     (result,) = (empty / "runs").glob("*/result.json")
     print(result.read_text())
+    run([python, "-m", "flowpp.sample", "digits", "--count", "4"], empty)
     report = ["--bijectors", "Flip", "--html", "report.html"]
     run([python, "-m", "conformance", *report], empty)
 
