@@ -157,7 +157,7 @@ def test_the_command(copy, tmp_path, capsys):
     flags = ["--init-from", str(copy), "--out", str(out), "--training.learning_rate", "1e-12"]
     train_command.main([*flags, "--training.steps", "1"])
     printed = capsys.readouterr().out
-    assert "the learning rate only rises, to 1.0% of its peak" in printed
+    assert "the learning rate only rises, to 2.5% of its peak" in printed
     assert f"starting from the averaged weights of {copy} after step 2" in printed
     assert largest_change(out, copy) < 1e-9
     assert Run.open(out).config().model == Run.open(copy).config().model
