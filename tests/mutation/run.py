@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -74,9 +75,7 @@ def configure(part: str, share: float) -> None:
         configuration.config(), only_mutate=files, pytest_add_cli_args_test_selection=tests
     )
     file_mutation.MutationVisitor._skip_node_and_children = skip
-    file_mutation.function_trampoline_arrangement = lambda *arguments: arrange(
-        *arguments, share=share
-    )
+    file_mutation.function_trampoline_arrangement = functools.partial(arrange, share=share)
 
 
 def table() -> str:
