@@ -27,6 +27,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 near 1 in five steps."""
 
 NEWTON_SCHULZ_STEPS = 5
+NEARLY_SQUARE = 1.5
+"""Up to this ratio of the sides, multiplying X in each step takes fewer operations."""
+
 NORM_OFFSET = 1e-7
 
 
@@ -116,16 +119,18 @@ class Muon(Adam):
 
     def _update_kernels(self, kernels: list[Tensor], parts: int, rate: float | Tensor) -> None:
         """Update kernels of one shape, whose matrices are orthogonalized together."""
-        weights = [_matrix(p, p) for p in kernels]
-        averages = [_matrix(self._average(p), p) for p in kernels]
-        grads = [_matrix(with_strides_of(p, p.grad), p) for p in kernels if p.grad is not None]
+        weights = [_in_memory_order(p, p) for p in kernels]
+        averages = [_in_memory_order(self._average(p), p) for p in kernels]
+        grads = [
+            _in_memory_order(with_strides_of(p, p.grad), p) for p in kernels if p.grad is not None
+        ]
         move_towards(averages, grads, 1 - MOMENTUM, self.skip_if)
         ahead = torch.stack(grads)  # the average as after one more such gradient
         torch._foreach_lerp_(list(ahead.unbind()), averages, MOMENTUM)
-        matrices = ahead.view(len(kernels) * parts, -1, ahead.shape[2])
-        steps = orthogonalized(matrices).reshape(ahead.shape)
+        matrices = ahead.view(len(kernels) * parts, len(kernels[0]) // parts, -1)
+        steps = orthogonalized(matrices).view(ahead.shape).unbind()
         scale = UPDATE_RMS * math.sqrt(max(matrices.shape[1:]))
-        alike = [with_strides_of(*pair) for pair in zip(weights, steps.unbind(), strict=True)]
+        alike = [with_strides_of(*pair) for pair in zip(weights, steps, strict=True)]
         descend(weights, alike, rate * scale, self.skip_if)
 
     def _average(self, p: Tensor) -> Tensor:
@@ -141,24 +146,34 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     Those above 0.0015 of a matrix's Frobenius norm come into 0.68 ... 1.21, smaller ones remain
     smaller, and zeros remain zeros.
 
-    The iteration is applied to X X^T on the shorter side, since its factors commute: X is
-    multiplied once, by their product.
+    In matrices much longer than wide, the iteration is applied to X X^T on the shorter side, since
+    its factors commute: X is multiplied once, by their product.
 
     Numerics: IEEE arithmetic, even where float32 may mean TF32. Rounding can make small
     eigenvalues of X X^T negative, and the iteration magnifies them 12 times in each step.
     """
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NORM_OFFSET)
+    rows, columns = matrices.shape[1:]
+    tall = rows > columns
+
+    def squared(x: Tensor) -> Tensor:
+        return torch.bmm(x.mT, x) if tall else torch.bmm(x, x.mT)
+
+    def times(factor: Tensor, x: Tensor) -> Tensor:
+        return torch.bmm(x, factor) if tall else torch.bmm(factor, x)
+
+    x = matrices / (torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + NORM_OFFSET)
     with float32_precision("ieee"):
-        square = torch.bmm(x, x.mT)
+        if max(rows, columns) <= NEARLY_SQUARE * min(rows, columns):
+            for _ in range(NEWTON_SCHULZ_STEPS):
+                x = times(_factor(squared(x)), x)
+            return x
+        square = squared(x)
         product = factor = _factor(square)
         for _ in range(NEWTON_SCHULZ_STEPS - 1):
             square = torch.bmm(torch.bmm(factor, square), factor)
             factor = _factor(square)
             product = torch.bmm(factor, product)
-        x = torch.bmm(product, x)
-    return x.mT if tall else x
+        return times(product, x)
 
 
 def _factor(square: Tensor) -> Tensor:
@@ -169,13 +184,15 @@ def _factor(square: Tensor) -> Tensor:
     return factor
 
 
-def _matrix(tensor: Tensor, kernel: Tensor) -> Tensor:
-    """Return a tensor with a kernel's strides as a matrix of its rows, in the same memory.
+def _in_memory_order(tensor: Tensor, kernel: Tensor) -> Tensor:
+    """Return a tensor with a kernel's strides with its axes, but for the first, in memory order.
 
-    The columns are in the order of the memory, which the orthogonalization does not depend on.
+    So all of a kernel's rows are contiguous; the order of their numbers does not matter.
     """
+    if kernel.is_contiguous():
+        return tensor
     axes = sorted(range(1, kernel.ndim), key=kernel.stride, reverse=True)
-    return tensor.detach().permute(0, *axes).view(len(kernel), -1)
+    return tensor.detach().permute(0, *axes)
 
 
 def block_kernels(model: nn.Module) -> dict[str, int]:
