@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from same_runs import same_state
+from torch import distributed
 
 from flowpp.config import TrainingConfig
 from flowpp.config.build import build_model
 from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runtime.precision import float32_precision
+from flowpp.training.gradients import averaging_gradients
 from flowpp.training.loop import train
 from flowpp.training.muon import Muon, block_kernels, orthogonalized
 from flowpp.training.optimizer import Adam, make_optimizer
@@ -141,7 +143,7 @@ def test_a_step_is_that_of_torch_but_for_its_half_precision():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (12, 12)])
+@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (12, 12), (12, 10), (8, 12)])
 def test_singular_values_come_near_1(shape, dtype):
     """As the polynomial says, for all singular values: U S V^T becomes U p(S) V^T."""
     generator = torch.Generator().manual_seed(2)
@@ -297,6 +299,26 @@ def test_the_setting_names_the_optimizer():
 
 
 KINDS = {"adam": Adam, "muon": Muon}
+
+
+def test_gradients_may_lie_in_the_buckets_that_processes_exchange(tmp_path):
+    alone, joint = model(dropout=0.0), model(dropout=0.0)
+    joint.load_state_dict(alone.state_dict())
+    x, noise = torch.randint(17, (4, 1, 8, 8)).float(), torch.randn(4, 1, 8, 8)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        for built, wrapped in ((alone, alone), (joint, averaging_gradients(joint))):
+            optimizer = make_optimizer(built, TrainingConfig(optimizer="muon"))
+            for _ in range(2):
+                optimizer.zero_grad()
+                wrapped(x, noise).total.mean().backward()
+                optimizer.step()
+    finally:
+        distributed.destroy_process_group()
+    weights = joint.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in alone.state_dict().items())
 
 
 def config(steps, **changes):
