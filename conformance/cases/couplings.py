@@ -50,13 +50,13 @@ def _over(split: type, variant: str) -> Case:
     """Return the case of a split before a coupling."""
 
     def build(rng: Rng) -> Chain:
-        return Chain((split(), coupling(rng, 2, 4, 2, components=2)))
+        return Chain((split(), coupling(rng, 2, 3, 2, components=2)))
 
     return Case(
         f"coupling/{variant}",
         build,
-        normal(1, 4, 4),
-        magnitudes(1, 4, 4, largest=30.0),
+        normal(1, 3, 4),
+        magnitudes(1, 3, 4, largest=30.0),
         tolerances=NETWORK,
     )
 

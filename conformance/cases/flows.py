@@ -190,9 +190,9 @@ CASES = (
     ),
     Case(
         "inverse/inverse",
-        lambda rng: Inverse(Inverse(coupling(rng, 4, 2, 2, components=2))),
-        normal(4, 2, 2),
-        magnitudes(4, 2, 2, largest=30.0),
+        lambda rng: Inverse(Inverse(coupling(rng, 4, 2, 3, components=2))),
+        normal(4, 2, 3),
+        magnitudes(4, 2, 3, largest=30.0),
         tolerances=NETWORK,
     ),
     Case(

@@ -21,6 +21,7 @@ from .draws import BATCH, CONTEXT, Rng, conditioner, needs
 from .flows import augmentation_flow, dequantization_flow, main_flow
 
 SHAPE = (1, 4, 4)
+WIDE = (1, 4, 6)
 LEVELS = 32
 AUGMENT = 2
 DEEP = Tolerance(480, "rounding passes through ten bijectors and four networks")
@@ -143,9 +144,9 @@ def _log_prob(dequantizer: Any, x: np.ndarray, u: np.ndarray) -> dict[str, np.nd
     return {"log_q": dequantizer.log_prob(x, u)}
 
 
-def _images_and_u(low: float, high: float) -> Draw:
+def _images_and_u(low: float, high: float, shape: tuple[int, ...] = SHAPE) -> Draw:
     def draw(rng: Rng) -> dict[str, np.ndarray]:
-        x = images(noise="uniform")(rng)["x"]
+        x = images(noise="uniform", shape=shape)(rng)["x"]
         return {"x": x, "u": rng.uniform(low, high, x.shape)}
 
     return draw
@@ -153,14 +154,14 @@ def _images_and_u(low: float, high: float) -> Draw:
 
 def _at_the_ends_of_u(rng: Rng) -> dict[str, np.ndarray]:
     """Draw u with one pixel at each end: at 0, at 1, and beyond 1."""
-    drawn = _images_and_u(0.0, 1.0)(rng)
+    drawn = _images_and_u(0.0, 1.0, WIDE)(rng)
     for example, u in enumerate((0.0, 1.0, 1.5)):
         drawn["u"][example].flat[3] = u
     return drawn
 
 
-def _latents(scale: float, channels: int = 4) -> Draw:
-    return lambda rng: {"z": scale * rng.standard_normal((BATCH, channels, 2, 2))}
+def _latents(scale: float, shape: tuple[int, ...] = (4, 2, 2)) -> Draw:
+    return lambda rng: {"z": scale * rng.standard_normal((BATCH, *shape))}
 
 
 def _log_weights(offset: float, spread: float) -> Draw:
@@ -185,8 +186,8 @@ CASES = (
     LayerCase(
         "uniform_dequantizer",
         lambda rng: UniformDequantizer(LEVELS),
-        images(noise="uniform"),
-        images(noise="uniform"),
+        images(noise="uniform", shape=WIDE),
+        images(noise="uniform", shape=WIDE),
         _sample,
         BOTH,
     ),
@@ -245,7 +246,7 @@ CASES = (
     LayerCase(
         "uniform_dequantizer/log_prob",
         lambda rng: UniformDequantizer(LEVELS),
-        _images_and_u(0.0, 1.0),
+        _images_and_u(0.0, 1.0, WIDE),
         _at_the_ends_of_u,
         _log_prob,
         {"x": 0, "u": 0},
@@ -334,8 +335,8 @@ CASES = (
     LayerCase(
         "log_normal",
         lambda rng: objective.log_normal,
-        _latents(1.0),
-        _latents(100.0),
+        _latents(1.0, (4, 2, 3)),
+        _latents(100.0, (4, 2, 3)),
         lambda function, z: {"log_prob": function(z)},
         {"z": 0},
     ),

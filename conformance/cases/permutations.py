@@ -17,7 +17,8 @@ from reference.bijectors import (
 from .case import Case, Tolerance
 from .draws import Rng, magnitudes, matrices, normal
 
-SHAPE = (2, 4, 4)
+SHAPE = (2, 4, 6)
+FEW_POSITIONS = (2, 3)
 _CANCEL = "numbers of size 100 that cancel to 1"
 SUMS = {
     "forward": Tolerance(150, _CANCEL),
@@ -38,13 +39,15 @@ def _lu(rng: Rng, groups: int, size: int) -> InvertibleConvLU:
     )
 
 
-def _permutation(name: str, bijector: type, channels: int = 2) -> Case:
-    shape = (channels, *SHAPE[1:])
+def _permutation(name: str, bijector: type, *shape: int) -> Case:
+    shape = shape or SHAPE
     return Case(name, lambda rng: bijector(), normal(*shape), magnitudes(*shape, largest=1e6))
 
 
 def _conv(name: str, build) -> Case:
-    return Case(name, build, normal(6, 2, 2), magnitudes(6, 2, 2, largest=100.0), tolerances=SUMS)
+    shape = (6, *FEW_POSITIONS)
+    tails = magnitudes(*shape, largest=100.0)
+    return Case(name, build, normal(*shape), tails, tolerances=SUMS)
 
 
 CASES = (
@@ -54,10 +57,10 @@ CASES = (
     _permutation("squeeze", Squeeze),
     _permutation("flip", Flip),
     # Two channels cannot distinguish some permutations of halves and thirds.
-    _permutation("checkerboard/colour", Checkerboard, 3),
-    _permutation("column_stripes/colour", ColumnStripes, 3),
-    _permutation("channel_split/twelve", ChannelSplit, 12),
-    _permutation("flip/six", Flip, 6),
+    _permutation("checkerboard/colour", Checkerboard, 3, *SHAPE[1:]),
+    _permutation("column_stripes/colour", ColumnStripes, 3, *SHAPE[1:]),
+    _permutation("channel_split/twelve", ChannelSplit, 12, *FEW_POSITIONS),
+    _permutation("flip/six", Flip, 6, *FEW_POSITIONS),
     _conv("invertible_conv/joint", lambda rng: InvertibleConv(matrices(rng, 1, 6))),
     _conv("invertible_conv/halves", lambda rng: InvertibleConv(matrices(rng, 2, 3))),
     _conv("invertible_conv_lu/joint", lambda rng: _lu(rng, 1, 6)),

@@ -84,11 +84,11 @@ class RandomCase:
 
 
 def _shape(source: Source, *, channels: int = 1, width: int = 1, height: int = 1) -> Shape:
-    """Draw (C, H, W), multiples of the arguments."""
+    """Draw (C, H, W), multiples of the arguments; 2 and 3 distinguish H*H, H*W and a constant."""
     return (
         channels * source.integer(1, 2),
-        height * source.integer(1, 2),
-        width * source.integer(1, 2),
+        height * source.integer(1, 3),
+        width * source.integer(1, 3),
     )
 
 

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
+
 from conformance.adapter import NotSupported
 from conformance.cases.case import Case, stated_tolerance
 from conformance.cases.random import Drawn
@@ -37,29 +39,43 @@ class Counterexample(Violation):
 
     Attributes:
         drawn: Its specification and input.
+        richest: The failing example whose numbers fit fewest mistakes by chance.
         worst: Largest error of all examples in ulps.
         allowed: Tolerance of that error.
     """
 
     def __init__(
-        self, message: str, drawn: Drawn, worst: float = float("inf"), allowed: float = 0.0
+        self,
+        message: str,
+        drawn: Drawn,
+        richest: Drawn,
+        worst: float = float("inf"),
+        allowed: float = 0.0,
     ) -> None:
         super().__init__(message)
-        self.drawn, self.worst, self.allowed = drawn, worst, allowed
+        self.drawn, self.richest, self.worst, self.allowed = drawn, richest, worst, allowed
 
 
 def random_specs(trial: RandomTrial) -> Findings:
     """No counterexample among drawn specifications; errors as fractions of each tolerance."""
+    failing: list[Drawn] = []
+
+    def check(drawn: Drawn) -> str | None:
+        error = _error(trial, drawn)
+        if error is not None:
+            failing[:] = [max(*failing, drawn, key=_richness)] if failing else [drawn]
+        return error
+
     found = smallest_counterexample(
         trial.case.make,
-        lambda drawn: _error(trial, drawn),
+        check,
         examples=EXAMPLES * trial.examples,
         seed=trial.seed,
     )
     if found is not None:
         drawn, error = found
         message = f"smallest counterexample found: {error}"
-        raise Counterexample(message, drawn, trial.worst_ulps, trial.allowed)
+        raise Counterexample(message, drawn, failing[0], trial.worst_ulps, trial.allowed)
     if trial.unsupported and not trial.compared:
         raise NotSupported(trial.unsupported[-1])
     for reason, count in Counter(trial.unsupported).items():
@@ -68,6 +84,12 @@ def random_specs(trial: RandomTrial) -> Findings:
         "all examples",
         Comparison(trial.worst, (), trial.worst, 0.0, 1.0, count=trial.compared),
     )
+
+
+def _richness(drawn: Drawn) -> tuple[bool, int, int]:
+    """Return how well an example distinguishes mistakes: by its shape, then its numbers."""
+    height, width = drawn.x.shape[2:]
+    return 1 < height != width > 1, len(np.unique(drawn.x)), drawn.x.size
 
 
 def _error(random: RandomTrial, drawn: Drawn) -> str | None:

@@ -80,7 +80,7 @@ PATTERNS = {
         "invertible_conv/joint",
         "log_det",
         with_log_det(lambda d, x: d / x[0, 0].size),
-        "log_det of InvertibleConv lacks the factor H*W = 4",
+        "log_det of InvertibleConv lacks the factor H*W = 6",
     ),
     "per batch": (
         "affine/per_example",

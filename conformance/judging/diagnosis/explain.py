@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.cases.case import Case
 from conformance.cases.random import Drawn
-from conformance.judging.diagnosis.cause import probable_cause
+from conformance.judging.diagnosis.cause import cause_of_counterexample, probable_cause
 from conformance.judging.diagnosis.reproducer import command, expression, script
 from conformance.judging.finding import Finding
 from conformance.judging.precision import error_in_ulps
@@ -61,6 +61,7 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
         changes["point"] = _drawn(error.drawn)
         changes["reproducer"] += "\n" + script(error.drawn, judge.name, result.dtype)
         trial = _trial_of(error.drawn, judge, result)
+        others = [_trial_of(error.richest, judge, result)]
     elif isinstance(trial, Trial):
         changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
     if isinstance(error, TimeLimitExceeded):
@@ -123,6 +124,8 @@ def _other_inputs(trial: Any, judge: Any) -> list[Any]:
 def _cause(trials: list[Any], law: Law, error: BaseException | None, seconds: float | None) -> str:
     try:
         with time_limit(seconds):
+            if isinstance(error, Counterexample):
+                return cause_of_counterexample(*trials, law, error)
             return probable_cause(trials, law, error)
     except TimeLimitExceeded:  # the experiments call the implementation again
         return ""

@@ -18,6 +18,15 @@ from reference.bijectors import (
     MixtureLogistic,
 )
 
+COUNTS: dict[str, Callable[[int, int], float]] = {
+    "once": lambda height, width: 1.0,
+    "H*H": lambda height, width: height * height,
+    "W*W": lambda height, width: width * width,
+    "H*W/2": lambda height, width: 0.5 * height * width,
+    "2*H*W": lambda height, width: 2.0 * height * width,
+}
+"""Numbers of times that a log-det may have been counted; the right one is H*W."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -149,21 +158,41 @@ def _part(trial: Trial, direction: str) -> str:
         whole = sign * sum(part.log_det for part in group)
         if not np.abs(whole).max() > 1e-3:
             continue
-        once = sign * sum(part.log_det / part.positions for part in group)
-        if group[0].positions > 1 and is_close(trial, got, want - whole + once):
-            return (
-                f"log_det of {name} lacks the factor H*W = {group[0].positions}: "
-                "it is counted once, not at every position"
-            )
-        height, width = group[0].x.shape[2:]
-        for text, factor in ((("H*H", height / width)), ("W*W", width / height)):
-            if height != width and is_close(trial, got, want - whole + factor * whole):
-                return f"log_det of {name} is counted {text} times, not at each of H*W positions"
+        hint = _counted(trial, direction, name, group)
+        if hint:
+            return hint
         if is_close(trial, got, want - whole):
             return f"log_det of {name} is not added"
         if is_close(trial, got, want - 2.0 * whole):
             return f"log_det of {name} has the opposite sign"
     return ""
+
+
+def _counted(trial: Trial, direction: str, name: str, group: list[Part]) -> str:
+    """Name the counts of positions that the log-dets of some parts may have been multiplied by."""
+    got, want = _got_and_want(trial, direction)
+    sign = 1.0 if direction == "forward" else -1.0
+    height, width = group[0].x.shape[2:]
+
+    def fits(count: Callable[[int, int], float]) -> bool:
+        added = [p.log_det * (count(*p.x.shape[2:]) / p.positions - 1.0) for p in group]
+        return is_close(trial, got, want + sign * sum(added))
+
+    likely = [text for text, count in COUNTS.items() if fits(count)]
+    if not set(likely) - {"H*W/2", "2*H*W"}:
+        return ""
+    subject = f"log_det of {name}"
+    if len(likely) > 1:
+        return (
+            f"{subject} is counted {' or '.join(likely)} times, not H*W = {height * width} times: "
+            f"H = {height} and W = {width} do not tell which"
+        )
+    if likely == ["once"]:
+        return (
+            f"{subject} lacks the factor H*W = {height * width}: it is counted once, not at "
+            "every position"
+        )
+    return f"{subject} is counted {likely[0]} times, not at each of H*W positions"
 
 
 def _density(trial: Trial, direction: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.judging.diagnosis.orders import Change, order_mistakes
 from conformance.numerics.specs import is_object
 from reference.bijectors import (
     ActNorm,
@@ -23,13 +24,13 @@ from reference.bijectors import (
 )
 
 EPSILONS = tuple(10.0**-k for k in range(2, 13))
-Change = Callable[[Any], Any]
 
 
 def mistakes() -> Iterator[tuple[str, Change]]:
     """Yield texts, and functions that return an object with a mistake, or None for none."""
     yield from MISTAKES
     yield from PARAMETER_MISTAKES
+    yield from order_mistakes()
     for epsilon in EPSILONS:
         yield f"an epsilon of {epsilon:g} is added to the scale", _with_epsilon(epsilon)
 

@@ -28,17 +28,33 @@ def estimate_patterns(trial: Trial, direction: str) -> Iterator[Callable[[], str
 
 def known_mistake(trial: Trial, direction: str) -> str:
     """Name the mistake that explains the results best; "" if none does."""
+    found = best_mistake(trial, direction)
+    return found[0] if found else ""
+
+
+def best_mistake(trial: Trial, direction: str) -> tuple[str, Change] | None:
+    """Return the mistake that explains the results best, as in `mistakes`; None if none does."""
     if _hopeless(trial, direction):
-        return ""
+        return None
     trial = _remembering(trial)
-    best, name = np.inf, ""
+    best, found = np.inf, None
     for text, change in mistakes():
         rest = _rest(trial, direction, change)
         if rest < best and not _is_contradicted(trial, direction, change):
-            best, name = rest, text
+            best, found = rest, (text, change)
         if best <= 500 * trial.eps:
             break
-    return name
+    return found
+
+
+def is_visible(spec: Any, change: Change, x: np.ndarray) -> bool:
+    """Return whether a mistake changes the results at x."""
+    other = changed(spec, change, in_couplings=True)
+    if other is None:
+        return False
+    with np.errstate(all="ignore"):
+        pairs = zip(spec.forward(x), other.forward(x), strict=True)
+        return any(error_of(wrong, right) > 0.0 for right, wrong in pairs)
 
 
 def estimated_mistake(trial: Trial, direction: str) -> str:

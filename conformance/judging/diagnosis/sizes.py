@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from conformance.cases.case import Case
+from conformance.cases.sizes import Sized
 from conformance.judging.diagnosis.log_dets import log_det_patterns
+from conformance.judging.diagnosis.parameters import best_mistake, is_visible
 from conformance.laws.random_trial import RandomTrial, Tried
 from conformance.laws.trial import Trial, generator
 
 Features = dict[str, int]
 Condition = tuple[str, Callable[[Features], bool]]
+Visible = Callable[[Any, np.ndarray], bool]
+"""Function of a specification and x that returns whether a mistake changes the results."""
 DIVISORS = (2, 4, 8, 16)
 EXPLAINED = 3
 MAX_ALTERNATIVES = 3
@@ -24,7 +28,25 @@ MAX_ALTERNATIVES = 3
 
 def size_patterns(trial: RandomTrial) -> Iterator[Callable[[], str]]:
     """Yield the patterns for what the law `sizes` has tried."""
-    yield lambda: "; ".join(filter(None, (wrong_sizes(trial.tried), _mistake_at_wrong(trial))))
+    yield lambda: _wrong_sizes_and_mistake(trial)
+
+
+def _wrong_sizes_and_mistake(trial: RandomTrial) -> str:
+    """Name the sizes that are wrong, and the mistake; only this if the sizes follow from it."""
+    drawn = _drawn(trial)
+    mistake, visible = _mistake_at_wrong(trial, drawn)
+    if visible and all(
+        visible(*one) != tried.right for one, tried in zip(drawn, trial.tried, strict=True)
+    ):
+        return mistake
+    return "; ".join(filter(None, (wrong_sizes(trial.tried), mistake)))
+
+
+def _drawn(trial: RandomTrial) -> list[Sized]:
+    """Return the specifications and inputs that were tried; none if some are not supported."""
+    assert trial.case.sizes is not None
+    drawn = list(trial.case.sizes(generator(trial.seed, trial.case.name, "sizes")))
+    return drawn if len(drawn) == len(trial.tried) else []
 
 
 def wrong_sizes(tried: list[Tried]) -> str:
@@ -64,29 +86,46 @@ def _common(tried: list[Tried], wrong: list[Tried]) -> str:
     return ""
 
 
-def _mistake_at_wrong(trial: RandomTrial) -> str:
-    """Name the mistake that explains the first wrong sizes, each by itself."""
-    assert trial.case.sizes is not None
-    drawn = list(trial.case.sizes(generator(trial.seed, trial.case.name, "sizes")))
-    if len(drawn) != len(trial.tried):
-        return ""
-    wrong = [one for one, tried in zip(drawn, trial.tried, strict=True) if not tried.right]
+def _mistake_at_wrong(trial: RandomTrial, drawn: list[Sized]) -> tuple[str, Visible | None]:
+    """Name the mistake that explains the first wrong sizes, each by itself.
+
+    The second result tells at which sizes the mistake is seen, if it is known.
+    """
+    pairs = zip(drawn, trial.tried, strict=True) if drawn else ()
+    wrong = [one for one, tried in pairs if not tried.right]
     # One row or column does not tell H*H from H*W.
     wrong.sort(key=lambda one: min(one[1].shape[2:]) == 1)
-    hints = [_mistake(trial, *one) for one in wrong[:EXPLAINED]]
-    kinds = {re.sub(r" = [0-9]+", "", hint) for hint in hints}
-    return kinds.pop() if len(kinds) == 1 else ""
+    found = [_mistake(trial, *one) for one in wrong[:EXPLAINED]]
+    kinds = {re.sub(r" = [0-9]+", "", hint) for hint, _ in found}
+    if len(kinds) != 1:
+        return "", None
+    return kinds.pop(), found[0][1]
 
 
-def _mistake(trial: RandomTrial, spec: Any, x: np.ndarray) -> str:
+def _mistake(trial: RandomTrial, spec: Any, x: np.ndarray) -> tuple[str, Visible | None]:
     case = Case(trial.case.name, lambda rng: spec, lambda rng: x, lambda rng: x)
     one = Trial(case, trial.adapter, trial.dtype.name, "typical", trial.seed, trial.device)
     for direction in ("forward", "inverse"):
-        for pattern in log_det_patterns(one, direction):
-            hint = pattern()
-            if hint:
-                return hint
-    return ""
+        try:
+            best = best_mistake(one, direction)
+            if best:
+                return best[0], lambda spec, x, change=best[1]: is_visible(spec, change, x)  # type: ignore[misc]
+            for pattern in log_det_patterns(one, direction):
+                hint = pattern()
+                if hint:
+                    return hint, _visible_count(hint)
+        except Exception:  # the implementation may raise for this size
+            continue
+    return "", None
+
+
+def _visible_count(hint: str) -> Visible | None:
+    """Return at which sizes a wrong count of positions is seen; None for another mistake."""
+    if "lacks the factor H*W" in hint:
+        return lambda spec, x: x[0, 0].size > 1
+    if "is counted H*H times" in hint or "is counted W*W times" in hint:
+        return lambda spec, x: x.shape[2] != x.shape[3]
+    return None
 
 
 def _conditions(tried: list[Tried]) -> Iterator[Condition]:

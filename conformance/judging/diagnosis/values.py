@@ -147,21 +147,22 @@ def _permuted(trial: Trial, direction: str) -> str:
     in_order = (np.sort(a.reshape(numbers.shape), axis=1) for a in (got, want))
     if error_of(*in_order) > 0.01 * error_of(got, want):
         return ""
-    batch, channels, height, width = want.shape
     order = ""
-    for count in (4, 2):
-        if channels % count == 0:
-            corner_slow = want.reshape(batch, count, channels // count, height, width)
-            if explains(got, corner_slow.swapaxes(1, 2).reshape(want.shape), want):
-                order = (
-                    ": the channel is the slow index, as in torch's PixelUnshuffle, and must be "
-                    "the fast one"
-                )
-    if not order and explains(got, want[:, ::-1], want):
-        order = ": channels are in reverse"
-    if not order and height == width and explains(got, want.swapaxes(2, 3), want):
-        order = ": height and width are exchanged"
-    return f"{direction} has the right numbers in another order{order}"
+    if explains(got, want[:, ::-1], want):
+        order = "channels are in reverse"
+    elif want.shape[2] == want.shape[3] and explains(got, want.swapaxes(2, 3), want):
+        order = "height and width are exchanged"
+    else:
+        order = _moved(got, want)
+    return f"{direction} has the right numbers in another order: {order}"
+
+
+def _moved(got: np.ndarray, want: np.ndarray) -> str:
+    """Say where the first number that is at a wrong place belongs."""
+    at = tuple(int(i) for i in np.argwhere(got != want)[0])
+    place = int(np.abs(want[at[0]] - got[at]).argmin())
+    belongs = [at[0], *(int(i) for i in np.unravel_index(place, want.shape[1:]))]
+    return f"the number at {list(at)} belongs at {belongs}"
 
 
 def _shifted(trial: Trial, direction: str) -> str:
