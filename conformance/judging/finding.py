@@ -17,6 +17,7 @@ class Finding:
         trial: The trial it occurred on; None before the first.
         label: What was compared.
         comparison: The worst comparison.
+        shown: The call or the drawn example it belongs to, if the law states one.
         error: The implementation's exception or violation that ended the trial, if one did.
         law_error: The exception that the law itself raised, if it did.
         compared: Number of values compared.
@@ -28,6 +29,7 @@ class Finding:
     trial: Any
     label: str = ""
     comparison: Comparison | None = None
+    shown: Any = None
     error: BaseException | None = None
     law_error: BaseException | None = None
     compared: int = 0

@@ -178,6 +178,8 @@ class Judge:
         worst = worst if worst.trial is not None else Finding(trial)
         compared, not_compared = worst.compared, worst.not_compared.copy()
         unsupported, left_out = dict(worst.unsupported), worst.left_out
+        if hasattr(trial, "shown"):
+            trial.shown = None
         try:
             _require_support(trial)
             for label, found in law.check(trial):
@@ -190,7 +192,7 @@ class Judge:
                 if math.isnan(found.ulps):
                     found = replace(found, ulps=math.inf)
                 if found.count and (worst.comparison is None or found.ulps > worst.ulps):
-                    worst = Finding(trial, label, found)
+                    worst = Finding(trial, label, found, getattr(trial, "shown", None))
         except NotSupported as reason:
             unsupported[getattr(trial, "inputs", "")] = str(reason)
         except LeftOut as reason:
@@ -199,7 +201,7 @@ class Judge:
             raise
         except BaseException as error:  # an implementation may raise anything, and call sys.exit
             if is_failure(error):
-                worst = Finding(trial, error=error)
+                worst = Finding(trial, shown=getattr(trial, "shown", None), error=error)
             else:
                 worst = replace(worst, trial=trial, law_error=error)
         return replace(

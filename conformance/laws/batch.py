@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.laws.consistency import directions
+from conformance.laws.guard import call_at
 from conformance.laws.law import Findings
 from conformance.laws.trial import LeftOut, Trial
 from conformance.numerics.compare import Comparison, compare
@@ -30,6 +31,7 @@ def batch(trial: Trial) -> Findings:
         for label, chosen in orders:
             context = None if trial.context is None else trial.context[chosen]
             got = getattr(trial, direction)(at[chosen], context)
+            trial.shown = call_at(direction, at[chosen], context)
             for name, part, whole, unit in zip(
                 ("", " log_det"), got, (output, log_det), units, strict=True
             ):

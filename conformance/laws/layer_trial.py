@@ -9,7 +9,13 @@ import numpy as np
 
 from conformance.adapter import Adapter
 from conformance.cases.case import LayerCase
-from conformance.laws.guard import Violation, implementation, real_array, require_shape
+from conformance.laws.guard import (
+    Call,
+    Violation,
+    implementation,
+    real_array,
+    require_shape,
+)
 from conformance.laws.trial import Inputs, generator
 from conformance.numerics.specs import own_copy, round_to, rounded
 
@@ -83,14 +89,16 @@ class LayerTrial:
             Violation: It returns something else than the reference does.
         """
         built = self.built
-        with implementation():
+        with implementation(Call("a call", arguments)):
             results = self.case.run(built, **arguments)
         self.calls += 1
         if set(results) != set(self.want):
             raise Violation(f"results {sorted(results)}, not {sorted(self.want)}")
         arrays = {name: real_array(result, name) for name, result in results.items()}
         for name, array in arrays.items():
-            require_shape(array, self._shape(name, arguments), name)
+            shape = self._shape(name, arguments)
+            empty = bool(self.case.batched) and shape[0] == 0
+            require_shape(array, shape, f"{name} of an empty batch" if empty else name)
         return arrays
 
     def _shape(self, result: str, arguments: Arrays) -> tuple[int, ...]:

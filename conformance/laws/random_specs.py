@@ -12,7 +12,7 @@ from conformance.adapter import NotSupported
 from conformance.cases.case import Case, stated_tolerance
 from conformance.cases.random import Drawn
 from conformance.laws.contract import contract
-from conformance.laws.guard import is_failure
+from conformance.laws.guard import is_failure, with_call
 from conformance.laws.law import Findings
 from conformance.laws.random_trial import RandomTrial
 from conformance.laws.round_trips import round_trip_y
@@ -131,5 +131,5 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
             if not is_failure(error):
                 raise
             random.worst_ulps = float("inf")
-            return f"{name}: {type(error).__name__}: {error}"
+            return f"{name}: {with_call(error)}"
     return None

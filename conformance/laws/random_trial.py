@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance.adapter import Adapter
-from conformance.cases.random import RandomCase
+from conformance.cases.random import Drawn, RandomCase
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class RandomTrial:
         compared: Number of values compared so far.
         unsupported: Reasons for examples that the implementation does not support.
         tried: Sizes tried so far.
+        shown: The worst of them, for the report.
     """
 
     case: RandomCase
@@ -45,3 +46,4 @@ class RandomTrial:
     compared: int = 0
     unsupported: list[str] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
+    shown: Drawn | None = None

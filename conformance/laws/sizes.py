@@ -10,7 +10,14 @@ import numpy as np
 
 from conformance.adapter import NotSupported
 from conformance.cases.random import Drawn
-from conformance.laws.guard import implementation, is_failure, real_array, require_shape
+from conformance.laws.guard import (
+    call_at,
+    implementation,
+    is_failure,
+    real_array,
+    require_shape,
+    with_call,
+)
 from conformance.laws.law import Findings
 from conformance.laws.random_trial import RandomTrial, Tried
 from conformance.laws.trial import Violation, generator
@@ -30,6 +37,7 @@ def sizes(trial: RandomTrial) -> Findings:
     assert trial.case.sizes is not None  # the law requires it, see LAWS
     worst: tuple[str, Comparison] | None = None
     reasons = []
+    failed: list[Drawn] = []
     trial.tried.clear()
     for spec, x in trial.case.sizes(generator(trial.seed, trial.case.name, "sizes")):
         drawn = Drawn(spec, x)
@@ -41,19 +49,23 @@ def sizes(trial: RandomTrial) -> Findings:
             reasons.append(str(reason))
             continue
         except Violation as violation:
+            failed.append(drawn)
             trial.tried.append(Tried(features, right=False, error=f"{label}: {violation}"))
             continue
         except Exception as error:  # an implementation may raise anything
             if not is_failure(error):
                 raise
-            text = f"{label}: {type(error).__name__}: {error}"
+            failed.append(drawn)
+            text = f"{label}: {with_call(error)}"
             trial.tried.append(Tried(features, right=False, error=text))
             continue
         trial.tried.append(Tried(features, right=found.ulps <= COARSE))
         if worst is None or found.ulps > worst[1].ulps:
             worst = f"{name} ({label})", found
+            trial.shown = drawn
     errors = [tried.error for tried in trial.tried if tried.error]
     if errors:
+        trial.shown = failed[0]
         raise Violation(errors[0])
     if worst is None:
         raise NotSupported(reasons[0])
@@ -91,7 +103,7 @@ def _worst(trial: RandomTrial, drawn: Drawn) -> tuple[str, Comparison]:
         built = trial.adapter(dtype=trial.dtype.name, device=trial.device).build(given)
     results = []
     for direction, at, want in (("forward", x, (y, log_det)), ("inverse", y, (x, -log_det))):
-        with implementation():
+        with implementation(call_at(direction, at, None)):
             got, got_log_det = getattr(built, direction)(np.array(at, trial.dtype))
         for name, result, expected in zip(
             (direction, f"{direction} log_det"), (got, got_log_det), want, strict=True

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from conformance.laws.consistency import directions
+from conformance.laws.guard import call_at
 from conformance.laws.law import Findings
 from conformance.laws.layer_trial import Arrays, LayerTrial
 from conformance.laws.trial import Pair, Trial, Violation
@@ -95,6 +96,7 @@ def _check(trial: Trial, direction: str, at: np.ndarray, values: Sequence[float]
         here: Pair = (got[0][part], got[1][part])
         expected: Pair = (want[0][part], want[1][part])
         label = f"{direction} of {value:g}"
+        trial.shown = call_at(direction, x[part], None if context is None else context[part])
         if np.isfinite(value):
             yield from _check_tiny(trial, direction, label, x[part], here, expected)
         else:

@@ -29,7 +29,8 @@ import numpy as np
 
 from conformance.adapter import Adapter, NotSupported
 from conformance.cases.case import Case
-from conformance.laws.guard import Violation, guarded, implementation, real_array, require_shape
+from conformance.laws.guard import Call, call_at, checked_pair, guarded, implementation
+from conformance.laws.guard import Violation as Violation
 from conformance.numerics.jacobian import Interval, Jacobian, inverse_or_inf, jacobian
 from conformance.numerics.specs import (
     differences,
@@ -75,6 +76,8 @@ class Trial:
         got_forward, got_inverse: The implementation's pairs there.
         built: The implementation's object.
         calls: Number of times its methods were called or taken.
+        shown: The call whose results a law compares next, if its input is neither `x` nor `y`: set
+            by the law, for the report.
         unit_of_inverse, unit_of_inverse_log_det: Units of the pair at `y`; see the module.
         unit_of_round_trip_x, unit_of_round_trip_y: Units of the round trips.
     """
@@ -93,6 +96,7 @@ class Trial:
         self.eps = float(np.finfo(dtype).eps)
         self._cache: dict[Any, Any] = {}
         self.calls = 0
+        self.shown: Call | None = None
 
     def cached(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Return a value that several laws share, computing it on first use."""
@@ -249,17 +253,11 @@ class Trial:
             Violation: The implementation returns something else.
         """
         one = self.built if built is None else built
-        with implementation():
-            result = getattr(one, direction)(x, context)
-        self.calls += 1
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise Violation(f"{direction} returned {type(result).__name__}, not (array, log_det)")
-        output, log_det = real_array(result[0], direction), real_array(result[1], "log_det")
-        require_shape(log_det, (len(x),), f"log_det of {direction}")
-        whose = direction if len(x) else f"{direction} of an empty batch"
         like = self.want_forward[0] if direction == "forward" else self.x
-        require_shape(output, (len(x), *like.shape[1:]), whose)
-        return output, log_det
+        with implementation(call_at(direction, x, context)):
+            result = getattr(one, direction)(x, context)
+            self.calls += 1
+            return checked_pair(result, direction, (len(x), *like.shape[1:]))
 
     # Jacobians by finite differences
 

@@ -7,24 +7,20 @@ import dataclasses
 import traceback
 from typing import Any
 
-import numpy as np
-
 from conformance.cases.case import Case
 from conformance.cases.random import Drawn
 from conformance.judging.diagnosis.cause import cause_of_counterexample, probable_cause
-from conformance.judging.diagnosis.reproducer import command, expression, script
+from conformance.judging.diagnosis.points import point, point_of_example
+from conformance.judging.diagnosis.reproducer import command, script
 from conformance.judging.finding import Finding
 from conformance.judging.precision import error_in_ulps
 from conformance.judging.time_limit import TimeLimitExceeded, time_limit
 from conformance.laws import Law
+from conformance.laws.guard import with_call
 from conformance.laws.random_specs import Counterexample
 from conformance.laws.trial import Trial, Violation
-from conformance.numerics.compare import Comparison, WrongShape
-from conformance.numerics.specs import float_arrays
+from conformance.numerics.compare import WrongShape
 from conformance.reports.result import FAILING, Result, wrong_bits
-
-MAX_NUMBERS = 12
-MAX_FIELDS = 16
 
 
 def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
@@ -58,12 +54,14 @@ def explain(result: Result, finding: Finding, judge: Any, law: Law) -> Result:
     changes["reproducer"] = command(result, judge, seed)
     others = _other_inputs(trial, judge)
     if isinstance(error, Counterexample):
-        changes["point"] = _drawn(error.drawn)
+        changes["point"] = point_of_example(error.drawn)
         changes["reproducer"] += "\n" + script(error.drawn, judge.name, result.dtype)
         trial = _trial_of(error.drawn, judge, result)
         others = [_trial_of(error.richest, judge, result)]
     elif isinstance(trial, Trial):
-        changes["point"] = changes.get("point", {}) | _point(trial, law, comparison)
+        changes["point"] = changes.get("point", {}) | point(finding, law)
+    elif isinstance(finding.shown, Drawn):
+        changes["point"] = changes.get("point", {}) | point_of_example(finding.shown)
     if isinstance(error, TimeLimitExceeded):
         changes["hint"] = (
             "possibly an endless loop, as of a stopping rule this dtype cannot meet; or a "
@@ -125,7 +123,8 @@ def _cause(trials: list[Any], law: Law, error: BaseException | None, seconds: fl
     try:
         with time_limit(seconds):
             if isinstance(error, Counterexample):
-                return cause_of_counterexample(*trials, law, error)
+                smallest, richest = trials
+                return cause_of_counterexample(smallest, richest, law, error)
             return probable_cause(trials, law, error)
     except TimeLimitExceeded:  # the experiments call the implementation again
         return ""
@@ -136,7 +135,7 @@ def _inputs(trial: Any) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """Return the message of a violation; of any other error also its type and location."""
+    """Return the message of a violation; of any other error also its call, type and location."""
     if isinstance(error, (Violation, WrongShape)):
         return str(error)
     frames = []
@@ -144,54 +143,9 @@ def _text(error: BaseException) -> str:
     while entry is not None:
         frames.append(f"{entry.tb_frame.f_code.co_filename}:{entry.tb_lineno}")
         entry = entry.tb_next
-    return f"{type(error).__name__}: {error} ({frames[-1] if frames else '?'})"
-
-
-def _point(trial: Trial, law: Law, comparison: Comparison | None) -> dict[str, Any]:
-    """Return the example with the worst error, its inputs and the parameters."""
-    try:
-        inputs = {name: getattr(trial, name) for name in law.inputs}
-        example = 0
-        if comparison is not None and comparison.index and comparison.index[0] < len(trial.x):
-            example = comparison.index[0]
-        point: dict[str, Any] = {
-            "example": example,
-            "seed": trial.seed,
-            "inputs": trial.inputs,
-            **{name: _numbers(array[example]) for name, array in inputs.items()},
-        }
-        if trial.context is not None:
-            point["context"] = _numbers(trial.context[example])
-    except (Exception, SystemExit):  # the message already says what failed
-        return {}
-    point["parameters"] = _parameters(trial.spec)
-    return point
-
-
-def _drawn(drawn: Drawn) -> dict[str, Any]:
-    return {
-        "spec": expression(drawn.spec),
-        "x": _numbers(drawn.x),
-        "parameters": _parameters(drawn.spec),
-    }
+    return f"{with_call(error)} ({frames[-1] if frames else '?'})"
 
 
 def _trial_of(drawn: Drawn, judge: Any, result: Result) -> Trial:
     case = Case(result.case, lambda rng: drawn.spec, lambda rng: drawn.x, lambda rng: drawn.x)
     return Trial(case, judge.adapter, result.dtype, "typical", judge.seed, judge.device)
-
-
-def _parameters(spec: Any) -> dict[str, str]:
-    arrays = float_arrays(spec)
-    shown = {path or "value": _numbers(a) for path, a in list(arrays.items())[:MAX_FIELDS]}
-    if len(arrays) > MAX_FIELDS:
-        shown["..."] = f"and {len(arrays) - MAX_FIELDS} more"
-    return {"class": type(spec).__name__} | shown
-
-
-def _numbers(array: np.ndarray) -> str:
-    """Return an array's shape and first numbers."""
-    flat = np.ravel(array)
-    text = ", ".join(f"{value:.9g}" for value in flat[:MAX_NUMBERS])
-    more = f", ... {flat.size - MAX_NUMBERS} more" if flat.size > MAX_NUMBERS else ""
-    return f"{np.shape(array)} [{text}{more}]"

@@ -109,7 +109,7 @@ def _mistake(trial: RandomTrial, spec: Any, x: np.ndarray) -> tuple[str, Visible
         try:
             best = best_mistake(one, direction)
             if best:
-                return best[0], lambda spec, x, change=best[1]: is_visible(spec, change, x)  # type: ignore[misc]
+                return best[0], lambda spec, x, change=best[1]: is_visible(spec, change, x)
             for pattern in log_det_patterns(one, direction):
                 hint = pattern()
                 if hint:
