@@ -307,8 +307,8 @@ CASES = (
     LayerCase(
         "flow_plus_plus/augmented_decode",
         _augmented_model,
-        _latents(0.5, 12),
-        _latents(2.0, 12),
+        _latents(0.5, (12, 2, 2)),
+        _latents(2.0, (12, 2, 2)),
         lambda model, z: {"x": model.decode(z)},
         {"z": 0},
         tolerances={"value": DEEP, "layer_batch": DEEP},
