@@ -148,6 +148,8 @@ class TrainedModel(nn.Module):
     def encode(self, images: Any, *, seed: Seed = "auto") -> Any:
         """Return the latents z of dequantized images: (N, *latent_shape).
 
+        They depend on the noise drawn by `seed`; in an augmented model they hold e too.
+
         Raises:
             TypeError, ValueError: as `log_prob`.
         """
