@@ -37,12 +37,13 @@ def test_the_catalogue_is_large():
 @pytest.mark.parametrize(("bug", "dtype"), EACH, ids=names(EACH))
 def test_bug_is_detected(bug, dtype, monkeypatch):
     bug.patch(monkeypatch)
-    judge = Judge(FlowppAdapter)
-    judged = [judge.judge(*one) for one in plan(bug.cases, bug.laws, [dtype])]
-    failing = [cell for cell in judged if cell.status in FAILING]
-    assert failing, f"{bug.name} passes {judged}"
-    # By a wrong result, not because the patch itself raises.
-    assert any("Error: " not in cell.message for cell in failing), failing
+    judge, judged = Judge(FlowppAdapter), []
+    for one in plan(bug.cases, bug.laws, [dtype]):
+        judged.append(judge.judge(*one))
+        # By a wrong result, not because the patch itself raises.
+        if judged[-1].status in FAILING and "Error: " not in judged[-1].message:
+            return  # one cell is proof; the diagnosis of every other takes as long again
+    pytest.fail(f"{bug.name} passes {judged}")
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
