@@ -91,7 +91,13 @@ class NumpyMap:
         with adapter.precision():
             given = None if context is None else adapter.array(context)
             arrays = adapter.arrays(self._spec)
-            output, log_det = self._sides[side](arrays, adapter.array(x), given)
+            try:
+                output, log_det = self._sides[side](arrays, adapter.array(x), given)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                if rows:
+                    raise
+                reason = f"{adapter.library} accepts no empty batch: {error}"
+                raise NotSupported(reason) from error
             return np.asarray(output)[:rows], np.asarray(log_det)[:rows]
 
 

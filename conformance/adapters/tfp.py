@@ -147,7 +147,8 @@ def _linear(bijectors: list[Any]) -> Pair:
 
 def _flattened(bijector: Any, x: Any) -> Any:
     """Return a bijector of images that computes with vectors."""
-    flatten = tfb.Reshape(event_shape_out=[-1], event_shape_in=list(x.shape[1:]))
+    size = math.prod(x.shape[1:])
+    flatten = tfb.Reshape(event_shape_out=[size], event_shape_in=list(x.shape[1:]))
     return tfb.Chain([tfb.Invert(flatten), bijector, flatten])
 
 
@@ -155,12 +156,13 @@ def _permutation(spec: Any) -> Pair:
     """Permute whole images, as vectors, in the specification's order."""
 
     def transform(places: np.ndarray, before: Any, after: Any) -> Pair:
+        size = len(places)  # a size of -1 cannot be inferred for an empty batch
         return _pair(
             tfb.Chain(
                 [
-                    tfb.Reshape(event_shape_out=list(after), event_shape_in=[-1]),
+                    tfb.Reshape(event_shape_out=list(after), event_shape_in=[size]),
                     tfb.Permute(places.astype("int32")),
-                    tfb.Reshape(event_shape_out=[-1], event_shape_in=list(before)),
+                    tfb.Reshape(event_shape_out=[size], event_shape_in=list(before)),
                 ]
             )
         )

@@ -287,6 +287,15 @@ def test_the_half_that_a_coupling_changes_is_not_a_place():
     assert result.status == "fails" and result.hint == ""
 
 
+def test_results_that_are_not_finite_are_no_sign_of_a_large_batch():
+    def forward(spec, x, context):
+        with np.errstate(divide="ignore"):
+            return spec.forward(x, context)[0] / np.zeros_like(x), spec.forward(x, context)[1]
+
+    result = judge_faulty("act_norm/floor", "forward", forward=forward)
+    assert result.status == "fails" and "large batch" not in result.hint
+
+
 def test_a_mistake_that_a_log_det_contradicts_is_not_named():
     """The values are those of the mistake; the log-det is neither right nor that of it."""
 

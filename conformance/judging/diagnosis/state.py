@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from conformance.judging.diagnosis.log_dets import error_of
+from conformance.judging.diagnosis.places import is_wrong
 from conformance.laws.generators import seeded
 from conformance.laws.trial import Pair, Trial
 
@@ -102,8 +103,11 @@ def _batch(trial: Trial, direction: str) -> str:
     order = np.resize(np.arange(len(at)), 131)
     got = call(at[order], None if trial.context is None else trial.context[order])
     for part, expected in zip(got, whole, strict=True):
-        error = np.abs(part - expected[order]).reshape(len(order), -1).max(axis=1)
-        wrong = np.flatnonzero(~(error <= 1e5 * trial.eps * max(1.0, np.abs(expected).max())))
-        if wrong.size:
+        want = np.asarray(expected, np.float64)[order].reshape(len(order), -1)
+        largest = np.abs(want[np.isfinite(want)]).max(initial=1.0)
+        found = np.asarray(part, np.float64).reshape(want.shape)
+        differs = is_wrong(found / largest, want / largest, 1e5 * trial.eps)
+        wrong = np.flatnonzero(differs.any(axis=1))
+        if wrong.size and wrong[0] >= len(at):
             return f"in {direction}, examples from number {wrong[0]} of a large batch on are wrong"
     return ""
