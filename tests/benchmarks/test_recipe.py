@@ -79,9 +79,10 @@ def never(*_arguments, **_options):
 def test_a_plan_is_trained_once_and_tabulated(plan, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     monkeypatch.setattr(execution, "Popen", InThisProcess)
-    report = main([str(plan), "--out", str(out), "--seeds", "0"])
+    selected = ["--out", str(out), "--seeds", "0", "--rows", "Second, flipped"]
+    report = main([str(plan), *selected])
     assert [row["name"] for row in report["rows"]] == ["first", "Second, flipped"]
-    assert [[run["seed"] for run in row["runs"]] for row in report["rows"]] == [[0], [0]]
+    assert [[run["seed"] for run in row["runs"]] for row in report["rows"]] == [[], [0]]
     run = Run.open(out / "second-flipped" / "seed-0")
     assert run.config().data.flip
     assert run.config().training.learning_rate == 1e-2
@@ -92,9 +93,7 @@ def test_a_plan_is_trained_once_and_tabulated(plan, tmp_path, monkeypatch, capsy
     assert f"| {bounds['1']:.3f} | {bounds['2']:.3f} |" in (out / "table.md").read_text()
 
     monkeypatch.setattr(execution, "Popen", never)
-    assert (
-        main([str(plan), "--out", str(out), "--seeds", "0"]) == report
-    )  # finished runs are not repeated
+    assert main([str(plan), *selected]) == report  # finished runs are not repeated
     plan.write_text(PLAN.replace("1e-2", "2e-2"))
     with pytest.raises(SystemExit, match="2"):
         main([str(plan), "--out", str(out)])
@@ -105,7 +104,7 @@ def test_a_plan_is_trained_once_and_tabulated(plan, tmp_path, monkeypatch, capsy
         main([str(plan), "--out", str(out), "--table-only"])
     assert message in capsys.readouterr().err
     plan.write_text(PLAN)
-    assert main([str(plan), "--out", str(out), "--seeds", "0"]) == report
+    assert main([str(plan), *selected]) == report
 
 
 def test_a_failed_run_is_named_and_the_others_are_trained(plan, tmp_path, monkeypatch):
