@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from conformance.laws import LAWS, Law
 from conformance.reports import pages
+from conformance.reports.grouping import causes
 from conformance.reports.markdown import badge, proof_rows, seeds
 from conformance.reports.result import STATUSES, Result
 from conformance.reports.terminal import FAMILIES, VIOLATION, text_of
@@ -59,7 +59,7 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
     shown = ("error", "fails", "imprecise")
     failing = [result for result in results if result.status in shown]
     failing.sort(key=lambda result: shown.index(result.status))
-    causes = Counter(result.hint for result in failing if result.hint)
+    found = causes(failing)[:MAX_CAUSES]
     return pages.render(
         "conformance.reports",
         "report.html.jinja",
@@ -71,7 +71,7 @@ def html_report(results: Iterable[Result], about: Mapping[str, Any]) -> str:
         counts=count(results),
         statuses=STATUSES,
         facts=_facts(about),
-        causes=causes.most_common(MAX_CAUSES),
+        causes=[(f"{cause.text} ({cause.where})", len(cause.results)) for cause in found],
         proof=proof_rows(results),
         seeds=seeds(about),
         badge=badge(results),

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from conformance.laws import LAWS
+from conformance.reports.grouping import causes, groups
 from conformance.reports.result import STATUSES, Result
 from conformance.reports.verdict import JUDGED, count, verdict
 
@@ -26,6 +27,7 @@ KEY = (
 HEADS = {"error": "ERROR IN THE LAW", "fails": "FAILS", "imprecise": "IMPRECISE"}
 MAX_REASONS = 30
 MAX_FAILURES = 60
+MAX_CAUSES = 8
 MAX_COLUMNS = 10
 """Wider tables are split, so that each fits a terminal."""
 
@@ -51,24 +53,41 @@ def show(
     print(f"\n{KEY}", file=file)
     failing = [result for result in results if result.status in HEADS]
     failing.sort(key=lambda result: list(HEADS).index(result.status))
-    for result in failing[:MAX_FAILURES]:
-        print(failure(result), file=file)
-    if len(failing) > MAX_FAILURES:
-        print(f"... and {len(failing) - MAX_FAILURES} more failures (--html shows all)", file=file)
+    grouped = groups(failing)
+    for group in grouped[:MAX_FAILURES]:
+        print(failures(group), file=file)
+    if len(grouped) > MAX_FAILURES:
+        more = sum(map(len, grouped[MAX_FAILURES:]))
+        print(f"... and {more} more failures (--html shows all)", file=file)
     print(summary(results), file=file)
 
 
-def failure(result: Result) -> str:
+def failures(group: list[Result]) -> str:
+    """Return the text of the first of several failures with one cause, and the others' names."""
+    first = group[0]
+    dtypes = [result.dtype for result in group if result.case == first.case]
+    text = failure(first, ", ".join(dtypes))
+    others: dict[str, list[str]] = {}
+    for result in group:
+        if result.case != first.case:
+            others.setdefault(result.case, []).append(result.dtype)
+    same = [c if found == dtypes else f"{c} ({', '.join(found)})" for c, found in others.items()]
+    return f"{text}\n  the same: {', '.join(same)}" if same else text
+
+
+def failure(result: Result, dtypes: str = "") -> str:
     """Return a failure's size and place, its probable cause, and how to reproduce it.
 
     Args:
         result: A result that fails or is imprecise, or of a law that raised an exception itself.
+        dtypes: Names of all dtypes at which it fails, if they are several.
     """
     # The message of a counterexample states its own tolerance.
     stated = result.ulps is None or result.allowed is None or "(allowed " in result.message
     size = "" if stated else f" (allowed {result.allowed:.3g})"
     head = HEADS.get(result.status, HEADS["fails"])
-    lines = [f"{head} {result.name}: {result.message}{size}"]
+    name = f"{result.case} | {result.law} | {dtypes or result.dtype}"
+    lines = [f"{head} {name}: {result.message}{size}"]
     lines += [f"  {line}" for line in result.traceback.splitlines()]
     if result.hint:
         lines.append(f"  probable cause: {result.hint}")
@@ -96,11 +115,17 @@ def summary(results: Iterable[Result]) -> str:
         if len(reasons) > MAX_REASONS:
             lines.append(f"  {text} for {len(reasons) - MAX_REASONS} more reasons")
     lines += _not_compared(results)
-    causes = Counter(c.hint for c in results if c.status == "fails" and c.hint)
-    lines += [f"  probable cause of {number}: {cause}" for cause, number in causes.most_common(8)]
+    lines += [
+        f"  {cause.kind} of {_failures(len(cause.results))} ({cause.where}): {cause.text}"
+        for cause in causes(results)[:MAX_CAUSES]
+    ]
     lines += _imprecise(results)
     lines.append(verdict(results))
     return "\n".join(lines)
+
+
+def _failures(number: int) -> str:
+    return f"{number} failure{'s' if number > 1 else ''}"
 
 
 def _imprecise(results: list[Result]) -> list[str]:

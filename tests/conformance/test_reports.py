@@ -148,8 +148,45 @@ def test_the_summary_counts_reasons_and_causes():
     text = summary(RESULTS)
     assert "3 holds, 0 imprecise, 2 fails, 1 expected, 1 unsupported, 1 left out" in text
     assert "not supported 1 times: no gradients yet" in text
-    assert "probable cause of 1: log_det of forward has the opposite sign" in text
+    cause = "probable cause of 1 failure (affine: log_det): log_det of forward has the opposite"
+    assert cause in text
     assert "reproduce: python -m conformance" in failure(RESULTS[1])
+
+
+def test_a_failure_at_both_dtypes_and_in_several_cases_is_printed_once():
+    first = dataclasses.replace(RESULTS[1], hint="log_det lacks the factor H*W = 6")
+    at_float32 = dataclasses.replace(first, dtype="float32")
+    elsewhere = dataclasses.replace(first, case="squeeze", hint="log_det lacks the factor H*W = 2")
+    other_law = dataclasses.replace(first, law="inverse")
+    shown = io.StringIO()
+    show([first, at_float32, elsewhere, other_law], file=shown, rich=False)
+    text = shown.getvalue()
+    assert text.count("FAILS ") == 2 and text.count("reproduce: ") == 2
+    assert "FAILS affine/shared | log_det | float64, float32: off" in text
+    assert "  the same: squeeze (float64)" in text
+    where = "affine: log_det, inverse; squeeze: log_det"
+    assert f"probable cause of 4 failures ({where}): log_det lacks the factor H*W = 6" in text
+
+
+def test_exceptions_are_among_the_causes():
+    place = "ValueError: cannot reshape array of size 0 (/home/me/flow.py:21)"
+    found = [
+        Result(case, "batch", dtype, "fails", message=f"typical, forward of {size}: {place}")
+        for case, size in (("affine/shared", "(0, 2)"), ("affine/line", "(0, 1)"))
+        for dtype in ("float64", "float32")
+    ]
+    assert f"exception of 4 failures (affine: batch): {place}" in summary(found)
+    shown = io.StringIO()
+    show(found, file=shown, rich=False)
+    assert shown.getvalue().count("FAILS ") == 1
+    assert "the same: affine/line" in shown.getvalue()
+
+
+def test_failures_without_a_cause_are_printed_for_each_case():
+    plain = [dataclasses.replace(RESULTS[2], case=case) for case in ("flip", "squeeze")]
+    shown = io.StringIO()
+    show(plain, file=shown, rich=False)
+    assert shown.getvalue().count("FAILS ") == 2
 
 
 def test_every_text_of_a_cell_is_explained():

@@ -8,7 +8,6 @@ that a second failing example does not support.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from conformance.judging.diagnosis import patterns
 from conformance.judging.time_limit import TimeLimitExceeded
 from conformance.laws import Law
 from conformance.laws.trial import Violation
+from conformance.reports.grouping import without_numbers
 
 GUESS = "possibly "
 
@@ -52,18 +52,13 @@ def cause_of_counterexample(smallest: Any, richest: Any, law: Law, error: BaseEx
     """
     hint = _first(patterns.applicable, smallest, law, error)
     other = _first(patterns.applicable, richest, law, error)
-    if kind_of(hint) == kind_of(other):
+    if without_numbers(hint) == without_numbers(other):
         hint = hint or probable_cause([smallest], law, error)
     elif other:
         hint = other
     elif not hint.startswith(GUESS):
         hint = GUESS + hint
     return hint
-
-
-def kind_of(hint: str) -> str:
-    """Return a hint without its numbers, which differ from example to example."""
-    return re.sub(r"-?\d[\d.e+-]*", "#", hint)
 
 
 def _first(kind: Callable, trial: Any, law: Law, error: BaseException | None) -> str:
