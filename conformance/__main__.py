@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
 from conformance.reports.standard_output import exit_on_broken_pipe
 
@@ -19,6 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     return command.main(arguments)
 
 
+@contextmanager
+def temporary_storage() -> Iterator[None]:
+    """Keep Hypothesis, which simplifies counterexamples, from writing to the working directory."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", folder)
+        yield
+
+
 if __name__ == "__main__":
-    with exit_on_broken_pipe():
+    with exit_on_broken_pipe(), temporary_storage():
         sys.exit(main())

@@ -18,7 +18,7 @@ from typing import Any
 
 from conformance.adapter import DEFAULT_ADAPTER, DTYPES
 from conformance.cases import CASES
-from conformance.judging import xfails
+from conformance.judging import listing, xfails
 from conformance.judging.arguments import Parser
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan, plan
@@ -41,14 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Judge, print the matrix, write the reports, and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.list:
-        _list()
-        return 0
     start = time.perf_counter()
     try:
         chosen = list(plan(options.cases, options.laws, options.dtype, options.bijectors))
         if not chosen:
             raise ValueError("none of these laws applies to any of these cases")
+        if options.list:
+            _list(options, chosen)
+            return 0
         known = xfails.read(options.xfails, cases=CASES, laws=LAWS) if options.xfails else []
         for file in (options.html, options.json, options.junit, options.markdown):
             if file and not Path(file).resolve().parent.is_dir():
@@ -66,11 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if proven(results) else 1
 
 
-def _list() -> None:
-    for law in LAWS.values():
-        print(f"law   {law.name:22} {law.meaning}")
-    for name in CASES:
-        print(f"case  {name}")
+def _list(options: argparse.Namespace, chosen: Plan) -> None:
+    """Print the specifications of chosen cases; without a choice, the names of all."""
+    everything = options.cases == ["*"] and options.bijectors == ["*"]
+    cases = {case.name: case for case, _, _ in chosen}
+    for line in listing.names() if everything else listing.specifications(cases.values()):
+        print(line)
 
 
 def _judge(options: argparse.Namespace, chosen: Plan) -> Iterator[Result]:
@@ -218,7 +219,12 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--list", action="store_true", help="list cases and laws, and exit")
+    add(
+        "--list",
+        action="store_true",
+        help="list laws and cases; with --bijectors or --cases, their classes, docstrings, fields "
+        "and shapes; and exit",
+    )
     add("--html", metavar="FILE", help="write a report as one self-contained HTML file")
     add("--json", metavar="FILE", help="write every cell as JSON")
     add("--junit", metavar="FILE", help="write JUnit XML, for continuous integration")

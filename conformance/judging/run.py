@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from conformance.judging.case_warnings import named_warnings
 from conformance.judging.crash_log import CrashLog
 from conformance.judging.options import Options
 from conformance.judging.plan import Plan
@@ -21,7 +22,9 @@ def judge_in_process(options: Options, plan: Plan) -> Iterator[Result]:
     judge = options.judge()
     log = CrashLog()
     for planned in plan:
-        result = log.not_tried(planned) or judge.judge(*planned)
+        case, law, dtype = planned
+        with named_warnings(f"{case.name} | {law.name} | {dtype}"):
+            result = log.not_tried(planned) or judge.judge(*planned)
         log.record(result)
         yield result
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from conformance.cases import CASES
+from conformance.judging.case_warnings import named_warnings
 from conformance.judging.crash_log import NO_ANSWER, PROCESS_ENDED
 from conformance.judging.options import Options
 from conformance.judging.plan import Planned
@@ -141,4 +142,6 @@ def _serve(connection: Connection, options: Options) -> None:
             case, law, dtype = connection.recv()
         except EOFError:
             return
-        connection.send(judge.judge(CASES[case], LAWS[law], dtype))
+        with named_warnings(f"{case} | {law} | {dtype}"):
+            result = judge.judge(CASES[case], LAWS[law], dtype)
+        connection.send(result)

@@ -144,7 +144,11 @@ def _check_other_parameters(trial: Trial) -> None:
     other = trial.other_spec
     if other is None or trial.inputs == "tails":
         return
-    if is_stale(trial.got_forward[0], trial.want_forward[0]):
+    own = (
+        *zip(trial.got_forward, trial.want_forward, strict=True),
+        (trial.got_inverse[1], trial.want_inverse[1]),
+    )
+    if any(is_stale(got, want) for got, want in own):
         return  # wrong for its own parameters as well
     with np.errstate(all="ignore"):
         y, log_det = other.forward(trial.x, trial.context)

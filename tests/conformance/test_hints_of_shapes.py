@@ -124,3 +124,8 @@ def test_a_cause_that_another_failure_does_not_have_is_a_guess():
     result = judge_faulty("invertible_conv/random", "random_specs", forward=forward)
     assert result.status == "fails"
     assert not result.hint or result.hint.startswith("possibly"), result.hint
+
+
+def test_a_wrong_log_det_is_not_taken_for_that_of_other_parameters():
+    result = judge_faulty("invertible_conv/joint", "determinism", forward=height_squared)
+    assert result.status == "holds", result.message
