@@ -60,6 +60,13 @@ def test_the_code_is_its_definition(monkeypatch, seed, dense):
     assert histogram_code(images) == found.bits_per_dim
 
 
+def test_one_image_of_three_channels_is_coded_as_defined():
+    images = random_set(3, train=1, test=1, shape=(3, 1, 2))
+    found = independent_pixels(images)
+    expected = code(images.train, images.test, 5, found.per_value, found.per_position, own=0)
+    assert found.bits_per_dim == pytest.approx(expected, rel=1e-12)
+
+
 def test_pseudo_counts_minimize_the_training_images_code(monkeypatch):
     few = (0.25, 2.0, 64.0, 2.0**20)
     monkeypatch.setattr(baselines, "PSEUDO_COUNTS", few)

@@ -51,6 +51,8 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
         ["flowpp/evaluation/baselines.py", "flowpp/evaluation/pixel_bits.py"],
         [
             BASELINES + "the_code_is_its_definition",
+            BASELINES + "one_image_of_three_channels_is_coded_as_defined",
+            "tests/data/test_bundled.py::test_uniform_code",
             BASELINES + "pseudo_counts_minimize_the_training_images_code",
             "tests/evaluation/test_pixel_bits.py",
         ],
