@@ -136,10 +136,13 @@ def _whitened(
             whiten=True,
         )
 
-    draws = (_correlated(1.0, 6, rank), _correlated(30.0, 6, rank))
+    singular = constant or rank < 6
+    # Directions without variance are amplified 32 times however large the others are, and so is
+    # the rounding of large inputs. Among the smaller inputs some variances lie below the floor.
+    scales = (0.1, 0.03) if singular else (1.0, 30.0)
+    draws = (_correlated(scales[0], 6, rank), _correlated(scales[1], 6, rank))
     if constant:
         draws = (_constant(6), _zeros(6))
-    singular = constant or rank < 6
     tolerances = {"value": _AMPLIFIED} if singular else {}
     return _initialized(name, build, *draws, more=singular, tolerances=tolerances)
 
