@@ -62,6 +62,7 @@ NOT_RUN = {
     "python -m flowpp.benchmark.recipe": "hours of training; tests/benchmarks/test_recipe.py",
     "python -m flowpp.benchmark.recipe.scaling": "tests/benchmarks/test_recipe_scaling.py",
     "python -m flowpp.benchmark.recipe.figure": "as above",
+    "python tests/mutation/kernels.py": "compiles each mutant; a mutation run has its own command",
     "tox": "tox runs these tests; its environments are looked up in tox.ini instead",
     "python -m conformance --adapter conformance.adapters.zuko:ZukoAdapter": (
         "needs zuko: `tox -e libraries` runs the adapters"
