@@ -64,7 +64,7 @@ def check_noise_tensor(noise: Any, x: Tensor, extra: int = 0) -> None:
             f"noise must be floating-point, float32 or float64, got {noise.dtype}: it has the "
             "precision of the computation"
         )
-    needed = (x.shape[0], x.shape[1] + extra, *x.shape[2:])
+    needed = tuple(x.shape) if extra == 0 else (x.shape[0], x.shape[1] + extra, *x.shape[2:])
     if noise.shape != needed:
         shape = f"the images' shape {needed}"
         if extra:

@@ -23,7 +23,11 @@ from flowpp.config.mistakes import message, nearest, nearest_flags
         (train, "--training.steps", "--training.steps must have a value, got none"),
         (train, "--training.steps 0", "training.steps must be at least 1, got 0"),
         (train, "digts", "did you mean 'digits'?"),
-        (sample, "", "RUN is required: Run directory, or a checkpoint file."),
+        (
+            sample,
+            "",
+            "RUN is required: Run directory, checkpoint file, or name of a pretrained model.",
+        ),
         (sample, "run --which best", "did you mean --checkpoint?"),
         (evaluate, "run --importance-sample 3", "did you mean --importance_samples?"),
         (plot, "", "at least one RUN is required, got none"),

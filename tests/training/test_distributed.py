@@ -63,9 +63,9 @@ def draw_the_noise_of_two(monkeypatch, settings):
     draw = NoisyImages.draw
     ranks = [noise_generator(settings.seed, rank) for rank in range(2)]
 
-    def draw_halves(self, indices, generator):
+    def draw_halves(self, indices, generator, **options):
         if len(indices) != settings.batch_size:  # the initialization
-            return draw(self, indices, generator)
+            return draw(self, indices, generator, **options)
         parts = [draw(self, half, own) for half, own in zip(indices.chunk(2), ranks, strict=True)]
         return tuple(map(torch.cat, zip(*parts, strict=True)))
 

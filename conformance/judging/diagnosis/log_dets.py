@@ -27,6 +27,9 @@ COUNTS: dict[str, Callable[[int, int], float]] = {
 }
 """Numbers of times that a log-det may have been counted; the right one is H*W."""
 
+UNDECIDED = "do not tell which"
+"""End of a hint with several counts that fit the shape."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -185,7 +188,7 @@ def _counted(trial: Trial, direction: str, name: str, group: list[Part]) -> str:
     if len(likely) > 1:
         return (
             f"{subject} is counted {' or '.join(likely)} times, not H*W = {height * width} times: "
-            f"H = {height} and W = {width} do not tell which"
+            f"H = {height} and W = {width} {UNDECIDED}"
         )
     if likely == ["once"]:
         return (

@@ -12,7 +12,7 @@ import numpy as np
 
 from conformance.cases.case import Case
 from conformance.cases.sizes import Sized
-from conformance.judging.diagnosis.log_dets import log_det_patterns
+from conformance.judging.diagnosis.log_dets import UNDECIDED, log_det_patterns
 from conformance.judging.diagnosis.parameters import best_mistake, is_visible
 from conformance.laws.random_trial import RandomTrial, Tried
 from conformance.laws.trial import Trial, generator
@@ -96,6 +96,7 @@ def _mistake_at_wrong(trial: RandomTrial, drawn: list[Sized]) -> tuple[str, Visi
     # One row or column does not tell H*H from H*W.
     wrong.sort(key=lambda one: min(one[1].shape[2:]) == 1)
     found = [_mistake(trial, *one) for one in wrong[:EXPLAINED]]
+    found = [one for one in found if UNDECIDED not in one[0]] or found
     kinds = {re.sub(r" = [0-9]+", "", hint) for hint, _ in found}
     if len(kinds) != 1:
         return "", None

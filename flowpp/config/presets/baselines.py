@@ -63,14 +63,14 @@ GLOW = Config(
 REALNVP16 = replace(
     CIFAR16,
     preset="realnvp16",
-    description="RealNVP with as many weights as cifar16 (1.53M), on CIFAR-10 averaged to 16x16. "
+    description="RealNVP with as many weights as cifar16 (1.53M), for 16x16 images. "
     "Layout of realnvp, training of cifar16; for comparisons at equal size and steps.",
     model=replace(REALNVP.model, flow=replace(REALNVP.model.flow, filters=47, blocks=3)),
 )
 GLOW16 = replace(
     CIFAR16,
     preset="glow16",
-    description="Glow with as many weights as cifar16 (1.54M), on CIFAR-10 averaged to 16x16. "
+    description="Glow with as many weights as cifar16 (1.54M), for 16x16 images. "
     "Two scales of 16 steps, down to 4x4 as in glow; training of cifar16.",
     model=replace(
         GLOW.model,

@@ -119,8 +119,9 @@ CIFAR16_PLUS = with_recipe(
 CIFAR16_VFLOW = replace(
     CIFAR16_PLUS,
     preset="cifar16-vflow",
-    description="cifar16-plus with 3 channels of augmentation (VFlow) at equal parameters (1.5M). "
-    "Fewer filters instead; VFlow's paper has 2.98 bits/dim on CIFAR-10, where Flow++ has 3.08.",
+    description="cifar16-plus with 3 channels of augmentation (VFlow). "
+    "Fewer filters for equal parameters (1.5M). VFlow's paper has 2.98 bits/dim on CIFAR-10, "
+    "Flow++'s 3.08.",
     model=replace(
         CIFAR16_PLUS.model,
         flow=replace(CIFAR16_PLUS.model.flow, filters=24),
