@@ -19,6 +19,12 @@ from flowpp.kernels.cuda.geometry import (
 )
 
 
+@pytest.fixture(autouse=True)
+def computed_anew():
+    """Forget geometries of other tests."""
+    geometry.cache_clear()
+
+
 def unpacked(found):
     values = list(FIELDS.unpack(found.fields))
     axes = [values[1 + i * AXES : 1 + (i + 1) * AXES] for i in range(3)]
