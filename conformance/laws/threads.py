@@ -73,7 +73,7 @@ def at_the_same_time(
     """
     start, start_cpu = time.perf_counter(), time.process_time()
     alone = [[np.array(part) for part in call()] for call in calls]
-    # The processor's time where other processes take turns, which is no reason for fewer calls.
+    # On a busy machine wall time includes waiting, which must not reduce the number of calls.
     taken = min(time.perf_counter() - start, time.process_time() - start_cpu)
     each = taken / len(calls)
     count = int(np.clip(SECONDS / max(each, 1e-6), MIN_CALLS, MAX_CALLS))

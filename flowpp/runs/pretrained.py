@@ -57,8 +57,8 @@ def find_model(path: Path, warn: Callable[[str], None] | None = None) -> Path:
         return file_of(name)
     if len(path.parts) == 1 and not path.suffix:
         raise FileNotFoundError(
-            f"no run directory at {name} and no pretrained model of that name; there is "
-            f"{', '.join(known) or 'none'}{nearest(name, known)}"
+            f"no run directory at {name} and no pretrained model of that name; the package has "
+            f"{', '.join(known) or 'no pretrained models'}{nearest(name, known)}"
         )
     return path
 

@@ -98,7 +98,7 @@ def test_its_reference_twin_agrees(model):
 
 
 def test_samples_follow_the_density(model):
-    """Of 4000 samples of one pixel, as many lie below each point as the density integrates to."""
+    """The empirical CDF of 4000 samples of one pixel agrees with the integrated density."""
     x = torch.full((4000, *SHAPE), 5)
     noise = model.draw_noise(x.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

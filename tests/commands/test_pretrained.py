@@ -132,9 +132,9 @@ def test_training_starts_from_a_name(here, capsys):
 def test_unknown_names_are_listed_by_commands(capsys):
     for main in (sample.main, evaluate.main):
         message = refused(capsys, main, "tinny")
-        assert message.endswith("there is tiny; did you mean 'tiny'?")
+        assert message.endswith("the package has tiny; did you mean 'tiny'?")
     message = refused(capsys, train.main, "--init-from", "nowhere")
-    assert message.endswith("no pretrained model of that name; there is tiny")
+    assert message.endswith("no pretrained model of that name; the package has tiny")
 
 
 # ---- making a file

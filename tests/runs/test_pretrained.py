@@ -156,7 +156,7 @@ def test_a_path_is_not_a_name(here, path):
 def test_without_the_files_none_is_listed(here, monkeypatch):
     monkeypatch.setattr(pretrained, "FOLDER", here / "nothing")
     assert names() == []
-    with pytest.raises(FileNotFoundError, match="there is none"):
+    with pytest.raises(FileNotFoundError, match="the package has no pretrained models"):
         flowpp.load("digits")
 
 

@@ -26,8 +26,8 @@ class Arguments:
     plan: Annotated[Positional[Path], arg(metavar="PLAN")]
     """TOML file with the rows to compare; `flowpp/benchmark/recipe/plan.py` describes it."""
     out: Path
-    """Folder for the runs, table.md and report.json; what is finished there is not repeated, and
-    what was stopped is resumed."""
+    """Folder for the runs, table.md and report.json. Finished runs in it are not repeated, and
+    interrupted ones are resumed."""
     data: Path | None = None
     """Images of all rows: their setting `data.path`."""
     rows: str | None = None
