@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from flowpp.config import ModelConfig
+    from flowpp.config import ContextSpec, ModelConfig
     from flowpp.model import FlowPlusPlus
     from flowpp.trained_model import TrainedModel
 
@@ -73,8 +73,9 @@ def build_model(
     image_shape: tuple[int, int, int],
     levels: int,
     generator: torch.Generator | None = None,
+    context: ContextSpec | None = None,
 ) -> FlowPlusPlus:
     """Build a model with fresh random weights; see `flowpp.config.build.build_model`."""
     from flowpp.config import build  # here, because importing torch takes seconds
 
-    return build.build_model(config, image_shape, levels, generator)
+    return build.build_model(config, image_shape, levels, generator, context)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .bijectors.bijector import Bijector
 from .bijectors.checks import checked_levels, may_read_values, owner_name
+from .dequantization import beside_features
 from .objective import log_normal
 from .runtime.image_checks import check_image_tensor, looks_uniform
 
@@ -24,9 +25,10 @@ class Augmenter(nn.Module):
         levels: number of values of a channel; images are within [0, levels].
         channels: number of channels of e.
         split: puts halves of the image on channels before the context network.
-        context_network: `split(x / levels - 1/2)` to context features c(x).
-        flow: conditional bijector from noise to e, on the real line; every coupling receives the
-            context.
+        context_network: `split(x / levels - 1/2)` to context features c(x); in a conditional
+            model `split` gets the features of the image's context too, as further channels.
+        flow: conditional bijector from noise to e, on the real line; every coupling receives
+            c(x).
 
     Raises:
         ValueError: fewer than 2 levels, or fewer than 1 channel.
@@ -65,13 +67,17 @@ class Augmenter(nn.Module):
         own = (*shape[:-3], self.channels, *shape[-2:])
         return torch.randn(own, dtype=dtype, device=device, generator=generator)
 
-    def context(self, x: Tensor) -> Tensor:
-        """Compute the context features c(x) of dequantized images."""
-        centred, _ = self.split(x / self.levels - 0.5)
-        return self.context_network(centred)
+    def context(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """Compute c(x) of dequantized images, and of the features of their contexts."""
+        centred = beside_features(x / self.levels - 0.5, features)
+        return self.context_network(self.split(centred)[0])
 
-    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return e, `(B, channels, H, W)`, and log q(e|x) `(B,)`, from standard normal noise.
+
+        In a conditional model `context` is `(B, F, H, W)`, the features of each image's context.
 
         Raises:
             TypeError: images or noise that are not tensors of numbers.
@@ -83,13 +89,13 @@ class Augmenter(nn.Module):
                 f"{owner_name(self)} needs standard normal noise, as of draw_noise, got numbers "
                 "that are all between 0 and 1"
             )
-        e, log_det = self.flow(noise, self.context(x))
+        e, log_det = self.flow(noise, self.context(x, context))
         return e, log_normal(noise) - log_det
 
-    def log_prob(self, x: Tensor, e: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, e: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(e|x) `(B,)` for given e."""
         self._check(x, e, "e")
-        noise, log_det = self.flow.inverse(e, self.context(x))
+        noise, log_det = self.flow.inverse(e, self.context(x, context))
         return log_normal(noise) + log_det
 
     def _check(self, x: Tensor, values: Tensor, name: str) -> None:

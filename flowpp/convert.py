@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
-from flowpp.config import Config, DataConfig, ModelConfig, presets
+from flowpp.config import Config, ContextSpec, DataConfig, ModelConfig, presets
 from flowpp.config.checks import at_least
 from flowpp.config.command_line import parse, user_errors
 from flowpp.runtime.files import atomic_write, make_writable_folder
@@ -160,7 +160,7 @@ def _extract(source: Path, out: Path, which: Which) -> FlowPlusPlus:
     opened = open_model(source, which=which, warn=warn)
     checkpoint, model = opened.checkpoint, opened.model
     facts = {
-        **_facts(opened.config, opened.image_shape, model.levels),
+        **_facts(opened.config, opened.image_shape, model.levels, model.context_spec),
         "data_sha256": checkpoint.facts.get("data_sha256"),
         "weights": "moving average" if checkpoint.ema else "raw",
     }
@@ -199,11 +199,14 @@ def _pretrain(arguments: Arguments, name: str) -> FlowPlusPlus:
     return open_model(out).model
 
 
-def _facts(config: Config, shape: tuple[int, int, int], levels: int) -> dict[str, object]:
+def _facts(
+    config: Config, shape: tuple[int, int, int], levels: int, context: ContextSpec | None = None
+) -> dict[str, object]:
     """Return what `flowpp.load` needs in a checkpoint file; the local data path is left out."""
     from flowpp.runs.open_model import model_facts
 
-    return model_facts(replace(config, data=replace(config.data, path=None)), shape, levels)
+    config = replace(config, data=replace(config.data, path=None))
+    return model_facts(config, shape, levels, context)
 
 
 def _environment(source: Path, config: Config) -> dict[str, object]:

@@ -44,11 +44,16 @@ class Dequantizer(nn.Module):
         """Draw the noise that `sample` needs for images of this shape."""
         raise NotImplementedError
 
-    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return u of x's shape and log q(u|x) `(B,)`, from noise drawn by `draw_noise`."""
+    def sample(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return u of x's shape and log q(u|x) `(B,)`, from noise drawn by `draw_noise`.
+
+        In a conditional model `context` is `(B, F, H, W)`, the features of each image's context.
+        """
         raise NotImplementedError
 
-    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(u|x) `(B,)` for given u."""
         raise NotImplementedError
 
@@ -126,8 +131,10 @@ class UniformDequantizer(Dequantizer):
         """Draw uniform noise in [0, 1) for images of this shape."""
         return torch.rand(shape, dtype=dtype, device=device, generator=generator)
 
-    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the noise itself, and zeros `(B,)`.
+    def sample(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the noise itself, and zeros `(B,)`; a context has no influence.
 
         Raises:
             ValueError: x is not a batch of integer images, or the noise has another shape or a
@@ -144,7 +151,7 @@ class UniformDequantizer(Dequantizer):
         """
         return below_one(noise, dtype)
 
-    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
         valid = self.check_images(x)
         self.check_noise(u, x)
@@ -163,14 +170,20 @@ def _or_nan(noise: Tensor, valid: Tensor | None) -> Tensor:
     return noise if valid is None else noise.masked_fill(~valid, torch.nan)
 
 
+def beside_features(centred: Tensor, features: Tensor | None) -> Tensor:
+    """Return images with the features of their contexts, if any, as further channels."""
+    return centred if features is None else torch.cat([centred, features], dim=1)
+
+
 class VariationalDequantizer(Dequantizer):
     """u = flow(eps; c(x)), eps ~ N(0, I), log q(u|x) = log N(eps) - log|det du/deps|.
 
     Args:
         levels: number of values of a channel.
         split: puts halves of the image on channels before the context network.
-        context_network: `split(x / levels - 1/2)` to context features c(x).
-        flow: conditional bijector from noise to (0, 1); every coupling receives the context.
+        context_network: `split(x / levels - 1/2)` to context features c(x); in a conditional
+            model `split` gets the features of the image's context too, as further channels.
+        flow: conditional bijector from noise to (0, 1); every coupling receives c(x).
 
     Source: Flow++ eqs. 9-12.
     """
@@ -194,12 +207,14 @@ class VariationalDequantizer(Dequantizer):
         """Draw standard normal noise for images of this shape."""
         return torch.randn(shape, dtype=dtype, device=device, generator=generator)
 
-    def context(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Compute the context features c(x) of integer images, in `dtype`."""
-        centred, _ = self.split(x.to(dtype) / self.levels - 0.5)
-        return self.context_network(centred)
+    def context(self, x: Tensor, dtype: torch.dtype, features: Tensor | None = None) -> Tensor:
+        """Compute c(x) of integer images, and of the features of their contexts, in `dtype`."""
+        centred = beside_features(x.to(dtype) / self.levels - 0.5, features)
+        return self.context_network(self.split(centred)[0])
 
-    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return u in (0, 1), shape of x, and log q(u|x) `(B,)`, from standard normal noise.
 
         Raises:
@@ -214,14 +229,16 @@ class VariationalDequantizer(Dequantizer):
                 f"{owner_name(self)} needs standard normal noise, as of draw_noise, got numbers "
                 "that are all between 0 and 1"
             )
-        u, log_det = self.flow(_or_nan(noise, valid), self.context(x, noise.dtype))
+        c = self.context(x, noise.dtype, context)
+        u, log_det = self.flow(_or_nan(noise, valid), c)
         return u, log_normal(noise) - log_det
 
-    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(u|x) `(B,)` for given u in (0, 1)."""
         valid = self.check_images(x)
         self.check_noise(u, x)
-        noise, log_det = self.flow.inverse(_or_nan(u, valid), self.context(x, u.dtype))
+        c = self.context(x, u.dtype, context)
+        noise, log_det = self.flow.inverse(_or_nan(u, valid), c)
         return log_normal(noise) + log_det
 
 
@@ -231,7 +248,8 @@ class TruncatedNormalDequantizer(Dequantizer):
     Args:
         levels: number of values of a channel.
         network: `x / levels - 1/2` to m - 1/2 and log s, `(B, C, H, W) -> (B, 2 C, H, W)`, those
-            of m first.
+            of m first; in a conditional model it gets the features of the image's context too, as
+            further channels.
 
     Source: the alternative between uniform noise and a flow in Hoogeboom, Cohen and Tomczak 2020,
     who truncate a logistic distribution.
@@ -256,13 +274,15 @@ class TruncatedNormalDequantizer(Dequantizer):
         """Convert noise to another dtype without rounding it up to 1."""
         return below_one(noise, dtype)
 
-    def distribution(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def distribution(
+        self, x: Tensor, dtype: torch.dtype, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compute means and log-scales of u for integer images, in float64 and of x's shape.
 
         Raises:
             ValueError: a network whose output has another shape than `(B, 2 C, H, W)`.
         """
-        output = self.network(x.to(dtype) / self.levels - 0.5)
+        output = self.network(beside_features(x.to(dtype) / self.levels - 0.5, context))
         needed = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
         if output.shape != needed:
             raise ValueError(
@@ -272,7 +292,9 @@ class TruncatedNormalDequantizer(Dequantizer):
         mean, log_scale = output.double().chunk(2, dim=1)
         return 0.5 + mean, log_scale
 
-    def sample(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return u in [0, 1), shape of x, and log q(u|x) `(B,)`, from uniform noise.
 
         Raises:
@@ -280,17 +302,18 @@ class TruncatedNormalDequantizer(Dequantizer):
                 value outside [0, 1).
         """
         noise = self.check_uniform_noise(noise, x)
-        parameters = self.distribution(x, noise.dtype)
+        parameters = self.distribution(x, noise.dtype, context)
         u = quantile(noise.double(), *parameters)
         log_q = log_density(u, *parameters).flatten(1).sum(1)
         return below_one(u, noise.dtype), log_q.to(noise.dtype)
 
-    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(u|x) `(B,)`: -inf outside the unit cube, NaN where u has one."""
-        return self.log_densities(x, u).flatten(1).sum(1).to(u.dtype)
+        return self.log_densities(x, u, context).flatten(1).sum(1).to(u.dtype)
 
-    def log_densities(self, x: Tensor, u: Tensor) -> Tensor:
+    def log_densities(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute the log-density of each number of u, in float64."""
         valid = self.check_images(x)
         self.check_noise(u, x)
-        return log_density(_or_nan(u, valid).double(), *self.distribution(x, u.dtype))
+        parameters = self.distribution(x, u.dtype, context)
+        return log_density(_or_nan(u, valid).double(), *parameters)

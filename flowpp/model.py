@@ -1,4 +1,4 @@
-"""Flow++: a dequantizer and a flow, and in an augmented model an augmenter."""
+"""Flow++: a dequantizer and a flow, and optionally an augmenter and an encoder of contexts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .bijectors.bijector import Bijector
 from .bijectors.chain import Chain
 from .bijectors.data_logit import DataLogit
 from .bijectors.first_channels import FirstChannels
+from .context import ContextEncoder
 from .dequantization import Dequantizer
 from .kernels.tracing import refuse_transforms
 from .objective import Elbo, log_normal
@@ -33,11 +34,15 @@ class FlowPlusPlus(nn.Module):
     With an augmenter z = flow(x + u, e), and log q(e|x + u) is subtracted too, in expectation over
     e. Noise then has the augmenter's channels after those of the image.
 
+    With a context encoder the model is conditional, P(x|context): each image comes with a context,
+    and dequantizer, augmenter and flow all get the features that the encoder makes of it.
+
     Args:
         dequantizer: noise u and log q(u|x).
         flow: from [0, levels] images to z; from images and e, in this order on the channel axis,
             with an augmenter.
         augmenter: channels e and log q(e|x + u); None without.
+        context_encoder: contexts to features `(B, F, H, W)`; None for an unconditional model.
 
     Raises:
         ValueError: a flow that begins with a DataLogit of another number of levels, or an
@@ -48,11 +53,19 @@ class FlowPlusPlus(nn.Module):
     """(channels, height, width) of the images, others being refused; None accepts any that the
     layers do. `flowpp.build_model` sets it."""
 
+    context_spec: Any = None
+    """`flowpp.config.context_spec.ContextSpec` of a conditional model's contexts, which
+    `flowpp.build_model` sets; None if unknown, or without contexts."""
+
     _latent_shape: tuple[Shape, Shape] | None = None
     """The last `image_shape` that `latent_shape` was computed for, and its latents' shape."""
 
     def __init__(
-        self, dequantizer: Dequantizer, flow: Bijector, augmenter: Augmenter | None = None
+        self,
+        dequantizer: Dequantizer,
+        flow: Bijector,
+        augmenter: Augmenter | None = None,
+        context_encoder: ContextEncoder | None = None,
     ) -> None:
         super().__init__()
         first = _first(flow)
@@ -69,6 +82,7 @@ class FlowPlusPlus(nn.Module):
         self.dequantizer = dequantizer
         self.flow = flow
         self.augmenter = augmenter
+        self.context_encoder = context_encoder
         self.initialized = False
         """Whether the weights are more than fresh: data-dependent initialization, which training
         begins with, is for fresh ones only. Set by it and by loading all weights; set it yourself
@@ -106,21 +120,53 @@ class FlowPlusPlus(nn.Module):
         images, own = noise.split([noise.shape[-3] - extra, extra], dim=-3)
         return torch.cat([self.dequantizer.round_noise(images, dtype), own.to(dtype)], dim=-3)
 
-    def flow_input(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, context: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+        """Return the features `(B, F, H, W)` of contexts; None for an unconditional model.
+
+        Args:
+            context: one for each image, as `elbo` needs.
+            shape: `(B, C, H, W)` of the images.
+
+        Raises:
+            TypeError: a context that is not a tensor of numbers.
+            ValueError: no context for a conditional model, one for an unconditional model, another
+                number of contexts than of images, or a context that does not fit.
+        """
+        encoder = self.context_encoder
+        if encoder is None:
+            if context is not None:
+                got = f"a {type(context).__name__} of shape {tuple(getattr(context, 'shape', ()))}"
+                raise ValueError(f"context must be None, as the model is unconditional; got {got}")
+            return None
+        if context is None:
+            raise ValueError(
+                f"context must be given, as the model is conditional: {encoder.needed}; got none"
+            )
+        features = encoder(context, shape[1:])
+        if len(features) != shape[0]:
+            raise ValueError(
+                f"context must be given for each of the {shape[0]} images, got {len(features)}"
+            )
+        return features
+
+    def flow_input(
+        self, x: Tensor, noise: Tensor, features: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the flow's input for integer images, and log q `(B,)`.
 
         They are x + u and log q(u|x); with an augmenter (x + u, e) and log q(u|x) + log q(e|x+u).
+        A conditional model needs the `features` of the images' contexts.
 
         Raises:
             ValueError: noise of another shape than `draw_noise` returns; as the dequantizer.
         """
         if self.augmenter is None:
-            u, log_q = self.dequantizer.sample(x, noise)
+            u, log_q = self.dequantizer.sample(x, noise, features)
             return x.to(u.dtype) + u, log_q
         check_noise_tensor(noise, x, self.augmenter.channels)
-        u, log_q = self.dequantizer.sample(x, noise[:, : x.shape[1]])
+        u, log_q = self.dequantizer.sample(x, noise[:, : x.shape[1]], features)
         dequantized = x.to(u.dtype) + u
-        e, log_q_of_e = self.augmenter.sample(dequantized, noise[:, x.shape[1] :])
+        e, log_q_of_e = self.augmenter.sample(dequantized, noise[:, x.shape[1] :], features)
         return torch.cat([dequantized, e], dim=1), log_q + log_q_of_e
 
     def augmented_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,63 +174,71 @@ class FlowPlusPlus(nn.Module):
         extra = 0 if self.augmenter is None else self.augmenter.channels
         return (*shape[:-3], shape[-3] + extra, *shape[-2:])
 
-    def elbo(self, x: Tensor, noise: Tensor) -> Elbo:
+    def elbo(self, x: Tensor, noise: Tensor, context: Tensor | None = None) -> Elbo:
         """Compute the one-sample bound on log P(x) of integer images.
 
         Args:
             x: `(B, C, H, W)`, integers 0 ... levels - 1 of any dtype.
             noise: from `draw_noise`, of the weights' dtype: `(B, C, H, W)`, with an augmenter
                 `(B, C + its channels, H, W)`.
+            context: labels `(B,)`, vectors `(B, D)` or images `(B, K, h, w)` of a conditional
+                model, see `flowpp.context`; None for an unconditional one.
 
         Raises:
             RuntimeError: a transform of torch.func, such as vmap, computes the call.
             TypeError: images or noise that are not tensors, or noise of another dtype.
             ValueError: images of another shape, device, or with values that are not integers
                 0 ... levels - 1; noise of another shape or device. The message says what to do.
+            ValueError: as `features`.
         """
-        self._check(x, noise)
-        given, log_q = self.flow_input(x, noise)
-        z, log_det = self.flow(given)
+        self._check(x, noise, context)
+        features = self.features(context, x.shape)
+        given, log_q = self.flow_input(x, noise, features)
+        z, log_det = self.flow(given, features)
         return Elbo(log_q, log_det, log_normal(z))
 
-    def forward(self, x: Tensor, noise: Tensor) -> Elbo:
+    def forward(self, x: Tensor, noise: Tensor, context: Tensor | None = None) -> Elbo:
         """Call `elbo`; hooks and data-parallel wrappers use this method."""
-        return self.elbo(x, noise)
+        return self.elbo(x, noise, context)
 
-    def encode(self, x: Tensor, noise: Tensor) -> Tensor:
+    def encode(self, x: Tensor, noise: Tensor, context: Tensor | None = None) -> Tensor:
         """Map integer images x to z, `(B, C', H', W')`, which holds the augmentation e too.
 
         Raises as `elbo`.
         """
-        self._check(x, noise)
-        z, _ = self.flow(self.flow_input(x, noise)[0])
+        self._check(x, noise, context)
+        features = self.features(context, x.shape)
+        z, _ = self.flow(self.flow_input(x, noise, features)[0], features)
         return z
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map z to real-valued images x + u, clipped to [0, levels]; their floor is the image.
 
         The flow's range extends slightly beyond [0, levels], where there are no images. The
         channels of an augmentation are dropped.
         """
-        self._check_latents(z)
-        return self.decode_unclipped(z).clamp(0, self.levels)
+        self._check_latents(z, context)
+        return self.decode_unclipped(z, context).clamp(0, self.levels)
 
-    def decode_unclipped(self, z: Tensor) -> Tensor:
+    def decode_unclipped(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map z to x + u as the flow's inverse has it, without any checks; as `decode`."""
-        x, _ = self.flow.inverse(z)
+        features = None
+        if self.context_encoder is not None or context is not None:
+            features = self.features(context, (len(z), *self._decoded_shape(z)))
+        x, _ = self.flow.inverse(z, features)
         return x if self.augmenter is None else x[:, : -self.augmenter.channels]
 
-    def decode_images(self, z: Tensor) -> Tensor:
+    def decode_images(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Map z to integer images: invert the flow, and round down to 0 ... levels - 1.
 
         Raises:
             TypeError: latents that are not a tensor of the weights' dtype.
-            ValueError: latents of another shape or device.
+            ValueError: latents of another shape or device; a context as `features`.
             NonFiniteImageError: a latent or a pixel is NaN or infinite.
         """
-        self._check_latents(z)
+        self._check_latents(z, context)
         check_finite(z, "latents")
-        return pixels(self.decode_unclipped(z), self.levels)
+        return pixels(self.decode_unclipped(z, context), self.levels)
 
     @property
     def latent_shape(self) -> Shape | None:
@@ -201,7 +255,12 @@ class FlowPlusPlus(nn.Module):
         channels, height, width = self.augmented_shape(shape)
         return self.flow.output_shape((channels, height, width))
 
-    def _check(self, x: Tensor, noise: Tensor) -> None:
+    def _decoded_shape(self, z: Tensor) -> Shape:
+        """Return (channels, height, width) of the image of latents."""
+        channels, height, width = z.shape[1:]
+        return self.image_shape or self.flow.output_shape((channels, height, width), inverse=True)
+
+    def _check(self, x: Tensor, noise: Tensor, context: Tensor | None) -> None:
         """Require images and noise that fit; values are checked by the dequantizer."""
         refuse_transforms()
         check_image_tensor(x, self.levels, self.image_shape)
@@ -212,8 +271,10 @@ class FlowPlusPlus(nn.Module):
         check_same_device(x, like.device)
         check_same_device(noise, like.device, "noise")
         check_same_dtype(noise, like.dtype, "noise")
+        if isinstance(context, Tensor):
+            check_same_device(context, like.device, "context")
 
-    def _check_latents(self, z: Tensor) -> None:
+    def _check_latents(self, z: Tensor, context: Tensor | None) -> None:
         """Require latents that fit; their values are checked on the way to pixels."""
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return
@@ -223,6 +284,8 @@ class FlowPlusPlus(nn.Module):
         if like is not None:
             check_same_device(z, like.device, "latents")
             check_same_dtype(z, like.dtype, "latents")
+            if isinstance(context, Tensor):
+                check_same_device(context, like.device, "context")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *options: bool) -> FlowPlusPlus:
         """Convert or move all tensors, as `to`, `half` and others do.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .inverse import Inverse as Inverse
     from .invertible_conv import InvertibleConv as InvertibleConv
     from .invertible_conv_lu import InvertibleConvLU as InvertibleConvLU
+    from .lifted_context import LiftedContext as LiftedContext
     from .mixture_logistic import MixtureLogistic as MixtureLogistic
     from .sigmoid import Sigmoid as Sigmoid
     from .squeeze import Squeeze as Squeeze

@@ -4,6 +4,7 @@ Importing this package does not import torch; `flowpp.config.build`, which makes
 settings, does.
 """
 
+from flowpp.config.context_spec import ConditionConfig, ContextSpec
 from flowpp.config.settings import (
     Config,
     ContextConfig,
@@ -14,8 +15,10 @@ from flowpp.config.settings import (
 )
 
 __all__ = [
+    "ConditionConfig",
     "Config",
     "ContextConfig",
+    "ContextSpec",
     "DataConfig",
     "FlowConfig",
     "ModelConfig",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flowpp.config.checks import at_least, at_most, finite, one_of, seed, within
+from flowpp.config.context_spec import ConditionConfig
 from flowpp.config.data_sets import DATA_SETS
 from flowpp.config.layout import only_split, parse_layout
 from flowpp.config.migration import migrate_training
@@ -148,6 +149,8 @@ class ModelConfig:
     has one of its own."""
     augment: int = 0
     """Channels of variational noise that the flow models together with the image (VFlow)."""
+    condition: ConditionConfig = field(default_factory=ConditionConfig)
+    """The encoder of labels or other contexts that a model is conditioned on, if any."""
 
     def __post_init__(self) -> None:
         """Check the dequantizer and its layout, and the augmentation.

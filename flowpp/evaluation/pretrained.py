@@ -62,7 +62,7 @@ def pretrained_checkpoint(
         opened.checkpoint.step, weights, {}, {},
         model_facts(
             replace(opened.config, data=replace(opened.config.data, path=None)),
-            opened.image_shape, model.levels,
+            opened.image_shape, model.levels, model.context_spec,
         ),
     )  # fmt: skip
     checkpoint.restore(model, average=False)

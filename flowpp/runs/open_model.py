@@ -13,6 +13,7 @@ import torch
 from flowpp import data
 from flowpp.config import Config, ModelConfig
 from flowpp.config.build import Shape, build_model
+from flowpp.config.context_spec import ContextSpec
 from flowpp.config.layout import parse_layout
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
@@ -89,7 +90,8 @@ def open_model(
             checkpoint = run.load_checkpoint_of_weights(weights_sha256)
     try:
         image_shape, levels = _image_shape(checkpoint, config)
-        model = _restored(checkpoint, config.model, image_shape, levels)
+        context = _context(checkpoint)
+        model = _restored(checkpoint, config.model, image_shape, levels, context)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return OpenedModel(to_device(model, device), config, image_shape, checkpoint)
@@ -116,15 +118,19 @@ def stored_settings(path: Path) -> Config:
     return Run.open(path).config()
 
 
-def model_facts(config: Config, image_shape: Shape, levels: int) -> dict[str, Any]:
+def model_facts(
+    config: Config, image_shape: Shape, levels: int, context: ContextSpec | None = None
+) -> dict[str, Any]:
     """Return the facts that `open_model` needs in a checkpoint file.
 
     Args:
         config: settings of the run.
         image_shape: (channels, height, width).
         levels: number of values of a channel.
+        context: description of a conditional model's contexts.
     """
-    return {"config": to_dict(config), "image_shape": list(image_shape), "levels": levels}
+    facts = {"config": to_dict(config), "image_shape": list(image_shape), "levels": levels}
+    return facts if context is None else {**facts, "context": context.to_dict()}
 
 
 def load_images(config: Config, path: str | None = None) -> ImageSet:
@@ -133,7 +139,11 @@ def load_images(config: Config, path: str | None = None) -> ImageSet:
 
 
 def _restored(
-    checkpoint: Checkpoint, config: ModelConfig, image_shape: Shape, levels: int
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    image_shape: Shape,
+    levels: int,
+    context: ContextSpec | None,
 ) -> FlowPlusPlus:
     """Build a model and copy the checkpoint's averaged weights into it.
 
@@ -146,11 +156,11 @@ def _restored(
     _check_length(checkpoint, config)
     try:
         with torch.device("meta"):
-            outline = build_model(config, image_shape, levels)
+            outline = build_model(config, image_shape, levels, context=context)
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"no model can be built from the settings: {error}") from error
     check_shapes(outline.state_dict(), checkpoint.selected_weights(average=True))
-    model = build_model(config, image_shape, levels)
+    model = build_model(config, image_shape, levels, context=context)
     checkpoint.restore(model, average=True)
     return model.eval()
 
@@ -181,6 +191,18 @@ def _stored_config(checkpoint: Checkpoint, path: Path) -> Config:
         raise CheckpointError(f"{path} stores no settings; load its run directory") from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"the settings stored in {path} are damaged: {error}") from error
+
+
+def _context(checkpoint: Checkpoint) -> ContextSpec | None:
+    """Return the description of a conditional model's contexts; None for other models."""
+    if "context" not in checkpoint.facts:
+        return None
+    try:
+        return ContextSpec.from_dict(checkpoint.facts["context"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"context is damaged in the checkpoint of step {checkpoint.step}: {error}"
+        ) from error
 
 
 def _image_shape(checkpoint: Checkpoint, config: Config) -> tuple[Shape, int]:

@@ -26,7 +26,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
     Args:
         module: a model, network or bijector with fresh weights.
         *inputs: arguments of its forward pass: a first batch, of 64 or more images, and for a
-            model their noise.
+            model their noise, and if it is conditional their contexts.
 
     Returns:
         What the forward pass returned.
@@ -34,7 +34,7 @@ def initialize(module: nn.Module, *inputs: Any) -> Any:
     Raises:
         TypeError, ValueError: as the forward pass.
         ValueError: a model with trained or initialized weights, which would be overwritten; no
-            images, or for a model fewer than 2, or noise that is not finite.
+            images, or for a model fewer than 2, or noise that is not finite, or equal contexts.
 
     Source: Salimans and Kingma 2016, section 3; Flow++'s released code.
     """
@@ -81,3 +81,8 @@ def _check(models: list[FlowPlusPlus], inputs: tuple[Any, ...]) -> None:
         )
     if models and len(tensors) > 1:
         check_finite(tensors[1], "noise")
+    if models and len(tensors) > 2 and not (tensors[2] != tensors[2][:1]).any():
+        raise ValueError(
+            "initialize needs images of different contexts, got the same one for all "
+            f"{len(tensors[2])}: their influence could not be scaled"
+        )

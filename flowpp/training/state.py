@@ -107,7 +107,7 @@ class TrainingState:
             self.ema.state_dict(),
             tensors,
             {
-                **model_facts(config, images.shape, images.levels),
+                **model_facts(config, images.shape, images.levels, self.model.context_spec),
                 "data_sha256": images.sha256,
                 **machine_facts(self.device, group.size, config.training.precision),
                 "optimizer": NamedState(self.optimizer).kind,
