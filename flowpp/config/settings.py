@@ -7,12 +7,11 @@ command line (`--model.flow.filters 8`), where the fields' docstrings are the he
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from flowpp.config.checks import at_least, at_most, finite, one_of, seed, within
 from flowpp.config.context_spec import ConditionConfig
-from flowpp.config.data_sets import DATA_SETS
+from flowpp.config.data_settings import DataConfig
 from flowpp.config.layout import only_split, parse_layout
 from flowpp.config.migration import migrate_training
 from flowpp.config.schedule import parse_schedule
@@ -27,18 +26,8 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 Compilation = Literal["auto", "none", "blocks"]
 CudaGraph = Literal["auto", "on", "off"]
 OptimizerKind = Literal["adam", "muon"]
-HeldOut = Literal["test", "valid"]
-Crop = Literal["centre", "random", "stretch"]
-SplitRule = Literal["auto", "tenth", "fifth"]
-if TYPE_CHECKING:
-    Source = str
-else:
-    Source = Literal[tuple(DATA_SETS)]
 MAX_THREADS = 1024
 """Upper bound on `threads`; larger values are almost certainly typos."""
-MAX_SIZE = 1 << 14
-"""Upper bound on `data.size`, in pixels."""
-MAX_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -168,107 +157,6 @@ class ModelConfig:
     def has_conditional_flow(self) -> bool:
         """Whether a flow is conditioned on the image: that of a dequantizer or an augmentation."""
         return self.dequantization == "variational" or self.augment > 0
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The data set, and the reduction of its images."""
-
-    source: Source = "digits"
-    """Name of the data set; `folder` is for your own images."""
-    path: str | None = None
-    """Location of the images; unused by `digits` and `photos`.
-    cifar10: the folder `cifar-10-batches-py`, its tar archive, or an `.npz`.
-    imagenet32, imagenet64: the folder of the PNG archives or of the `.npz` batches.
-    folder: a folder, with or without folders such as `train`, `val` and `test` in it; or a file:
-    zip, tar, .npy, .npz, .pt, .safetensors, .parquet.
-    Others: an `.npz` with uint8 arrays `train` and `test`, (N, height, width, channels).
-    """
-    split: SplitRule = "auto"
-    """How a folder's images are held out.
-    auto: folders such as train and test, or else every tenth image.
-    tenth, fifth: every tenth or fifth image, whatever the folders' names."""
-    size: int | str | None = None
-    """Height and width, such as 32, or HEIGHTxWIDTH, such as 48x64.
-    A folder's images are resized, see `crop`; others are averaged down."""
-    crop: Crop = "centre"
-    """How a folder's images of another shape are made to fit.
-    centre: the largest part in the middle.
-    random: the largest part anywhere, the same in every run.
-    stretch: everything, with another aspect ratio."""
-    channels: Literal[1, 3] | None = None
-    """Kind of a folder's images: 1 for grey, 3 for colour.
-    If given, others are converted: to grey by luma, or to three equal channels."""
-    convert: bool | None = None
-    """Convert images of the other kind, rather than refuse them; None: if channels is given."""
-    skip_bad: bool = False
-    """Skip a folder's unreadable files and those of another kind."""
-    bits: int | None = None
-    """Highest bits kept of each value, up to 16.
-    None keeps all 8 bits, and refuses images of 16."""
-    flip: bool = False
-    """Mirror training images left to right at random, anew in every batch; results say so."""
-    held_out: HeldOut = "test"
-    """Array that is held out, test or valid; for cifar10 from an `.npz`."""
-    partial: bool = False
-    """Accept fewer ImageNet images than published."""
-
-    def __post_init__(self) -> None:
-        """Check ranges and choices.
-
-        Raises:
-            ValueError: A number outside its range, or an unknown choice.
-        """
-        one_of("data.source", self.source, Source)
-        one_of("data.held_out", self.held_out, HeldOut)
-        one_of("data.split", self.split, SplitRule)
-        one_of("data.crop", self.crop, Crop)
-        for side in self.height_width or ():
-            at_least("data.size", side, 1)
-            at_most("data.size", side, MAX_SIZE)
-        if self.bits is not None and not 1 <= self.bits <= MAX_BITS:
-            raise ValueError(f"data.bits must lie in 1 ... {MAX_BITS}, got {self.bits}")
-
-    @property
-    def height_width(self) -> tuple[int, int] | None:
-        """Height and width that `size` asks for.
-
-        Raises:
-            ValueError: A text that is neither a number nor HEIGHTxWIDTH.
-        """
-        if self.size is None or isinstance(self.size, int):
-            return None if self.size is None else (self.size, self.size)
-        sides = self.size.lower().split("x")
-        if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
-            raise ValueError(
-                f"data.size must be a number or HEIGHTxWIDTH, such as 48x64, got {self.size!r}"
-            )
-        return int(sides[0]), int(sides[-1])
-
-    @staticmethod
-    def migrate(values: dict[str, Any]) -> dict[str, Any]:
-        """Convert stored values of versions before `convert`, which converted no image."""
-        if values.get("channels") is not None and "convert" not in values:
-            return {**values, "convert": False}
-        return values
-
-    @property
-    def augmentation(self) -> str | None:
-        """Description of how training images are changed at random; None if they are not."""
-        return "random horizontal flips of the training images" if self.flip else None
-
-    def required_path(self, contents: str) -> Path:
-        """Return `path` with the home directory expanded.
-
-        Args:
-            contents: Description of what must lie there, for the error.
-
-        Raises:
-            ValueError: No path.
-        """
-        if self.path is None:
-            raise ValueError(f"{self.source} needs data.path: {contents}; got none")
-        return Path(self.path).expanduser()
 
 
 @dataclass(frozen=True)

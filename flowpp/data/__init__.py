@@ -19,6 +19,7 @@ import importlib
 from flowpp.config import DataConfig, checks
 from flowpp.config.data_sets import DATA_SETS, Shape
 from flowpp.data import decoded
+from flowpp.data.contexts import with_context
 from flowpp.data.image_set import ImageSet
 from flowpp.data.reduce import reduce_bits, reduce_size
 
@@ -35,12 +36,14 @@ __all__ = ["ImageSet", "declared_shape", "load"]
 def load(config: DataConfig) -> ImageSet:
     """Load a data set, then reduce it to `config.size` and `config.bits`.
 
+    With `config.labels` or `config.context` it has a context for each image.
+
     Images of large archives and folders are decoded once and then read from disk when they are
     used, see `flowpp.data.decoded`.
 
     Raises:
         ValueError: Missing or unused path, damaged files, or images of another kind than
-            expected.
+            expected; missing, surplus or unknown contexts.
         TypeError: Arrays of another type than uint8, or settings that are not a `DataConfig`.
         FileNotFoundError: A missing file or folder.
     """
@@ -61,13 +64,13 @@ def load(config: DataConfig) -> ImageSet:
 
 
 def _decode(config: DataConfig, allocate: decoded.Allocate) -> ImageSet:
-    """Load and reduce the images."""
+    """Load and reduce the images, and find their contexts."""
     data_set = DATA_SETS[config.source]
     load = importlib.import_module(data_set.module).load
     images: ImageSet = load(config, allocate) if data_set.kept_decoded else load(config)
     if (size := config.height_width) is not None and data_set.shape is not None:
         images = reduce_size(images, *size, allocate=allocate)
-    return reduce_bits(images, config.bits, allocate)
+    return with_context(reduce_bits(images, config.bits, allocate), config, allocate)
 
 
 def declared_shape(config: DataConfig) -> tuple[Shape, int]:

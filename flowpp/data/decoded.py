@@ -1,9 +1,9 @@
 """Images decoded once into memory-mapped files, which the processes of a machine share.
 
-The folder of a data set holds `train.npy`, `test.npy`, perhaps `valid.npy`, and `images.json`:
-what the arrays were decoded from, and the hash of the values. It is written by one process under a
-lock and renamed when it is complete. A changed source, other settings or a damaged file make it be
-written anew.
+The folder of a data set holds `train.npy`, `test.npy`, perhaps `valid.npy`, contexts such as
+`train_contexts.npy` if there are any, and `images.json`: what the arrays were decoded from, and
+the hash of the values. It is written by one process under a lock and renamed when it is complete.
+A changed source, other settings or a damaged file make it be written anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from flowpp.config import DataConfig
+from flowpp.config.context_spec import ContextSpec
 from flowpp.data.image_set import ImageSet
 from flowpp.runtime.bounded import check_regular, read_json
 from flowpp.runtime.files import cache_folder, flush, write_json
@@ -37,6 +38,8 @@ LARGE = 256 << 20
 NAME = "flowpp-decoded"
 """Folder beside the data."""
 PARTS = ("train", "test", "valid")
+CONTEXTS = {part: f"{part}_contexts" for part in PARTS}
+"""Names of the arrays of contexts, which there are if the settings ask for them."""
 LARGEST = 1 << 42
 """Upper bound on the size of an array, in bytes."""
 LARGEST_FACTS = 64 << 20
@@ -129,6 +132,9 @@ def _settings(config: DataConfig) -> dict[str, Any]:
     path = config.required_path("images").resolve()
     settings = {**dataclasses.asdict(config), "path": str(path)}
     del settings["flip"]  # of batches, not of the decoded images
+    for name in ("labels", "context"):  # files of versions without contexts remain in use
+        if settings[name] is None:
+            del settings[name]
     return settings
 
 
@@ -137,7 +143,8 @@ def _origin(config: DataConfig, files: Sequence[Path]) -> dict[str, Any]:
     digest, folder = hashlib.sha256(), config.required_path("images")
     for file in files:
         status = file.stat()
-        name = str(file.relative_to(folder))
+        inside = file.is_relative_to(folder)
+        name = str(file.relative_to(folder) if inside else file.resolve())
         digest.update(repr((name, status.st_size, status.st_mtime_ns)).encode())
     return {**_settings(config), "files": len(files), "files_sha256": digest.hexdigest()}
 
@@ -182,14 +189,13 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
         facts = read_json(folder / "images.json", LARGEST_FACTS)
         if facts["format"] != FORMAT or facts["origin"] != origin:
             raise UnusableError("its source has changed since")
-        for part in PARTS:
-            if facts[part] is not None:
-                check_regular(folder / f"{part}.npy", LARGEST)
-        # Copy-on-write: torch warns about read-only arrays, and the files remain unchanged.
-        arrays = {
-            part: np.asarray(np.load(folder / f"{part}.npy", mmap_mode="c", allow_pickle=False))
-            for part in PARTS
-            if facts[part] is not None
+        counts = {part: facts[part] for part in PARTS if facts[part] is not None}
+        arrays = {part: _mapped(folder / f"{part}.npy")[:count] for part, count in counts.items()}
+        spec = facts.get("context")
+        contexts = {
+            part: _mapped(folder / f"{CONTEXTS[part]}.npy")[:count]
+            for part, count in counts.items()
+            if spec is not None
         }
         images = ImageSet(
             name=str(facts["name"]),
@@ -197,7 +203,11 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
             skipped=tuple(facts["skipped"]),
             origins=dict(facts["origins"]),
             notes=tuple(map(str, facts["notes"])),
-            **{part: array[: facts[part]] for part, array in arrays.items()},
+            context=None if spec is None else ContextSpec.from_dict(spec),
+            contexts=contexts,
+            train=arrays["train"],
+            test=arrays["test"],
+            valid=arrays.get("valid"),
         )
     except UnusableError:
         raise
@@ -208,6 +218,13 @@ def _open(folder: Path, origin: dict[str, Any]) -> ImageSet:
     if images.sha256 != facts.get("sha256"):
         raise UnusableError("it is damaged (its hash does not match)")
     return images
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Return the array of a file, read when it is used."""
+    check_regular(path, LARGEST)
+    # Copy-on-write: torch warns about read-only arrays, and the file remains unchanged.
+    return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], ImageSet]) -> None:
@@ -221,11 +238,13 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
         images = decode(allocate)
         parts = {part: getattr(images, part) for part in PARTS}
         arrays = {part: array for part, array in parts.items() if array is not None}
-        for part, array in arrays.items():
-            allocate.file_of(array).rename(temporary / f"{part}.npy")
+        contexts = {CONTEXTS[part]: array for part, array in images.contexts.items()}
+        for name, array in {**arrays, **contexts}.items():
+            allocate.keep(array, temporary / f"{name}.npy")
         allocate.remove_others()
-        for part in arrays:
-            flush(temporary / f"{part}.npy")
+        for name in (*arrays, *contexts):
+            flush(temporary / f"{name}.npy")
+        spec = {} if images.context is None else {"context": images.context.to_dict()}
         write_json(
             temporary / "images.json",
             {
@@ -236,6 +255,7 @@ def _write(folder: Path, origin: dict[str, Any], decode: Callable[[Allocate], Im
                 "skipped": list(images.skipped),
                 "origins": dict(images.origins),
                 "notes": list(images.notes),
+                **spec,
                 **{part: None if a is None else len(a) for part, a in parts.items()},
                 "sha256": images.sha256,
             },
@@ -289,10 +309,13 @@ class _MappedArrays:
             raise _DiskFullError(f"{self.folder.parent}: {error.strerror or error}") from error
         return array
 
-    def file_of(self, array: np.ndarray) -> Path:
-        """Return the file of an array, or of its first rows."""
-        assert isinstance(array, np.memmap)
-        return Path(str(array.filename))
+    def keep(self, array: np.ndarray, path: Path) -> None:
+        """Rename the file of an array, or of its first rows; write one for any other array."""
+        file = Path(str(getattr(array, "filename", None)))
+        if file.parent == self.folder:
+            file.rename(path)
+        else:
+            np.save(path, array)
 
     def remove_others(self) -> None:
         """Remove the files that have kept their first names."""

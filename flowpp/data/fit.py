@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from flowpp.config.settings import Crop
+from flowpp.config.data_settings import Crop
 
 Box = tuple[int, int, int, int]
 LANCZOS = Image.Resampling.LANCZOS

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flowpp.config.context_spec import ContextSpec
+from flowpp.data.context_arrays import check_contexts, context_line
+
 Part = Literal["train", "valid", "test"]
 LABELS = {"train": "training", "valid": "validation", "test": "test"}
 
@@ -28,10 +31,14 @@ class ImageSet:
             images serve for these too.
         origins: Where the images of each part come from: `train`, `valid`, `test`.
         notes: Lines for the user on how the images were read.
+        context: What the images are conditioned on; None for nothing.
+        contexts: One context an image, by part: labels (N,) int64, vectors (N, D) float32, or
+            images (N, K, h, w) of the type of the images. See `flowpp.data.contexts`.
 
     Raises:
         TypeError: An array of another type.
-        ValueError: An array that is empty, of another shape, or with values outside the levels.
+        ValueError: An array that is empty, of another shape, or with values outside the levels;
+            contexts that do not belong to these images.
     """
 
     name: str
@@ -42,8 +49,10 @@ class ImageSet:
     valid: np.ndarray | None = None
     origins: Mapping[Any, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    context: ContextSpec | None = None
+    contexts: Mapping[Any, np.ndarray] = field(default_factory=dict)
     sha256: str = field(init=False)
-    """Hash of shapes and values, training images first; recorded with each run."""
+    """Hash of shapes and values, training images first, contexts last; recorded with each run."""
     _without_validation: str = field(init=False)
     """Hash of training and test images only, as versions without validation images recorded."""
 
@@ -57,6 +66,12 @@ class ImageSet:
         if self.valid is not None:
             self._check("valid")
             _update(digest, "valid", self.valid)
+        check_contexts(self.name, self.context, self.contexts, self.counts, self.train)
+        if self.context is not None:
+            spec = self.context
+            digest.update(repr((spec.kind, spec.names, spec.shape)).encode())
+            for part in self.counts:
+                _update(digest, f"{part} contexts", self.contexts[part])
         object.__setattr__(self, "sha256", digest.hexdigest())
 
     @property
@@ -68,6 +83,26 @@ class ImageSet:
     def held_out(self) -> np.ndarray:
         """Images for evaluations during training: the validation images, or else the test's."""
         return self.test if self.valid is None else self.valid
+
+    @property
+    def held_out_part(self) -> Part:
+        """Part of `held_out`."""
+        return "test" if self.valid is None else "valid"
+
+    @property
+    def counts(self) -> dict[Part, int]:
+        """Number of images by part: train, valid if there is one, test."""
+        valid: dict[Part, int] = {} if self.valid is None else {"valid": len(self.valid)}
+        return {"train": len(self.train), **valid, "test": len(self.test)}
+
+    def context_of(self, name: Part) -> np.ndarray | None:
+        """Return the contexts of the training, validation or test images; None for none.
+
+        Raises:
+            ValueError: No validation images apart from the test images.
+        """
+        self.part(name)
+        return None if self.context is None else self.contexts[name]
 
     def part(self, name: Part) -> np.ndarray:
         """Return the training, validation or test images.
@@ -88,10 +123,12 @@ class ImageSet:
 
         Runs of versions without validation images recorded the hash of the other two parts.
         """
+        if self.context is not None:
+            return recorded == self.sha256
         return recorded in (self.sha256, self._without_validation)
 
     def description(self) -> list[str]:
-        """Return a line for each part: how many images, and where they come from."""
+        """Return a line for each part: how many images, and where from; and one on contexts."""
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
         both = "" if self.valid is not None else "; also for evaluations during training"
         lines = []
@@ -101,6 +138,8 @@ class ImageSet:
                 more = both if part == "test" else ""
                 noun = "image" if len(images) == 1 else "images"
                 lines.append(f"{LABELS[part]:<11} {len(images):,} {noun}{origin}{more}")
+        if self.context is not None:
+            lines.append(context_line(self.context, self.contexts["train"]))
         return lines
 
     def _check(self, part: str) -> None:

@@ -17,7 +17,8 @@ from flowpp.config import DataConfig
 from flowpp.data import archive, npz
 from flowpp.data.decode import decode_rgb, in_parallel, read_file
 from flowpp.data.decoded import Allocate, in_memory
-from flowpp.data.image_set import ImageSet
+from flowpp.data.image_set import ImageSet, Part
+from flowpp.data.own_labels import names_in, with_labels
 
 PNG_COUNTS = {"train": 1_281_149, "valid": 49_999}
 NPZ_COUNTS = {"train": 1_281_167, "valid": 50_000}
@@ -41,10 +42,13 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     who, side, folder = config.source, _side(config), _folder(config)
     if (folder / VALID_NPZ).is_file():
         version, counts = "npz batches of 2017", NPZ_COUNTS
-        train, valid = _from_npz(folder, side, who, allocate, partial=config.partial)
+        train, valid, labels = _from_npz(
+            folder, side, who, allocate, partial=config.partial, labels=config.labels is not None
+        )
     else:
         version, counts = "PNG archives of 2016", PNG_COUNTS
         train, valid = (_from_png(folder, split, side, who, allocate) for split in SPLITS)
+        labels = {}
     for split, images in (("train", train), ("valid", valid)):
         if len(images) != counts[split] and not config.partial:
             raise ValueError(
@@ -56,7 +60,8 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         "train": f"training images of {folder}",
         "test": f"the published validation images, in {folder}",
     }
-    return ImageSet(f"{who} ({version}{suffix})", train, valid, 256, origins=origins)
+    found = ImageSet(f"{who} ({version}{suffix})", train, valid, 256, origins=origins)
+    return with_labels(found, config, labels) if config.labels and labels else found
 
 
 def files(config: DataConfig) -> list[Path]:
@@ -144,8 +149,8 @@ def _from_tar(path: Path, side: int, who: str, allocate: Allocate) -> np.ndarray
 
 
 def _from_npz(
-    folder: Path, side: int, who: str, allocate: Allocate, *, partial: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    folder: Path, side: int, who: str, allocate: Allocate, *, partial: bool, labels: bool
+) -> tuple[np.ndarray, np.ndarray, dict[Part, list[str]]]:
     names = _train_npz()
     missing = [name for name in names if not (folder / name).is_file()]
     if missing and not (partial and len(missing) < len(names)):
@@ -160,7 +165,18 @@ def _from_npz(
     valid = _read_batch(folder / VALID_NPZ, side, who)
     held_out = allocate(valid.shape)
     held_out[:] = valid
-    return train, held_out
+    if not labels:
+        return train, held_out, {}
+    names = [name for file in batches for name in _read_labels(file, who)]
+    return train, held_out, {"train": names, "test": _read_labels(folder / VALID_NPZ, who)}
+
+
+def _read_labels(file: Path, who: str) -> list[str]:
+    try:
+        labels = npz.read(file, ["labels"])["labels"]
+    except KeyError as error:
+        raise ValueError(f"{who}: {file} must have an array 'labels', got none") from error
+    return names_in(labels, f"{who}: labels in {file}")
 
 
 def _read_batch(file: Path, side: int, who: str) -> np.ndarray:

@@ -7,19 +7,24 @@ A line of `flowpp.config.data_sets.DATA_SETS` suffices for such a data set:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from flowpp.config import DataConfig
 from flowpp.config.data_sets import DATA_SETS, Shape
 from flowpp.data import npz
-from flowpp.data.image_set import ImageSet
+from flowpp.data.image_set import ImageSet, Part
+from flowpp.data.own_labels import labels_in, with_labels
 
 
-def load(config: DataConfig) -> ImageSet:
+def load(config: DataConfig, classes: Sequence[str] | None = None) -> ImageSet:
     """Load the arrays `train` and `test`, uint8 of shape (N, H, W, C), or (N, H, W) if C is 1.
 
     Shape and number of values are those of `config.source`. The file may hold more arrays:
-    `config.held_out` names the one to hold out.
+    `config.held_out` names the one to hold out. Labels are the arrays `train_labels` and
+    `test_labels`; the names of labels 0, 1, ... are the array `label_names` if it is there, or
+    else `classes`, or else the numbers.
 
     Raises:
         FileNotFoundError: A missing file.
@@ -43,9 +48,12 @@ def load(config: DataConfig) -> ImageSet:
         _to_nchw(arrays[name], data_set.shape, f"{source}: {name} in {path}")
         for name in ("train", held_out)
     )
+    arrays_of: dict[Part, str] = {"train": "train", "test": held_out}
+    labels = labels_in(path, arrays_of, classes) if config.labels else {}
     name = source if held_out == "test" else f"{source}, {held_out}"
     origins = {"train": f"array train of {path}", "test": f"array {held_out} of {path}"}
-    return ImageSet(name, train, test, data_set.levels, origins=origins)
+    images = ImageSet(name, train, test, data_set.levels, origins=origins)
+    return with_labels(images, config, labels) if config.labels else images
 
 
 def _to_nchw(array: np.ndarray, shape: Shape, who: str) -> np.ndarray:

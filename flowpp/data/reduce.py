@@ -68,7 +68,7 @@ def reduce_size(
     return _each(
         images,
         f"{images.name}, {height}x{width}",
-        lambda pixels: _average_blocks(pixels, height, width, allocate),
+        lambda pixels: average_blocks(pixels, height, width, allocate),
     )
 
 
@@ -77,12 +77,16 @@ def _each(
 ) -> ImageSet:
     valid = None if images.valid is None else change(images.valid)
     train, test = change(images.train), change(images.test)
+    if images.context is not None and images.context.kind == "images":
+        contexts = {part: change(array) for part, array in images.contexts.items()}
+        changes["contexts"] = contexts
     return replace(images, name=name, train=train, test=test, valid=valid, **changes)
 
 
-def _average_blocks(
+def average_blocks(
     images: np.ndarray, height: int, width: int, allocate: Allocate, chunk: int = 4096
 ) -> np.ndarray:
+    """Return the means of the blocks of images (N, C, H, W), rounded half up."""
     count, channels, given_height, given_width = images.shape
     rows, columns = given_height // height, given_width // width
     area = rows * columns

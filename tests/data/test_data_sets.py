@@ -14,7 +14,7 @@ import pytest
 from flowpp import data
 from flowpp.config import DataConfig
 from flowpp.config.data_sets import DATA_SETS, DataSet
-from flowpp.config.settings import Source
+from flowpp.config.data_settings import Source
 
 
 def test_the_settings_accept_the_names_of_the_table():

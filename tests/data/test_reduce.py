@@ -8,7 +8,7 @@ import pytest
 from flowpp.data.decoded import in_memory
 from flowpp.data.duplicates import duplicates_note
 from flowpp.data.image_set import ImageSet
-from flowpp.data.reduce import _average_blocks, reduce_bits, reduce_size
+from flowpp.data.reduce import average_blocks, reduce_bits, reduce_size
 
 BYTES = np.random.default_rng(0).integers(256, size=(5, 2, 4, 6)).astype(np.uint8)
 WORDS = np.random.default_rng(1).integers(65536, size=(5, 1, 4, 6)).astype(np.uint16)
@@ -66,11 +66,11 @@ def test_bits_that_images_do_not_have(pixels, levels, bits, message):
 @pytest.mark.parametrize("chunk", [1, 2, 5, 4096])
 def test_blocks_are_averaged_in_chunks(pixels, chunk):
     """Rounded half up, in integers, of blocks that are not square."""
-    reduced = _average_blocks(pixels, 4, 3, in_memory, chunk)
+    reduced = average_blocks(pixels, 4, 3, in_memory, chunk)
     means = pixels.reshape(5, -1, 4, 1, 3, 2).mean((3, 5), dtype=np.float64)
     assert reduced.dtype == pixels.dtype
     np.testing.assert_array_equal(reduced, np.floor(means + 0.5))
-    thirds = _average_blocks(pixels, 2, 2, in_memory, chunk)
+    thirds = average_blocks(pixels, 2, 2, in_memory, chunk)
     means = pixels.reshape(5, -1, 2, 2, 2, 3).mean((3, 5), dtype=np.float64)
     np.testing.assert_array_equal(thirds, np.floor(means + 0.5))
 
