@@ -27,7 +27,10 @@ def with_context(images: ImageSet, config: DataConfig, allocate: Allocate = in_m
     if config.labels is not None:
         raise ValueError(f"data.labels needs a data set with labels, got {images.name}")
     derived = config.derived_context
-    assert derived is not None
+    if derived is None:
+        raise ValueError(
+            f"data.context must be grey, low-resolution or mask, got {config.context!r}"
+        )
     contexts = {
         part: derive(images.part(part), images.levels, *derived, allocate)
         for part in images.counts
