@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from mpmath import mp, mpf
 
 from conformance.adapters.flowpp import to_reference
 from flowpp.config.build import build_model
 from flowpp.dequantization import TruncatedNormalDequantizer
 from flowpp.training.initialization import initialize
 from flowpp.truncated_normal import LARGEST, log_density, quantile
+from mpmath_truth import EPS, errors_in_u, exact, normal_mass
 from reference import truncated_normal as reference
 from tiny import TINY
 
@@ -55,6 +57,49 @@ def test_quantiles_invert_the_references_mass():
     v, mean, log_scale = (values.numpy() for values in normals(40))
     u = quantile(*(torch.from_numpy(values) for values in (v, mean, log_scale))).numpy()
     np.testing.assert_allclose(u, reference.quantile(v, mean, log_scale), atol=1e-14)
+
+
+def extreme_normals(count=160):
+    """Return probabilities, means and log-scales of all sizes, and the means and scales exactly.
+
+    Means are up to 1e8 outside [0, 1], scales 1e-8 to 1e8, and one half of both is usual.
+    """
+    rng = np.random.default_rng(1)
+    offset = 10.0 ** rng.uniform(-9.0, 8.0, count)
+    mean = np.where(rng.random(count) < 0.5, -offset, 1.0 + offset)
+    mean[::2] = rng.uniform(-1.0, 2.0, len(mean[::2]))
+    mean[:6] = 0.0, 1.0, 1e-300, 1.0 - 2.0**-53, 1.0 + 2.0**-52, 0.5
+    log_scale = rng.uniform(-18.0, 18.0, count)
+    log_scale[::3] = rng.uniform(-2.0, 3.0, len(log_scale[::3]))
+    v = rng.random(count)
+    v[::5] = rng.choice([5e-324, 1e-310, 1e-100, 1e-10, 1.0 - 1e-10, LARGEST], len(v[::5]))
+    exactly = [(exact(m), mp.exp(exact(s))) for m, s in zip(mean, log_scale, strict=True)]
+    return v, mean, log_scale, exactly
+
+
+def test_quantiles_are_precise_at_any_mean_and_scale():
+    """The mass below u - 6 eps is less than the probability, and below u + 6 eps more."""
+    with mp.workdps(60):
+        v, mean, log_scale, exactly = extreme_normals()
+        u = quantile(*(torch.from_numpy(values) for values in (v, mean, log_scale))).numpy()
+        assert ((u >= 0) & (u < 1)).all()
+        for p, point, (m, s) in zip(v, u, exactly, strict=True):
+            ends = (max(mpf(0), exact(point) - 6 * EPS), min(mpf(1), exact(point) + 6 * EPS))
+            below, above = (normal_mass(mpf(0), end, m, s) for end in ends)
+            wanted = exact(p) * normal_mass(mpf(0), mpf(1), m, s)
+            assert below <= wanted <= above, (p, point, m, s)
+
+
+def test_log_densities_are_precise_at_any_mean_and_scale():
+    with mp.workdps(60):
+        u, mean, log_scale, exactly = extreme_normals()
+        u = np.where(u < 1e-300, 0.0, u)
+        truth = [
+            -(((exact(x) - m) / s) ** 2) / 2 - mp.log(normal_mass(mpf(0), mpf(1), m, s))
+            for x, (m, s) in zip(u, exactly, strict=True)
+        ]
+        got = log_density(*(torch.from_numpy(values) for values in (u, mean, log_scale)))
+        assert max(errors_in_u(got, truth)) < 40
 
 
 def test_noise_just_below_one_gives_u_below_one():

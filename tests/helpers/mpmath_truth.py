@@ -61,6 +61,13 @@ def mixture_logistic(x, logits, means, log_scales):
     return mp.log(cdf) - mp.log(survival), mp.log(density / cdf / survival)
 
 
+def normal_mass(low, high, mean, scale):
+    """Integrate exp(-((u - mean) / scale)^2 / 2) over [low, high], from the smaller tail."""
+    a, b = sorted(((end - mean) / scale / mp.sqrt(2) for end in (low, high)), key=abs)
+    sign = 1 if b > a else -1
+    return scale * mp.sqrt(mp.pi / 2) * (mp.erfc(sign * a) - mp.erfc(sign * b))
+
+
 def errors_in_u(got, want):
     """Return |got - want| in units of eps max(1, |want|), for mpmath `want`; inf for a NaN."""
     errors = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-from mpmath_truth import DIGITS, EPS, errors_in_u, exact
+from mpmath_truth import DIGITS, EPS, errors_in_u, exact, normal_mass
 from reference.truncated_normal import LARGEST, log_density, quantile
 
 SEED = 0
@@ -27,13 +27,6 @@ def grid(count=60):
     return points, mean, rng.uniform(-4.0, 4.0, count)
 
 
-def mass(low, high, mean, scale):
-    """Integrate exp(-((u - mean) / scale)^2 / 2) over [low, high], from the smaller tail."""
-    a, b = sorted(((end - mean) / scale / mp.sqrt(2) for end in (low, high)), key=abs)
-    sign = 1 if b > a else -1
-    return scale * mp.sqrt(mp.pi / 2) * (mp.erfc(sign * a) - mp.erfc(sign * b))
-
-
 @pytest.fixture(autouse=True)
 def many_digits():
     with mp.workdps(DIGITS):
@@ -45,7 +38,7 @@ def test_log_density_is_accurate():
     truth = []
     for point, m, log_s in zip(u, mean, log_scale, strict=True):
         x, m, s = exact(point), exact(m), mp.exp(exact(log_s))
-        truth.append(-(((x - m) / s) ** 2) / 2 - mp.log(mass(mpf(0), mpf(1), m, s)))
+        truth.append(-(((x - m) / s) ** 2) / 2 - mp.log(normal_mass(mpf(0), mpf(1), m, s)))
     assert max(errors_in_u(log_density(u, mean, log_scale), truth)) < 60
 
 
@@ -55,9 +48,9 @@ def test_the_mass_below_a_quantile_is_the_probability():
     assert ((u >= 0) & (u < 1)).all()
     for p, point, m, log_s in zip(v, u, mean, log_scale, strict=True):
         m, s = exact(m), mp.exp(exact(log_s))
-        whole = mass(mpf(0), mpf(1), m, s)
+        whole = normal_mass(mpf(0), mpf(1), m, s)
         density = mp.exp(-(((exact(point) - m) / s) ** 2) / 2) / whole
-        off = abs(mass(mpf(0), exact(point), m, s) / whole - exact(p)) / density
+        off = abs(normal_mass(mpf(0), exact(point), m, s) / whole - exact(p)) / density
         assert off < 20 * EPS, (p, point, m, log_s)
 
 

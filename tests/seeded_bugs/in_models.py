@@ -138,7 +138,8 @@ def means_not_centred(patch):
 @bug("truncated_normal_dequantizer/log_prob truncated_normal/log_density", "value")
 def density_of_the_normal_that_is_not_truncated(patch):
     def whole(original, m, s):
-        return s.log() + 0.5 * math.log(2 * math.pi) - truncated_normal._distance(m) / s
+        distance = truncated_normal._distance(m).clamp(min=0.0)
+        return s.log() + 0.5 * math.log(2 * math.pi) - distance / s
 
     wrap(patch, truncated_normal, "_log_integral", whole)
 
@@ -149,7 +150,7 @@ def quantiles_clamped_to_five_scales(patch):
         patch,
         truncated_normal,
         "_from_the_near_end",
-        lambda original, v, a, w: original(v, a.clamp(max=5.0), w),
+        lambda original, near, far, a, w: original(near, far, a.clamp(max=5.0), w),
     )
 
 
