@@ -12,13 +12,16 @@ from flowpp.bijectors import (
     ChannelSplit,
     Coupling,
     DataLogit,
+    FactorOut,
+    FirstChannels,
     Inverse,
     InvertibleConv,
+    Sigmoid,
     Squeeze,
 )  # fmt: skip
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
-from flowpp.dequantization import Dequantizer, UniformDequantizer
+from flowpp.dequantization import Dequantizer, UniformDequantizer, VariationalDequantizer
 from flowpp.elementwise import AffineFamily
 from flowpp.evaluation.pixel_bits import pixel_bits
 from flowpp.model import FlowPlusPlus
@@ -66,6 +69,37 @@ def test_the_map_sums_to_the_bits_of_the_image(name, dequantization, dtype, tole
     )
 
 
+def test_augmented_models_are_decomposed_too():
+    torch.manual_seed(0)
+    size = {"filters": 4, "blocks": 1, "components": 2, "dropout": 0.0}
+    config = ModelConfig(
+        flow=FlowConfig(layout="squeeze, channels 1", **size),
+        dequantization="truncated-normal",
+        context=ContextConfig(filters=4, blocks=1),
+        augment=2,
+    )
+    model = perturbed(build_model(config, (3, 4, 8), 256)).double()
+    x = torch.randint(0, 256, (2, 3, 4, 8))
+    noise = model.draw_noise(x.shape, dtype=torch.float64)
+    bits = pixel_bits(model, x, noise)
+    torch.testing.assert_close(bits.sum((1, 2)), image_bits(model, x, noise), rtol=1e-9, atol=0)
+
+
+def test_the_context_reaches_couplings_at_any_depth():
+    def network(a, context):
+        return torch.cat([0.3 * a + context[:, :1], 0.1 * context[:, 1:2].expand_as(a)], dim=1)
+
+    coupling = Coupling(network, AffineFamily())
+    middle = [FirstChannels(coupling, 2), FactorOut(coupling), Inverse(coupling)]
+    flow = Chain([Squeeze(), *middle, Inverse(Squeeze()), Sigmoid()])
+    dequantizer = VariationalDequantizer(256, Squeeze(), torch.nn.Identity(), flow)
+    model = FlowPlusPlus(dequantizer, DataLogit(256))
+    x = torch.randint(0, 256, (2, 1, 4, 6))
+    noise = torch.randn(2, 1, 4, 6, dtype=torch.float64)
+    bits = pixel_bits(model, x, noise)
+    torch.testing.assert_close(bits.sum((1, 2)), image_bits(model, x, noise))
+
+
 def test_the_logit_of_the_data_and_the_prior_are_booked_at_their_pixel():
     model = FlowPlusPlus(UniformDequantizer(256), DataLogit(256))
     x = torch.randint(0, 256, (1, 3, 2, 4))
@@ -103,7 +137,7 @@ def test_a_matrix_and_an_unknown_dequantizer_are_shared_evenly():
             return noise + 0.5, torch.full((len(x),), 8.0, dtype=noise.dtype)
 
     conv = InvertibleConv(3 * torch.eye(2, dtype=torch.float64)[None])
-    x, noise = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2, dtype=torch.float64)
+    x, noise = torch.zeros(2, 2, 2, 2), torch.zeros(2, 2, 2, 2, dtype=torch.float64)
     model = FlowPlusPlus(Half(2), conv)
     bits = pixel_bits(model, x, noise)
     assert bits.unique().numel() == 1
