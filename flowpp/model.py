@@ -160,11 +160,13 @@ class FlowPlusPlus(nn.Module):
         Raises:
             ValueError: noise of another shape than `draw_noise` returns; as the dequantizer.
         """
+        # A dequantizer of one's own need not take features where there are none.
+        given = () if features is None else (features,)
         if self.augmenter is None:
-            u, log_q = self.dequantizer.sample(x, noise, features)
+            u, log_q = self.dequantizer.sample(x, noise, *given)
             return x.to(u.dtype) + u, log_q
         check_noise_tensor(noise, x, self.augmenter.channels)
-        u, log_q = self.dequantizer.sample(x, noise[:, : x.shape[1]], features)
+        u, log_q = self.dequantizer.sample(x, noise[:, : x.shape[1]], *given)
         dequantized = x.to(u.dtype) + u
         e, log_q_of_e = self.augmenter.sample(dequantized, noise[:, x.shape[1] :], features)
         return torch.cat([dequantized, e], dim=1), log_q + log_q_of_e
