@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from flowpp.data import npz
 from flowpp.data.decode import Source
 from flowpp.data.formats import count_of
+from flowpp.data.label_arrays import NAMES, named, names_in
 from flowpp.data.listing import Listing
 from flowpp.data.split_names import role_of
 from flowpp.data.zip_archive import open_zip
@@ -21,6 +23,10 @@ from flowpp.runtime.safetensors_header import check_count, check_header
 
 DTYPES = (np.uint8, np.uint16)
 CHANNELS = (1, 3)
+CONTEXT = ("_context", "_contexts")
+"""Endings of the names of arrays that images are conditioned on."""
+LABEL_WORD = re.compile(r"label|target|class|(?<![^_\W])y(?![^_\W])", re.IGNORECASE)
+"""Parts of the names of arrays of labels."""
 MOST_TENSORS = 10_000
 """Upper bound on the members of a file of torch.save, which has one for each tensor."""
 
@@ -36,11 +42,13 @@ class ArrayFiles:
         path: The file.
         arrays: Images by name of the array, (N, H, W) or (N, H, W, 3).
         listing: Names of all images.
+        others: The file's other arrays, such as labels, by name.
     """
 
     path: Path
     arrays: Mapping[str, np.ndarray]
     listing: Listing
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, path: Path, found: Mapping[str, np.ndarray]) -> ArrayFiles:
@@ -51,7 +59,11 @@ class ArrayFiles:
             ValueError: No images, several arrays without names such as `train` and `test`, or an
                 array whose channels cannot be told from its height and width.
         """
-        candidates = {name: array for name, array in found.items() if array.ndim in (3, 4)}
+        candidates = {
+            name: array
+            for name, array in found.items()
+            if array.ndim in (3, 4) and not name.endswith(CONTEXT)
+        }
         if not candidates:
             shapes = {name: array.shape for name, array in found.items()}
             raise ValueError(
@@ -72,7 +84,9 @@ class ArrayFiles:
             for name, array in arrays.items()
             for index in range(len(array))
         ]
-        return cls(path, arrays, Listing(tuple(sorted(names, key=lambda name: name.parts))))
+        listing = Listing(tuple(sorted(names, key=lambda name: name.parts)))
+        others = {name: array for name, array in found.items() if name not in arrays}
+        return cls(path, arrays, listing, others)
 
     @property
     def name(self) -> str:
@@ -94,6 +108,41 @@ class ArrayFiles:
             array = self.arrays[str(image.parent)] if single is None else single
             native = array.dtype.newbyteorder("=")
             yield image, np.ascontiguousarray(array[int(image.name)], native)
+
+    def labels(self, images: Sequence[PurePosixPath]) -> list[str]:
+        classes = self.others.get(NAMES)
+        names = None if classes is None else names_in(classes, f"{self.path}: {NAMES}")
+        labels = {name: self._labels_of(name, names) for name in self.arrays}
+        single = next(iter(labels.values())) if len(labels) == 1 else None
+        return [
+            (labels[str(image.parent)] if single is None else single)[int(image.name)]
+            for image in images
+        ]
+
+    def _labels_of(self, array: str, names: Sequence[str] | None) -> list[str]:
+        """Return the labels of the images of an array.
+
+        Raises:
+            TypeError, ValueError: None, several arrays, or labels of another kind or number.
+        """
+        role, count = role_of(array) if len(self.arrays) > 1 else None, len(self.arrays[array])
+        found = [
+            name
+            for name in self.others
+            if LABEL_WORD.search(name) and name != NAMES
+            and (role is None or (given := role_of(name)) and given.role == role.role)
+        ]  # fmt: skip
+        if len(found) != 1:
+            wanted = "labels" if role is None else f"{role.role}_labels"
+            raise ValueError(
+                f"{self.path} must have one array of labels of {array}, such as {wanted}, got "
+                f"{' and '.join(found) or 'none'} among {', '.join(self.others) or 'no others'}"
+            )
+        who = f"{self.path}: {found[0]}"
+        labels = named(names_in(self.others[found[0]], who), names, who)
+        if len(labels) != count:
+            raise ValueError(f"{who} must have {count:,} labels, got {len(labels):,}")
+        return labels
 
 
 def read_npy(path: Path) -> ArrayFiles:

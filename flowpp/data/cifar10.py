@@ -12,7 +12,8 @@ from flowpp.config import DataConfig
 from flowpp.data import archive, array_pickle, npz_images
 from flowpp.data.archive import ArchiveError
 from flowpp.data.image_set import ImageSet, Part
-from flowpp.data.own_labels import named, with_labels
+from flowpp.data.label_arrays import named
+from flowpp.data.own_labels import with_labels
 from flowpp.runtime.bounded import FileError, read_bounded
 
 FOLDER = "cifar-10-batches-py"

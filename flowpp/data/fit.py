@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from flowpp.config.data_settings import Crop
 
-Box = tuple[int, int, int, int]
+Box = tuple[float, float, float, float]
 LANCZOS = Image.Resampling.LANCZOS
 LUMA = (299, 587, 114)
 """Weights of red, green and blue times 1000, by ITU-R BT.601, as in Pillow's conversion to L."""
@@ -28,6 +28,7 @@ class Target:
         bits: Bits per channel; None for 8 and a refusal of 16.
         crop: How images of another aspect ratio are made to fit.
         of_model: Whether the form is that of a trained model; then no other can be asked for.
+        cropped_as: Name, height and width of another image, whose crop is taken in proportion.
     """
 
     height: int
@@ -37,6 +38,7 @@ class Target:
     bits: int | None = None
     crop: Crop = "centre"
     of_model: bool = False
+    cropped_as: tuple[str, int, int] | None = None
 
     @property
     def is_deep(self) -> bool:
@@ -83,6 +85,11 @@ def crop_box(width: int, height: int, target: Target, who: str) -> Box:
 
     `centre` and `random` take the largest part of the target's aspect ratio, `stretch` takes all.
     """
+    if target.cropped_as is not None:
+        name, of_height, of_width = target.cropped_as
+        box = crop_box(of_width, of_height, replace(target, cropped_as=None), name)
+        x, y = width / of_width, height / of_height
+        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
     if target.crop == "stretch":
         return 0, 0, width, height
     # The largest integer box of the target's ratio that fits.

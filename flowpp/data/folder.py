@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowpp.config import DataConfig
+from flowpp.data.class_labels import class_counts_note
 from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.duplicates import duplicates_note
@@ -17,6 +18,7 @@ from flowpp.data.formats import count_of, suffixes
 from flowpp.data.image_files import CONTENTS, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
 from flowpp.data.listing import printable
+from flowpp.data.named_contexts import files_of_contexts, find_contexts
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
@@ -32,19 +34,22 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     Raises:
         FileNotFoundError: A missing folder.
         ValueError: No path or size, no images for a part, an ambiguous split, or, without
-            `config.skip_bad`, a file that is not an image of `config.channels` channels.
+            `config.skip_bad`, a file that is not an image of `config.channels` channels; labels
+            or contexts that do not belong to these images.
     """
     config.required_path(CONTENTS)
     target = target_of(config)
     found = find(config)
     chosen = split_files(found, config)
+    named = find_contexts(found, chosen.parts, config, target)
+    kept: dict[Role, list[PurePosixPath]] = {}
     skipped: list[str] | None = [] if config.skip_bad else None
     facts: Counter[str] = Counter()
     arrays: dict[Role, np.ndarray] = {}
     for part, images in chosen.parts.items():
         shape = (len(images), target.channels, target.height, target.width)
         pixels = allocate(shape, np.uint16 if target.is_deep else np.uint8)
-        arrays[part] = _read(found, images, target, pixels, skipped, facts)
+        arrays[part], kept[part] = _read(found, images, target, pixels, skipped, facts)
         if not len(arrays[part]):
             raise ValueError(
                 f"folder: at least one image to {PURPOSES[part]} is needed, "
@@ -54,6 +59,10 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     notes += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
               if facts[fact]]  # fmt: skip
     notes += duplicates_note(arrays)
+    context, contexts = (None, {}) if named is None else named.arrays(kept, allocate)
+    notes += [] if named is None else named.notes
+    if context is not None and context.kind == "labels":
+        notes += class_counts_note(context, contexts)
     return ImageSet(
         found.name,
         arrays["train"],
@@ -63,6 +72,8 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         arrays.get("valid"),
         chosen.origins,
         tuple(notes),
+        context,
+        contexts,
     )
 
 
@@ -72,7 +83,8 @@ def files(config: DataConfig) -> list[Path]:
     target_of(config)
     found = find(config)
     chosen = split_files(found, config)
-    return found.paths([image for part in chosen.parts.values() for image in part])
+    images = found.paths([image for part in chosen.parts.values() for image in part])
+    return [*images, *files_of_contexts(config)]
 
 
 def target_of(config: DataConfig) -> Target:
@@ -133,8 +145,8 @@ def _read(
     pixels: np.ndarray,
     skipped: list[str] | None,
     facts: Counter[str],
-) -> np.ndarray:
-    """Decode files into the first rows of `pixels`, and return those.
+) -> tuple[np.ndarray, list[PurePosixPath]]:
+    """Decode files into the first rows of `pixels`, and return those and the files' names.
 
     The reasons for bad files are appended to `skipped`, or raised if it is None.
     """
@@ -156,7 +168,7 @@ def _read(
             raise decoded
         else:
             skipped.append(printable(decoded))
-    return _moved_together(pixels, good)
+    return _moved_together(pixels, good), [images[row] for row in map(int, np.flatnonzero(good))]
 
 
 def _moved_together(pixels: np.ndarray, good: np.ndarray) -> np.ndarray:

@@ -49,6 +49,13 @@ class ImageFiles(Protocol):
     def read(self, images: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, Source]]:
         """Yield the chosen images, in any order."""
 
+    def labels(self, images: Sequence[PurePosixPath]) -> list[str] | None:
+        """Return the names of the chosen images' labels; None if only folders may say them.
+
+        Raises:
+            TypeError, ValueError: Labels are missing where they belong, or of another kind.
+        """
+
 
 @dataclass(frozen=True)
 class FolderFiles:
@@ -79,6 +86,9 @@ class FolderFiles:
     def read(self, images: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, Source]]:
         for image in images:
             yield image, self.folder / image
+
+    def labels(self, images: Sequence[PurePosixPath]) -> None:
+        return None
 
 
 def open_images(path: Path) -> ImageFiles:

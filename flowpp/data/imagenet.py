@@ -18,7 +18,8 @@ from flowpp.data import archive, npz
 from flowpp.data.decode import decode_rgb, in_parallel, read_file
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.image_set import ImageSet, Part
-from flowpp.data.own_labels import names_in, with_labels
+from flowpp.data.label_arrays import names_in
+from flowpp.data.own_labels import with_labels
 
 PNG_COUNTS = {"train": 1_281_149, "valid": 49_999}
 NPZ_COUNTS = {"train": 1_281_167, "valid": 50_000}

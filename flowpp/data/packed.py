@@ -45,6 +45,9 @@ class _Packed:
     def paths(self, images: Sequence[PurePosixPath]) -> list[Path]:
         return [self.path]
 
+    def labels(self, images: Sequence[PurePosixPath]) -> None:
+        return None
+
 
 class ZipFiles(_Packed):
     """Image files in a zip archive."""

@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from flowpp.data.archive import LARGEST, member_limit
 from flowpp.data.decode import Source
+from flowpp.data.label_arrays import named, names_in
 from flowpp.data.listing import Listing
 from flowpp.data.npz import MAX_RATIO
-from flowpp.runtime.bounded import brief, check_regular
+from flowpp.runtime.bounded import brief, check_regular, parse_json
 
 BATCH, BATCH_BYTES = 64, 256 << 20
 """Upper bounds on the rows that are in memory at a time, and on their bytes if there are many."""
 SMALL_BYTES = 1 << 30
 """Unpacked size that is always accepted."""
+LABEL_NAMES = (
+    "label", "labels", "class", "target", "category", "fine_label", "coarse_label", "label_name",
+)  # fmt: skip
+LABEL_ROWS = 1 << 16
+"""Labels that are read at a time."""
 USUAL_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "png")
 
 
@@ -88,6 +96,10 @@ class ParquetFiles:
                     if (image := folder / f"{row:08}") in wanted:
                         yield image, content
 
+    def labels(self, images: Sequence[PurePosixPath]) -> list[str]:
+        found = {folder: label_column(file) for folder, file in self.shards.items()}
+        return [found[image.parent][int(image.name)] for image in images]
+
 
 def _listed_in(location: Path, file: Path, number: int) -> PurePosixPath:
     """Return the folder that a shard's rows are listed in, such as data/train/0."""
@@ -131,6 +143,47 @@ def _opened(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged file may raise nearly anything
         raise ValueError(f"{path} is a damaged parquet file: {brief(error)}") from error
+
+
+def label_column(path: Path) -> list[str]:
+    """Return the names of the labels in the rows of a file.
+
+    Integers are named by what the data sets of Hugging Face write beside the columns, if it is
+    there.
+
+    Raises:
+        ValueError: No column of labels, several, or rows without a label.
+    """
+    file = _opened(path)
+    names = file.schema_arrow.names
+    usual = [name for name in names if name.lower() in LABEL_NAMES]
+    chosen = [name for name in usual if name.lower() == "label"] or usual
+    if len(chosen) != 1:
+        raise ValueError(
+            f"{path} must have one column of labels, such as label, got "
+            f"{' and '.join(chosen) or 'none'} among {', '.join(names)}"
+        )
+    try:
+        batches = file.iter_batches(batch_size=LABEL_ROWS, columns=chosen)
+        values = [value for batch in batches for value in batch.column(0).to_pylist()]
+        classes = _class_names(file.schema_arrow, chosen[0])
+    except Exception as error:  # as in `_opened`
+        raise ValueError(f"{path} is a damaged parquet file: {brief(error)}") from error
+    who = f"{path}: {chosen[0]}"
+    missing = next((row for row, value in enumerate(values) if value is None), None)
+    if missing is not None:
+        raise ValueError(f"{who} must have a label in each row, got none in row {missing}")
+    return named(names_in(np.array(values), who), classes, who)
+
+
+def _class_names(schema: Any, column: str) -> list[str] | None:
+    """Return the names of classes 0, 1, ... in the metadata of Hugging Face's data sets."""
+    facts = (schema.metadata or {}).get(b"huggingface")
+    if facts is None:
+        return None
+    feature = parse_json(facts).get("info", {}).get("features", {}).get(column, {})
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return None if names is None else [str(name) for name in names]
 
 
 def _rows(path: Path) -> Iterator[bytes]:

@@ -49,7 +49,7 @@ def split(where: str, images: Sequence[PurePosixPath], rule: str) -> Split:
         ValueError: Images to train on without images to hold out or the reverse, or several
             folders for one purpose.
     """
-    folders = _split_folders(where, images) if rule == "auto" else None
+    folders = split_folders(where, images) if rule == "auto" else None
     if folders is None:
         return _every(where, images, EVERY.get(rule, EVERY["tenth"]))
     parts = {role: _inside(images, folders[role]) for role in folders}
@@ -70,8 +70,12 @@ def _every(where: str, images: Sequence[PurePosixPath], n: int) -> Split:
     )
 
 
-def _split_folders(where: str, images: Sequence[PurePosixPath]) -> Folders | None:
-    """Return the folders by purpose, from the highest level that has any."""
+def split_folders(where: str, images: Sequence[PurePosixPath]) -> Folders | None:
+    """Return the folders by purpose, from the highest level that has any; None if none has.
+
+    Raises:
+        ValueError: As `split`.
+    """
     for depth in range(MAX_DEPTH):
         siblings: dict[PurePosixPath, dict[str, None]] = {}
         for image in images:

@@ -1,0 +1,143 @@
+"""Vectors that images are conditioned on, from CSV files and arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flowpp.config.context_spec import ContextSpec
+from flowpp.data import npz
+from flowpp.data.formats import count_of
+from flowpp.data.image_set import Part
+from flowpp.data.name_table import Row, Table, is_number
+from flowpp.runtime.bounded import brief
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".npy", ".npz")
+ARRAY = "{}_context"
+"""Name of the array of a part's vectors in an `.npz`."""
+
+
+def spec_of_vectors(source: str, vectors: np.ndarray, names: Sequence[str] = ()) -> ContextSpec:
+    """Return the description of vectors (N, D).
+
+    Args:
+        source: csv or array.
+        vectors: The vectors.
+        names: Names of the columns, if they are known and differ.
+    """
+    distinct = len(set(names)) == len(names) == vectors.shape[1]
+    return ContextSpec(
+        "vectors", source, tuple(names) if distinct else (), (int(vectors.shape[1]),)
+    )
+
+
+def vectors_of_table(table: Table, images: Sequence[PurePosixPath]) -> np.ndarray:
+    """Return the numbers of images in a table, (N, D) float32.
+
+    Raises:
+        ValueError: Images without a row, or cells that are not finite numbers.
+    """
+    rows = table.of(images, "vector")
+    for row in rows:
+        for place, cell in enumerate(row.cells):
+            if not is_number(cell) or not math.isfinite(float(cell)):
+                raise _cell_error(table, row, place)
+    numbers = np.array([[float(cell) for cell in row.cells] for row in rows])
+    return _as_float32(numbers, str(table.path))
+
+
+def _cell_error(table: Table, row: Row, place: int) -> ValueError:
+    """Return the error for a cell that is no finite number."""
+    column = f"column {table.columns[place]!r}" if table.columns else f"column {place + 2}"
+    texts = sum(not is_number(other.cells[place]) for other in table.rows.values())
+    hint = f"; {texts:,} of {len(table.rows):,} cells there are no numbers" if texts else ""
+    return ValueError(
+        f"{table.path}: line {row.line}, {column} must be a finite number, got "
+        f"{row.cells[place]!r}{hint}"
+    )
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Return the vectors of all images in an `.npy`, (N, D) float32; (N,) becomes (N, 1).
+
+    Raises:
+        FileNotFoundError: A missing file.
+        TypeError: Values that are not numbers.
+        ValueError: A damaged file, another shape, NaN or infinity.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise ValueError(f"{path} is damaged or no .npy of numbers: {brief(error)}") from error
+    return _checked(array, str(path))
+
+
+def read_arrays(path: Path, parts: Sequence[Part]) -> dict[Part, np.ndarray]:
+    """Return the arrays `train_context`, `test_context` ... of an `.npz`, as `read_array`.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: As `read_array`; also a missing array.
+    """
+    wanted = {part: ARRAY.format(part) for part in parts}
+    present = npz.names(path)
+    missing = [name for name in wanted.values() if name not in present]
+    if missing:
+        raise ValueError(
+            f"{path} must have arrays {' and '.join(wanted.values())} for data.context, got "
+            f"{', '.join(sorted(present)) or 'none'}"
+        )
+    arrays = npz.read(path, wanted.values())
+    return {part: _checked(arrays[name], f"{path}: {name}") for part, name in wanted.items()}
+
+
+def check_rows(who: str, vectors: np.ndarray, count: int, order: str) -> None:
+    """Require a row for each image.
+
+    Args:
+        who: Origin of the vectors, for the message.
+        vectors: (N, D).
+        count: Number of images.
+        order: Order of the rows, likewise.
+
+    Raises:
+        ValueError: Another number.
+    """
+    if len(vectors) != count:
+        raise ValueError(
+            f"{who} must have a row for each of {count_of(count, 'image')}, {order}, got "
+            f"{count_of(len(vectors), 'row')}"
+        )
+
+
+def same_width(who: str, vectors: Mapping[Part, np.ndarray]) -> None:
+    """Require vectors of the same length in each part; raises ValueError."""
+    widths = {part: array.shape[1] for part, array in vectors.items()}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"{who} must have vectors of the same length in each part, got {widths}")
+
+
+def _checked(array: np.ndarray, who: str) -> np.ndarray:
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"{who} must be numbers, got {array.dtype}")
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{who} must be vectors of shape (N, D), got {array.shape}")
+    return _as_float32(array, who)
+
+
+def _as_float32(array: np.ndarray, who: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        vectors = np.ascontiguousarray(array, np.float32)
+    wrong = np.argwhere(~np.isfinite(vectors))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ValueError(
+            f"{who} must be finite in float32, got {array[row, column]} in row {row}, column "
+            f"{column}, and {len(wrong) - 1:,} others"
+        )
+    return vectors
