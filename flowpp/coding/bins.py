@@ -63,7 +63,7 @@ class Bins:
     @property
     def values(self) -> Tensor:
         """Centres of the bins, float64."""
-        return (self.numbers + 0.5) * self.widths
+        return (self.numbers.double() + 0.5) * self.widths
 
     def numbered(self, numbers: Tensor) -> Bins:
         """Return bins of the same widths with other numbers."""
