@@ -46,9 +46,13 @@ class Stack:
         ModuleNotFoundError: constriction is not installed.
     """
 
+    reserve = RESERVE
+    """Fewest words that popping may leave; 0 for popping no more than was pushed."""
+
     def __init__(self, words: np.ndarray | None = None) -> None:
         stream = require_constriction()
         self._gaussian = stream.model.QuantizedGaussian
+        self._laplace = stream.model.QuantizedLaplace
         self._uniform = stream.model.Uniform()
         given = np.empty(0, np.uint32) if words is None else np.asarray(words, dtype=np.uint32)
         if len(given) and given[-1] == 0:
@@ -95,8 +99,31 @@ class Stack:
         self._check()
         return np.asarray(numbers, np.int64)
 
+    def push_laplace(
+        self, numbers: np.ndarray, low: int, high: int, scales: np.ndarray
+    ) -> None:
+        """Push integers low ... high of Laplace distributions with mean 0."""
+        means = np.zeros(len(scales))
+        self._coder.encode_reverse(
+            _int32(numbers), self._laplace(low, high), means, _float64(scales)
+        )
+
+    def pop_laplace(self, low: int, high: int, scales: np.ndarray) -> np.ndarray:
+        """Pop integers low ... high of Laplace distributions with mean 0, int64."""
+        model = self._laplace(low, high)
+        numbers = self._coder.decode(model, np.zeros(len(scales)), _float64(scales))
+        self._check()
+        return np.asarray(numbers, np.int64)
+
+    def copy(self) -> Stack:
+        """Return a stack of the same bits."""
+        other = object.__new__(Stack)
+        other.__dict__ |= vars(self)
+        other._coder = self._coder.clone()
+        return other
+
     def _check(self) -> None:
-        if self._coder.num_words() < RESERVE:
+        if self._coder.num_words() < self.reserve:
             raise TooFewBitsError("the stack must have more bits, got an empty one")
 
 
