@@ -62,8 +62,11 @@ class Bins:
 
     @property
     def values(self) -> Tensor:
-        """Centres of the bins, float64."""
-        return (self.numbers.double() + 0.5) * self.widths
+        """Centres of the bins, float64.
+
+        They are always contiguous: torch may add in another order where the layout differs.
+        """
+        return ((self.numbers.double() + 0.5) * self.widths).contiguous()
 
     def numbered(self, numbers: Tensor) -> Bins:
         """Return bins of the same widths with other numbers."""

@@ -54,7 +54,8 @@ class Coder:
             TooFewBitsError: too few bits on the stack; it is of no more use.
             CodingError: a number that is not finite or too large; likewise.
         """
-        image = self._dequantized(stack, x.long())
+        # Contiguous as in `decode`: torch may add in another order where the layout differs.
+        image = self._dequantized(stack, x.long().contiguous())
         if self.model.augmenter is not None:
             noise = self._pop_prior(stack, self._line(self._extra(x.shape)))
             image = image.joined(self._augmentation(image).encode(stack, noise))

@@ -75,7 +75,7 @@ def load_all(
         FileNotFoundError: Nothing at `path`.
         ValueError: No images, a bad file without `skip_bad`, or values that are too large.
     """
-    files = _opened(path.expanduser())
+    files = opened(path.expanduser())
     if not files.listing.images:
         reasons = "; ".join(["got none", *files.listing.notes()])
         raise ValueError(f"{files.where} must have images, {reasons}")
@@ -97,7 +97,8 @@ def load_all(
     )  # fmt: skip
 
 
-def _opened(path: Path) -> ImageFiles:
+def opened(path: Path) -> ImageFiles:
+    """Open a single image, a folder, or a file of images; raises as `open_images`."""
     if path.is_file() and path.suffix.lower() in suffixes():
         return FolderFiles(path.parent, Listing((PurePosixPath(path.name),)))
     return open_images(path)

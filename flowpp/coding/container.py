@@ -1,0 +1,212 @@
+"""The file of compressed images: its header, checksums and bits.
+
+| bytes | content |
+|---|---|
+| 8 | `FLOWPP`, carriage return, line feed |
+| 4 | version of the format, as all numbers little-endian |
+| 4 | length of the header |
+| 32 | SHA-256 of all bytes after it |
+| header | JSON, compressed by zlib: see `Header` |
+| 4 N | checksum of each image: CRC-32 of its place and pixels |
+| the rest | words of 32 bits of the stack |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowpp.runtime.bounded import parse_json, read_bounded
+
+from .bins import Precision
+
+MAGIC = b"FLOWPP\r\n"
+VERSION = 1
+FIXED = struct.Struct("<8sII32s")
+LARGEST_FILE = 16 << 30
+LARGEST_HEADER = 256 << 20
+LARGEST_BATCH = 4096
+LARGEST_SIDE = 1 << 16
+LONGEST_NAME = 1024
+
+
+class ContainerError(ValueError):
+    """A file that is not of this format, is damaged, or is of another version."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is needed to decode the images.
+
+    Args:
+        run: name of the run or pretrained model, as it was given.
+        model: hash of settings and weights.
+        shape: (channels, height, width) of the images.
+        levels: number of values of a channel.
+        delta_bits: -log2 of the width of a bin of numbers on the real line.
+        level_bits: log2 of the number of bins of the dequantization noise.
+        sigma: standard deviation of the noise, in bins.
+        threads: number of threads that the model was computed with.
+        arithmetic: hash of the model's output for a fixed input.
+        machine: versions and processor, for messages.
+        batches: see `sequence.Coded`.
+        names: names of the files to write.
+    """
+
+    run: str
+    model: str
+    shape: tuple[int, int, int]
+    levels: int
+    delta_bits: int
+    level_bits: int
+    sigma: float
+    threads: int
+    arithmetic: str
+    machine: str
+    batches: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def precision(self) -> Precision:
+        """Widths of bins."""
+        return Precision(2.0**-self.delta_bits, 1 << self.level_bits, self.sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """A file of compressed images.
+
+    Args:
+        header: see `Header`.
+        checksums: of each image, uint32; see `checksum`.
+        words: the stack, uint32.
+        intact: whether the SHA-256 of the file was right.
+    """
+
+    header: Header
+    checksums: np.ndarray
+    words: np.ndarray
+    intact: bool = True
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        text = json.dumps(asdict(self.header), separators=(",", ":")).encode()
+        header = zlib.compress(text, 9)
+        rest = header + _bytes_of(self.checksums) + _bytes_of(self.words)
+        digest = hashlib.sha256(rest).digest()
+        return FIXED.pack(MAGIC, VERSION, len(header), digest) + rest
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str) -> Container:
+        """Read a file's content.
+
+        Args:
+            content: all bytes of the file.
+            where: name of the file, for messages.
+
+        Raises:
+            ContainerError: another format or version, a truncated file, or a header that is
+                damaged. Other damage makes the result not `intact`.
+        """
+        if not content.startswith(MAGIC):
+            raise ContainerError(f"{where} must be a file of flowpp.compress, got another format")
+        if len(content) < FIXED.size:
+            raise ContainerError(f"{where} is truncated: it has {len(content)} bytes")
+        _, version, length, digest = FIXED.unpack_from(content)
+        if version != VERSION:
+            raise ContainerError(f"{where} must be of version {VERSION}, got version {version}")
+        rest = content[FIXED.size :]
+        if length > len(rest):
+            raise ContainerError(f"{where} is truncated: its header needs {length} bytes")
+        header = _read_header(rest[:length], where)
+        numbers = rest[length:]
+        count = len(header.names)
+        if len(numbers) % 4 or len(numbers) < 4 * count:
+            raise ContainerError(f"{where} is truncated: it has {len(numbers)} bytes of images")
+        words = np.frombuffer(numbers, "<u4").astype(np.uint32)
+        intact = hashlib.sha256(rest).digest() == digest
+        return cls(header, words[:count], words[count:], intact)
+
+    @classmethod
+    def load(cls, path: Path) -> Container:
+        """Read a file; raises as `from_bytes`, and OSError."""
+        return cls.from_bytes(read_bounded(path, LARGEST_FILE), str(path))
+
+
+def checksum(index: int, image: np.ndarray) -> int:
+    """Return the CRC-32 of an image `(C, H, W)` at its place in the file."""
+    return zlib.crc32(struct.pack("<Q", index) + image.astype("<u4").tobytes())
+
+
+def _bytes_of(numbers: np.ndarray) -> bytes:
+    return numbers.astype("<u4").tobytes()
+
+
+def _read_header(compressed: bytes, where: str) -> Header:
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(compressed, LARGEST_HEADER)
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("its length is wrong")
+        return _checked(parse_json(text))
+    except (zlib.error, ValueError, TypeError, KeyError) as error:
+        raise ContainerError(f"the header of {where} is damaged: {error}") from error
+
+
+def _checked(facts: Any) -> Header:
+    """Return a header of the right kinds and within limits."""
+    if not isinstance(facts, dict) or set(facts) != set(Header.__dataclass_fields__):
+        raise ValueError("it has other fields")
+    for name in ("run", "model", "arithmetic", "machine"):
+        if not isinstance(facts[name], str) or len(facts[name]) > LONGEST_NAME:
+            raise ValueError(f"{name} must be a text")
+    limits = {"levels": (2, LARGEST_SIDE), "delta_bits": (1, 26), "level_bits": (6, 16),
+              "threads": (1, 256)}  # fmt: skip
+    for name, (low, high) in limits.items():
+        _check_integer(name, facts[name], low, high)
+    if not (isinstance(facts["sigma"], float) and 0.5 <= facts["sigma"] <= 64.0):
+        raise ValueError(f"sigma must be in 0.5 ... 64, got {facts['sigma']!r:.40}")
+    shape, batches, names = (_list(facts, name) for name in ("shape", "batches", "names"))
+    for side in shape:
+        _check_integer("shape", side, 1, LARGEST_SIDE)
+    for size in batches:
+        _check_integer("batches", size, 0, LARGEST_BATCH)
+    if len(shape) != 3 or sum(max(1, size) for size in batches) != len(names):
+        raise ValueError("shape, batches and names do not fit together")
+    for name in names:
+        check_name(name)
+    if len({name.casefold() for name in names}) != len(names):
+        raise ValueError("names must differ")
+    channels, height, width = shape
+    kept = {name: facts[name] for name in facts if name not in ("shape", "batches", "names")}
+    return Header(
+        **kept, shape=(channels, height, width), batches=tuple(batches), names=tuple(names)
+    )
+
+
+def _list(facts: dict[str, Any], name: str) -> list[Any]:
+    if not isinstance(facts[name], list):
+        raise ValueError(f"{name} must be a list")
+    return facts[name]
+
+
+def _check_integer(name: str, value: Any, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer in {low} ... {high}, got {value!r:.40}")
+
+
+def check_name(name: Any) -> None:
+    """Raise ValueError for a name that is not a relative path inside a folder."""
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f"names must be texts of 1 ... {LONGEST_NAME} characters")
+    parts = name.split("/")
+    hostile = any(part in ("", ".", "..") for part in parts)
+    if hostile or not name.isprintable() or any(c in name for c in '\\:*?"<>|'):
+        raise ValueError(f"names must be paths inside a folder, got {name!r:.100}")

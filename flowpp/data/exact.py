@@ -1,0 +1,84 @@
+"""Images as they are: of one size, kind and depth, others being refused instead of converted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flowpp.data.decode import KINDS, Source, decode, in_parallel, read_header
+from flowpp.data.fit import Target
+from flowpp.data.image_files import ImageFiles
+from flowpp.data.unsplit import opened
+
+DEEP = 16
+
+
+def load_exact(
+    paths: Sequence[Path], shape: tuple[int, int, int], levels: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Load all images of folders, archives or files.
+
+    Args:
+        paths: folders, files of images, or single images.
+        shape: (channels, height, width) that all images must have.
+        levels: number of values of a channel; values must be below it.
+
+    Returns:
+        Names, which differ, and pixels (N, C, H, W).
+
+    Raises:
+        FileNotFoundError: nothing at a path.
+        ValueError: no images, or one that does not fit; the message names it.
+    """
+    names: list[str] = []
+    pixels: list[np.ndarray] = []
+    for path in paths:
+        files = opened(path.expanduser())
+        found = _read(files, shape, levels)
+        if not found:
+            reasons = "; ".join(["got none", *files.listing.notes()])
+            raise ValueError(f"{files.where} must have images, {reasons}")
+        folder = "" if len(paths) == 1 or path.is_file() else f"{path.resolve().name}/"
+        names += [f"{folder}{image}" for image in found]
+        pixels += found.values()
+    return tuple(names), np.stack(pixels)
+
+
+def _read(
+    files: ImageFiles, shape: tuple[int, int, int], levels: int
+) -> dict[PurePosixPath, np.ndarray]:
+    channels, height, width = shape
+    bits = DEEP if levels > 256 else 8
+    target = Target(height, width, channels, bits=bits, of_model=True)
+
+    def read(item: tuple[PurePosixPath, Source]) -> tuple[PurePosixPath, np.ndarray]:
+        image, source = item
+        who = files.who(image)
+        header = read_header(source, who)
+        got = (header.kind, header.height, header.width)
+        if got != shape or header.bits != bits:
+            raise ValueError(
+                f"{who} must be {_described(shape, bits)}, as the model's images, "
+                f"got {_described(got, header.bits)}"
+            )
+        decoded = decode(source, who, target)
+        if "frames" in decoded.facts:
+            raise ValueError(f"{who} must be one image, got an animation")
+        if decoded.pixels.max() >= levels:
+            raise ValueError(
+                f"{who} must have values 0 ... {levels - 1} for this model, "
+                f"got {decoded.pixels.max()}"
+            )
+        return image, decoded.pixels
+
+    images = files.listing.images
+    found = dict(in_parallel(read, files.read(images)))
+    return {image: found[image] for image in images}
+
+
+def _described(shape: tuple[int, int, int], bits: int) -> str:
+    channels, height, width = shape
+    kind = KINDS.get(channels, f"{channels} channels")
+    return f"{height}x{width}, {kind}, {bits} bits"
