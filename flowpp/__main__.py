@@ -20,6 +20,8 @@ COMMANDS = {
     "report": "one HTML page of a run",
     "plot": "learning curves and samples of runs as PNG",
     "convert": "convert weights between the released TensorFlow code and this library",
+    "compress": "compress images without loss by a trained model",
+    "decompress": "decode compressed images",
     "benchmark": "time training, sampling, evaluation and the mixture kernels",
 }
 

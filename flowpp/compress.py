@@ -163,7 +163,7 @@ def _summary(
         net = (sum(coded.lengths) - sum(plain)) / by_model / dims
         import torch
 
-        nats = importance_log_probs(opened.model, images[len(plain):], 1)[1]
+        nats = importance_log_probs(opened.model, images[len(plain) :], 1)[1]
         bound = bits_per_dim(torch.from_numpy(nats), dims).mean()
         lines.append(f"  net       {net:.4f}  of the other {count_of(by_model, 'image')}")
         lines.append(f"  bound     {bound:.4f}  of them, with one sample")

@@ -7,8 +7,9 @@ here batches are coded at once, in float64, and `constriction` keeps the stack o
 from __future__ import annotations
 
 from .bins import Bins, Precision
+from .build import step_of
 from .images import Coder
 from .stack import CodingError, Stack
-from .steps import Step, step_of
+from .steps import Step
 
 __all__ = ["Bins", "Coder", "CodingError", "Precision", "Stack", "Step", "step_of"]

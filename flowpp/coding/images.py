@@ -16,10 +16,10 @@ from flowpp.dequantization import (
 from flowpp.model import FlowPlusPlus
 
 from .bins import Bins, Precision
+from .build import step_of
 from .normals import Normals, Tails
 from .stack import CodingError, Stack
-from .steps import Step, step_of
-
+from .steps import Step
 
 
 @dataclass(frozen=True)

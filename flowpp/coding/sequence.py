@@ -61,7 +61,9 @@ def encode_images(
         while size > PLAIN:
             trial = stack.copy()
             try:
-                coder.encode(trial, torch.from_numpy(images[begin : begin + size].astype(np.int64)))
+                coder.encode(
+                    trial, torch.from_numpy(images[begin : begin + size].astype(np.int64))
+                )
             except CodingError:  # too few bits, or an image that the model has no numbers for
                 size //= 2
             else:

@@ -31,7 +31,8 @@ def require_constriction() -> Any:
         import constriction
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "compression needs constriction, which is not installed: pip install 'flowpp[compress]'"
+            "compression needs constriction, which is not installed: "
+            "pip install 'flowpp[compress]'"
         ) from error
     return constriction.stream
 
@@ -90,18 +91,14 @@ class Stack:
         model = self._gaussian(low, high)
         self._coder.encode_reverse(_int32(numbers), model, _float64(means), _float64(stds))
 
-    def pop_gaussian(
-        self, low: int, high: int, means: np.ndarray, stds: np.ndarray
-    ) -> np.ndarray:
+    def pop_gaussian(self, low: int, high: int, means: np.ndarray, stds: np.ndarray) -> np.ndarray:
         """Pop integers low ... high of normal distributions, int64."""
         model = self._gaussian(low, high)
         numbers = self._coder.decode(model, _float64(means), _float64(stds))
         self._check()
         return np.asarray(numbers, np.int64)
 
-    def push_laplace(
-        self, numbers: np.ndarray, low: int, high: int, scales: np.ndarray
-    ) -> None:
+    def push_laplace(self, numbers: np.ndarray, low: int, high: int, scales: np.ndarray) -> None:
         """Push integers low ... high of Laplace distributions with mean 0."""
         means = np.zeros(len(scales))
         self._coder.encode_reverse(

@@ -18,8 +18,9 @@ Source: Ho, Lohn and Abbeel 2019, "Compression with Flows via Local Bits-Back Co
 from __future__ import annotations
 
 from .bins import Bins, Precision
+from .build import step_of
 from .images import Coder
 from .stack import CodingError, Normal, Stack
-from .steps import Step, step_of
+from .steps import Step
 
 __all__ = ["Bins", "Coder", "CodingError", "Normal", "Precision", "Stack", "Step", "step_of"]

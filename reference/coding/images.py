@@ -15,8 +15,9 @@ from reference.dequantization import (
 from reference.model import FlowPlusPlus
 
 from .bins import Bins, Precision
+from .build import step_of
 from .stack import CodingError, Normal, Stack, normals, pop_all, push_all
-from .steps import Step, step_of
+from .steps import Step
 
 UNIFORM = 2.0**20
 """Standard deviation of a normal that is uniform on [0, 1): its ends differ by 1e-13."""

@@ -1,0 +1,73 @@
+"""The step of each bijector."""
+
+from __future__ import annotations
+
+from reference.bijectors import (
+    ActNorm,
+    Affine,
+    Chain,
+    ChannelSplit,
+    Checkerboard,
+    ColumnStripes,
+    Coupling,
+    DataLogit,
+    FactorOut,
+    FirstChannels,
+    Flip,
+    Inverse,
+    InvertibleConv,
+    InvertibleConvLU,
+    MixtureLogistic,
+    Sigmoid,
+    Squeeze,
+)
+from reference.bijectors.bijector import Array, Bijector
+
+from .bins import Precision
+from .elementwise import Broadcast, CouplingStep, elementwise
+from .linear import convolution
+from .steps import OnChannels, Permutation, Sequence, Step
+
+PERMUTATIONS = (Checkerboard, ChannelSplit, ColumnStripes, Flip, Squeeze)
+
+
+def step_of(bijector: Bijector, precision: Precision, context: Array | None = None) -> Step:
+    """Return the step of a bijector.
+
+    Args:
+        bijector: of `reference.bijectors`.
+        precision: widths of bins.
+        context: for its couplings.
+
+    Raises:
+        TypeError: a bijector without a code.
+    """
+    sigma, level, line = precision.sigma, precision.level_width, precision.delta
+    match bijector:
+        case Chain():
+            return Sequence(tuple(step_of(b, precision, context) for b in bijector.bijectors))
+        case Inverse():
+            return step_of(bijector.bijector, precision, context).inverted()
+        case FactorOut():
+            return OnChannels(step_of(bijector.bijector, precision, context), _half)
+        case FirstChannels():
+            inner, channels = bijector.bijector, bijector.channels
+            return OnChannels(step_of(inner, precision, context), lambda _: channels)
+        case Coupling():
+            return CouplingStep(bijector, context, sigma)
+        case InvertibleConv() | InvertibleConvLU():
+            return convolution(bijector.weight, sigma)
+        case DataLogit():
+            return elementwise(bijector, sigma, widths=(level, line))
+        case Sigmoid():
+            limits = (None, precision.per_level)
+            return elementwise(bijector, sigma, widths=(line, level), limits=limits)
+        case ActNorm() | Affine() | MixtureLogistic():
+            return Broadcast(bijector, sigma)
+    if isinstance(bijector, PERMUTATIONS):
+        return Permutation(bijector)
+    raise TypeError(f"there is no code for a {type(bijector).__name__}")
+
+
+def _half(channels: int) -> int:
+    return channels // 2
