@@ -66,6 +66,18 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
         ["flowpp/data/splits.py", "flowpp/data/split_names.py"],
         ["tests/data/test_split_rules.py"],
     ),
+    "files": (
+        [f"flowpp/data/{name}.py" for name in ("archive", "decode", "folder", "listing")],
+        [
+            *(f"tests/data/test_{name}.py" for name in ("archive", "decode", "folder", "listing")),
+            "tests/data/test_image_depth.py::test_grey_of_12_bits_is_scaled",
+            "tests/data/test_image_files.py::test_photographs_are_turned_upright",
+            "tests/data/test_image_files.py::test_damaged_exif_is_ignored",
+            "tests/data/test_image_files.py::test_16_bits_are_resized_in_floating_point",
+            "tests/data/test_image_files.py::test_16_bit_colour_is_not_cut_to_8_bits_in_silence",
+            "tests/data/test_image_files.py::test_further_frames_and_pages_are_counted",
+        ],
+    ),
     "kernels": (
         [f"flowpp/kernels/{name}.py" for name in ("backend", "in_use", "cuda/geometry")],
         ["tests/kernels/test_backend_choice.py", "tests/kernels/test_cuda_geometry.py"],
