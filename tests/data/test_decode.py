@@ -14,6 +14,7 @@ from flowpp.data.decode import (
     TASK,
     Header,
     ImageError,
+    check_bits,
     decode,
     decode_rgb,
     in_parallel,
@@ -116,6 +117,8 @@ def test_deep_arrays_need_a_choice_of_bits():
         )
     with pytest.raises(ImageError, match="^x must have 16 bits for data.bits 9, got 8$"):
         decode(WIDE, "x", Target(8, 12, 3, bits=9))
+    with pytest.raises(ImageError, match="^x must be grey for data.bits 9, got 16-bit colour, wh"):
+        check_bits(16, 9, 3, "x")
 
 
 def test_grey_of_more_than_8_bits_may_become_colour():
@@ -152,8 +155,18 @@ def test_transparent_images_and_other_modes_are_refused():
     pixels[1, 2, 3] = 254
     with pytest.raises(ImageError, match="^x must be opaque, got an alpha value of 254$"):
         kind_of(Image.fromarray(pixels), "x")
+    with pytest.raises(ImageError, match="^x must be opaque"):
+        read_header(encoded(pixels), "x")
     with pytest.raises(ImageError, match="^x must have 8 or 16 bits .*, got pixels of mode F$"):
         kind_of(Image.new("F", (2, 2)), "x")
+
+
+@pytest.mark.parametrize("pixels", [WIDE, DEEP], ids=["8 bits", "16 bits"])
+def test_random_crops_depend_on_the_name(pixels):
+    target = Target(8, 2, 3, crop="random", bits=8)
+    crops = {decode(pixels, f"a/{i}", target).pixels.tobytes() for i in range(20)}
+    again = {decode(pixels, f"b/{i}", target).pixels.tobytes() for i in range(20)}
+    assert len(crops) > 3 and crops == again
 
 
 def test_images_that_lie_are_turned():

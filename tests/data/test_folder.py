@@ -57,6 +57,7 @@ def test_the_files_of_all_parts(tmp_path):
         files(DataConfig(source="folder", size=8))
     images = load(settings(tmp_path))
     assert images.notes == ("1 image outside the folders of the split not used",)
+    assert images.origins == {part: f"{tmp_path}/{part}" for part in ("train", "test")}
     assert images.levels == 256 and images.valid is None and images.skipped == ()
     np.testing.assert_array_equal(images.train, PIXELS[:2].transpose(0, 3, 1, 2))
 

@@ -70,6 +70,7 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
         [f"flowpp/data/{name}.py" for name in ("archive", "decode", "folder", "listing")],
         [
             *(f"tests/data/test_{name}.py" for name in ("archive", "decode", "folder", "listing")),
+            "tests/data/test_image_depth.py::test_avif",
             "tests/data/test_image_depth.py::test_grey_of_12_bits_is_scaled",
             "tests/data/test_image_files.py::test_photographs_are_turned_upright",
             "tests/data/test_image_files.py::test_damaged_exif_is_ignored",
