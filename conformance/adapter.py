@@ -9,7 +9,9 @@ The returned object takes and returns NumPy arrays and has the methods of `spec`
     a layer        __call__(x, ...) -> array
     a dequantizer  sample(x, noise) -> (u, log_q), log_prob(x, u) -> log_q
     an augmenter   sample(x, noise) -> (e, log_q), log_prob(x, e) -> log_q
-    a model        elbo(x, noise) with the three terms of reference.objective.Elbo; encode, decode
+    a model        elbo(x, noise) with the three terms of reference.objective.Elbo; encode, decode;
+                   a conditional one takes a context as the last argument of each
+    an encoder     __call__(context, image_shape) -> features
     a function     __call__(...) (for the functions of reference.objective)
 
 Real arrays have the adapter's dtype, in both directions; images are integer arrays. Two more
@@ -20,6 +22,10 @@ methods of a bijector are optional and are needed for the laws of gradients:
 
 They return the gradient of `sum(grad_y * y) + sum(grad_log_det * log_det)`. A field path is
 dotted, with numbers for places in a tuple: `bijectors.0.weight`.
+
+A conditional model has one optional method, for the law of its gradients:
+
+    context_gradient(x, noise, context, weights) -> the gradient of sum(weights * total)
 
 A third optional method changes the parameters in place, for the law of caches:
 

@@ -14,6 +14,7 @@ import numpy as np
 from reference.bijectors.bijector import Array, Bijector
 from reference.bijectors.checks import check_images, check_real, owner_name
 from reference.conditioner import Conditioner
+from reference.dequantization import beside_features
 from reference.objective import log_normal
 
 
@@ -27,9 +28,10 @@ class Augmenter:
         levels: number of values of a channel; images are within [0, levels].
         channels: number of channels of e.
         split: puts halves of the image on channels before the context network.
-        context_network: split(x / levels - 1/2) to context features c(x).
-        flow: conditional bijector from noise to e, on the real line; every coupling receives the
-            context.
+        context_network: split(x / levels - 1/2) to context features c(x); in a conditional model
+            `split` gets the features of the image's context too, as further channels.
+        flow: conditional bijector from noise to e, on the real line; every coupling receives
+            c(x).
 
     Raises:
         ValueError: fewer than 2 levels, or fewer than 1 channel.
@@ -55,35 +57,39 @@ class Augmenter:
         """Draw standard normal noise eps for images of this shape, (B, C, H, W)."""
         return rng.standard_normal(self._shape(shape))
 
-    def context(self, x: Array) -> Array:
-        """Compute the context features c(x) of dequantized images."""
-        return self.context_network(self._centred(x))
+    def context(self, x: Array, features: Array | None = None) -> Array:
+        """Compute c(x) of dequantized images, and of the features of their contexts."""
+        return self.context_network(self._centred(x, features))
 
-    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+    def sample(self, x: Array, noise: Array, context: Array | None = None) -> tuple[Array, Array]:
         """Return e, (B, channels, H, W), and log q(e|x), (B,), from standard normal noise.
+
+        In a conditional model `context` is (B, F, H, W), the features of each image's context.
 
         Raises:
             ValueError: x is not a batch of images, or the noise is not of e's shape.
         """
         x, noise = check_images(x, self), self._checked(noise, x, "noise")
-        e, log_det = self.flow.forward(noise, self.context(x))
+        e, log_det = self.flow.forward(noise, self.context(x, context))
         return e, log_normal(noise) - log_det
 
-    def log_prob(self, x: Array, e: Array) -> Array:
+    def log_prob(self, x: Array, e: Array, context: Array | None = None) -> Array:
         """Compute log q(e|x), (B,), for given e."""
         x, e = check_images(x, self), self._checked(e, x, "e")
-        noise, log_det = self.flow.inverse(e, self.context(x))
+        noise, log_det = self.flow.inverse(e, self.context(x, context))
         return log_normal(noise) + log_det
 
-    def initialize(self, x: Array, noise: Array) -> tuple[Augmenter, Array]:
+    def initialize(
+        self, x: Array, noise: Array, context: Array | None = None
+    ) -> tuple[Augmenter, Array]:
         """Fit the context network, then the flow; return the fitted augmenter and its e."""
         x, noise = check_images(x, self), self._checked(noise, x, "noise")
-        network, context = self.context_network.initialize(self._centred(x))
-        flow, e = self.flow.initialize(noise, context)
+        network, c = self.context_network.initialize(self._centred(x, context))
+        flow, e = self.flow.initialize(noise, c)
         return dataclasses.replace(self, context_network=network, flow=flow), e
 
-    def _centred(self, x: Array) -> Array:
-        return self.split.forward(x / self.levels - 0.5)[0]
+    def _centred(self, x: Array, features: Array | None) -> Array:
+        return self.split.forward(beside_features(x / self.levels - 0.5, features))[0]
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:-3], self.channels, *shape[-2:])

@@ -39,15 +39,20 @@ class Dequantizer(ABC):
         """Draw the noise that `sample` needs for images of this shape."""
 
     @abstractmethod
-    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
-        """Return u of x's shape and log q(u|x), (B,), from noise drawn by `draw_noise`."""
+    def sample(self, x: Array, noise: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """Return u of x's shape and log q(u|x), (B,), from noise drawn by `draw_noise`.
+
+        In a conditional model `context` is (B, F, H, W), the features of each image's context.
+        """
 
     @abstractmethod
-    def log_prob(self, x: Array, u: Array) -> Array:
+    def log_prob(self, x: Array, u: Array, context: Array | None = None) -> Array:
         """Compute log q(u|x), (B,), for given u."""
 
     @abstractmethod
-    def initialize(self, x: Array, noise: Array) -> tuple[Dequantizer, Array]:
+    def initialize(
+        self, x: Array, noise: Array, context: Array | None = None
+    ) -> tuple[Dequantizer, Array]:
         """Initialize from data: return the dequantizer fitted to a batch, and that batch's u."""
 
     def check_images(self, x: Any) -> Array:
@@ -107,8 +112,8 @@ class UniformDequantizer(Dequantizer):
         """Draw uniform noise in [0, 1) for images of this shape."""
         return rng.random(shape)
 
-    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
-        """Return the noise itself, and zeros (B,).
+    def sample(self, x: Array, noise: Array, context: Array | None = None) -> tuple[Array, Array]:
+        """Return the noise itself, and zeros (B,); a context has no influence.
 
         Raises:
             ValueError: x is not a batch of integer images, or the noise has another shape or a
@@ -117,16 +122,23 @@ class UniformDequantizer(Dequantizer):
         x = self.check_images(x)
         return self.check_uniform_noise(noise, x), np.zeros(len(x))
 
-    def log_prob(self, x: Array, u: Array) -> Array:
+    def log_prob(self, x: Array, u: Array, context: Array | None = None) -> Array:
         """Compute log q(u|x), (B,): 0 inside the unit cube, -inf outside, NaN where u has one."""
         x = self.check_images(x)
         u = self.check_noise(u, x)
         log_q = np.where(_in_unit_interval(u).all(axis=(1, 2, 3)), 0.0, -np.inf)
         return np.where(np.isnan(u).any(axis=(1, 2, 3)), np.nan, log_q)
 
-    def initialize(self, x: Array, noise: Array) -> tuple[UniformDequantizer, Array]:
+    def initialize(
+        self, x: Array, noise: Array, context: Array | None = None
+    ) -> tuple[UniformDequantizer, Array]:
         """Return the dequantizer itself, which has nothing to fit, and u."""
         return self, self.sample(x, noise)[0]
+
+
+def beside_features(centred: Array, features: Array | None) -> Array:
+    """Return images with the features of their contexts, if any, as further channels."""
+    return centred if features is None else np.concatenate([centred, features], axis=1)
 
 
 def _in_unit_interval(u: Array) -> Array:
@@ -140,7 +152,8 @@ class VariationalDequantizer(Dequantizer):
     Attributes:
         levels: number of values of a channel.
         split: puts halves of the image on channels before the context network.
-        context_network: split(x / levels - 1/2) to context features c(x).
+        context_network: split(x / levels - 1/2) to context features c(x); in a conditional model
+            `split` gets the features of the image's context too, as further channels.
         flow: conditional bijector from noise to (0, 1); its last bijector is a Sigmoid.
 
     Source: Flow++ eqs. 9-12.
@@ -155,11 +168,11 @@ class VariationalDequantizer(Dequantizer):
         """Draw standard normal noise for images of this shape."""
         return rng.standard_normal(shape)
 
-    def context(self, x: Array) -> Array:
-        """Compute the context features c(x) of integer images."""
-        return self.context_network(self._centred(self.check_images(x)))
+    def context(self, x: Array, features: Array | None = None) -> Array:
+        """Compute c(x) of integer images, and of the features of their contexts."""
+        return self.context_network(self._centred(self.check_images(x), features))
 
-    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+    def sample(self, x: Array, noise: Array, context: Array | None = None) -> tuple[Array, Array]:
         """Return u in (0, 1), shape of x, and log q(u|x), (B,), from standard normal noise.
 
         Raises:
@@ -167,26 +180,28 @@ class VariationalDequantizer(Dequantizer):
         """
         x = self.check_images(x)
         noise = self.check_noise(noise, x)
-        u, log_det = self.flow.forward(noise, self.context(x))
+        u, log_det = self.flow.forward(noise, self.context(x, context))
         return u, log_normal(noise) - log_det
 
-    def log_prob(self, x: Array, u: Array) -> Array:
+    def log_prob(self, x: Array, u: Array, context: Array | None = None) -> Array:
         """Compute log q(u|x), (B,), for given u in (0, 1)."""
         x = self.check_images(x)
         u = self.check_noise(u, x)
-        noise, log_det = self.flow.inverse(u, self.context(x))
+        noise, log_det = self.flow.inverse(u, self.context(x, context))
         return log_normal(noise) + log_det
 
-    def initialize(self, x: Array, noise: Array) -> tuple[VariationalDequantizer, Array]:
+    def initialize(
+        self, x: Array, noise: Array, context: Array | None = None
+    ) -> tuple[VariationalDequantizer, Array]:
         """Fit the context network, then the flow; return the fitted dequantizer and its u."""
         x = self.check_images(x)
         noise = self.check_noise(noise, x)
-        network, context = self.context_network.initialize(self._centred(x))
-        flow, u = self.flow.initialize(noise, context)
+        network, c = self.context_network.initialize(self._centred(x, context))
+        flow, u = self.flow.initialize(noise, c)
         return dataclasses.replace(self, context_network=network, flow=flow), u
 
-    def _centred(self, x: Array) -> Array:
-        return self.split.forward(x / self.levels - 0.5)[0]
+    def _centred(self, x: Array, features: Array | None) -> Array:
+        return self.split.forward(beside_features(x / self.levels - 0.5, features))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +211,8 @@ class TruncatedNormalDequantizer(Dequantizer):
     Attributes:
         levels: number of values of a channel.
         network: x / levels - 1/2 to m - 1/2 and log s, (B, C, H, W) -> (B, 2 C, H, W), those of m
-            first.
+            first; in a conditional model it gets the features of the image's context too, as
+            further channels.
 
     Source: the alternative between uniform noise and a flow in Hoogeboom, Cohen and Tomczak 2020,
     who truncate a logistic distribution.
@@ -209,15 +225,15 @@ class TruncatedNormalDequantizer(Dequantizer):
         """Draw uniform noise in [0, 1) for images of this shape."""
         return rng.random(shape)
 
-    def distribution(self, x: Array) -> tuple[Array, Array]:
+    def distribution(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         """Compute means and log-scales of u for integer images, both of x's shape.
 
         Raises:
             ValueError: a network whose output has another shape than (B, 2 C, H, W).
         """
-        return self._split(self.network(self._centred(self.check_images(x))), x)
+        return self._split(self.network(self._centred(self.check_images(x), context)), x)
 
-    def sample(self, x: Array, noise: Array) -> tuple[Array, Array]:
+    def sample(self, x: Array, noise: Array, context: Array | None = None) -> tuple[Array, Array]:
         """Return u in [0, 1), shape of x, and log q(u|x), (B,), from uniform noise.
 
         Raises:
@@ -225,24 +241,27 @@ class TruncatedNormalDequantizer(Dequantizer):
                 value outside [0, 1).
         """
         x = self.check_images(x)
-        return self._from_parameters(self.check_uniform_noise(noise, x), *self.distribution(x))
+        parameters = self.distribution(x, context)
+        return self._from_parameters(self.check_uniform_noise(noise, x), *parameters)
 
-    def log_prob(self, x: Array, u: Array) -> Array:
+    def log_prob(self, x: Array, u: Array, context: Array | None = None) -> Array:
         """Compute log q(u|x), (B,): -inf outside the unit cube, NaN where u has one."""
         x = self.check_images(x)
         u = self.check_noise(u, x)
-        return sum_per_example(truncated_normal.log_density(u, *self.distribution(x)))
+        return sum_per_example(truncated_normal.log_density(u, *self.distribution(x, context)))
 
-    def initialize(self, x: Array, noise: Array) -> tuple[TruncatedNormalDequantizer, Array]:
+    def initialize(
+        self, x: Array, noise: Array, context: Array | None = None
+    ) -> tuple[TruncatedNormalDequantizer, Array]:
         """Fit the network; return the fitted dequantizer and its u."""
         x = self.check_images(x)
         noise = self.check_uniform_noise(noise, x)
-        network, output = self.network.initialize(self._centred(x))
+        network, output = self.network.initialize(self._centred(x, context))
         u, _ = self._from_parameters(noise, *self._split(output, x))
         return dataclasses.replace(self, network=network), u
 
-    def _centred(self, x: Array) -> Array:
-        return x / self.levels - 0.5
+    def _centred(self, x: Array, features: Array | None) -> Array:
+        return beside_features(x / self.levels - 0.5, features)
 
     def _split(self, output: Array, x: Array) -> tuple[Array, Array]:
         batch, channels, height, width = x.shape

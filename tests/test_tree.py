@@ -25,7 +25,7 @@ HELPERS = {
     "__init__", "bijector", "checks", "fields", "log_dets", "activation", "dropout", "position"
 }  # fmt: skip
 """Modules of the packages below that define no twin classes."""
-MODULES = ["augmentation", "dequantization", "elementwise", "model", "objective"] + [
+MODULES = ["augmentation", "context", "dequantization", "elementwise", "model", "objective"] + [
     f"{package}.{path.stem}"
     for package in ("bijectors", "conditioner")
     for path in sorted((ROOT / "reference" / package).glob("*.py"))

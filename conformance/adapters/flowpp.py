@@ -133,6 +133,16 @@ class NumpyModule:
         """Return the gradient through the inverse; "x" is the gradient by the inverse's input."""
         return self._vjp("inverse", y, context, grad_x, grad_log_det)
 
+    def context_gradient(
+        self, x: np.ndarray, noise: np.ndarray, context: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray:
+        """Return the gradient of sum(weights * total bound) for the context, by autograd."""
+        with float32_precision(self._float32):
+            leaf = self._in(context).requires_grad_()
+            bound = self._twin.elbo(self._in(x), self._in(noise), leaf).total
+            (gradient,) = torch.autograd.grad((bound * self._in(weights)).sum(), leaf)
+        return _arrays(gradient)
+
     def initialize(self, *inputs: np.ndarray) -> tuple[NumpyModule, Any]:
         """Initialize a copy from a batch; return it and its output for the batch."""
         initialized = copy.deepcopy(self._twin)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from . import (
     alphabets,
+    conditional,
     couplings,
     densities,
     elementwise,
@@ -29,7 +30,9 @@ BIJECTOR_CASES: dict[str, Case] = {
     for case in module.CASES
 }
 LAYER_CASES: dict[str, LayerCase] = {
-    case.name: case for module in (layers, models, initialized, alphabets) for case in module.CASES
+    case.name: case
+    for module in (layers, models, initialized, alphabets, conditional)
+    for case in module.CASES
 }
 RANDOM_CASES: dict[str, RandomCase] = {
     case.name: case for case in (*random.CASES, *random.derived_cases(BIJECTOR_CASES.values()))

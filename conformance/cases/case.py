@@ -98,6 +98,8 @@ class LayerCase:
         tolerances: Tolerances by law.
         without: Laws that do not apply, with reasons.
         alphabet: Whether the model has few enough images to enumerate.
+        contexts: Function of a random generator that returns contexts of a conditional model,
+            one an entry: every label, or any others that its argument `context` may hold.
     """
 
     name: str
@@ -109,6 +111,7 @@ class LayerCase:
     tolerances: Tolerances = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     alphabet: bool = False
+    contexts: Draw | None = None
 
     family = "layer"
 

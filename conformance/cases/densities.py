@@ -17,6 +17,7 @@ from reference.bijectors import (
     Inverse,
     InvertibleConv,
     InvertibleConvLU,
+    LiftedContext,
     MixtureLogistic,
     Sigmoid,
 )
@@ -90,6 +91,11 @@ def _noise_to_e(rng: Rng) -> Chain:
             Inverse(ColumnStripes()),
         )
     )
+
+
+def _lifted(rng: Rng) -> Chain:
+    steps = LiftedContext(Chain(_step(rng, 2 * CONTEXT)), ColumnStripes())
+    return Chain((ColumnStripes(), steps, Inverse(ColumnStripes())))
 
 
 def _noise_to_u(rng: Rng) -> Chain:
@@ -173,6 +179,15 @@ CASES = (
         normal(*PLANE),
         normal(*PLANE, scale=2.0),
         context=normal(CONTEXT, 1, 1),
+        densities=BOTH,
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/lifted_plane",
+        _lifted,
+        normal(*PLANE),
+        normal(*PLANE, scale=2.0),
+        context=normal(CONTEXT, *PLANE[1:]),
         densities=BOTH,
         tolerances=NETWORK,
     ),

@@ -16,8 +16,10 @@ from reference.bijectors import (
     DataLogit,
     FactorOut,
     FirstChannels,
+    Flip,
     Inverse,
     InvertibleConv,
+    LiftedContext,
     MixtureLogistic,
     Sigmoid,
     Squeeze,
@@ -95,6 +97,42 @@ def main_flow(
     )
 
 
+def conditional_flow(
+    rng: Rng,
+    *,
+    split: type[Bijector] = ColumnStripes,
+    augment: int = 0,
+    levels: int = 256,
+    **network: Any,
+) -> Chain:
+    """Build Flow++ on `(1, 4, 4)` images: "columns 1, squeeze, channels 1, columns 1".
+
+    Couplings receive `CONTEXT` features of each pixel, lifted as the image is.
+    """
+    c, logit = 1 + augment, DataLogit(levels)
+    squeeze = Squeeze()
+
+    def lifted(lift: tuple[Bijector, ...], channels: int, height: int, width: int) -> Bijector:
+        context = CONTEXT * 16 // (height * width)
+        steps = step(rng, channels, height, width, context=context, **network)
+        return LiftedContext(Chain(steps), Chain(lift))
+
+    return Chain(
+        (
+            FirstChannels(logit, 1) if augment else logit,
+            split(),
+            lifted((split(),), 2 * c, 4, 2),
+            Inverse(split()),
+            squeeze,
+            ChannelSplit(),
+            lifted((squeeze,), 4 * c, 2, 2),
+            split(),
+            lifted((squeeze, split()), 8 * c, 2, 1),
+            Inverse(split()),
+        )
+    )
+
+
 def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
     """Build the flow from noise to u in (0, 1), on `(channels, 4, 4)`, given a context."""
     return Chain((*augmentation_flow(rng, channels, **network).bijectors, Sigmoid()))
@@ -133,7 +171,31 @@ def _joint_convolution(rng: Rng) -> Chain:
     )
 
 
+def _lifted_step(rng: Rng) -> LiftedContext:
+    steps = step(rng, 4, 2, 1, components=2, context=8 * CONTEXT, mixing="none")
+    return LiftedContext(Chain(steps), Chain((Squeeze(), Checkerboard())))
+
+
+def _without_context(rng: Rng) -> LiftedContext:
+    return LiftedContext(Chain((act_norm(rng, 4), Flip())), Inverse(Squeeze()))
+
+
 CASES = (
+    Case(
+        "lifted_context/without",
+        _without_context,
+        normal(4, 2, 3),
+        magnitudes(4, 2, 3, largest=1e3),
+    ),
+    Case(
+        "lifted_context/squeeze_and_checkerboard",
+        _lifted_step,
+        normal(4, 2, 1),
+        magnitudes(4, 2, 1, largest=10.0),
+        context=normal(CONTEXT, 4, 4),
+        noise=normal(4, 2, 1),
+        tolerances=NETWORK,
+    ),
     Case(
         "chain/mixture_and_affine",
         mixture_and_affine,
@@ -248,6 +310,15 @@ CASES = (
         lambda rng: main_flow(rng, channels=3, components=0, mixing="none"),
         uniform(3, 4, 4, low=0.0, high=256.0),
         uniform(3, 4, 4, low=0.0, high=256.0),
+        domain=pixel_domain(256),
+        tolerances=NETWORK,
+    ),
+    Case(
+        "flow/conditional",
+        lambda rng: conditional_flow(rng, components=2, mixing="none"),
+        uniform(1, 4, 4, low=0.0, high=256.0),
+        _near_level_ends,
+        context=normal(CONTEXT, 4, 4),
         domain=pixel_domain(256),
         tolerances=NETWORK,
     ),

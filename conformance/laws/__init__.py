@@ -18,6 +18,7 @@ from . import (
     alphabet,
     assignment,
     batch,
+    conditional,
     consistency,
     contract,
     gradients,
@@ -36,6 +37,7 @@ from . import (
 from .law import Findings, Law
 
 BATCH = "an example's result depends on the others in its batch"
+CONTEXT = "the context of an image is not used, or another image's is"
 SATURATION = "saturation: a clamp, or a sigmoid that rounds to 0 or 1"
 MEMORY_ORDER = "memory is read in storage order instead of the array's index order"
 SHARED = "a buffer or attribute is shared by calls in several threads"
@@ -197,6 +199,25 @@ LAWS: dict[str, Law] = {
             8,
             family="layer",
             requires="alphabet",
+        ),
+        Law(
+            "contexts",
+            conditional.contexts,
+            96,
+            96,
+            family="layer",
+            tolerance_of="value",
+            requires="contexts",
+            hint=CONTEXT,
+        ),
+        Law(
+            "context_gradients",
+            conditional.context_gradients,
+            4.5e7,
+            400,
+            family="layer",
+            requires="contexts",
+            gradients=True,
         ),
         Law(
             "sizes",

@@ -11,6 +11,7 @@ import itertools
 
 import numpy as np
 
+from conformance.laws.conditional import drawn_contexts
 from conformance.laws.law import Findings
 from conformance.laws.layer_trial import LayerTrial
 from conformance.laws.trial import Violation
@@ -26,7 +27,19 @@ RADIUS = 7.0
 
 
 def discrete_normalization(trial: LayerTrial) -> Findings:
-    """Sum of exp(bound) over all images at most 1, and P(x) = the reference's for each image."""
+    """Sum of exp(bound) over all images at most 1, and P(x) = the reference's for each image.
+
+    So for each context of a conditional model.
+    """
+    if trial.case.contexts is None:
+        yield from _normalized(trial)
+        return
+    for number, context in enumerate(drawn_contexts(trial)):
+        for label, finding in _normalized(trial, context):
+            yield f"{label}, context {number}", finding
+
+
+def _normalized(trial: LayerTrial, context: np.ndarray | None = None) -> Findings:
     shape = trial.arguments["x"].shape[1:]
     levels = range(trial.spec.levels)
     images = np.array(list(itertools.product(levels, repeat=int(np.prod(shape)))))
@@ -36,9 +49,12 @@ def discrete_normalization(trial: LayerTrial) -> Findings:
     x, u = np.repeat(images, len(noise), axis=0), np.tile(noise, (len(images), 1, 1, 1))
     # The reference is given the same noise, rounded to the dtype.
     u = u.astype(trial.dtype).astype(np.float64)
+    arguments = {"x": x, "noise": u}
+    if context is not None:
+        arguments["context"] = np.repeat(context[None], len(x), axis=0)
     got, want = (
-        np.asarray(bounds, np.float64).reshape(len(images), len(noise))
-        for bounds in (trial.run({"x": x, "noise": u})["total"], _reference_bound(trial, x, u))
+        np.asarray(results["total"], np.float64).reshape(len(images), len(noise))
+        for results in (trial.run(arguments), trial.reference(arguments))
     )
     if not np.isfinite(got).all():
         raise Violation(f"the bound is not finite for {x[~np.isfinite(got).ravel()][0].ravel()}")
@@ -53,10 +69,6 @@ def discrete_normalization(trial: LayerTrial) -> Findings:
     above = np.maximum(0.0, bound - np.log(probability))
     yield "mean bound, at most log P(x)", compare(bound, bound - above, trial.dtype)
     yield "P(x) of each image", compare(probability, np.exp(want) @ weights, trial.dtype)
-
-
-def _reference_bound(trial: LayerTrial, x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    return trial.case.run(trial.spec, x=x, noise=u)["total"]
 
 
 def _noise(model: FlowPlusPlus, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

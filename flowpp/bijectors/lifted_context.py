@@ -24,7 +24,7 @@ class LiftedContext(Bijector):
         lift: splits and squeezes, which only move numbers.
 
     Raises:
-        ValueError: a lift that does more than that; no context.
+        ValueError: a lift that does more than that.
     """
 
     def __init__(self, bijector: Bijector, lift: Bijector) -> None:
@@ -47,10 +47,8 @@ class LiftedContext(Bijector):
         """Return the shape of one image after the bijector, or after its inverse."""
         return self.bijector.output_shape(shape, inverse=inverse)
 
-    def _lifted(self, context: Tensor | None) -> Tensor:
-        if context is None:
-            raise ValueError("LiftedContext needs a context, got none")
-        return self.lift(context)[0]
+    def _lifted(self, context: Tensor | None) -> Tensor | None:
+        return None if context is None else self.lift(context)[0]
 
 
 def _only_moves(lift: Bijector) -> bool:

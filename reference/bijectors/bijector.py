@@ -24,6 +24,8 @@ import numpy as np
 from reference.bijectors.checks import check_divisible, check_images
 
 Array = np.ndarray
+Shape = tuple[int, int, int]
+"""(channels, height, width) of one image."""
 B = TypeVar("B", bound="Bijector")
 
 
@@ -32,7 +34,8 @@ class Bijector(ABC):
 
     Subclasses define `forward` and `inverse`; both (and `initialize`) are wrapped to check their
     input first and to convert it to float64, so a subclass holds only its mathematics. It states
-    its own conditions on the input by `divisors`, `inverse_divisors` and `check_fields`.
+    its own conditions on the input by `divisors`, `inverse_divisors` and `check_fields`, and by
+    `permutes` whether it only moves numbers.
     """
 
     divisors: ClassVar[Mapping[str, int]] = {}
@@ -40,6 +43,9 @@ class Bijector(ABC):
 
     inverse_divisors: ClassVar[Mapping[str, int]] = {}
     """The same for the inverse."""
+
+    permutes: ClassVar[bool] = False
+    """Whether the output holds the input's numbers in another order; its log_det is then 0."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -62,6 +68,18 @@ class Bijector(ABC):
         the order of the forward pass, each to the output of the fitted parts before it.
         """
         return self, self.forward(x, context)[0]
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape (C', H', W') of one image after the bijector, or after its inverse.
+
+        Permutations are applied to an image; all others keep the shape, but for compositions,
+        which override this.
+        """
+        if not self.permutes:
+            return shape
+        blank = np.zeros((1, *shape))
+        moved, _ = self.inverse(blank) if inverse else self.forward(blank)
+        return moved.shape[1:]
 
     def check_input(self, x: Any, *, inverse: bool = False) -> Array:
         """Check the input of `forward` or of `inverse`, and return it as float64.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.bijector import Array, Bijector, Shape
 from reference.bijectors.log_dets import no_log_det
 
 
@@ -49,3 +49,9 @@ class Chain(Bijector):
             bijector, x = bijector.initialize(x, context)
             fitted.append(bijector)
         return dataclasses.replace(self, bijectors=tuple(fitted)), x
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape of one image after all bijectors, or after their inverses."""
+        for bijector in reversed(self.bijectors) if inverse else self.bijectors:
+            shape = bijector.output_shape(shape, inverse=inverse)
+        return shape

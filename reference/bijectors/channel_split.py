@@ -19,6 +19,7 @@ class ChannelSplit(Bijector):
     """
 
     divisors = inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         return x, no_log_det(x)

@@ -24,6 +24,7 @@ class Checkerboard(Bijector):
 
     divisors = {"width": 2}
     inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         batch, channels, height, width = x.shape

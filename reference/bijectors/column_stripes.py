@@ -20,6 +20,7 @@ class ColumnStripes(Bijector):
 
     divisors = {"width": 2}
     inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         return np.concatenate([x[..., 0::2], x[..., 1::2]], axis=1), no_log_det(x)

@@ -21,6 +21,7 @@ class Flip(Bijector):
     """
 
     divisors = inverse_divisors = {"channels": 2}
+    permutes = True
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         a, b = np.split(x, 2, axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference.bijectors.bijector import Array, Bijector
+from reference.bijectors.bijector import Array, Bijector, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,3 +29,7 @@ class Inverse(Bijector):
 
     def inverse(self, y: Array, context: Array | None = None) -> tuple[Array, Array]:
         return self.bijector.forward(y, context)
+
+    def output_shape(self, shape: Shape, *, inverse: bool = False) -> Shape:
+        """Return the shape of one image after the inverse, or after the bijector itself."""
+        return self.bijector.output_shape(shape, inverse=not inverse)

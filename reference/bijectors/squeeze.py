@@ -23,6 +23,7 @@ class Squeeze(Bijector):
 
     divisors = {"height": 2, "width": 2}
     inverse_divisors = {"channels": 4}
+    permutes = True
 
     def forward(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
         corners = [x[:, :, dy::2, dx::2] for dy in (0, 1) for dx in (0, 1)]
