@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
                 "flowpp.dequantization",
                 "flowpp.truncated_normal",
                 "flowpp.augmentation",
+                "flowpp.context",
             ),
         ),
         Topic(
@@ -109,7 +110,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             (
                 "reference", "reference.model", "reference.objective",
                 "reference.dequantization", "reference.truncated_normal",
-                "reference.augmentation",
+                "reference.augmentation", "reference.context",
             ),
         ),
         Topic(

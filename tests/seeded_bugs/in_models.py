@@ -18,8 +18,8 @@ MODEL = "flow_plus_plus/variational"
 
 @bug(MODEL, "value")
 def lost_log_q(patch):
-    def without(original, self, x, noise):
-        bound = original(self, x, noise)
+    def without(original, self, x, noise, context=None):
+        bound = original(self, x, noise, context)
         return objective.Elbo(0 * bound.log_q, bound.log_det, bound.log_prior)
 
     wrap(patch, FlowPlusPlus, "elbo", without)
@@ -35,8 +35,8 @@ def log_q_added_to_the_bound(patch):
 
 @bug("variational_dequantizer", "value")
 def log_q_of_the_noise_alone(patch):
-    def noise_alone(original, self, x, noise):
-        u, _ = original(self, x, noise)
+    def noise_alone(original, self, x, noise, context=None):
+        u, _ = original(self, x, noise, context)
         return u, objective.log_normal(noise)
 
     wrap(patch, VariationalDequantizer, "sample", noise_alone)
@@ -48,7 +48,7 @@ def context_image_not_centred(patch):
         patch,
         VariationalDequantizer,
         "context",
-        lambda original, self, x, dtype: self.context_network(
+        lambda original, self, x, dtype, features: self.context_network(
             self.split(x.to(dtype) / self.levels)[0]
         ),
     )
@@ -56,7 +56,7 @@ def context_image_not_centred(patch):
 
 @bug("variational_dequantizer/log_prob", "value")
 def log_prob_with_the_sign_of_forward(patch):
-    def wrong(original, self, x, u):
+    def wrong(original, self, x, u, context=None):
         noise, log_det = self.flow.inverse(u, self.context(x, u.dtype))
         return objective.log_normal(noise) - log_det
 
@@ -75,7 +75,7 @@ def uniform_density_without_a_support(patch):
 
 @bug("flow_plus_plus/uniform", "value")
 def noise_not_added(patch):
-    def without_noise(original, self, x, noise):
+    def without_noise(original, self, x, noise, context=None):
         return self.flow(x.to(noise.dtype))[0]
 
     wrap(patch, FlowPlusPlus, "encode", without_noise)
@@ -83,8 +83,8 @@ def noise_not_added(patch):
 
 @bug("flow_plus_plus/augmented", "value")
 def lost_log_q_of_the_augmentation(patch):
-    def of_u_alone(original, self, x, noise):
-        given, _ = original(self, x, noise)
+    def of_u_alone(original, self, x, noise, features=None):
+        given, _ = original(self, x, noise, features)
         return given, self.dequantizer.sample(x, noise[:, : x.shape[1]])[1]
 
     wrap(patch, FlowPlusPlus, "flow_input", of_u_alone)
@@ -92,8 +92,8 @@ def lost_log_q_of_the_augmentation(patch):
 
 @bug("flow_plus_plus/augmented", "value")
 def augmentation_before_the_image(patch):
-    def exchanged(original, self, x, noise):
-        given, log_q = original(self, x, noise)
+    def exchanged(original, self, x, noise, features=None):
+        given, log_q = original(self, x, noise, features)
         return given.roll(self.augmenter.channels, 1), log_q
 
     wrap(patch, FlowPlusPlus, "flow_input", exchanged)
@@ -101,7 +101,7 @@ def augmentation_before_the_image(patch):
 
 @bug("flow_plus_plus/augmented_decode", "value")
 def the_first_channels_dropped(patch):
-    def last(original, self, z):
+    def last(original, self, z, context=None):
         return self.flow.inverse(z)[0][:, self.augmenter.channels :]
 
     wrap(patch, FlowPlusPlus, "decode_unclipped", last)
@@ -113,14 +113,14 @@ def augmentation_of_the_image_not_centred(patch):
         patch,
         Augmenter,
         "context",
-        lambda original, self, x: self.context_network(self.split(x / self.levels)[0]),
+        lambda original, self, x, features: self.context_network(self.split(x / self.levels)[0]),
     )
 
 
 @bug("augmenter augmenter/log_prob", "value")
 def augmentation_density_without_its_log_det(patch):
-    def noise_alone(original, self, x, noise):
-        e, _ = original(self, x, noise)
+    def noise_alone(original, self, x, noise, context=None):
+        e, _ = original(self, x, noise, context)
         return e, augmentation.log_normal(noise)
 
     wrap(patch, Augmenter, "sample", noise_alone)
@@ -128,8 +128,8 @@ def augmentation_density_without_its_log_det(patch):
 
 @bug("truncated_normal_dequantizer", "value")
 def means_not_centred(patch):
-    def shifted(original, self, x, dtype):
-        mean, log_scale = original(self, x, dtype)
+    def shifted(original, self, x, dtype, context=None):
+        mean, log_scale = original(self, x, dtype, context)
         return mean - 0.5, log_scale
 
     wrap(patch, TruncatedNormalDequantizer, "distribution", shifted)

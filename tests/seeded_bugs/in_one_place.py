@@ -200,8 +200,8 @@ def weights_shifted_in_place(patch):
 
 @bug("flow_plus_plus/alphabet_uniform", "discrete_normalization", alone="discrete_normalization")
 def black_images_taken_for_padding(patch):
-    def masked(original, model, x, noise):
-        bound = original(model, x, noise)
+    def masked(original, model, x, noise, context=None):
+        bound = original(model, x, noise, context)
         there = (x.flatten(1) != 0).any(1)
         return objective.Elbo(bound.log_q * there, bound.log_det * there, bound.log_prior * there)
 

@@ -21,6 +21,7 @@ from flowpp.kernels.backend import use_backend
 from . import (  # noqa: F401  (each registers its bugs)
     in_bijectors,
     in_caches,
+    in_conditional,
     in_initialization,
     in_mixtures,
     in_models,
