@@ -24,6 +24,8 @@ from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
+    import numpy as np
+
     from flowpp.data import ImageSet
     from flowpp.runs.open_model import OpenedModel
     from flowpp.runtime.distributed import ProcessGroup
@@ -64,6 +66,10 @@ class Arguments:
         int | None, arg(metavar="INT", help_behavior_hint="(default: as in training)")
     ] = None
     """Seed of the dequantization noise; that of the training gives the number it ended with."""
+    label: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(default: that of each image)")
+    ] = None
+    """Of a model of labelled images: label for all images; none gives the bound on P(x)."""
     data_path: DataPath = None
     """Path of the data set, if it has moved since training; or of other images."""
     other_data: bool = False
@@ -112,6 +118,8 @@ class Arguments:
             raise ValueError("skip_bad needs other_data: the run's own images are as in training")
         if self.channels is not None and not self.other_data:
             raise ValueError("data.channels needs other_data, got it without")
+        if self.label is not None and self.fingerprint:
+            raise ValueError("fingerprint must be of the images' own labels, got label")
         if self.dtype == "float64" and self.precision != "float32":
             raise ValueError(f"precision must be float32 with dtype float64, got {self.precision}")
 
@@ -201,7 +209,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     """Compute the bounds in all processes; print and write them in the main process."""
     import torch
 
-    from flowpp.evaluation import importance
+    from flowpp.evaluation import per_class
     from flowpp.evaluation.bound import not_finite
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
@@ -210,7 +218,8 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     with user_errors():
         opened, images = _open(arguments, group)
         model, seed = opened.model, _seed(arguments, opened)
-        count, chosen = _image_count(arguments, images), images.part(arguments.split)
+        count = _image_count(arguments, images)
+        contexts = _contexts(arguments, opened, images, count)
         # The batches are divided among the processes, so all need the same size.
         memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
         out = arguments.out or _folder(arguments, "evaluations") / f"{_now()}.json"
@@ -227,22 +236,23 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         print(f"{heading}{processes}")
     begin = time.monotonic()
     with progress_bar(count * arguments.importance_samples, silent=not group.is_main) as advance:
-        bounds = importance.importance_bounds(
-            model, chosen[:count], arguments.importance_samples, seed=seed,
+        bounds, classes = per_class.importance_bounds(
+            model, images.part(arguments.split)[:count], arguments.importance_samples, seed=seed,
             batch=batch, progress=lambda rows: advance(rows * group.size), group=group,
-            precision=arguments.precision,
+            precision=arguments.precision, contexts=contexts,
         )  # fmt: skip
     if not group.is_main:
         return
     seconds = time.monotonic() - begin
     own = not arguments.other_data and arguments.split != "train"
-    print(summary(bounds, images, part=arguments.split, independent=own))
+    print(summary(bounds, images, part=arguments.split, independent=own, classes=classes))
     result = receipt(
         images=images, count=count, bounds=bounds, checkpoint=opened.checkpoint,
         dtype=getattr(torch, arguments.dtype), device=next(model.parameters()).device,
         seed=seed, batch=batch, memory=memory, seconds=seconds,
         precision=arguments.precision, augmentation=opened.config.data.augmentation,
         part="other" if arguments.other_data else arguments.split,
+        context=model.context_spec, label=arguments.label, classes=classes,
     )  # fmt: skip
     with user_errors():
         if arguments.out is None:  # another evaluation may have begun in the same second
@@ -251,6 +261,30 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     print(f"receipt   {out}")
     if problem := not_finite(bounds):
         raise SystemExit(f"error: {problem}")
+
+
+def _contexts(
+    arguments: Arguments, opened: OpenedModel, images: ImageSet, count: int
+) -> np.ndarray | None:
+    """Return the contexts of the images, or the same label for all.
+
+    Raises:
+        ValueError: A label for a model without labels, or an unknown one; images without the
+            contexts that the model needs.
+    """
+    from flowpp.evaluation.contexts import label_of, label_rows
+
+    spec = opened.model.context_spec
+    if arguments.label is not None:
+        return label_rows(spec, label_of(spec, arguments.label), count)
+    if spec is None:
+        return None
+    contexts = images.context_of(arguments.split)
+    if contexts is None:
+        more = "; --label none evaluates without" if spec.kind == "labels" else ""
+        raise ValueError(f"each image must have {spec.description}, got {images.name}, which "
+                         f"has none{more}")  # fmt: skip
+    return contexts[:count]
 
 
 def _memory_and_batch(arguments: Arguments, opened: OpenedModel) -> tuple[float | None, int]:
@@ -273,6 +307,11 @@ def _fingerprint(arguments: Arguments, group: ProcessGroup) -> None:
         if group.size > 1:
             raise ValueError(f"--fingerprint must run in a single process, got {group.size}")
         opened, images = _open(arguments, group)
+        if opened.model.context_spec is not None:
+            raise ValueError(
+                "--fingerprint must be of an unconditional model, got one conditioned on "
+                f"{opened.model.context_spec.description}"
+            )
         seed = _seed(arguments, opened)
         count = _image_count(arguments, images, fingerprint.IMAGES)
         device = next(opened.model.parameters()).device

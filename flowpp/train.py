@@ -250,9 +250,13 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
     if images.valid is not None and result.valid_bits_per_dim is not None:
         error = result.valid_standard_error or math.nan
         valid = Estimate(result.valid_bits_per_dim, error, len(images.valid))
+    classes, unlabelled = result.classes(), None
+    if result.without_label is not None:
+        error = result.without_label_standard_error or math.nan
+        unlabelled = Estimate(result.without_label, error, len(images.test))
     print(
         f"\n{title(images, len(images.test))}\n"
-        f"{summary({1: bound}, images, valid)}\n"
+        f"{summary({1: bound}, images, valid, classes=classes, without_label=unlabelled)}\n"
         f"{result.steps} steps in {result.seconds:.0f} s"
         f"{f', stopped {result.stopped}' if result.stopped else ''}\n"
         f"{f'samples   {result.samples}' if result.samples else 'no samples: see above'}\n"

@@ -176,6 +176,9 @@ class TrainingConfig:
     importance_samples: int = 1
     """Noise draws per image in the loss, the importance-weighted bound; time and memory grow with
     it. Held-out figures are one-sample bounds all the same."""
+    label_dropout: float = 0.1
+    """Probability with which the label of a training image is replaced by none, so that a model
+    of labelled images gives p(x) too. Without labels it has no effect."""
     learning_rate: float = 3e-4
     """Peak learning rate, which the schedule's factors refer to."""
     schedule: str = "warm-up 2000"
@@ -254,6 +257,7 @@ class TrainingConfig:
                 raise ValueError(f"training.{name} must be positive and finite, got {value}")
         parse_schedule(self.schedule)
         within("training.ema_decay", self.ema_decay, 0, 1)
+        within("training.label_dropout", self.label_dropout, 0, 1)
         one_of("training.optimizer", self.optimizer, OptimizerKind)
         one_of("training.compile", self.compile, Compilation)
         one_of("training.cuda_graph", self.cuda_graph, CudaGraph)

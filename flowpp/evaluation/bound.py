@@ -16,6 +16,7 @@ from flowpp.config import checks
 from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
 from flowpp.evaluation.batch_size import Batches
+from flowpp.evaluation.contexts import check_contexts, context_tensor
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -110,6 +111,7 @@ def evaluate_bound(
     *,
     precision: Precision = "float32",
     sequential_noise: bool = False,
+    contexts: np.ndarray | None = None,
 ) -> dict[str, Estimate]:
     """Compute the one-sample bound in bits per dimension, and its terms in the same unit.
 
@@ -125,18 +127,21 @@ def evaluate_bound(
         precision: see `evaluated_in`.
         sequential_noise: draw the noise of all images from `generator`, one batch after another,
             as version 0.1.0 did.
+        contexts: of a conditional model, a row for each image.
 
     Returns:
         `bits_per_dim`, `log_q`, `log_det` and `log_prior`.
 
     Raises:
-        TypeError, ValueError: as `check_arguments`; a generator of another kind.
+        TypeError, ValueError: as `check_arguments` and `check_contexts`; a generator of another
+            kind.
     """
     check_arguments(model, images)
+    check_contexts(contexts, len(images))
     seeds = {"int": "torch.Generator().manual_seed(SEED)"}
     checks.kind_of("generator", generator, torch.Generator, seeds)
     model.eval()
-    device = next(model.parameters()).device
+    like = next(model.parameters())
     terms, batches = np.zeros((4, len(images))), Batches(BATCH, warn)
     for number, begin in enumerate(range(0, len(images), BATCH)):
         if number % group.size != group.rank and not sequential_noise:
@@ -145,9 +150,11 @@ def evaluate_bound(
         noise = evaluation_noise(model, part.shape, generator, begin, sequential=sequential_noise)
         if number % group.size != group.rank:
             continue
-        x = image_tensor(part).to(device)
+        rows = () if contexts is None else (contexts[begin : begin + BATCH],)
+        given = (context_tensor(part, like) for part in rows)
+        x = image_tensor(part).to(like.device)
         with evaluated_in(model, precision):
-            computed = batches.compute(functools.partial(_terms, model), x, noise)
+            computed = batches.compute(functools.partial(_terms, model), x, noise, *given)
         terms[:, begin : begin + BATCH] = computed.T
     # Each column is computed by one process and zero in the others.
     nats = torch.from_numpy(group.gather_array(terms).sum(0))
@@ -158,9 +165,9 @@ def evaluate_bound(
     }
 
 
-def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> np.ndarray:
+def _terms(model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor) -> np.ndarray:
     """Return -total, log_q, log_det and log_prior of each image: (B, 4), float64."""
-    e = model.elbo(x, noise.to(x.device))
+    e = model.elbo(x, noise.to(x.device), *context)
     rows = torch.stack((-e.total, e.log_q, e.log_det, e.log_prior), 1)
     return rows.cpu().double().numpy()
 

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowpp.bijectors import Chain, FactorOut, FirstChannels
+from flowpp.bijectors import Chain, FactorOut, FirstChannels, LiftedContext
 from flowpp.dequantization import VariationalDequantizer
 from flowpp.elementwise import MixtureLogisticFamily
 from flowpp.evaluation.bound import evaluation_noise
+from flowpp.evaluation.contexts import context_tensor
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runtime.image_tensors import image_tensor
@@ -55,6 +56,7 @@ def diagnose(
     generator: torch.Generator,
     *,
     sequential_noise: bool = False,
+    contexts: np.ndarray | None = None,
 ) -> Diagnosis:
     """Encode and decode a few images, and record what each layer contributes.
 
@@ -63,17 +65,20 @@ def diagnose(
         images: uint8 `(N, C, H, W)`; the first `IMAGES` are used.
         generator: generator whose seed is that of the noise, which is that of `evaluate_bound`.
         sequential_noise: see `evaluate_bound`.
+        contexts: of a conditional model, a row for each image.
     """
     model.eval()
     like = next(model.parameters())
     x = image_tensor(images[:IMAGES]).to(like.device, like.dtype)
     noise = evaluation_noise(model, tuple(x.shape), generator, sequential=sequential_noise)
     diagnosis = Diagnosis()
+    context = None if contexts is None else context_tensor(contexts[:IMAGES], like)
+    features = model.features(context, x.shape)
     with _recorded(model, diagnosis, bits=1 / (x[0].numel() * math.log(2))):
-        given, _ = model.flow_input(x, noise.to(like.device))
-        z, _ = model.flow(given)
+        given, _ = model.flow_input(x, noise.to(like.device), features)
+        z, _ = model.flow(given, features)
     try:
-        inverse, _ = model.flow.inverse(z)
+        inverse, _ = model.flow.inverse(z, features)
     except (ValueError, RootError):  # a singular matrix, or no root: round_trip stays NaN
         return diagnosis
     distance = (inverse - given)[:, : x.shape[1]].abs().double()
@@ -84,8 +89,8 @@ def diagnose(
 def layers(bijector: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the bijectors of a flow in order of use, with readable names."""
     inner: nn.Module = bijector
-    if isinstance(bijector, FactorOut | FirstChannels):
-        inner = bijector.bijector
+    while isinstance(inner, FactorOut | FirstChannels | LiftedContext):
+        inner = inner.bijector
     if not isinstance(inner, Chain):
         yield f"{prefix}/{type(inner).__name__}", inner
         return

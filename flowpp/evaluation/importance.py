@@ -15,6 +15,7 @@ from flowpp.config.command_line import warn
 from flowpp.config.settings import Precision
 from flowpp.evaluation.batch_size import Batches, measured_rows
 from flowpp.evaluation.bound import Estimate, check_arguments, image_noise
+from flowpp.evaluation.contexts import blank_contexts, check_contexts, context_tensor
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
@@ -35,6 +36,7 @@ def importance_bounds(
     progress: Callable[[int], None] = lambda count: None,
     group: ProcessGroup = SINGLE_PROCESS,
     precision: Precision = "float32",
+    contexts: np.ndarray | None = None,
 ) -> dict[int, Estimate]:
     """Compute bits per dimension by log-mean-exp over 1, 4, 16, ... and `samples` samples.
 
@@ -51,6 +53,7 @@ def importance_bounds(
         progress: called after each batch with its number of rows.
         group: processes that divide the batches; each returns all bounds.
         precision: see `evaluated_in`.
+        contexts: of a conditional model, a row for each image.
 
     Returns:
         Mean over images and its standard error by number of samples.
@@ -62,7 +65,7 @@ def importance_bounds(
     """
     bounds = importance_log_probs(
         model, images, samples, seed=seed, batch=batch, progress=progress, group=group,
-        precision=precision,
+        precision=precision, contexts=contexts,
     )  # fmt: skip
     return {
         mark: Estimate.of(bits_per_dim(torch.from_numpy(nats), images[0].size))
@@ -81,6 +84,7 @@ def importance_log_probs(
     progress: Callable[[int], None] = lambda count: None,
     group: ProcessGroup = SINGLE_PROCESS,
     precision: Precision = "float32",
+    contexts: np.ndarray | None = None,
 ) -> dict[int, np.ndarray]:
     """Compute the bound on log P(x) of each image, with arguments as `importance_bounds`.
 
@@ -89,18 +93,20 @@ def importance_log_probs(
         running sum is kept per image.
 
     Raises:
-        TypeError, ValueError: as `bound.check_arguments`; fewer than 1 sample.
+        TypeError, ValueError: as `bound.check_arguments` and `check_contexts`; fewer than 1 sample.
         torch.OutOfMemoryError: a GPU has no memory for one row; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
     """
     check_arguments(model, images)
+    check_contexts(contexts, len(images))
     checks.at_least("samples", samples, 1)
     model.eval()
+    given = () if contexts is None else (contexts,)
     running, drawn = np.full(len(images), -np.inf), 0
     batches = Batches(batch, warn)
 
     def compute(pairs: list[tuple[int, int]]) -> np.ndarray:
-        return _log_weights(model, images, pairs, seed)
+        return _log_weights(model, images, pairs, seed, *given)
 
     bounds = {}
     for mark in milestones(samples):
@@ -143,11 +149,11 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     if not megabytes > 0:
         raise ValueError(f"memory must be a positive number of megabytes, got {megabytes}")
     like = next(model.parameters())
+    blank, context = np.zeros((1, *image_shape), np.uint8), blank_contexts(model.context_spec, 1)
     if like.device.type == "cuda":
-        blank = np.zeros((1, *image_shape), np.uint8)
 
         def run(rows: int) -> None:
-            _log_weights(model, blank, [(0, draw) for draw in range(rows)], 0)
+            _log_weights(model, blank, [(0, draw) for draw in range(rows)], 0, *context)
 
         with torch.no_grad():
             return measured_rows(run, like.device, megabytes)
@@ -160,7 +166,7 @@ def batch_for(model: FlowPlusPlus, image_shape: tuple[int, int, int], megabytes:
     handles = [module.register_forward_hook(measure) for module in model.modules()]
     try:
         with torch.no_grad():
-            _log_weights(model, np.zeros((1, *image_shape), np.uint8), [(0, 0)], 0)
+            _log_weights(model, blank, [(0, 0)], 0, *context)
     finally:
         for handle in handles:
             handle.remove()
@@ -175,13 +181,18 @@ def _batches(images: int, draws: range, batch: int) -> Iterator[list[tuple[int, 
 
 
 def _log_weights(
-    model: FlowPlusPlus, images: np.ndarray, pairs: list[tuple[int, int]], seed: int
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    pairs: list[tuple[int, int]],
+    seed: int,
+    *contexts: np.ndarray,
 ) -> np.ndarray:
     """Return log p(x + u) - log q(u|x) of each pair (image, draw), in float64."""
-    like = next(model.parameters())
-    x = image_tensor(images[[index for index, _ in pairs]]).to(like.device)
+    like, indices = next(model.parameters()), [index for index, _ in pairs]
+    x = image_tensor(images[indices]).to(like.device)
     noise = image_noise(model, images.shape[1:], seed, pairs).to(like.device)
-    return model.elbo(x, noise).total.cpu().double().numpy()
+    given = (context_tensor(rows[indices], like) for rows in contexts)
+    return model.elbo(x, noise, *given).total.cpu().double().numpy()
 
 
 def _bytes(value: object) -> int:

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import torch
 
+from flowpp.config.context_spec import ContextSpec
 from flowpp.config.settings import Precision
 from flowpp.data import ImageSet
 from flowpp.data.image_set import Part
 from flowpp.evaluation.bound import Estimate, not_finite
+from flowpp.evaluation.per_class import as_record
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.files import finite_or_null
@@ -42,6 +44,9 @@ def receipt(
     seconds: float,
     augmentation: str | None = None,
     part: Part | Literal["other"] = "test",
+    context: ContextSpec | None = None,
+    label: str | None = None,
+    classes: Mapping[str, Estimate] | None = None,
 ) -> dict[str, Any]:
     """Return the receipt as plain values; NaN and infinity become null.
 
@@ -59,7 +64,15 @@ def receipt(
         seconds: wall time.
         augmentation: how training images were changed at random, if they were.
         part: which images of the data set; "other" if they are all of other data than the run's.
+        context: what the model is conditioned on.
+        label: label of all images, if it was not their own.
+        classes: the bound of most samples by class.
     """
+    conditional: dict[str, Any] = {}
+    if context is not None:
+        conditional["context"] = {**context.to_dict(), "label": label}
+    if classes is not None:
+        conditional["per_class"] = as_record(classes)
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
         "unit": "bits per dimension, an upper bound on -log2 P(x) / D",
@@ -69,6 +82,7 @@ def receipt(
             for samples, estimate in bounds.items()
         ],
         "failure": not_finite(bounds),
+        **conditional,
         "data": {
             "name": images.name,
             "sha256": images.sha256,

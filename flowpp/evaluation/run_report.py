@@ -73,6 +73,7 @@ def _values(run: Run) -> dict[str, Any]:
         "description": config.description.rstrip("."),
         "headline": {"failure": "", "number": "", **_headline(result, records, data)},
         "codes": _codes(result, data, evaluations),
+        "classes": _classes(result),
         "curves": Markup(svg(curves_figure([run]))) if records else "",
         "samples": _samples(run),
         "held_out": embedded_file(held_out) if held_out.is_file() else "",
@@ -171,6 +172,9 @@ def _codes(
         if result.get("valid_bits_per_dim") is not None:
             valid = (result["valid_bits_per_dim"], result.get("valid_standard_error"))
             rows.append(("validation images", *valid, data.get("valid", 0)))
+        if result.get("without_label") is not None:
+            none = (result["without_label"], result.get("without_label_standard_error"))
+            rows.append(("with label none", *none, data.get("held_out", 0)))
     best = _tightest(receipts, result)
     if best is not None:
         name = f"{best['importance_samples']} importance samples"
@@ -190,6 +194,17 @@ def _codes(
     ]  # fmt: skip
 
 
+def _classes(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """Return name, bits per dimension and number of images of each class, if there are any."""
+    classes = result.get("per_class")
+    rows = classes.items() if isinstance(classes, dict) else ()
+    return [
+        (name, plus_minus(row.get("bits_per_dim"), row.get("standard_error")), row.get("count"))
+        for name, row in rows
+        if isinstance(row, dict)
+    ]
+
+
 def _tightest(
     receipts: Sequence[Mapping[str, Any]], result: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
@@ -201,10 +216,17 @@ def _tightest(
         and receipt["data"].get("count") == receipt["data"].get("held_out_images")
         and receipt["data"].get("part", "test") == "test"
         and "other data" not in str(receipt["data"].get("evaluated"))
+        and _own_contexts(receipt)
         for bound in receipt["bounds"]
         if bound.get("importance_samples", 1) > 1
     ]
     return max(bounds, key=lambda bound: bound["importance_samples"], default=None)
+
+
+def _own_contexts(receipt: Mapping[str, Any]) -> bool:
+    """Return whether each image had its own context, not one label for all."""
+    context = receipt.get("context")
+    return not isinstance(context, dict) or context.get("label") is None
 
 
 def _receipts(run: Run) -> Iterator[dict[str, Any]]:
@@ -221,9 +243,10 @@ def _receipts(run: Run) -> Iterator[dict[str, Any]]:
 def _evaluation_row(receipt: Mapping[str, Any]) -> tuple[object, ...]:
     bound = receipt["bounds"][-1]
     data = receipt["data"]
+    label = "" if _own_contexts(receipt) else f", label {receipt['context']['label']}"
     return (
         str(receipt.get("date")).replace("T", " "),
-        f"{data.get('count')} {_PARTS.get(str(data.get('part')), '')}of {data.get('name')}",
+        f"{data.get('count')} {_PARTS.get(str(data.get('part')), '')}of {data.get('name')}{label}",
         bound.get("importance_samples"),
         plus_minus(bound.get("mean"), bound.get("standard_error")),
         receipt["weights"].get("step"),

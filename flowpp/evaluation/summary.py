@@ -26,8 +26,12 @@ def summary(
     *,
     part: Part = "test",
     independent: bool = True,
+    classes: Mapping[str, Estimate] | None = None,
+    without_label: Estimate | None = None,
 ) -> str:
     """Return a line for each bound and baseline; below a bound of few images its interval.
+
+    The bounds of a model's classes follow, the tightest ones.
 
     Args:
         bounds: Bounds by number of importance samples.
@@ -35,6 +39,8 @@ def summary(
         valid: One-sample bound on the validation images, if there are any.
         part: Images behind the bounds.
         independent: Whether to include independent pixels, fitted to the training images.
+        classes: Bounds by class of a model of labelled images.
+        without_label: One-sample bound with label "none".
     """
     rows = []
     for samples, bound in bounds.items():
@@ -46,6 +52,11 @@ def summary(
         partial = any(bound.count < len(images.part(part)) for bound in bounds.values())
         rows.append(("independent pixels", _independent(images, part, partial=partial)))
     rows.append(("uniform", f"{uniform_code(images):.4f}"))
+    if without_label is not None:
+        rows.append(("with label none", str(without_label)))
+    for name, bound in (classes or {}).items():
+        number = "1 image" if bound.count == 1 else f"{bound.count} images"
+        rows.append((f"  label {name}", f"{bound} ({number})"))
     return "\n".join(f"  {name:<26} {value}" for name, value in rows)
 
 

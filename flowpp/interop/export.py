@@ -28,7 +28,8 @@ from flowpp.model import FlowPlusPlus
 class Encode(nn.Module):
     """(images, noise) -> (z, log-determinant of the flow, log q), as `Elbo`.
 
-    The one-sample bound is log N(z; 0, I) + log-determinant - log q.
+    The one-sample bound is log N(z; 0, I) + log-determinant - log q. A conditional model's context
+    is the third input.
 
     Args:
         model: the model in evaluation mode.
@@ -38,16 +39,33 @@ class Encode(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, noise: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode images `(B, C, H, W)` of the weights' dtype, with the model's noise."""
-        given, log_q = self.model.flow_input(x, noise)
-        z, log_det = self.model.flow(given)
+        features = self.model.features(context, x.shape)
+        given, log_q = self.model.flow_input(x, noise, features)
+        z, log_det = self.model.flow(given, features)
         return z, log_det, log_q
 
 
-def example_noise(model: FlowPlusPlus, x: Tensor) -> Tensor:
-    """Return noise for images x that any dequantizer accepts."""
-    return x.new_full(model.augmented_shape(x.shape), 0.5)
+def example_inputs(model: FlowPlusPlus, x: Tensor) -> tuple[Tensor, ...]:
+    """Return images x, noise for them that any dequantizer accepts, and contexts if need be.
+
+    Raises:
+        ValueError: a conditional model without a description of its contexts.
+    """
+    inputs = (x, x.new_full(model.augmented_shape(x.shape), 0.5))
+    if model.context_encoder is None:
+        return inputs
+    spec = model.context_spec
+    if spec is None:
+        raise ValueError(
+            "the contexts of a conditional model must be described by model.context_spec, as in "
+            "models of build_model, got None"
+        )
+    dtype = torch.int64 if spec.kind == "labels" else x.dtype
+    return (*inputs, x.new_zeros((len(x), *spec.shape), dtype=dtype))
 
 
 def export_encode(
@@ -62,7 +80,7 @@ def export_encode(
 
     Raises:
         TypeError: not a `FlowPlusPlus`.
-        ValueError: `batch` is below 1.
+        ValueError: `batch` is below 1; as `example_inputs`.
     """
     checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
     if batch is not None and batch < 1:
@@ -70,8 +88,9 @@ def export_encode(
     like = next(model.parameters())
     # torch.export treats sizes 0 and 1 as constants.
     x = torch.zeros((batch or 2, *image_shape), dtype=like.dtype, device=like.device)
-    sizes = None if batch is not None else ({0: Dim("batch")}, {0: Dim("batch")})
+    inputs = example_inputs(model, x)
+    sizes = None if batch is not None else tuple({0: Dim("batch")} for _ in inputs)
     with use_backend("torch"), torch.no_grad():
         return torch.export.export(
-            Encode(model.eval()), (x, example_noise(model, x)), dynamic_shapes=sizes, strict=False
+            Encode(model.eval()), inputs, dynamic_shapes=sizes, strict=False
         )

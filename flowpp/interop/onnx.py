@@ -4,6 +4,8 @@
     program = onnx.log_prob(model, (3, 32, 32))      # (images, noise) -> bound in nats
     program.save("bound.onnx")
 
+The context of a conditional model is a third input.
+
 Needs `pip install flowpp[onnx]`. As for `interop.export`, values are not checked, dropout is off,
 and results differ from the library's by rounding. `decode` is not exported: the mixture's inverse
 is a loop, of which torch's exporter makes one copy of the mixture for each step and each coupling,
@@ -24,7 +26,7 @@ from flowpp.bijectors import Bijector, InvertibleConv, InvertibleConvLU
 from flowpp.bijectors.invertible_conv import mix_channels
 from flowpp.config import checks
 from flowpp.config.build import Shape
-from flowpp.interop.export import Encode, example_noise
+from flowpp.interop.export import Encode, example_inputs
 from flowpp.kernels.backend import use_backend
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import log_normal
@@ -45,14 +47,14 @@ def encode(model: FlowPlusPlus, image_shape: Shape) -> Any:
     """
     copied = _simplified(model)
     x = _example(copied, image_shape)
-    return _program(Encode(copied), (x, example_noise(copied, x)), ("z", "log_det", "log_q"))
+    return _program(Encode(copied), example_inputs(copied, x), ("z", "log_det", "log_q"))
 
 
 def log_prob(model: FlowPlusPlus, image_shape: Shape) -> Any:
     """Export (images, noise) -> one-sample lower bound on log P(x) in nats; as `encode`."""
     copied = _simplified(model)
     x = _example(copied, image_shape)
-    return _program(_LogProb(copied), (x, example_noise(copied, x)), ("log_prob",))
+    return _program(_LogProb(copied), example_inputs(copied, x), ("log_prob",))
 
 
 class _LogProb(nn.Module):
@@ -60,8 +62,8 @@ class _LogProb(nn.Module):
         super().__init__()
         self.encode = Encode(model)
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        z, log_det, log_q = self.encode(x, noise)
+    def forward(self, x: Tensor, noise: Tensor, context: Tensor | None = None) -> Tensor:
+        z, log_det, log_q = self.encode(x, noise, context)
         return log_normal(z) + log_det - log_q
 
 

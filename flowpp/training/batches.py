@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.device import send
+from flowpp.training.contexts import TrainingContexts, tensor_over
 
 SHARE_OF_MEMORY = 0.25
 """Largest share of a GPU's free memory that the training images may take."""
@@ -34,23 +34,29 @@ class NoisyImages:
         model: Model whose dequantizer defines the noise, and whose device the batches go to.
         flip: Mirror each image left to right with probability 1/2, anew whenever it is drawn.
         draws: Number of noise draws per image.
+        contexts: Contexts of the images, of a conditional model.
 
     Attributes:
         on_device: Whether the images are on the model's device.
     """
 
     def __init__(
-        self, images: np.ndarray, model: FlowPlusPlus, *, flip: bool = False, draws: int = 1
+        self,
+        images: np.ndarray,
+        model: FlowPlusPlus,
+        *,
+        flip: bool = False,
+        draws: int = 1,
+        contexts: TrainingContexts | None = None,
     ) -> None:
+        self.contexts = contexts
         self.model = model
         self.flip = flip
         self.draws = draws
         self.device = next(model.parameters()).device
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of images in a file that cannot be written to
-            # torch has few operations for uint16.
-            self.is_deep = images.dtype == np.uint16
-            self.images = torch.from_numpy(images.view(np.int16) if self.is_deep else images)
+        # torch has few operations for uint16.
+        self.is_deep = images.dtype == np.uint16
+        self.images = tensor_over(images.view(np.int16) if self.is_deep else images)
         self.on_device = _fits(self.images, self.device)
         if self.on_device:
             self.images = self.images.to(self.device)
@@ -61,18 +67,18 @@ class NoisyImages:
 
     def draw(
         self, indices: Tensor, generator: torch.Generator, draws: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return images (N, C, H, W) and fresh noise for them, in float32.
+    ) -> tuple[Tensor, ...]:
+        """Return images (N, C, H, W) and fresh noise for them, in float32; and their contexts.
 
         The noise has shape (N, C', H, W) as of `FlowPlusPlus.draw_noise`, for several draws an
-        image (N, draws, C', H, W).
+        image (N, draws, C', H, W). A conditional model's context is the third tensor.
 
-        Neither waits for the device, so that it computes the present step meanwhile.
+        None of them waits for the device, so that it computes the present step meanwhile.
 
         Args:
             indices: Indices of the images, on the CPU.
             generator: Source of the noise, on the CPU so that it is the same for every device, and
-                of the flips after it.
+                of the flips and of what is drawn of contexts after it.
             draws: Number of noise draws per image; None for that of all batches.
         """
         draws = self.draws if draws is None else draws
@@ -88,10 +94,15 @@ class NoisyImages:
         x = send(selected, self.device)
         if self.is_deep:
             x = x.to(torch.int32) & 0xFFFF
+        flipped: Tensor | None = None
         if self.flip:
             flipped = torch.rand((len(indices), 1, 1, 1), generator=generator) < 0.5
-            x = torch.where(send(flipped, self.device), x.flip(-1), x)
-        return x.to(torch.float32), send(noise, self.device)
+            flipped = send(flipped, self.device)
+            x = torch.where(flipped, x.flip(-1), x)
+        x, noise = x.to(torch.float32), send(noise, self.device)
+        if self.contexts is None:
+            return x, noise
+        return x, noise, self.contexts.draw(indices, x, flipped, generator)
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:

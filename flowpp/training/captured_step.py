@@ -1,6 +1,6 @@
 """The training step as a CUDA graph: recorded once, then replayed by one launch.
 
-A graph repeats its kernels at the same addresses. So images, noise, gradients, loss and norm have
+A graph repeats its kernels at the same addresses. So the batch, gradients, loss and norm have
 permanent tensors of their own, and whatever changes from step to step is written into tensors that
 the kernels read: the batch, the step sizes of `Adam.advance`, the offset of the random numbers.
 Gradients live in the graph's own memory. Weights and averages must keep their addresses: `EMA`
@@ -70,21 +70,22 @@ class CapturedStep:
         self.step, self.graph, self.message, self.required = step, graph, message, required
         self.calls = 0
         self.failed = False
-        self.inputs: tuple[Tensor, Tensor] | None = None
+        self.inputs: tuple[Tensor, ...] | None = None
         self.outcome: Tensor | None = None
 
-    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
         """Do one step; see `TrainingStep`."""
+        batch = (x, noise, *context)
         self.step.advance()
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self.graph.warm_up(lambda: self.step.compute(x, noise))
+            return self.graph.warm_up(lambda: self.step.compute(*batch))
         if self.inputs is None:
-            self.inputs = x.clone(), noise.clone()
-            self._capture(*self.inputs)
+            self.inputs = tuple(tensor.clone() for tensor in batch)
+            self._capture(self.inputs)
         if self.failed or self.outcome is None:
-            return self.step.compute(x, noise)
-        for own, given in zip(self.inputs, (x, noise), strict=True):
+            return self.step.compute(*batch)
+        for own, given in zip(self.inputs, batch, strict=True):
             own.copy_(given, non_blocking=True)
         self.graph.replay()
         return self.outcome.clone()  # the next replay overwrites it
@@ -93,12 +94,12 @@ class CapturedStep:
         """Update again; see `TrainingStep.resume`."""
         self.step.resume()
 
-    def _capture(self, x: Tensor, noise: Tensor) -> None:
+    def _capture(self, batch: tuple[Tensor, ...]) -> None:
         device = self.step.state.device
         random_before = random_state.torch_state(device)
         self.step.state.optimizer.zero_grad()  # the gradients of replays are the graph's own
         try:
-            self.outcome = self.graph.capture(lambda: self.step.compute(x, noise))
+            self.outcome = self.graph.capture(lambda: self.step.compute(*batch))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:

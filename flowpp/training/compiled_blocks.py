@@ -8,6 +8,7 @@ import torch
 
 from flowpp.config import TrainingConfig
 from flowpp.config.build import set_compute
+from flowpp.evaluation.contexts import blank_contexts, context_tensor
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime import random_state
 from flowpp.runtime.determinism import fastest_convolutions
@@ -79,9 +80,11 @@ def _trial(
     device = next(model.parameters()).device
     random_before = random_state.torch_state(device)
     zeros = torch.zeros(settings.batch_size // group.size, *image_shape, device=device)
+    blank = blank_contexts(model.context_spec, len(zeros))
+    context = [context_tensor(rows, zeros) for rows in blank]
     try:
         with fastest_convolutions(enabled=times_convolutions(settings, device)):
-            accumulate_gradients(model, zeros, zeros, settings.accumulate)
+            accumulate_gradients(model, zeros, zeros, *context, parts=settings.accumulate)
     except torch.OutOfMemoryError:
         raise  # says nothing about the compiler
     except Exception as error:  # noqa: BLE001  (the compiler's own, the C++ compiler's, Triton's)

@@ -36,7 +36,9 @@ def averaging_gradients(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, gradient_as_bucket_view=True, **BUFFERS_ARE_CONSTANT)
 
 
-def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int) -> Tensor:
+def accumulate_gradients(
+    model: nn.Module, x: Tensor, noise: Tensor, *context: Tensor, parts: int
+) -> Tensor:
     """Accumulate the gradients of the mean negative bound over the batch, part by part.
 
     With several processes the gradients are averaged over them during the last part.
@@ -46,23 +48,24 @@ def accumulate_gradients(model: nn.Module, x: Tensor, noise: Tensor, parts: int)
             processes.
         x: Images of shape (N, C, H, W).
         noise: Noise of one or several draws an image, see `training_bound`.
+        *context: Of a conditional model, a row for each image.
         parts: Number of parts of nearly equal size, at most N.
 
     Returns:
         The loss in nats per image, a float64 scalar; NaN if a layer refused non-finite weights.
     """
     loss = torch.zeros((), dtype=torch.float64, device=x.device)
-    pieces = list(zip(x.tensor_split(parts), noise.tensor_split(parts), strict=True))
-    for number, (x_part, noise_part) in enumerate(pieces, 1):
+    split = [tensor.tensor_split(parts) for tensor in (x, noise, *context)]
+    for number, piece in enumerate(zip(*split, strict=True), 1):
         early = isinstance(model, DistributedDataParallel) and number < parts
         with model.no_sync() if early else nullcontext():  # type: ignore[operator]
             try:
-                bound = training_bound(model, x_part, noise_part)
+                bound = training_bound(model, *piece)
             except ValueError:
                 if non_finite.non_finite_weight(model) is None:
                     raise
                 return torch.full_like(loss, torch.nan)
-            part = -bound.mean() * (len(x_part) / len(x))
+            part = -bound.mean() * (len(piece[0]) / len(x))
             part.backward()
         loss += part.detach()
     return loss

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flowpp.config import Config
+from flowpp.config.context_spec import ContextSpec
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runs.open_model import open_model
@@ -36,6 +37,7 @@ class InitialWeights:
         config: settings they were trained with.
         levels: number of values of a channel they were trained with.
         image_shape: (channels, height, width) of the images they were trained on, if known.
+        context: what their model is conditioned on.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class InitialWeights:
     config: Config
     levels: int
     image_shape: Shape | None = None
+    context: ContextSpec | None = None
     sha256: str = field(init=False)
     """Hash of the tensors, as in receipts."""
 
@@ -63,7 +66,7 @@ class InitialWeights:
         weights = dict(opened.model.state_dict())
         return cls(
             Path(path), opened.checkpoint.step, weights, opened.config, opened.model.levels,
-            opened.image_shape,
+            opened.image_shape, opened.model.context_spec,
         )  # fmt: skip
 
     @property
@@ -81,9 +84,12 @@ class InitialWeights:
     def description(self, model: FlowPlusPlus) -> str:
         """Return a line for the user on the start of `model`."""
         levels = f"; trained with {self.levels} levels, now {model.levels}"
+        own, now = _described(self.context), _described(model.context_spec)
         return (
             f"starting from the averaged weights of {self.path} after step {self.step}, without "
-            "data-dependent initialization" + levels * (self.levels != model.levels)
+            "data-dependent initialization"
+            + levels * (self.levels != model.levels)
+            + f"; trained {own}, now {now}" * (own != now)
         )
 
     def check(self, model: FlowPlusPlus) -> None:
@@ -105,10 +111,15 @@ class InitialWeights:
             shown = "; ".join(wrong[:SHOWN]) + "; ..." * (len(wrong) > SHOWN)
             raise CheckpointError(
                 f"the weights of {self.path} do not fit: {len(wrong)} of {len(target)} tensors "
-                f"differ: {shown}. {self._size_hint(model)}Position embeddings (attention) and "
+                f"differ: {shown}. {self._context_hint(model)}{self._size_hint(model)}Position embeddings (attention) and "
                 "act_norm 'activation' have the images' height and width, everything has the "
                 "source's model settings and number of channels"
             )
+
+    def _context_hint(self, model: FlowPlusPlus) -> str:
+        """Return what the two models are conditioned on, if they differ."""
+        own, now = _described(self.context), _described(model.context_spec)
+        return "" if own == now else f"The weights are of a model {own}, this one is {now}. "
 
     def _size_hint(self, model: FlowPlusPlus) -> str:
         """Return how to train on images of the source's size, if they are of another."""
@@ -129,6 +140,14 @@ class InitialWeights:
         for name, tensor in model.state_dict().items():
             tensor.copy_(self.weights[name])
         model.initialized = True
+
+
+def _described(context: ContextSpec | None) -> str:
+    """Return what a model is conditioned on, with the names of its classes."""
+    if context is None:
+        return "without contexts"
+    named = f" ({', '.join(context.names[:SHOWN])}{', ...' * (len(context.names) > SHOWN)})"
+    return f"conditioned on {context.description}" + named * bool(context.names)
 
 
 def start_from(

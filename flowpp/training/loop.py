@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,13 +15,8 @@ from flowpp.config import Config
 from flowpp.config.build import float32_meaning
 from flowpp.config.serialization import to_dict
 from flowpp.data import ImageSet
-from flowpp.evaluation.bound import evaluate_bound
-from flowpp.evaluation.diagnostics import diagnose
 from flowpp.evaluation.grids import save_grid
-from flowpp.evaluation.precision import evaluated_in
-from flowpp.evaluation.sampling import sample
 from flowpp.model import FlowPlusPlus
-from flowpp.root_finding import RootError
 from flowpp.runs import environment
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
@@ -31,15 +25,14 @@ from flowpp.runtime import random_state
 from flowpp.runtime.determinism import deterministic_algorithms
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.files import write_json
-from flowpp.runtime.image_tensors import NonFiniteImageError
 from flowpp.runtime.precision import float32_precision
-from flowpp.runtime.random_state import seeded_generator
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
 from flowpp.training import non_finite
 from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.captured_step import capturing
 from flowpp.training.compiled_blocks import compile_blocks
 from flowpp.training.gradients import averaging_gradients
+from flowpp.training.held_out import evaluate_held_out
 from flowpp.training.initial_weights import InitialWeights, start_as_recorded, start_from
 from flowpp.training.interruptions import Interruptions
 from flowpp.training.learning_rate import learning_rate
@@ -156,7 +149,7 @@ def _train(
         trainer.run_steps()
         with signals.immediate():
             result = final_result(
-                state, run, images, seed=config.training.seed, group=group, stopped=trainer.stopped
+                state, run, images, config.training, group=group, stopped=trainer.stopped
             )
             result = replace(result, augmentation=config.data.augmentation)
         if group.is_main:
@@ -222,10 +215,10 @@ class Trainer:
         state = self.state
         before = Moment.of(state)
         rate = learning_rate(state.step + 1, self.settings)
-        x, noise = self._next_batch()
+        batch = self._next_batch()
         for parameter_group in state.optimizer.param_groups:
             parameter_group["lr"] = rate
-        outcome = self.compute(x, noise)
+        outcome = self.compute(*batch)
         state.step += 1
         self.unread.append(UnreadStep(before, rate, outcome))
         if self._must_read():
@@ -273,7 +266,7 @@ class Trainer:
         state, step = self.state, unread[0]
         problem = f"step {step.number}: the loss is {loss} and the gradient's norm is {norm}"
         self.logger.message(f"{problem}; skipped")
-        x, noise = self._return_to_the_end_of(unread)
+        batch = self._return_to_the_end_of(unread)
         state.optimizer.zero_grad()
         state.skipped += 1
         state.skipped_in_a_row += 1
@@ -281,18 +274,18 @@ class Trainer:
         before = {f"random/{name}": self.group.gather(t) for name, t in step.before.random.items()}
         folder = self.run.path / "non-finite"
         if self.group.is_main:
-            non_finite.save_batch(folder, captured, before, x, noise)
+            non_finite.save_batch(folder, captured, before, *batch)
         if state.skipped_in_a_row >= self.settings.max_non_finite:
             # The same dropout as in the step, to find the layer.
             random_state.set_torch_state(step.before.random, state.device)
-            cause = non_finite.find_cause(state.model, x, noise)
+            cause = non_finite.find_cause(state.model, *batch)
             raise non_finite.NonFiniteError(
                 f"{problem}, after {state.skipped_in_a_row} skipped steps in a row: {cause}; "
                 f"batches and states are in {folder}; try a lower training.learning_rate"
             )
         self._log_step(step, norm)
 
-    def _return_to_the_end_of(self, unread: list[UnreadStep]) -> tuple[Tensor, Tensor]:
+    def _return_to_the_end_of(self, unread: list[UnreadStep]) -> tuple[Tensor, ...]:
         """Set the state to that after the first of these steps; return its whole batch."""
         state = self.state
         random_after = (unread[1].before if len(unread) > 1 else Moment.of(state)).random
@@ -301,11 +294,10 @@ class Trainer:
         random_state.set_torch_state(random_after, state.device)
         state.step += 1
         self.compute.resume()
-        x, noise = (self.group.gather(part).flatten(0, 1).to(state.device) for part in own)
-        return x, noise
+        return tuple(self.group.gather(part).flatten(0, 1).to(state.device) for part in own)
 
-    def _next_batch(self) -> tuple[Tensor, Tensor]:
-        """Draw the next batch: images and noise of this process's rows."""
+    def _next_batch(self) -> tuple[Tensor, ...]:
+        """Draw the next batch: images, noise and contexts of this process's rows."""
         indices = next(self.state.batches)
         return self.inputs.draw(indices[self.group.rows(len(indices))], self.state.noise)
 
@@ -360,33 +352,14 @@ class Trainer:
 
     def _held_out_bound(self) -> float:
         """Log the evaluation of the averaged weights; return its bits per dimension."""
-        settings, model, seed = self.settings, self.state.model, self.settings.seed
-        held_out = self.images.held_out
-        levels = self.images.levels
-        with self.state.ema.applied(), evaluated_in(model):
-            subset = held_out[: settings.evaluation_images]
-            former = self.state.sequential_noise
-            terms = evaluate_bound(
-                model, subset, seeded_generator(seed), self.group, sequential_noise=former
+        found = evaluate_held_out(
+            self.state, self.images, self.settings, self.group, self.logger.message
+        )
+        if found.diagnosis is not None:
+            self.logger.log_evaluation(
+                self.state.step, found.terms, found.diagnosis, found.samples, self.images.levels
             )
-            if self.group.is_main:
-                diagnosis = diagnose(
-                    model, held_out, seeded_generator(seed), sequential_noise=former
-                )
-                samples = self._samples()
-        model.train()
-        if self.group.is_main:
-            self.logger.log_evaluation(self.state.step, terms, diagnosis, samples, levels)
-        return terms["bits_per_dim"].mean
-
-    def _samples(self) -> np.ndarray | None:
-        """Return samples; None if the inverse fails, which should not end the run."""
-        count, generator = self.settings.sample_count, seeded_generator(self.settings.seed)
-        try:
-            return sample(self.state.model, self.images.shape, count, generator)
-        except (ValueError, RootError, NonFiniteImageError) as error:
-            self.logger.message(f"no samples: {error}")
-            return None
+        return found.terms["bits_per_dim"].mean
 
     def _is_milestone(self) -> bool:
         """Return whether a checkpoint is due after this step, regardless of the time."""

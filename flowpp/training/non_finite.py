@@ -30,6 +30,7 @@ def save_batch(
     random_before: Mapping[str, Tensor],
     x: Tensor,
     noise: Tensor,
+    *context: Tensor,
 ) -> Path | None:
     """Write the batch of a skipped step, with the state in which the step began.
 
@@ -39,6 +40,7 @@ def save_batch(
         random_before: Random states before the step, by their names in the checkpoint.
         x: Images of the batch.
         noise: Noise of the batch.
+        *context: Of a conditional model, its context.
 
     Returns:
         The file, or None if `MAX_KEPT` steps have been kept already.
@@ -47,7 +49,8 @@ def save_batch(
     if len(list(folder.glob("step-*.safetensors"))) >= MAX_KEPT:
         return None
     path = folder / f"step-{checkpoint.step:08d}.safetensors"
-    batch = {"batch/x": x, "batch/noise": noise}
+    named = zip(("x", "noise", "context"), (x, noise, *context), strict=False)
+    batch = {f"batch/{name}": tensor for name, tensor in named}
     replace(checkpoint, state={**checkpoint.state, **random_before, **batch}).save(path)
     return path
 
@@ -60,7 +63,7 @@ def non_finite_weight(model: nn.Module) -> str | None:
     return None
 
 
-def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
+def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor) -> str:
     """Describe the first weight or layer that is not finite on this batch.
 
     Weights are checked first, then the forward pass in the order of computation, then the
@@ -73,7 +76,7 @@ def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> str:
     with ExitStack() as hooks, uncompiled(model):
         for layer, module in model.named_modules():
             hooks.callback(module.register_forward_hook(_hook(layer or "model", found)).remove)
-        total = training_bound(model.elbo, x, noise)
+        total = training_bound(model.elbo, x, noise, *context)
         if "forward" in found:
             return found["forward"]
         if not _is_finite(total):

@@ -9,23 +9,31 @@ Tucker et al. 2019, which avoids this, is not used: small k are meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
 from flowpp.objective import Elbo, importance_weighted_bound
 
 
-def training_bound(elbo: Callable[[Tensor, Tensor], Elbo], x: Tensor, noise: Tensor) -> Tensor:
+class Bound(Protocol):
+    """A model, its wrapper for several processes, or its method `elbo`."""
+
+    def __call__(self, x: Tensor, noise: Tensor, *context: Tensor) -> Elbo: ...
+
+
+def training_bound(elbo: Bound, x: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
     """Compute the bound on log P(x) of each image, in nats: (N,).
 
     Args:
-        elbo: A model, its wrapper for several processes, or its method `elbo`.
+        elbo: The model.
         x: Images of shape (N, C, H, W).
         noise: Noise of the model, of shape (N, C', H, W), or (N, k, C', H, W) for k draws.
+        *context: Of a conditional model, a row for each image.
     """
     if noise.ndim == x.ndim:
-        return elbo(x, noise).total
+        return elbo(x, noise, *context).total
     draws = noise.shape[1]
-    total = elbo(x.repeat_interleave(draws, dim=0), noise.flatten(0, 1)).total
+    repeated = (part.repeat_interleave(draws, dim=0) for part in context)
+    total = elbo(x.repeat_interleave(draws, dim=0), noise.flatten(0, 1), *repeated).total
     return importance_weighted_bound(total.unflatten(0, (len(x), draws)).T)

@@ -6,10 +6,17 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from flowpp.config import TrainingConfig
 from flowpp.data import ImageSet
+from flowpp.data.image_set import Part
 from flowpp.evaluation import baselines, importance
 from flowpp.evaluation.bound import Estimate
+from flowpp.evaluation.contexts import label_rows
+from flowpp.evaluation.per_class import as_record, from_record, per_class
+from flowpp.objective import bits_per_dim
 from flowpp.runs.run import Run
 from flowpp.runtime.distributed import ProcessGroup
 from flowpp.runtime.files import finite_or_null
@@ -24,6 +31,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "float | None": (int, float, type(None)),
     "str | None": (str, type(None)),
+    "dict[str, dict[str, Any]] | None": (dict, type(None)),
 }
 
 
@@ -60,6 +68,20 @@ class Result:
     """Standard error of `valid_bits_per_dim`."""
     failure: str | None = None
     """Why `bits_per_dim` is None."""
+    per_class: dict[str, dict[str, Any]] | None = None
+    """Of a model with labels: `bits_per_dim`, `standard_error` and `count` of the held-out images
+    of each class, by name."""
+    without_label: float | None = None
+    """The same bound with label "none" for all images, a bound on P(x); None if the model was not
+    trained with it, see `training.label_dropout`."""
+    without_label_standard_error: float | None = None
+    """Standard error of `without_label`."""
+
+    def classes(self) -> dict[str, Estimate] | None:
+        """Return `per_class` as estimates; NaN where a number is not finite."""
+        if self.per_class is None:
+            return None
+        return from_record(self.per_class)
 
     @classmethod
     def of(cls, recorded: dict[str, Any], run: Run) -> Result:
@@ -81,8 +103,8 @@ def final_result(
     state: TrainingState,
     run: Run,
     images: ImageSet,
+    settings: TrainingConfig,
     *,
-    seed: int,
     group: ProcessGroup,
     stopped: str | None = None,
 ) -> Result:
@@ -92,21 +114,32 @@ def final_result(
         state: State after the last step.
         run: The run.
         images: Data set.
-        seed: Seed of the evaluation's noise.
+        settings: Settings of the run: seed of the noise, and probability of label "none".
         group: Processes among which the images are divided.
         stopped: Why training ended before its last step, if it did.
     """
-    valid: Estimate | None = None
+    valid, unlabelled, spec = None, None, images.context
+    labels, classes = images.context_of("test"), None
+
+    def bound(part: Part, contexts: np.ndarray | None) -> np.ndarray:
+        return importance.importance_log_probs(
+            state.model, images.part(part), 1, seed=settings.seed, group=group, contexts=contexts
+        )[1]
+
     with state.ema.applied():
-        bounds = importance.importance_bounds(state.model, images.test, 1, seed=seed, group=group)
+        nats = bound("test", labels)
         if images.valid is not None:
-            valid = importance.importance_bounds(
-                state.model, images.valid, 1, seed=seed, group=group
-            )[1]
+            valid = _estimate(bound("valid", images.context_of("valid")), images)
+        if spec is not None and spec.kind == "labels" and labels is not None:
+            classes = per_class(nats, labels, spec, images.train[0].size)
+            if settings.label_dropout:
+                none = label_rows(spec, spec.none_label, len(labels))
+                unlabelled = _estimate(bound("test", none), images)
+    found = _estimate(nats, images)
     picture = run.sample_path(state.step)
     return Result(
-        bits_per_dim=finite_or_null(bounds[1].mean),
-        standard_error=finite_or_null(bounds[1].standard_error),
+        bits_per_dim=finite_or_null(found.mean),
+        standard_error=finite_or_null(found.standard_error),
         uniform=baselines.uniform_code(images),
         histogram=baselines.histogram_code(images),
         steps=state.step,
@@ -116,8 +149,17 @@ def final_result(
         stopped=stopped,
         valid_bits_per_dim=None if valid is None else finite_or_null(valid.mean),
         valid_standard_error=None if valid is None else finite_or_null(valid.standard_error),
-        failure=None if bounds[1].is_finite else _failure(state, bounds[1]),
+        failure=None if found.is_finite else _failure(state, found),
+        per_class=None if classes is None else as_record(classes),
+        without_label=None if unlabelled is None else finite_or_null(unlabelled.mean),
+        without_label_standard_error=(
+            None if unlabelled is None else finite_or_null(unlabelled.standard_error)
+        ),
     )
+
+
+def _estimate(nats: np.ndarray, images: ImageSet) -> Estimate:
+    return Estimate.of(bits_per_dim(torch.from_numpy(nats), images.train[0].size))
 
 
 def _failure(state: TrainingState, bound: Estimate) -> str:

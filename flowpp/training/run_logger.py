@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from flowpp.evaluation import grids
 from flowpp.evaluation.bound import Estimate
 from flowpp.evaluation.diagnostics import Diagnosis
+from flowpp.evaluation.labelled_grids import Panel, save_labelled
 from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
 from flowpp.runtime.files import finite_or_null
@@ -74,10 +75,10 @@ class RunLogger:
             return
         lines = json.dumps(settings, indent=2).splitlines()
         self.board.add_text("settings", "\n".join(f"    {line}" for line in lines), 0)
-        self._add_grid("held_out_images", held_out, levels, 0)
+        self._add_grid("held_out_images", Panel(held_out), levels, 0)
 
-    def _add_grid(self, tag: str, images: np.ndarray, levels: int, step: int) -> None:
-        picture = grids.grid(images, levels)
+    def _add_grid(self, tag: str, panel: Panel, levels: int, step: int) -> None:
+        picture = grids.grid(panel.images, levels, columns=panel.columns)
         layout = "HW" if picture.ndim == 2 else "HWC"
         self.board.add_image(tag, picture, step, dataformats=layout)
 
@@ -103,7 +104,7 @@ class RunLogger:
         step: int,
         terms: dict[str, Estimate],
         diagnosis: Diagnosis,
-        samples: np.ndarray | None,
+        samples: Panel | None,
         levels: int,
     ) -> None:
         """Log an evaluation and its samples.
@@ -112,7 +113,7 @@ class RunLogger:
             step: Number of steps done.
             terms: Bound in bits per dimension and its terms.
             diagnosis: Round-trip errors and log-determinants.
-            samples: Samples, uint8 of shape (N, C, H, W), or None.
+            samples: Samples, or None.
             levels: Number of values of a channel.
         """
         if self.silent:
@@ -134,7 +135,7 @@ class RunLogger:
             self.board.add_scalar(f"layer_log_det/{name}", value, step)
         if samples is not None:
             self._add_grid("samples", samples, levels, step)
-            grids.save_grid(self.run.sample_path(step), samples, levels)
+            save_labelled(self.run.sample_path(step), "", [samples], levels)
         self.board.flush()
         self.message(
             f"step {step}: held-out bits/dim {bound}  round trip within "

@@ -11,6 +11,7 @@ from flowpp import data
 from flowpp.conditioner.conv2d import use_channels_last
 from flowpp.config import Config, TrainingConfig, checks
 from flowpp.config.build import build_model, set_compute
+from flowpp.config.context_spec import ContextSpec
 from flowpp.config.image_sizes import check_layouts
 from flowpp.config.serialization import checked
 from flowpp.data.image_set import LABELS
@@ -22,6 +23,7 @@ from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.random_state import seed_all
 from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generator
 from flowpp.training.captured_step import uses_graph
+from flowpp.training.contexts import TrainingContexts
 from flowpp.training.ema import EMA
 from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
@@ -71,6 +73,15 @@ def _check_prepared(prepared: Prepared) -> None:
             f"the prepared model must be for images of shape {images.shape} and {images.levels} "
             f"levels, got one for {model.image_shape} and {model.levels}"
         )
+    if model.context_spec != images.context:
+        raise ValueError(
+            f"the prepared model must be {_conditioned_on(images.context)}, as its images are, "
+            f"got one {_conditioned_on(model.context_spec)}"
+        )
+
+
+def _conditioned_on(context: ContextSpec | None) -> str:
+    return "unconditional" if context is None else f"conditioned on {context.description}"
 
 
 def prepare(
@@ -101,7 +112,7 @@ def prepare(
     check_layouts(config.model, images.shape, "data.size")
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_model(
-        config.model, image_shape=images.shape, levels=images.levels, generator=generator
+        config.model, images.shape, images.levels, generator, context=images.context
     )
     set_compute(model, memory=settings.memory, precision=settings.precision)
     device = local_device(settings.device)
@@ -194,14 +205,17 @@ def initial_state(
     seed_all(settings.seed, group.rank)
     generator = torch.Generator().manual_seed(settings.seed)
     draws = settings.importance_samples
-    inputs = NoisyImages(images.train, model, flip=config.data.flip, draws=draws)
+    contexts = TrainingContexts.of(images, settings.label_dropout)
+    inputs = NoisyImages(
+        images.train, model, flip=config.data.flip, draws=draws, contexts=contexts
+    )
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
-    x, noise = inputs.draw(first, generator, draws=1)
+    batch = inputs.draw(first, generator, draws=1)
     if group.is_main and checkpoint is None and not model.initialized:
-        initialize(model, x, noise)
+        initialize(model, *batch)
     group.broadcast(model)
-    if x.is_cuda and group.size == 1:  # several processes send gradients from buffers of their own
+    if inputs.device.type == "cuda" and group.size == 1:  # several processes send gradients from buffers of their own
         lay_out_parameters(model)
     state = TrainingState(
         model,
@@ -209,7 +223,7 @@ def initial_state(
         make_optimizer(model, settings),
         ShuffledBatches(len(inputs), settings.batch_size, generator),
         generator if group.size == 1 else noise_generator(settings.seed, group.rank),
-        x.device,
+        inputs.device,
         start=start,
     )
     if checkpoint is not None:

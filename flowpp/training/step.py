@@ -45,31 +45,34 @@ class TrainingStep:
         self.halted = torch.zeros((), device=state.device)
         self.skips_on_device = state.device.type == "cuda" and hasattr(state.optimizer, "skip_if")
 
-    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
         """Do one step with this process's rows of the batch.
 
         Args:
             x: Images of shape (N, C, H, W).
             noise: Noise of one or several draws an image.
+            *context: Of a conditional model, a row for each image.
 
         Returns:
             Loss in nats per image, averaged over the processes, and norm of the gradient before
             clipping: float64 of shape (2,), on the device.
         """
         self.advance()
-        return self.compute(x, noise)
+        return self.compute(x, noise, *context)
 
     def advance(self) -> None:
         """Do the host's part of a step, before the device's."""
         if self.skips_on_device:
             self.state.optimizer.advance()  # type: ignore[attr-defined]
 
-    def compute(self, x: Tensor, noise: Tensor) -> Tensor:
+    def compute(self, x: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
         """Do the device's part of a step, which a CUDA graph can repeat; see `__call__`."""
         settings, optimizer = self.settings, self.state.optimizer
         optimizer.zero_grad()
         with fastest_convolutions(enabled=times_convolutions(settings, x.device)):
-            loss = accumulate_gradients(self.model, x, noise, settings.accumulate)
+            loss = accumulate_gradients(
+                self.model, x, noise, *context, parts=settings.accumulate
+            )
         lay_out_gradients(self.state.model.parameters())
         norm = clip_by_global_norm(self.state.model.parameters(), settings.max_grad_norm)
         outcome = torch.stack([self.group.average(loss), norm.to(loss)])

@@ -22,7 +22,7 @@ from flowpp.evaluation.fingerprint import Fingerprint
 from flowpp.evaluation.importance import importance_bounds
 from flowpp.evaluation.pixel_bits import pixel_bits
 from flowpp.interop.distribution import FlowPlusPlusDistribution
-from flowpp.interop.export import Encode, example_noise
+from flowpp.interop.export import Encode, example_inputs
 from flowpp.interop.released import released_variables
 from flowpp.objective import log_normal
 from flowpp.runs.run import Run
@@ -163,7 +163,7 @@ def test_as_a_distribution_and_as_an_exported_encoder(model, batch):
         assert distribution.dequantized().event_shape == (1 + AUGMENT, 8, 8)
         z, log_det, log_q = Encode(model)(x.double(), noise)
         torch.testing.assert_close(log_normal(z) + log_det - log_q, bound)
-        assert example_noise(model, x.double()).shape == noise.shape
+        assert example_inputs(model, x.double())[1].shape == noise.shape
 
 
 def test_released_variables_have_no_augmentation(model):

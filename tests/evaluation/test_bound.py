@@ -330,7 +330,8 @@ def test_hooks_are_removed_after_an_error(model, monkeypatch):
 
 def test_rows_on_a_gpu_are_measured_without_gradients(monkeypatch):
     device, calls = torch.device("cuda", 0), []
-    model = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=device)]))
+    like = SimpleNamespace(device=device)
+    model = SimpleNamespace(parameters=lambda: iter([like]), context_spec=None)
 
     def weights(given, images, pairs, seed):
         assert given is model and not torch.is_grad_enabled()

@@ -30,9 +30,9 @@ class NonFinite:
             self.number = trainer.state.step + 1
             step_method(trainer)
 
-        def corrupted(model, *arguments):
+        def corrupted(model, *arguments, **options):
             self.computed += 1
-            loss = compute(model, *arguments)
+            loss = compute(model, *arguments, **options)
             kind = self.kinds.get(self.number)
             if kind == "gradient":
                 next(model.parameters()).grad.fill_(torch.inf)

@@ -11,6 +11,7 @@ import torch
 
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
+from flowpp.config.context_spec import ContextSpec
 from flowpp.interop.export import Encode, export_encode
 from flowpp.kernels.backend import use_backend
 
@@ -82,3 +83,24 @@ def test_the_program_runs_without_this_library(tmp_path):
 def test_a_batch_below_one_is_refused():
     with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
         export_encode(built(CONFIG), SHAPE, batch=0)
+
+
+@pytest.mark.parametrize("kind", ["labels", "vectors", "images"])
+def test_the_program_of_a_conditional_model_has_its_context_as_third_input(kind):
+    shape = {"labels": (), "vectors": (3,), "images": (1, 2, 2)}[kind]
+    spec = ContextSpec(kind, "folder", ("a", "b") if kind == "labels" else (), shape)
+    torch.manual_seed(0)
+    model = build_model(CONFIG, SHAPE, 16, context=spec).eval()
+    program = export_encode(model, SHAPE).module()
+    x, noise = drawn(model, 3)
+    context = torch.randint(0, 3, (3, *shape))
+    context = context if kind == "labels" else context.float()
+    with use_backend("torch"), torch.no_grad():
+        expected = Encode(model)(x, noise, context)
+        other = Encode(model)(x, noise, context.flip(0) * 0)
+    for got, want, wrong in zip(program(x, noise, context), expected, other, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(want, wrong)
+    model.context_spec = None
+    with pytest.raises(ValueError, match="described by model.context_spec"):
+        export_encode(model, SHAPE)

@@ -11,6 +11,7 @@ import torch
 from flowpp.bijectors import InvertibleConv
 from flowpp.config import ContextConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
+from flowpp.config.context_spec import ContextSpec
 from flowpp.interop import onnx
 from flowpp.runtime.hashing import weights_hash
 
@@ -73,3 +74,17 @@ def test_the_copied_convolutions_are_those_of_the_model():
         z, _ = model.flow(x)
         for got, want in zip(copied.flow.inverse(z), model.flow.inverse(z), strict=True):
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_bound_of_a_conditional_model(tmp_path):
+    torch.manual_seed(0)
+    spec = ContextSpec("labels", "folder", ("a", "b", "c"))
+    model = build_model(VARIATIONAL, SHAPE, 16, context=spec).eval()
+    x, labels = torch.randint(0, 16, (5, *SHAPE)).float(), torch.tensor([0, 3, 1, 2, 0])
+    noise = model.draw_noise(x.shape)
+    program = onnx.log_prob(model, SHAPE)
+    (bound,) = run(program, tmp_path / "bound.onnx", x, noise, labels)
+    with torch.no_grad():
+        expected = model.elbo(x, noise, labels).total
+        assert not torch.allclose(expected, model.elbo(x, noise, labels * 0).total)
+    np.testing.assert_allclose(bound, expected.numpy(), rtol=1e-5, atol=1e-5)

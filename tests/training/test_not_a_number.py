@@ -130,7 +130,7 @@ def test_a_result_without_samples_names_no_file(config, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no samples today")
 
-    monkeypatch.setattr("flowpp.training.loop.sample", fail)
+    monkeypatch.setattr("flowpp.evaluation.sample_grids.sample", fail)
     result = train(config, tmp_path / "run")
     assert isinstance(result, Result) and result.samples is None
     assert result.failure is None and result.bits_per_dim is not None

@@ -1,0 +1,115 @@
+"""Grids of samples: of a conditional model beside what they are conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flowpp.config.context_spec import ContextSpec
+from flowpp.evaluation.labelled_grids import Panel
+from flowpp.evaluation.sampling import sample
+from flowpp.model import FlowPlusPlus
+from flowpp.runtime.image_checks import Shape
+
+BESIDE = 2
+"""Samples beside each image context and the image that it was made from."""
+
+
+def training_panel(
+    model: FlowPlusPlus,
+    count: int,
+    generator: torch.Generator,
+    images: np.ndarray,
+    contexts: np.ndarray | None = None,
+) -> Panel:
+    """Draw about `count` samples for the grid that is written during training.
+
+    Without contexts they are `count` samples; with labels a row for each class, of the first
+    `count` at most; with vectors those of the first images; with images rows of a context, two
+    samples and the image that the context was made from.
+
+    Args:
+        model: The model, which is put into evaluation mode.
+        count: Number of tiles, at least 1.
+        generator: Source of z.
+        images: Held-out images (N, C, H, W).
+        contexts: Their contexts, of a conditional model.
+
+    Raises:
+        NonFiniteImageError, RootError, ValueError: As `sample`.
+    """
+    spec, shape = model.context_spec, images.shape[1:]
+    if spec is None or contexts is None:
+        return Panel(sample(model, shape, count, generator))
+    if spec.kind == "labels":
+        classes = range(min(count, len(spec.names)))
+        rows, columns = label_grid(classes, max(1, count // len(spec.names)))
+        drawn = sample(model, shape, len(rows), generator, contexts=rows)
+        return Panel(drawn, columns=columns, rows_named=[spec.names[k] for k in classes])
+    if spec.kind == "vectors":
+        rows = contexts[:count]
+        return Panel(sample(model, shape, len(rows), generator, contexts=rows))
+    number = min(len(images), max(1, count // (BESIDE + 2)))
+    rows = contexts[:number].repeat(BESIDE, axis=0)
+    drawn = sample(model, shape, len(rows), generator, contexts=rows)
+    return beside(spec, contexts[:number], drawn, images[:number], model.levels)
+
+
+def label_grid(classes: Sequence[int], columns: int) -> tuple[np.ndarray, int]:
+    """Return labels for a grid with a row for each class, and its number of columns."""
+    return np.repeat(np.asarray(classes, np.int64), columns), columns
+
+
+def beside(
+    spec: ContextSpec,
+    contexts: np.ndarray,
+    samples: np.ndarray,
+    truth: np.ndarray | None,
+    levels: int,
+) -> Panel:
+    """Return rows of an image context, its samples, and the true image if it is known.
+
+    Args:
+        spec: Kind of the contexts.
+        contexts: (M, K, h, w).
+        samples: (M * n, C, H, W), those of a context one after another.
+        truth: (M, C, H, W), or None.
+        levels: Number of values of a channel.
+    """
+    shape = (samples.shape[1], samples.shape[2], samples.shape[3])
+    each = len(samples) // len(contexts)
+    drawn = samples.reshape(len(contexts), each, *shape)
+    parts = [context_tiles(spec, contexts, shape, levels)[:, None], drawn]
+    names = ["context", *(["sample"] * each)]
+    if truth is not None:
+        parts.append(truth[:, None])
+        names.append("truth")
+    tiles = np.concatenate(parts, axis=1).astype(samples.dtype)
+    return Panel(tiles.reshape(-1, *shape), columns=tiles.shape[1], columns_named=names)
+
+
+def context_tiles(
+    spec: ContextSpec, contexts: np.ndarray, shape: Shape, levels: int
+) -> np.ndarray:
+    """Return image contexts as images of the model's shape, to be shown beside its samples.
+
+    Lower resolutions are magnified, grey becomes all channels, and the hidden pixels of a mask's
+    context are middle grey.
+
+    Args:
+        spec: Kind of the contexts.
+        contexts: (M, K, h, w).
+        shape: (channels, height, width) of the model's images.
+        levels: Number of values of a channel.
+    """
+    channels, height, width = shape
+    shown = contexts
+    if spec.source == "mask":
+        visible = contexts[:, -1:] > 0
+        shown = np.where(visible, contexts[:, :-1], (levels - 1) // 2).astype(contexts.dtype)
+    shown = shown.repeat(height // shown.shape[2], axis=2).repeat(width // shown.shape[3], axis=3)
+    if shown.shape[1] != channels:  # grey in colour, or colour in grey
+        shown = shown.mean(1, keepdims=True).astype(contexts.dtype).repeat(channels, axis=1)
+    return shown
