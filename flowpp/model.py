@@ -143,9 +143,9 @@ class FlowPlusPlus(nn.Module):
                 f"context must be given, as the model is conditional: {encoder.needed}; got none"
             )
         features = encoder(context, shape[1:])
-        if len(features) != shape[0]:
+        if features.shape[0] != shape[0]:
             raise ValueError(
-                f"context must be given for each of the {shape[0]} images, got {len(features)}"
+                f"context must be given for each of the {shape[0]} images, got {features.shape[0]}"
             )
         return features
 

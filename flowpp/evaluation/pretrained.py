@@ -56,7 +56,8 @@ def pretrained_checkpoint(
     images = load_images(opened.config, data_path)
     check_images(run, images, opened.image_shape, opened.model.levels)
     seed, model = opened.config.training.seed, opened.model
-    unrounded = importance_bounds(model, images.test, 1, seed=seed)[1]
+    contexts = images.context_of("test")
+    unrounded = importance_bounds(model, images.test, 1, seed=seed, contexts=contexts)[1]
     weights = rounded(model)
     checkpoint = Checkpoint(
         opened.checkpoint.step, weights, {}, {},
@@ -66,10 +67,12 @@ def pretrained_checkpoint(
         ),
     )  # fmt: skip
     checkpoint.restore(model, average=False)
-    bounds = importance_bounds(model, images.test, samples, seed=seed)
+    bounds = importance_bounds(model, images.test, samples, seed=seed, contexts=contexts)
     valid = None
     if images.valid is not None:
-        valid = importance_bounds(model, images.valid, 1, seed=seed)[1]
+        valid = importance_bounds(
+            model, images.valid, 1, seed=seed, contexts=images.context_of("valid")
+        )[1]
     if problem := not_finite(bounds):
         raise ValueError(f"{run}: {problem}")
     receipt = _receipt(checkpoint, images, bounds, valid, unrounded, seed)

@@ -162,6 +162,11 @@ class _Names:
     def __init__(self, model: FlowPlusPlus, select: Select) -> None:
         if model.augmenter is not None:
             raise ValueError("the released code has no augmentation: model.augment must be 0")
+        if model.context_encoder is not None:
+            raise ValueError(
+                "the released code has no contexts: the model must be unconditional, without "
+                "data.labels and data.context"
+            )
         self.model = model
         self.select = select
         self.counts: dict[str, int] = {}

@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("runs"), {}
     config = replace(
         TINY,
-        model=replace(TINY.model, flow=FlowConfig("checkerboard 1", 4, 1, 2)),
+        model=replace(TINY.model, flow=FlowConfig(layout="checkerboard 1", filters=4, blocks=1, components=2)),
         training=replace(TINY.training, steps=1, init_batch_size=16),
     )
     for kind in ("vectors", "images", "mask", "labels"):
@@ -57,10 +57,10 @@ def drawn(run, out, *arguments):
         return {name: file[name] for name in file.files}
 
 
-def refused(run, *arguments):
-    with pytest.raises(SystemExit) as error:
-        sample.main([str(run), *map(str, arguments)])
-    return str(error.value)
+def refused(capsys, run, *arguments, main=sample.main):
+    with pytest.raises(SystemExit):
+        main([str(run), *map(str, arguments)])
+    return capsys.readouterr().err
 
 
 def test_training_shows_classes_and_the_bound_without_label(digits, capsys):
@@ -68,8 +68,8 @@ def test_training_shows_classes_and_the_bound_without_label(digits, capsys):
     assert set(result["per_class"]) == set("0123456789")
     assert sum(row["count"] for row in result["per_class"].values()) == 297
     assert result["without_label"] > 0
-    picture = Image.open(digits / "samples" / "step-00000002.png")
-    assert picture.height > 4 * picture.width  # ten rows of two digits
+    with Image.open(digits / "samples" / "step-00000002.png") as picture:
+        assert picture.height > 4 * picture.width  # ten rows of two digits
 
 
 def test_evaluate_prints_a_table_of_classes(digits, tmp_path, capsys):
@@ -89,11 +89,11 @@ def test_evaluate_prints_a_table_of_classes(digits, tmp_path, capsys):
     assert without["context"]["label"] == "none" and "per_class" not in without
 
 
-def test_evaluate_refuses_unknown_labels(digits, tiny_run):
-    with pytest.raises(SystemExit, match="got 'nine'"):
-        evaluate.main([str(digits), "--label", "nine"])
-    with pytest.raises(SystemExit, match="label"):
-        evaluate.main([str(tiny_run[0]), "--label", "none"])
+def test_evaluate_refuses_what_does_not_fit(digits, tiny_run, capsys):
+    assert "got 'nine'" in refused(capsys, digits, "--label", "nine", main=evaluate.main)
+    assert "label" in refused(capsys, tiny_run[0], "--label", "none", main=evaluate.main)
+    message = refused(capsys, digits, "--fingerprint", main=evaluate.main)
+    assert "--fingerprint must be of an unconditional model" in message
 
 
 def test_a_labelled_run_is_sampled_by_rows_of_classes(digits, tmp_path):
@@ -113,16 +113,16 @@ def test_a_labelled_run_is_sampled_by_rows_of_classes(digits, tmp_path):
     assert drawn(digits, tmp_path / "default.png")["images"].shape[0] == 80
 
 
-def test_unknown_labels_are_named(runs, tiny_run):
-    message = refused(runs["labels"], "--label", "caat")
+def test_unknown_labels_are_named(runs, tiny_run, capsys):
+    message = refused(capsys, runs["labels"], "--label", "caat")
     assert "'caat'" in message and "did you mean" in message and "cat, dog, owl" in message
-    assert "label" in refused(tiny_run[0], "--label", "cat")
-    assert "label" in refused(runs["vectors"], "--label", "cat")
-    assert "context" in refused(tiny_run[0], "--context", "x.png")
-    assert "context" in refused(runs["labels"], "--context", "x.png")
+    assert "label" in refused(capsys, tiny_run[0], "--label", "cat")
+    assert "label" in refused(capsys, runs["vectors"], "--label", "cat")
+    assert "context" in refused(capsys, tiny_run[0], "--context", "x.png")
+    assert "context" in refused(capsys, runs["labels"], "--context", "x.png")
 
 
-def test_vectors_from_files(runs, tmp_path):
+def test_vectors_from_files(runs, tmp_path, capsys):
     rows = np.array([[1.0, 2.0], [3.0, 4.5]])
     np.savetxt(tmp_path / "two.csv", rows, delimiter=",")
     np.save(tmp_path / "two.npy", rows)
@@ -131,26 +131,24 @@ def test_vectors_from_files(runs, tmp_path):
     assert found[0]["images"].shape == (6, 1, SIDE, SIDE)
     np.testing.assert_array_equal(found[0]["contexts"], rows.repeat(3, axis=0))
     np.testing.assert_array_equal(found[0]["images"], found[1]["images"])
-    assert "a vector of 2 numbers" in refused(runs["vectors"])
+    assert "a vector of 2 numbers" in refused(capsys, runs["vectors"])
     np.savetxt(tmp_path / "wide.csv", np.ones((1, 3)), delimiter=",")
-    assert "2 finite numbers, got shape (1, 3)" in refused(
-        runs["vectors"], "--context", tmp_path / "wide.csv"
+    assert "2 finite numbers, got shape (1, 3)" in refused(capsys, runs["vectors"], "--context", tmp_path / "wide.csv"
     )
     (tmp_path / "text.csv").write_text("one,two\n")
-    assert "2 numbers a line" in refused(runs["vectors"], "--context", tmp_path / "text.csv")
+    assert "2 numbers a line" in refused(capsys, runs["vectors"], "--context", tmp_path / "text.csv")
     (tmp_path / "nan.csv").write_text("nan,1\n")
-    assert "got NaN" in refused(runs["vectors"], "--context", tmp_path / "nan.csv")
+    assert "got NaN" in refused(capsys, runs["vectors"], "--context", tmp_path / "nan.csv")
 
 
-def test_images_from_files(runs, tmp_path):
+def test_images_from_files(runs, tmp_path, capsys):
     pixels = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) * (256 // LEVELS)
     Image.fromarray(pixels).save(tmp_path / "context.png")
     arrays = drawn(runs["images"], tmp_path / "out.png", "--count", 3, "--context",
                    tmp_path / "context.png")  # fmt: skip
     assert arrays["images"].shape == (3, 1, SIDE, SIDE)
     np.testing.assert_array_equal(arrays["contexts"][:, 0], (pixels // (256 // LEVELS))[None].repeat(3, 0))
-    assert "python -m flowpp.complete" in refused(
-        runs["mask"], "--context", tmp_path / "context.png"
+    assert "python -m flowpp.complete" in refused(capsys, runs["mask"], "--context", tmp_path / "context.png"
     )
 
 

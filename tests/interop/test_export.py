@@ -13,6 +13,7 @@ from flowpp.config import ContextConfig, FlowConfig, ModelConfig
 from flowpp.config.build import build_model
 from flowpp.config.context_spec import ContextSpec
 from flowpp.interop.export import Encode, export_encode
+from flowpp.interop.released import released_variables
 from flowpp.kernels.backend import use_backend
 
 FLOW = FlowConfig(
@@ -85,12 +86,12 @@ def test_a_batch_below_one_is_refused():
         export_encode(built(CONFIG), SHAPE, batch=0)
 
 
-@pytest.mark.parametrize("kind", ["labels", "vectors", "images"])
+@pytest.mark.parametrize("kind", ["labels", "images"])
 def test_the_program_of_a_conditional_model_has_its_context_as_third_input(kind):
-    shape = {"labels": (), "vectors": (3,), "images": (1, 2, 2)}[kind]
+    shape = (1, 2, 2) if kind == "images" else ()
     spec = ContextSpec(kind, "folder", ("a", "b") if kind == "labels" else (), shape)
     torch.manual_seed(0)
-    model = build_model(CONFIG, SHAPE, 16, context=spec).eval()
+    model = build_model(OTHER, SHAPE, 16, context=spec).eval()
     program = export_encode(model, SHAPE).module()
     x, noise = drawn(model, 3)
     context = torch.randint(0, 3, (3, *shape))
@@ -104,3 +105,9 @@ def test_the_program_of_a_conditional_model_has_its_context_as_third_input(kind)
     model.context_spec = None
     with pytest.raises(ValueError, match="described by model.context_spec"):
         export_encode(model, SHAPE)
+
+
+def test_a_conditional_model_has_no_released_variables():
+    spec = ContextSpec("labels", "folder", ("a", "b"))
+    with pytest.raises(ValueError, match="must be unconditional"):
+        released_variables(build_model(CONFIG, SHAPE, 16, context=spec))
