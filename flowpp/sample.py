@@ -65,8 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp import trained_model  # imports torch
         from flowpp.evaluation.conditional_samples import wanted
+        from flowpp.evaluation.sampling import sample
         from flowpp.kernels.backend import check_variable
         from flowpp.runtime.image_tensors import NonFiniteImageError
+        from flowpp.runtime.random_state import seeded_generator
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
@@ -77,14 +79,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             model.config.data, model.levels,
         )  # fmt: skip
         out = arguments.output_file(_default_name(arguments))
-    given = {} if asked.contexts is None else {"context": asked.contexts}
     try:
-        images = model.sample(
+        images = sample(
+            model.model,
+            model.image_shape,
             asked.count,
+            seeded_generator(arguments.seed),
             temperature=arguments.temperature,
-            seed=arguments.seed,
-            batch_size=arguments.batch_size,
-            **given,
+            batch=arguments.batch_size,
+            contexts=asked.contexts,
         )
     except NonFiniteImageError as error:
         raise SystemExit(f"error: {error}") from None

@@ -96,8 +96,8 @@ def wanted(
         raise ValueError(
             f"context must be given, as the model is conditioned on {spec.description}"
         )
-    rows = _vectors(context, spec) if spec.kind == "vectors" else _images(
-        context, spec, data, levels
+    rows = (
+        _vectors(context, spec) if spec.kind == "vectors" else _images(context, spec, data, levels)
     )
     names = tuple(str(number) for number in range(1, len(rows) + 1))
     several = len(rows) > 1 or spec.kind == "images"

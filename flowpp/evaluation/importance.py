@@ -93,7 +93,8 @@ def importance_log_probs(
         running sum is kept per image.
 
     Raises:
-        TypeError, ValueError: as `bound.check_arguments` and `check_contexts`; fewer than 1 sample.
+        TypeError, ValueError: as `bound.check_arguments` and `check_contexts`; fewer than 1
+            sample.
         torch.OutOfMemoryError: a GPU has no memory for one row; with too little for a batch,
             smaller ones are computed, and a line on standard error says so.
     """

@@ -53,7 +53,7 @@ class TrainingContexts:
             generator: Source of dropout and masks, on the CPU.
         """
         if self.spec.source == "mask":
-            masks = draw_masks(len(x), *x.shape[2:], generator)
+            masks = draw_masks(len(x), x.shape[2], x.shape[3], generator)
             visible = send(torch.from_numpy(masks), x.device).to(x.dtype)
             return torch.cat([x * visible, visible * (self.levels - 1)], dim=1)
         rows = self.rows.index_select(0, indices)

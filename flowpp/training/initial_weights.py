@@ -109,9 +109,10 @@ class InitialWeights:
         wrong += [f"{name} is not in the model" for name in self.weights if name not in target]
         if wrong:
             shown = "; ".join(wrong[:SHOWN]) + "; ..." * (len(wrong) > SHOWN)
+            hints = self._context_hint(model) + self._size_hint(model)
             raise CheckpointError(
                 f"the weights of {self.path} do not fit: {len(wrong)} of {len(target)} tensors "
-                f"differ: {shown}. {self._context_hint(model)}{self._size_hint(model)}Position embeddings (attention) and "
+                f"differ: {shown}. {hints}Position embeddings (attention) and "
                 "act_norm 'activation' have the images' height and width, everything has the "
                 "source's model settings and number of channels"
             )

@@ -9,24 +9,20 @@ Tucker et al. 2019, which avoids this, is not used: small k are meant.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 from torch import Tensor
 
 from flowpp.objective import Elbo, importance_weighted_bound
 
 
-class Bound(Protocol):
-    """A model, its wrapper for several processes, or its method `elbo`."""
-
-    def __call__(self, x: Tensor, noise: Tensor, *context: Tensor) -> Elbo: ...
-
-
-def training_bound(elbo: Bound, x: Tensor, noise: Tensor, *context: Tensor) -> Tensor:
+def training_bound(
+    elbo: Callable[..., Elbo], x: Tensor, noise: Tensor, *context: Tensor
+) -> Tensor:
     """Compute the bound on log P(x) of each image, in nats: (N,).
 
     Args:
-        elbo: The model.
+        elbo: A model, its wrapper for several processes, or its method `elbo`.
         x: Images of shape (N, C, H, W).
         noise: Noise of the model, of shape (N, C', H, W), or (N, k, C', H, W) for k draws.
         *context: Of a conditional model, a row for each image.

@@ -215,7 +215,10 @@ def initial_state(
     if group.is_main and checkpoint is None and not model.initialized:
         initialize(model, *batch)
     group.broadcast(model)
-    if inputs.device.type == "cuda" and group.size == 1:  # several processes send gradients from buffers of their own
+    device = inputs.device
+    if (
+        device.type == "cuda" and group.size == 1
+    ):  # several processes send gradients from buffers of their own
         lay_out_parameters(model)
     state = TrainingState(
         model,
@@ -223,7 +226,7 @@ def initial_state(
         make_optimizer(model, settings),
         ShuffledBatches(len(inputs), settings.batch_size, generator),
         generator if group.size == 1 else noise_generator(settings.seed, group.rank),
-        inputs.device,
+        device,
         start=start,
     )
     if checkpoint is not None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conditional_images import LEVELS, NAMES, SIDE, conditional_images
 from PIL import Image
 
-from conditional_images import LEVELS, NAMES, SIDE, conditional_images
 from flowpp import data, evaluate, report, sample, train
-from flowpp.config import DataConfig, FlowConfig
+from flowpp.config import DataConfig
 from flowpp.evaluation import sampling
 from flowpp.evaluation.sample_grids import context_tiles
 from flowpp.runs.open_model import open_model
@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("runs"), {}
     config = replace(
         TINY,
-        model=replace(TINY.model, flow=FlowConfig(layout="checkerboard 1", filters=4, blocks=1, components=2)),
+        model=replace(TINY.model, flow=replace(TINY.model.flow, layout="checkerboard 1")),
         training=replace(TINY.training, steps=1, init_batch_size=16),
     )
     for kind in ("vectors", "images", "mask", "labels"):
@@ -132,13 +132,14 @@ def test_vectors_from_files(runs, tmp_path, capsys):
     np.testing.assert_array_equal(found[0]["contexts"], rows.repeat(3, axis=0))
     np.testing.assert_array_equal(found[0]["images"], found[1]["images"])
     assert "a vector of 2 numbers" in refused(capsys, runs["vectors"])
-    np.savetxt(tmp_path / "wide.csv", np.ones((1, 3)), delimiter=",")
-    assert "2 finite numbers, got shape (1, 3)" in refused(capsys, runs["vectors"], "--context", tmp_path / "wide.csv"
-    )
-    (tmp_path / "text.csv").write_text("one,two\n")
-    assert "2 numbers a line" in refused(capsys, runs["vectors"], "--context", tmp_path / "text.csv")
-    (tmp_path / "nan.csv").write_text("nan,1\n")
-    assert "got NaN" in refused(capsys, runs["vectors"], "--context", tmp_path / "nan.csv")
+    for content, expected in (
+        ("1,2,3\n", "2 finite numbers, got shape (1, 3)"),
+        ("one,two\n", "2 numbers a line"),
+        ("nan,1\n", "got NaN"),
+    ):
+        (tmp_path / "bad.csv").write_text(content)
+        message = refused(capsys, runs["vectors"], "--context", tmp_path / "bad.csv")
+        assert expected in message
 
 
 def test_images_from_files(runs, tmp_path, capsys):
@@ -147,9 +148,10 @@ def test_images_from_files(runs, tmp_path, capsys):
     arrays = drawn(runs["images"], tmp_path / "out.png", "--count", 3, "--context",
                    tmp_path / "context.png")  # fmt: skip
     assert arrays["images"].shape == (3, 1, SIDE, SIDE)
-    np.testing.assert_array_equal(arrays["contexts"][:, 0], (pixels // (256 // LEVELS))[None].repeat(3, 0))
-    assert "python -m flowpp.complete" in refused(capsys, runs["mask"], "--context", tmp_path / "context.png"
-    )
+    levels = pixels // (256 // LEVELS)
+    np.testing.assert_array_equal(arrays["contexts"], np.tile(levels, (3, 1, 1, 1)))
+    message = refused(capsys, runs["mask"], "--context", tmp_path / "context.png")
+    assert "python -m flowpp.complete" in message
 
 
 def test_contexts_beside_samples_are_shown_as_images():
@@ -174,8 +176,7 @@ def test_the_report_shows_classes(digits):
 def test_evaluate_a_run_of_masks(tmp_path):
     """Masks of held-out images are the same in training's end and evaluate."""
     out, receipt = tmp_path / "run", tmp_path / "receipt.json"
-    flags = [flag for flag in SMALL if flag]
-    train.main(["digits", "--data.context", "mask", *flags, *SHORT, "--training.steps", "1",
+    train.main(["digits", "--data.context", "mask", *SMALL, *SHORT, "--training.steps", "1",
                 "--model.flow.layout", "columns 1", "--out", str(out)])  # fmt: skip
     evaluate.main([str(out), "--out", str(receipt)])
     result, own = (json.loads(f.read_text()) for f in (out / "result.json", receipt))

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conditional_images import LEVELS, NAMES, SIDE, SPECS, conditional_images, context_of
 from same_runs import same_state
 
-from conditional_images import LEVELS, NAMES, SIDE, SPECS, conditional_images, context_of
 from flowpp.config import FlowConfig
 from flowpp.config.build import build_model
 from flowpp.data.derived_contexts import draw_masks
@@ -43,8 +43,10 @@ def batches(kind, *, flip=False, dropout=0.0):
     images = conditional_images(kind)
     model = build_model(CONFIG.model, SHAPE, LEVELS)
     contexts = TrainingContexts.of(images, dropout)
-    return images, NoisyImages(images.train, model, flip=flip, contexts=contexts), NoisyImages(
-        images.train, model, flip=flip
+    return (
+        images,
+        NoisyImages(images.train, model, flip=flip, contexts=contexts),
+        NoisyImages(images.train, model, flip=flip),
     )
 
 
@@ -177,9 +179,7 @@ def test_without_dropout_there_is_no_bound_without_label(tmp_path):
 
 def conditional_batch(kind, draws=1):
     images = conditional_images(kind)
-    model = build_model(
-        CONFIG.model, SHAPE, LEVELS, torch.Generator().manual_seed(0), SPECS[kind]
-    )
+    model = build_model(CONFIG.model, SHAPE, LEVELS, torch.Generator().manual_seed(0), SPECS[kind])
     contexts = TrainingContexts.of(images, 0.0)
     inputs = NoisyImages(images.train, model, draws=draws, contexts=contexts)
     return model.eval(), drawn(inputs, torch.arange(6))
@@ -217,7 +217,7 @@ def test_a_skipped_batch_is_kept_with_its_context(tmp_path, labelled_run):
 
 def test_images_must_have_the_contexts_of_a_prepared_model(tmp_path):
     _, model = prepare(CONFIG, images=conditional_images("labels"))
-    with pytest.raises(ValueError, match=r"must be conditioned on a vector of 2 numbers, .* label"):
+    with pytest.raises(ValueError, match="must be conditioned on a vector of 2 .* label"):
         train(CONFIG, tmp_path / "run", (conditional_images("vectors"), model))
 
 
