@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from flowpp.config.context_spec import ContextSpec
+from flowpp.evaluation import importance
 from flowpp.evaluation.bound import Estimate
-from flowpp.evaluation.importance import importance_log_probs
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runtime.files import finite_or_null
@@ -29,7 +29,7 @@ def importance_bounds(
 
     The second is None unless the model is conditioned on labels and has more than one here.
     """
-    nats = importance_log_probs(model, images, samples, contexts=contexts, **options)
+    nats = importance.importance_log_probs(model, images, samples, contexts=contexts, **options)
     dims, spec = images[0].size, model.context_spec
     bounds = {n: Estimate.of(bits_per_dim(torch.from_numpy(row), dims)) for n, row in nats.items()}
     if spec is None or spec.kind != "labels" or contexts is None or len({*contexts.tolist()}) < 2:

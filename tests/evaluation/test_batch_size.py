@@ -200,10 +200,10 @@ def test_a_gpu_with_little_memory_starts_with_a_small_batch(monkeypatch):
 
 def test_commands_take_a_batch_size(tiny_run, tmp_path, monkeypatch, capsys):
     seen = []
-    bounds = importance.importance_bounds
+    bounds = importance.importance_log_probs
     monkeypatch.setattr(
         importance,
-        "importance_bounds",
+        "importance_log_probs",
         lambda *args, **kwargs: seen.append(kwargs["batch"]) or bounds(*args, **kwargs),
     )
     run, out = str(tiny_run[0]), tmp_path / "receipt.json"
