@@ -84,7 +84,7 @@ def _trial(
     context = [context_tensor(rows, zeros) for rows in blank]
     try:
         with fastest_convolutions(enabled=times_convolutions(settings, device)):
-            accumulate_gradients(model, zeros, zeros, *context, parts=settings.accumulate)
+            accumulate_gradients(model, zeros, zeros, settings.accumulate, *context)
     except torch.OutOfMemoryError:
         raise  # says nothing about the compiler
     except Exception as error:  # noqa: BLE001  (the compiler's own, the C++ compiler's, Triton's)

@@ -37,7 +37,7 @@ def averaging_gradients(model: nn.Module) -> nn.Module:
 
 
 def accumulate_gradients(
-    model: nn.Module, x: Tensor, noise: Tensor, *context: Tensor, parts: int
+    model: nn.Module, x: Tensor, noise: Tensor, parts: int, *context: Tensor
 ) -> Tensor:
     """Accumulate the gradients of the mean negative bound over the batch, part by part.
 
@@ -48,8 +48,8 @@ def accumulate_gradients(
             processes.
         x: Images of shape (N, C, H, W).
         noise: Noise of one or several draws an image, see `training_bound`.
-        *context: Of a conditional model, a row for each image.
         parts: Number of parts of nearly equal size, at most N.
+        *context: Of a conditional model, a row for each image.
 
     Returns:
         The loss in nats per image, a float64 scalar; NaN if a layer refused non-finite weights.

@@ -70,7 +70,7 @@ class TrainingStep:
         settings, optimizer = self.settings, self.state.optimizer
         optimizer.zero_grad()
         with fastest_convolutions(enabled=times_convolutions(settings, x.device)):
-            loss = accumulate_gradients(self.model, x, noise, *context, parts=settings.accumulate)
+            loss = accumulate_gradients(self.model, x, noise, settings.accumulate, *context)
         lay_out_gradients(self.state.model.parameters())
         norm = clip_by_global_norm(self.state.model.parameters(), settings.max_grad_norm)
         outcome = torch.stack([self.group.average(loss), norm.to(loss)])

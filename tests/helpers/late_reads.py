@@ -30,9 +30,9 @@ class NonFinite:
             self.number = trainer.state.step + 1
             step_method(trainer)
 
-        def corrupted(model, *arguments, **options):
+        def corrupted(model, *arguments):
             self.computed += 1
-            loss = compute(model, *arguments, **options)
+            loss = compute(model, *arguments)
             kind = self.kinds.get(self.number)
             if kind == "gradient":
                 next(model.parameters()).grad.fill_(torch.inf)

@@ -189,11 +189,11 @@ def conditional_batch(kind, draws=1):
 def test_parts_of_a_conditional_batch_give_the_gradient_of_the_whole(kind):
     model, batch = conditional_batch(kind, draws=2)
     model.double()
-    batch = [part.double() if part.is_floating_point() else part for part in batch]
+    x, noise, context = (p.double() if p.is_floating_point() else p for p in batch)
     losses, gradients = [], []
     for parts in (1, 4):
         model.zero_grad()
-        losses.append(accumulate_gradients(model, *batch, parts=parts))
+        losses.append(accumulate_gradients(model, x, noise, parts, context))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
