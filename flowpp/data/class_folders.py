@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import unicodedata
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from flowpp.data.context_arrays import few
 from flowpp.data.formats import count_of
@@ -57,31 +57,24 @@ def class_folders(
 
 def known_class_folders(
     where: str, images: Sequence[PurePosixPath], names: Sequence[str]
-) -> list[str]:
-    """Return the class of each image: the folder on its path that has the name of a class.
+) -> list[str | None]:
+    """Return the class of each image: the innermost folder around it that has a class's name.
 
     Args:
-        where: Name of the folder or archive, which may be a class folder itself.
+        where: Path of the folder or archive, which may be a class folder itself.
         images: Relative paths.
         names: Names of the classes.
 
-    Raises:
-        ValueError: An image in no such folder or in several.
+    Returns:
+        Names, None for images in no such folder.
     """
-    known, own = set(names), _name(PurePosixPath(where).name)
-    found: list[str] = []
-    for image in images:
-        classes = dict.fromkeys(part for part in map(_name, image.parts[:-1]) if part in known)
-        if not classes and own in known:
-            classes = {own: None}
-        if len(classes) != 1:
-            got = f"those of {', '.join(classes)}" if classes else "none"
-            raise ValueError(
-                f"{where}: {printable(image)} must lie in the folder of one of the model's "
-                f"classes, {few(list(names))}; got {got}"
-            )
-        found += classes
-    return found
+    known, own = set(names), _name(Path(where).resolve().name)
+
+    def of(image: PurePosixPath) -> str | None:
+        folders = [own, *map(_name, image.parts[:-1])]
+        return next((name for name in reversed(folders) if name in known), None)
+
+    return [of(image) for image in images]
 
 
 def _without_split(

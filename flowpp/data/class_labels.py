@@ -40,8 +40,8 @@ def encode(
         unknown = Counter(name for name in given if name not in counts)
         if unknown:
             raise ValueError(
-                f"{who}: {LABELS[part]} images must be of the classes of the training images, "
-                f"{few(order)}; got {_listed(unknown)}"
+                f"{who}: each class must have training images, got none but {LABELS[part]} images "
+                f"of {_listed(unknown)}; classes of training images: {few(order)}"
             )
     return spec, {part: numbers_of(spec, given) for part, given in names.items()}
 

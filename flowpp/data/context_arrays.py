@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,27 +72,35 @@ def _check_form(
             )
 
 
-def context_line(spec: ContextSpec, train: np.ndarray) -> str:
-    """Return a line such as "labels      10 classes: 0, 1, ...; 143 ... 155 training images each".
+def context_line(spec: ContextSpec, contexts: Mapping[Any, np.ndarray]) -> str:
+    """Return a line such as "labels      10 classes: 0, 1, ...; 143 ... 155 train images each".
 
     Args:
         spec: Description of the contexts.
-        train: Contexts of the training images.
+        contexts: Arrays by part.
     """
     if spec.kind == "labels":
-        counts = np.bincount(train, minlength=len(spec.names))
-        each = f"{counts.min():,} ... {counts.max():,} training images each"
-        text = f"{len(spec.names):,} classes: {few(spec.names)}; {each}"
+        each = [f"{_counts(spec, labels)} {part}" for part, labels in contexts.items()]
+        text = f"{len(spec.names):,} classes: {few(spec.names)}; {', '.join(each)} images each"
     elif spec.kind == "vectors":
         named = f": {few(spec.names)}" if spec.names else ""
-        text = f"vectors of {spec.shape[0]} numbers{named}, from the {spec.source} file"
+        text = (
+            f"vectors of {count_of(spec.shape[0], 'number')}{named}, from the {spec.source} file"
+        )
     else:
         channels, height, width = spec.shape
         text = f"{spec.source} images, {count_of(channels, 'channel')}, {height}x{width} pixels"
     return f"{'labels' if spec.kind == 'labels' else 'context':<11} {text}"
 
 
-def few(names: tuple[str, ...] | list[str]) -> str:
+def _counts(spec: ContextSpec, labels: np.ndarray) -> str:
+    """Return the least and the largest number of images of a class."""
+    counts = np.bincount(labels, minlength=len(spec.names))
+    least, most = counts.min(), counts.max()
+    return f"{least:,}" if least == most else f"{least:,} ... {most:,}"
+
+
+def few(names: Sequence[str]) -> str:
     """Return the first names, and how many there are besides."""
     more = f", ... ({len(names) - SHOWN:,} more)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -9,9 +9,9 @@ import numpy as np
 from flowpp.config import DataConfig
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.decoded import Allocate, in_memory
-from flowpp.data.derived_contexts import derive, spec_of
+from flowpp.data.derived_contexts import DERIVED, derive, spec_of
 from flowpp.data.image_set import LABELS, ImageSet, Part
-from flowpp.data.named_contexts import ARRAYS, WORDS, existing
+from flowpp.data.named_contexts import ARRAYS, existing
 from flowpp.data.vectors import check_rows, read_array, read_arrays, same_width, spec_of_vectors
 
 
@@ -49,7 +49,7 @@ def _vectors(images: ImageSet, config: DataConfig) -> tuple[ContextSpec, dict[Pa
     path = existing(config.context)
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         raise ValueError(
-            f"data.context for {config.source} must be {', '.join(WORDS)} or an .npy or .npz, got "
+            f"data.context for {config.source} must be {', '.join(DERIVED)}, an .npy or .npz, got "
             f"{path}; CSV files and folders go by file name, for data.source folder"
         )
     counts = images.counts

@@ -14,6 +14,8 @@ from flowpp.data.reduce import average_blocks
 if TYPE_CHECKING:
     import torch
 
+DERIVED = ("grey", "low-resolution", "mask")
+"""Sources of the contexts that are computed."""
 CHUNK = 4096
 """Images that are computed at a time."""
 MASK_SEED = 0x4D61736B
@@ -31,9 +33,7 @@ def grey(images: np.ndarray, allocate: Allocate = in_memory) -> np.ndarray:
         ValueError: Images without three channels.
     """
     if images.shape[1] != 3:
-        raise ValueError(
-            f"data.context grey needs colour images, got images of {images.shape[1]} channel(s)"
-        )
+        raise ValueError("data.context grey needs colour images, got grey ones")
     result = allocate((len(images), 1, *images.shape[2:]), images.dtype)
     weights = np.array(LUMA)
     for i in range(0, len(images), CHUNK):

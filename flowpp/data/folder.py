@@ -18,7 +18,7 @@ from flowpp.data.formats import count_of, suffixes
 from flowpp.data.image_files import CONTENTS, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
 from flowpp.data.listing import printable
-from flowpp.data.named_contexts import files_of_contexts, find_contexts
+from flowpp.data.named_contexts import files_of_contexts, find_contexts, skipped_classes_note
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
@@ -61,6 +61,7 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     notes += duplicates_note(arrays)
     context, contexts = (None, {}) if named is None else named.arrays(kept, allocate)
     notes += [] if named is None else named.notes
+    notes += skipped_classes_note(named, context)
     if context is not None and context.kind == "labels":
         notes += class_counts_note(context, contexts)
     return ImageSet(

@@ -139,7 +139,7 @@ class ImageSet:
                 noun = "image" if len(images) == 1 else "images"
                 lines.append(f"{LABELS[part]:<11} {len(images):,} {noun}{origin}{more}")
         if self.context is not None:
-            lines.append(context_line(self.context, self.contexts["train"]))
+            lines.append(context_line(self.context, self.contexts))
         return lines
 
     def _check(self, part: str) -> None:

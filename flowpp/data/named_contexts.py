@@ -18,6 +18,7 @@ from flowpp.data.class_folders import class_folders
 from flowpp.data.class_labels import encode
 from flowpp.data.context_arrays import few
 from flowpp.data.decoded import Allocate, in_memory
+from flowpp.data.derived_contexts import DERIVED
 from flowpp.data.fit import Target
 from flowpp.data.formats import count_of
 from flowpp.data.image_files import ImageFiles, open_images
@@ -36,7 +37,6 @@ from flowpp.data.vectors import (
 
 TABLES = (".csv", ".tsv", ".txt")
 ARRAYS = (".npy", ".npz")
-WORDS = ("grey", "low-resolution", "mask")
 LABEL_COLUMN = re.compile(r"(class|label|category|target)([ _-]?(name|id))?s?", re.IGNORECASE)
 """Usual names of the column of labels."""
 Images = Mapping[Part, Sequence[PurePosixPath]]
@@ -107,6 +107,14 @@ class NamedVectors:
         }
 
 
+def skipped_classes_note(named: NamedContexts | None, left: ContextSpec | None) -> list[str]:
+    """Return a line on classes of which all training images were skipped, if there are any."""
+    if not isinstance(named, NamedLabels) or left is None:
+        return []
+    skipped = sorted(set(named.names.values()) - set(left.names))
+    return [f"no classes, since their images are skipped: {few(skipped)}"] if skipped else []
+
+
 def find_contexts(
     files: ImageFiles, images: Images, config: DataConfig, target: Target
 ) -> NamedContexts | None:
@@ -159,23 +167,31 @@ def find_labels(files: ImageFiles, images: Sequence[PurePosixPath], labels: str)
     path = Path(labels).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
         close = "; did you mean 'folder'?" if difflib.get_close_matches(labels, [OWN]) else ""
-        reason = "is not one" if path.exists() else "there is no such file"
-        raise ValueError(
-            f"data.labels must be folder or a CSV file, got {labels!r}: {reason}{close}"
-        )
-    table = _table(files, path)
+        error = ValueError if path.exists() else FileNotFoundError
+        reason = "" if path.exists() else ", where nothing is"
+        raise error(f"data.labels must be folder or a CSV file, got {labels!r}{reason}{close}")
+    table = table_of(files, path)
+    names, column = labels_of_table(table, images)
+    note = f"labels from {path}, {column}"
+    return NamedLabels(str(path), "csv", dict(zip(images, names, strict=True)), (note,))
+
+
+def labels_of_table(table: Table, images: Sequence[PurePosixPath]) -> tuple[list[str], str]:
+    """Return the labels of images in a table, and the column that they are in, in words.
+
+    Raises:
+        ValueError: Images without a label, or several columns that may be meant.
+    """
     column = _label_column(table)
     rows = table.of(images, "label")
     empty = [row.line for row in rows if not row.cells[column]]
     if empty:
         raise ValueError(
-            f"{path} must have a label for each image, got an empty one in "
+            f"{table.path} must have a label for each image, got an empty one in "
             f"{count_of(len(empty), 'line')}: {few([str(line) for line in empty])}"
         )
-    named = {image: row.cells[column] for image, row in zip(images, rows, strict=True)}
-    note = f"labels from {path}"
-    note += f", column {table.columns[column]!r}" if table.columns else ", without a header"
-    return NamedLabels(str(path), "csv", named, (note,))
+    words = f"column {table.columns[column]!r}" if table.columns else "without a header"
+    return [row.cells[column] for row in rows], words
 
 
 def existing(context: str) -> Path:
@@ -186,7 +202,9 @@ def existing(context: str) -> Path:
     """
     path = Path(context).expanduser()
     if not path.exists():
-        words = difflib.get_close_matches(context.lower().replace("_", "-"), [*WORDS, "gray"], n=1)
+        words = difflib.get_close_matches(
+            context.lower().replace("_", "-"), [*DERIVED, "gray"], n=1
+        )
         near = {"gray": "grey"}.get(words[0], words[0]) if words else ""
         hint = f"; did you mean {near!r}?" if near else ""
         raise FileNotFoundError(
@@ -209,7 +227,7 @@ def files_of_contexts(config: DataConfig) -> list[Path]:
     return contexts.paths(contexts.listing.images)
 
 
-def _table(files: ImageFiles, path: Path) -> Table:
+def table_of(files: ImageFiles, path: Path) -> Table:
     """Read a table about the images of a folder; other files beside them may be in it too."""
     return read_table(path, files.where, [*files.listing.images, *files.listing.others])
 
@@ -233,7 +251,7 @@ def _label_column(table: Table) -> int:
 def _vectors_by_name(
     files: ImageFiles, images: Sequence[PurePosixPath], path: Path
 ) -> NamedVectors:
-    table = _table(files, path)
+    table = table_of(files, path)
     vectors = vectors_of_table(table, images)
     rows = {image: row for row, image in enumerate(images)}
     return NamedVectors(spec_of_vectors("csv", vectors, table.columns), vectors, rows)
@@ -244,7 +262,7 @@ def _vectors_in_order(files: ImageFiles, images: Images, path: Path) -> NamedVec
         vectors, listed = read_array(path), files.listing.images
         check_rows(str(path), vectors, len(listed), f"all those of {files.where} sorted by path")
         rows = {image: row for row, image in enumerate(listed)}
-        note = f"context     row i of {path} belongs to image i in the order of the paths"
+        note = f"rows of {path} belong to the images in the order of their paths"
         return NamedVectors(spec_of_vectors("array", vectors), vectors, rows, (note,))
     arrays = read_arrays(path, list(images))
     same_width(str(path), arrays)

@@ -31,6 +31,9 @@ class NamedImages:
         skipped: Names of files left out because they are bad, with the reason.
         unread: Names of files of kinds that are not read.
         notes: Lines for the user on how the images were read.
+        files: Where they were read from.
+        paths: Their paths there, of which `names` are printable.
+        target: Form that they were fitted to.
     """
 
     name: str
@@ -40,6 +43,9 @@ class NamedImages:
     skipped: dict[str, str]
     unread: tuple[str, ...]
     notes: tuple[str, ...]
+    files: ImageFiles
+    paths: tuple[PurePosixPath, ...]
+    target: Target
 
     def as_image_set(self) -> ImageSet:
         """Return a data set whose training and test images are these."""
@@ -84,7 +90,7 @@ def load_all(
     if not read:
         reason = next(iter(skipped.values()))
         raise ValueError(f"none of the {len(skipped)} images of {files.where} is usable: {reason}")
-    pixels = _with_levels(np.stack(list(read.values())), levels, files.where)
+    pixels = with_levels(np.stack(list(read.values())), levels, files.where)
     lines = [*files.listing.notes()]
     lines += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
               if facts[fact]]  # fmt: skip
@@ -94,6 +100,7 @@ def load_all(
     return NamedImages(
         files.name, tuple(map(printable, read)), pixels, levels, skipped,
         tuple(map(printable, files.listing.others)), tuple(map(printable, lines)),
+        files, tuple(read), target,
     )  # fmt: skip
 
 
@@ -140,8 +147,18 @@ def _read(
     return {image: found[image] for image in images if image in found}, skipped, facts
 
 
-def _with_levels(pixels: np.ndarray, levels: int, where: str) -> np.ndarray:
-    """Reduce 8-bit pixels to the levels."""
+def with_levels(pixels: np.ndarray, levels: int, where: str) -> np.ndarray:
+    """Reduce pixels of 8 or 16 bits to the levels of a model.
+
+    Args:
+        pixels: uint8 or uint16.
+        levels: Number of values of a channel; unless it is a power of 2, the values must be
+            below it already.
+        where: Origin of the pixels, for messages.
+
+    Raises:
+        ValueError: Values that are too large.
+    """
     full = 1 << (8 * pixels.dtype.itemsize)
     if levels == full:
         return pixels

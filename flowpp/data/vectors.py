@@ -10,10 +10,12 @@ import numpy as np
 
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data import npz
+from flowpp.data.archive import LARGEST
+from flowpp.data.context_arrays import few
 from flowpp.data.formats import count_of
 from flowpp.data.image_set import Part
 from flowpp.data.name_table import Row, Table, is_number
-from flowpp.runtime.bounded import brief
+from flowpp.runtime.bounded import brief, open_regular
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".npy", ".npz")
 ARRAY = "{}_context"
@@ -34,18 +36,34 @@ def spec_of_vectors(source: str, vectors: np.ndarray, names: Sequence[str] = ())
     )
 
 
-def vectors_of_table(table: Table, images: Sequence[PurePosixPath]) -> np.ndarray:
+def vectors_of_table(
+    table: Table, images: Sequence[PurePosixPath], names: Sequence[str] = ()
+) -> np.ndarray:
     """Return the numbers of images in a table, (N, D) float32.
 
+    Args:
+        table: The table.
+        images: The images.
+        names: Columns in the order in which they are needed; if empty, or if the table has no
+            header, all in its order.
+
     Raises:
-        ValueError: Images without a row, or cells that are not finite numbers.
+        ValueError: Images without a row, missing columns, or cells that are not finite numbers.
     """
     rows = table.of(images, "vector")
+    columns = list(range(len(rows[0].cells)))
+    if names and table.columns:
+        missing = [name for name in names if name not in table.columns]
+        if missing:
+            raise ValueError(
+                f"{table.path} must have the columns {few(names)}, got none for {few(missing)}"
+            )
+        columns = [table.columns.index(name) for name in names]
     for row in rows:
-        for place, cell in enumerate(row.cells):
-            if not is_number(cell) or not math.isfinite(float(cell)):
+        for place in columns:
+            if not is_number(row.cells[place]) or not math.isfinite(float(row.cells[place])):
                 raise _cell_error(table, row, place)
-    numbers = np.array([[float(cell) for cell in row.cells] for row in rows])
+    numbers = np.array([[float(row.cells[place]) for place in columns] for row in rows])
     return _as_float32(numbers, str(table.path))
 
 
@@ -69,11 +87,15 @@ def read_array(path: Path) -> np.ndarray:
         ValueError: A damaged file, another shape, NaN or infinity.
     """
     try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
+        with open_regular(path, LARGEST) as file:
+            if file.read(6) != np.lib.format.MAGIC_PREFIX:
+                raise ValueError("it does not begin as one")
+            file.seek(0)
+            array = np.load(file, allow_pickle=False)
+    except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged file may raise nearly anything
-        raise ValueError(f"{path} is damaged or no .npy of numbers: {brief(error)}") from error
+        raise ValueError(f"{path} must be an .npy of numbers: {brief(error)}") from error
     return _checked(array, str(path))
 
 
