@@ -14,10 +14,14 @@ from same_runs import same_state
 from flowpp.config import FlowConfig
 from flowpp.config.build import build_model
 from flowpp.data.derived_contexts import draw_masks
+from flowpp.evaluation import bound
 from flowpp.evaluation.contexts import label_rows
 from flowpp.evaluation.importance import importance_bounds, importance_log_probs
 from flowpp.objective import bits_per_dim
+from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runs.open_model import open_model
+from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
+from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.batches import NoisyImages
 from flowpp.training.contexts import TrainingContexts
 from flowpp.training.gradients import accumulate_gradients
@@ -241,3 +245,58 @@ def test_bits_do_not_depend_on_the_order_of_images_in_batches(labelled_run):
     np.testing.assert_allclose(small, whole, rtol=1e-5)
     assert bits_per_dim(torch.from_numpy(whole), 16).isfinite().all()
     assert context_of("labels", images.test).tolist() == labels.tolist()
+
+
+class Rank(ProcessGroup):
+    """One rank of a group whose ranks run one after another in this process."""
+
+    gathered: list[np.ndarray] = []
+
+    def gather_array(self, array):
+        self.gathered.append(array)
+        return np.stack(self.gathered[-self.size :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shares_of_an_evaluation_are_the_whole(kind, monkeypatch):
+    """Each process computes some batches: contexts are found by the image's index."""
+    monkeypatch.setattr(bound, "BATCH", 2)
+    model, _ = conditional_batch(kind)
+    images = conditional_images(kind)
+    contexts = images.context_of("test")
+
+    def terms(group):
+        return bound.evaluate_bound(
+            model, images.test, seeded_generator(0), group, contexts=contexts
+        )
+
+    def bounds(group):
+        return importance_bounds(model, images.test, 3, batch=4, contexts=contexts, group=group)
+
+    expected = [terms(SINGLE_PROCESS), bounds(SINGLE_PROCESS)]
+    Rank.gathered = [np.zeros((4, len(images.test)))] * 2
+    shared = [terms(Rank(rank, 3)) for rank in range(3)][-1]
+    assert shared == expected[0]
+    each = importance_bounds(model, images.test, 1, batch=1, contexts=contexts)[1]
+    assert each.mean == pytest.approx(expected[1][1].mean, rel=1e-5)
+    assert each.mean == pytest.approx(expected[0]["bits_per_dim"].mean, rel=1e-5)
+
+
+def test_weights_of_another_context_are_named(labelled_run, tmp_path):
+    source, images, _ = labelled_run
+    config = replace(CONFIG, training=replace(CONFIG.training, steps=1))
+    vectors = conditional_images("vectors")
+    with pytest.raises(CheckpointError, match=r"a model conditioned on a label .*cat, dog, owl"):
+        train(config, tmp_path / "a", prepare(config, images=vectors), init_from=source)
+    plain = replace(vectors, context=None, contexts={})
+    with pytest.raises(CheckpointError, match="this one is without contexts"):
+        train(config, tmp_path / "b", prepare(config, images=plain), init_from=source)
+
+
+def test_other_names_of_as_many_classes_are_said(labelled_run, tmp_path, capsys):
+    source, images, _ = labelled_run
+    config = replace(CONFIG, training=replace(CONFIG.training, steps=1))
+    renamed = replace(images, context=replace(images.context, names=("a", "b", "c")))
+    train(config, tmp_path / "run", prepare(config, images=renamed), init_from=source)
+    printed = capsys.readouterr().out
+    assert "(cat, dog, owl), now conditioned on" in printed and "(a, b, c)" in printed
