@@ -17,6 +17,8 @@ COMMANDS = {
     "reconstruct": "encode held-out images to noise and decode them again",
     "interpolate": "interpolate between held-out images in noise space",
     "score": "bits per dimension of each image of a folder, with a picture",
+    "classify": "classes of images by Bayes' rule, from a run trained with labels",
+    "complete": "colourize, enlarge or inpaint images, from a run trained with image contexts",
     "report": "one HTML page of a run",
     "plot": "learning curves and samples of runs as PNG",
     "convert": "convert weights between the released TensorFlow code and this library",

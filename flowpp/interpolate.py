@@ -16,6 +16,8 @@ from flowpp.runtime.standard_output import exit_on_broken_pipe
 if TYPE_CHECKING:
     import numpy as np
 
+    from flowpp.config.context_spec import ContextSpec
+
 
 @dataclass(frozen=True)
 class Arguments(HeldOutImageArguments):
@@ -55,6 +57,20 @@ def between(a: np.ndarray, b: np.ndarray, steps: int, path: str) -> np.ndarray:
     return directions * ((1 - t) * length_a + t * length_b)
 
 
+def contexts_between(a: np.ndarray, b: np.ndarray, steps: int, spec: ContextSpec) -> np.ndarray:
+    """Return the contexts of `steps` points from a to b: (steps, *shape).
+
+    Vectors and images change linearly. Labels and masks cannot: they are those of the nearer end,
+    in the middle those of b.
+    """
+    import numpy as np
+
+    t = np.linspace(0, 1, steps).reshape(-1, *(1,) * a.ndim)
+    if spec.kind == "labels" or spec.source == "mask":
+        return np.where(t < 0.5, a, b)
+    return (1 - t) * a + t * b
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Interpolate between held-out images and write the results as a PNG and an npz."""
     with user_errors():
@@ -74,18 +90,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
-        images = load_images(model.config, arguments.data_path).test
+        data = load_images(model.config, arguments.data_path)
+        images, contexts = data.test, data.context_of("test")
         if 2 * arguments.pairs > len(images):
             raise ValueError(
                 f"pairs must be at most {len(images) // 2}, half the {len(images)} held-out "
                 f"images, got {arguments.pairs}"
             )
         out = arguments.output_file("interpolated.png")
-    z = model.encode(images[: 2 * arguments.pairs], seed=arguments.seed).astype(np.float64)
+    ends = slice(2 * arguments.pairs)
+    given = None if contexts is None else contexts[ends]
+    z = model.encode(images[ends], given, seed=arguments.seed).astype(np.float64)
     rows = [
         between(a, b, arguments.steps, arguments.way) for a, b in zip(z[::2], z[1::2], strict=True)
     ]
-    decoded = model.decode(np.concatenate(rows))
+    spec, path = model.context_spec, None
+    if spec is not None and given is not None:
+        pairs = zip(given[::2], given[1::2], strict=True)
+        path = np.concatenate([contexts_between(a, b, arguments.steps, spec) for a, b in pairs])
+    decoded = model.decode(np.concatenate(rows), path)
     with user_errors():
         title, panel = _labelled(arguments, decoded, model.step)
         save_labelled(out, title, [panel], model.levels)

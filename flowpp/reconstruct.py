@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))
-        held_out = load_images(model.config, arguments.data_path).test
+        data = load_images(model.config, arguments.data_path)
+        held_out, contexts = data.test, data.context_of("test")
         count = min(COUNT, len(held_out)) if arguments.count is None else arguments.count
         if count > len(held_out):
             raise ValueError(
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         images = held_out[:count]
         out = arguments.output_file("reconstructed.png")
-    reconstructed, distance = model.round_trip(images, seed=arguments.seed)
+    context = None if contexts is None else contexts[:count]
+    reconstructed, distance = model.round_trip(images, context, seed=arguments.seed)
     changed = int((reconstructed != images).sum())
     error = (
         f"distance in grey levels {np.median(distance):.1e} (median), {distance.max():.1e} "

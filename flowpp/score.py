@@ -18,6 +18,8 @@ from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
+    import numpy as np
+
     from flowpp.data.unsplit import NamedImages
     from flowpp.evaluation.scores import Scores
     from flowpp.runs.open_model import OpenedModel
@@ -42,6 +44,15 @@ class Arguments:
     ] = None
     """File to write: a line for each image with its bits/dim and its rank, 1 for the most bits.
     The picture is written beside it as .png, and what the numbers belong to as .json."""
+    label: Annotated[
+        str | None, arg(metavar="NAME", help_behavior_hint="(default: that of each image)")
+    ] = None
+    """Class of all images, for a model of labels; none for the probability without a label. By
+    default, images lie in folders that are called like the classes."""
+    labels: Annotated[
+        Path | None, arg(metavar="CSV", help_behavior_hint="(default: the images' folders)")
+    ] = None
+    """File with the class of each image: name of the image, class."""
     importance_samples: int = 1
     """Draws per image; more give a tighter bound and take that many times as long."""
     show: int = 8
@@ -66,6 +77,8 @@ class Arguments:
         for name in ("importance_samples", "show", "batch_size"):
             checks.at_least(name, getattr(self, name), 1)
         checks.seed("seed", self.seed)
+        if self.label is not None and self.labels is not None:
+            raise ValueError("label and labels exclude each other, got both")
         if self.out is not None and (self.out.suffix.lower() != ".csv" or self.out.is_dir()):
             raise ValueError(f"out must be a file that ends in .csv, got {self.out}")
 
@@ -99,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             description="Bits/dim of every image of a folder under a trained model, with a "
             "picture of the least and most likely images and of the bits of their pixels.",
         )
+        from flowpp.evaluation.given_contexts import check_none_is_trained
+        from flowpp.evaluation.other_contexts import contexts_of
         from flowpp.evaluation.other_images import load_other  # imports torch
         from flowpp.evaluation.scores import write_csv
         from flowpp.kernels.backend import check_variable
@@ -111,16 +126,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = load_other(
             arguments.images, opened, channels=arguments.channels, skip_bad=arguments.skip_bad
         )
+        contexts = contexts_of(
+            images.pixels, images.names, opened.model.context_spec, images.levels,
+            label=arguments.label, labels=arguments.labels,
+        )  # fmt: skip
+        dropout = opened.config.training.label_dropout
+        check_none_is_trained(contexts, opened.model.context_spec, dropout)
         arguments = replace(arguments, batch_size=_batch(arguments, opened))
         out = arguments.output_file()
     for note in images.notes:
         print(note)
     begin = time.monotonic()
-    scores = _scored(arguments, opened, images)
+    scores = _scored(arguments, opened, images, contexts)
     seconds = time.monotonic() - begin
     with user_errors():
         write_csv(out, images.names, scores, images.left_out())
-        _draw(arguments, opened, images, scores, out.with_suffix(".png"))
+        _draw(arguments, opened, images, contexts, scores, out.with_suffix(".png"))
         write_json(out.with_suffix(".json"), _receipt(arguments, opened, images, scores, seconds))
     print(_summary(images, scores, out))
     if not np.isfinite(scores.bits_per_dim).all():
@@ -137,7 +158,12 @@ def _batch(arguments: Arguments, opened: OpenedModel) -> int:
     return batch_for(opened.model, opened.image_shape, activation_megabytes(device))
 
 
-def _scored(arguments: Arguments, opened: OpenedModel, images: NamedImages) -> Scores:
+def _scored(
+    arguments: Arguments,
+    opened: OpenedModel,
+    images: NamedImages,
+    contexts: np.ndarray | None,
+) -> Scores:
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.scores import score_images
 
@@ -146,12 +172,17 @@ def _scored(arguments: Arguments, opened: OpenedModel, images: NamedImages) -> S
     with progress_bar(total, silent=False) as advance:
         return score_images(
             opened.model, images.pixels, arguments.importance_samples,
-            seed=arguments.seed, batch=arguments.batch_size, progress=advance,
+            seed=arguments.seed, batch=arguments.batch_size, progress=advance, contexts=contexts,
         )  # fmt: skip
 
 
 def _draw(
-    arguments: Arguments, opened: OpenedModel, images: NamedImages, scores: Scores, path: Path
+    arguments: Arguments,
+    opened: OpenedModel,
+    images: NamedImages,
+    contexts: np.ndarray | None,
+    scores: Scores,
+    path: Path,
 ) -> None:
     """Draw the images with the most and the fewest bits, no image in both rows."""
     import numpy as np
@@ -170,7 +201,7 @@ def _draw(
         if len(chosen):
             maps = bits_maps(
                 opened.model, images.pixels, chosen, arguments.importance_samples,
-                seed=arguments.seed,
+                seed=arguments.seed, contexts=contexts,
             )  # fmt: skip
             captions = [caption(images.names[i], scores.bits_per_dim[i]) for i in chosen]
             rows.append((label, images.pixels[chosen], maps, captions))
@@ -207,6 +238,8 @@ def _receipt(
         augmentation=opened.config.data.augmentation, part="other",
     )  # fmt: skip
     result["data"] |= {"skipped": images.skipped, "unread": list(images.unread)}
+    if opened.model.context_spec is not None:
+        result["data"]["context"] = arguments.label or "that of each image"
     return result
 
 

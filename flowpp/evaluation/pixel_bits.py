@@ -31,6 +31,7 @@ from flowpp.bijectors import (
     FactorOut,
     FirstChannels,
     Inverse,
+    LiftedContext,
     Sigmoid,
 )
 from flowpp.bijectors.act_norm import GAIN_FLOOR
@@ -74,7 +75,9 @@ class _Traced:
 
 
 @torch.no_grad()
-def pixel_bits(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
+def pixel_bits(
+    model: FlowPlusPlus, x: Tensor, noise: Tensor, context: Tensor | None = None
+) -> Tensor:
     """Compute the bits of each pixel, float64 `(B, H, W)`.
 
     They sum to the image's bits, that is to -elbo / ln 2, within rounding.
@@ -83,28 +86,30 @@ def pixel_bits(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
         model: the model in evaluation mode.
         x: `(B, C, H, W)`, integers 0 ... levels - 1.
         noise: as for `FlowPlusPlus.elbo`.
+        context: likewise.
     """
-    given, _ = model.flow_input(x, noise)
-    nats = _walk(model.flow, _Traced.start(given), None).by_pixel()
+    features = model.features(context, x.shape)
+    given, _ = model.flow_input(x, noise, features)
+    nats = _walk(model.flow, _Traced.start(given), features).by_pixel()
     channels = x.shape[1]
-    nats = nats - _log_q(model, x, noise[:, :channels])
+    nats = nats - _log_q(model, x, noise[:, :channels], features)
     if model.augmenter is not None:
-        context = model.augmenter.context(given[:, :channels])
-        nats = nats - _log_density(model.augmenter.flow, noise[:, channels:], context)
+        own = model.augmenter.context(given[:, :channels], features)
+        nats = nats - _log_density(model.augmenter.flow, noise[:, channels:], own)
     return (-nats / math.log(2)).reshape(len(x), *x.shape[2:])
 
 
-def _log_q(model: FlowPlusPlus, x: Tensor, noise: Tensor) -> Tensor:
+def _log_q(model: FlowPlusPlus, x: Tensor, noise: Tensor, features: Tensor | None) -> Tensor:
     """Return log q(u|x) by pixel: (B, H * W)."""
     dequantizer, pixels = model.dequantizer, x.shape[2] * x.shape[3]
     if isinstance(dequantizer, UniformDequantizer):
         return torch.zeros(len(x), pixels, dtype=torch.float64, device=x.device)
     if isinstance(dequantizer, VariationalDequantizer):
-        return _log_density(dequantizer.flow, noise, dequantizer.context(x, noise.dtype))
+        return _log_density(dequantizer.flow, noise, dequantizer.context(x, noise.dtype, features))
     if isinstance(dequantizer, TruncatedNormalDequantizer):
-        u, _ = dequantizer.sample(x, noise)
-        return dequantizer.log_densities(x, u).sum(1).flatten(1)
-    _, log_q = dequantizer.sample(x, noise)
+        u, _ = dequantizer.sample(x, noise, features)
+        return dequantizer.log_densities(x, u, features).sum(1).flatten(1)
+    _, log_q = dequantizer.sample(x, noise, features)
     return (log_q.double() / pixels)[:, None].expand(-1, pixels)
 
 
@@ -123,6 +128,9 @@ def _walk(bijector: Bijector, x: _Traced, context: Tensor | None) -> _Traced:
             assert isinstance(part, Bijector)
             x = _walk(part, x, context)
         return x
+    if isinstance(bijector, LiftedContext):
+        assert context is not None
+        return _walk(bijector.bijector, x, bijector.lift(context)[0])
     if isinstance(bijector, FactorOut):
         return _walk_part(bijector.bijector, x.values.shape[1] // 2, x, context)
     if isinstance(bijector, FirstChannels):

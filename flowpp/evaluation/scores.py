@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from flowpp.evaluation.bound import image_noise
+from flowpp.evaluation.contexts import context_tensor
 from flowpp.evaluation.importance import importance_log_probs
 from flowpp.evaluation.pixel_bits import pixel_bits
 from flowpp.evaluation.precision import evaluated_in
@@ -51,10 +52,11 @@ def score_images(
     seed: int,
     batch: int,
     progress: Callable[[int], None] = lambda count: None,
+    contexts: np.ndarray | None = None,
 ) -> Scores:
     """Score each image; arguments and errors as those of `importance_bounds`."""
     bounds = importance_log_probs(
-        model, images, samples, seed=seed, batch=batch, progress=progress
+        model, images, samples, seed=seed, batch=batch, progress=progress, contexts=contexts
     )
     scale = -1 / (images[0].size * math.log(2))
     return Scores(scale * bounds[samples], scale * bounds[1])
@@ -62,7 +64,13 @@ def score_images(
 
 @torch.no_grad()
 def bits_maps(
-    model: FlowPlusPlus, images: np.ndarray, indices: Sequence[int], samples: int, *, seed: int
+    model: FlowPlusPlus,
+    images: np.ndarray,
+    indices: Sequence[int],
+    samples: int,
+    *,
+    seed: int,
+    contexts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Compute the bits of each pixel of chosen images, float64 (len(indices), H, W).
 
@@ -75,9 +83,11 @@ def bits_maps(
     with evaluated_in(model.eval(), "float32"):
         for begin in range(0, len(pairs), MAP_BATCH):
             part = pairs[begin : begin + MAP_BATCH]
-            x = image_tensor(images[[index for index, _ in part]]).to(like.device)
+            rows = [index for index, _ in part]
+            x = image_tensor(images[rows]).to(like.device)
             noise = image_noise(model, images.shape[1:], seed, part).to(like.device)
-            maps.append(pixel_bits(model, x, noise).cpu().numpy())
+            given = None if contexts is None else context_tensor(contexts[rows], like)
+            maps.append(pixel_bits(model, x, noise, given).cpu().numpy())
     each = np.concatenate(maps).reshape(len(indices), draws, *images.shape[2:])
     return each.mean(axis=1)
 

@@ -1,10 +1,13 @@
-"""Conditional bijectors: modules that map a context to a transform."""
+"""Conditional bijectors and models: modules that map a context to a transform or distribution."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from ..bijectors import Bijector
+from ..config import checks
+from ..model import FlowPlusPlus
+from .distribution import FlowPlusPlusDistribution
 from .transform import BijectorTransform
 
 
@@ -31,4 +34,56 @@ class ConditionalBijector(nn.Module):
 
     def condition(self, context: Tensor) -> BijectorTransform:
         """Return the transform for a context; the name that Pyro calls."""
+        return self(context)
+
+
+class ConditionalFlowPlusPlus(nn.Module):
+    """c -> FlowPlusPlusDistribution(model, image_shape, context=c).
+
+    zuko accepts it as a lazy distribution. Pyro requires its own base class; register this one
+    there: `pyro.distributions.conditional.ConditionalDistribution.register(
+    ConditionalFlowPlusPlus)`.
+
+    Args:
+        model: a conditional model.
+        image_shape: `(C, H, W)`.
+        importance_samples: number of noise draws per image in `log_prob`.
+
+    Raises:
+        TypeError: the model is not a `FlowPlusPlus`.
+        ValueError: an unconditional model.
+    """
+
+    def __init__(
+        self,
+        model: FlowPlusPlus,
+        image_shape: Size | tuple[int, ...],
+        *,
+        importance_samples: int = 1,
+    ) -> None:
+        super().__init__()
+        checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
+        if model.context_encoder is None:
+            raise ValueError(
+                "ConditionalFlowPlusPlus needs a conditional model, got an unconditional one: use "
+                "FlowPlusPlusDistribution"
+            )
+        self.model, self.image_shape = model, Size(image_shape)
+        self.importance_samples = importance_samples
+
+    def forward(self, context: Tensor) -> FlowPlusPlusDistribution:
+        """Return the distribution of images for a batch of contexts.
+
+        Args:
+            context: labels `(*batch)`, vectors `(*batch, D)` or images `(*batch, K, h, w)`.
+        """
+        return FlowPlusPlusDistribution(
+            self.model,
+            self.image_shape,
+            importance_samples=self.importance_samples,
+            context=context,
+        )
+
+    def condition(self, context: Tensor) -> FlowPlusPlusDistribution:
+        """Return the distribution for a context; the name that Pyro calls."""
         return self(context)

@@ -16,13 +16,15 @@ from torch.distributions import (
 
 from ..bijectors import Inverse
 from ..config import checks
+from ..config.context_spec import AXES, ContextKind
+from ..context import ContextEncoder, LabelEncoder, VectorEncoder
 from ..model import FlowPlusPlus
 from ..objective import importance_weighted_bound
 from .transform import EVENT_DIM, BijectorTransform
 
 
 class FlowPlusPlusDistribution(Distribution):
-    """P(x) of integer images x; an event is one image `(C, H, W)`.
+    """P(x) or P(x|context) of integer images x; an event is one image `(C, H, W)`.
 
     `log_prob` is in expectation a lower bound on log P(x): the ELBO, or with several importance
     samples the tighter bound of Burda et al. It is random unless noise is given, and
@@ -37,10 +39,13 @@ class FlowPlusPlusDistribution(Distribution):
         image_shape: `(C, H, W)`.
         importance_samples: number of noise draws per image in `log_prob`.
         batch_shape: batch shape of independent copies, as in `expand`.
+        context: of a conditional model: labels `(*batch)`, vectors `(*batch, D)` or images
+            `(*batch, K, h, w)`. Its batch shape is broadcast with `batch_shape`.
 
     Raises:
         TypeError: the model is not a `FlowPlusPlus`.
-        ValueError: a shape that the flow does not accept, or fewer than 1 importance sample.
+        ValueError: a shape that the flow does not accept, fewer than 1 importance sample, or a
+            context that is missing, not needed, or of too few axes.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -53,6 +58,7 @@ class FlowPlusPlusDistribution(Distribution):
         *,
         importance_samples: int = 1,
         batch_shape: Size | tuple[int, ...] = (),
+        context: Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
         checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
@@ -69,7 +75,10 @@ class FlowPlusPlusDistribution(Distribution):
         channels, height, width = image_shape
         self.latent_shape = model.latent_shape_of((channels, height, width))
         self.model, self.importance_samples = model, importance_samples
-        super().__init__(Size(batch_shape), Size(image_shape), validate_args=validate_args)
+        self.context = context
+        contexts = _batch_of_contexts(model, context)
+        batch = torch.broadcast_shapes(Size(batch_shape), contexts)
+        super().__init__(batch, Size(image_shape), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -84,7 +93,8 @@ class FlowPlusPlusDistribution(Distribution):
         Args:
             value: images `(*batch, C, H, W)`, integers of any dtype.
             noise: noise from the model's `draw_noise` for `value`, with an axis of n importance
-                samples before it for several; drawn if None.
+                samples before it for several; drawn if None. With a context, that for images of
+                the batch shape of both.
 
         Raises:
             ValueError: images or noise of another shape; values outside the support.
@@ -94,18 +104,23 @@ class FlowPlusPlusDistribution(Distribution):
             raise ValueError(
                 f"FlowPlusPlusDistribution needs images (..., {shape}), got {tuple(value.shape)}"
             )
+        if self.context is not None:
+            batch = torch.broadcast_shapes(value.shape[:-EVENT_DIM], self.batch_shape)
+            value = value.expand(*batch, *self.event_shape)
         batch = value.shape[:-EVENT_DIM]
         images = value.reshape(-1, *self.event_shape)
+        context = self._contexts(batch)
         if self._validate_args:
             torch.broadcast_shapes(batch, self.batch_shape)
             self.model.dequantizer.check_images(images)  # says more than torch's own check
         if noise is None:
             bounds = [
-                self.model.elbo(images, self._noise(images)).total
+                self.model.elbo(images, self._noise(images), context).total
                 for _ in range(self.importance_samples)
             ]
         else:
-            bounds = [self.model.elbo(images, draw).total for draw in self._draws(value, noise)]
+            draws = self._draws(value, noise)
+            bounds = [self.model.elbo(images, draw, context).total for draw in draws]
         bound = importance_weighted_bound(torch.stack(bounds)) if len(bounds) > 1 else bounds[0]
         return bound.reshape(batch).expand(torch.broadcast_shapes(batch, self.batch_shape))
 
@@ -117,7 +132,8 @@ class FlowPlusPlusDistribution(Distribution):
             NonFiniteImageError: a pixel is NaN or infinite.
         """
         batch, z = self._drawn(Size(sample_shape))
-        return self.model.decode_images(z).long().reshape(*batch, *self.event_shape)
+        images = self.model.decode_images(z, self._contexts(batch))
+        return images.long().reshape(*batch, *self.event_shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw real-valued images in [0, levels], of which `sample` is the floor.
@@ -126,7 +142,8 @@ class FlowPlusPlusDistribution(Distribution):
         are outside the support and have no `log_prob` here; see `dequantized` for their density.
         """
         batch, z = self._drawn(Size(sample_shape))
-        return self.model.decode(z).reshape(*batch, *self.event_shape)
+        images = self.model.decode(z, self._contexts(batch))
+        return images.reshape(*batch, *self.event_shape)
 
     def dequantized(self) -> TransformedDistribution:
         """Return the exact, reparametrized distribution of real-valued images x + u, unclipped.
@@ -136,7 +153,8 @@ class FlowPlusPlusDistribution(Distribution):
         like = self._like()
         zero = torch.zeros(self.latent_shape, dtype=like.dtype, device=like.device)
         prior = Independent(Normal(zero, torch.ones_like(zero)), EVENT_DIM)
-        transform = BijectorTransform(Inverse(self.model.flow))
+        features = self._features()
+        transform = BijectorTransform(Inverse(self.model.flow), features)
         return TransformedDistribution(prior.expand(self.batch_shape), [transform])
 
     def expand(
@@ -145,7 +163,7 @@ class FlowPlusPlusDistribution(Distribution):
         """Return independent copies that share the model."""
         new = self._get_checked_instance(FlowPlusPlusDistribution, _instance)
         new.model, new.importance_samples = self.model, self.importance_samples
-        new.latent_shape = self.latent_shape
+        new.latent_shape, new.context = self.latent_shape, self.context
         super(FlowPlusPlusDistribution, new).__init__(
             Size(batch_shape), self.event_shape, validate_args=False
         )
@@ -162,6 +180,24 @@ class FlowPlusPlusDistribution(Distribution):
         like = self._like()
         shape = (batch.numel(), *self.latent_shape)
         return batch, torch.randn(shape, dtype=like.dtype, device=like.device)
+
+    def _contexts(self, batch: Size) -> Tensor | None:
+        """Return the context of each image of a batch, `(B, ...)`; None without."""
+        context = self.context
+        if context is None:
+            return None
+        event = context.shape[len(_batch_of_contexts(self.model, context)) :]
+        return context.expand(*batch, *event).reshape(-1, *event)
+
+    def _features(self) -> Tensor | None:
+        """Return the features of the contexts, `(*batch_shape, F, H, W)`; None without."""
+        context = self._contexts(self.batch_shape)
+        if context is None:
+            return None
+        channels, height, width = self.event_shape
+        assert self.model.context_encoder is not None
+        features = self.model.context_encoder(context, (channels, height, width))
+        return features.reshape(*self.batch_shape, *features.shape[1:])
 
     def _noise(self, images: Tensor) -> Tensor:
         like = self._like()
@@ -181,3 +217,33 @@ class FlowPlusPlusDistribution(Distribution):
     def _like(self) -> Tensor:
         """A tensor of the model's dtype and device."""
         return next(self.model.parameters(), torch.empty(0))
+
+
+def _batch_of_contexts(model: FlowPlusPlus, context: Tensor | None) -> Size:
+    """Return the batch shape of contexts.
+
+    Raises:
+        ValueError: a context of a model without, none of a model with, or too few axes.
+    """
+    if (context is None) != (model.context_encoder is None):
+        raise ValueError(
+            "FlowPlusPlusDistribution needs a context of a conditional model, and none of an "
+            f"unconditional one, got {'no' if context is None else 'a'} context for "
+            f"{'an un' if model.context_encoder is None else 'a '}conditional model"
+        )
+    if context is None:
+        return Size()
+    assert model.context_encoder is not None
+    axes = AXES[_kind(model.context_encoder)]
+    if context.ndim < axes:
+        raise ValueError(
+            f"FlowPlusPlusDistribution needs a context of at least {axes} axes, got "
+            f"{tuple(context.shape)}"
+        )
+    return context.shape[: context.ndim - axes]
+
+
+def _kind(encoder: ContextEncoder) -> ContextKind:
+    if isinstance(encoder, LabelEncoder):
+        return "labels"
+    return "vectors" if isinstance(encoder, VectorEncoder) else "images"

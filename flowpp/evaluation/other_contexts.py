@@ -1,0 +1,91 @@
+"""Contexts of images other than those of a run: labels of folders or a CSV, derived images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from flowpp.config.context_spec import ContextSpec
+from flowpp.data.derived_contexts import derive
+from flowpp.evaluation.given_contexts import label_index, needed
+
+UNKNOWN = -1
+"""Label of an image whose class is not known."""
+DERIVED = ("grey", "low-resolution", "mask")
+"""Sources of contexts that are computed from the image."""
+
+
+def contexts_of(
+    images: np.ndarray,
+    names: Sequence[str],
+    spec: ContextSpec | None,
+    levels: int,
+    *,
+    label: str | None = None,
+    labels: Path | None = None,
+) -> np.ndarray | None:
+    """Return the context of each image; None for an unconditional model.
+
+    Args:
+        images: (N, C, H, W).
+        names: paths of the images, one for each.
+        spec: contexts of the model.
+        levels: number of values of a channel.
+        label: of all images, "none" included.
+        labels: CSV of image and class; without, the images' folders are called like the classes.
+
+    Raises:
+        ValueError: labels for a model without; an image without a label; contexts that are not
+            computed from the image.
+    """
+    if spec is None or spec.kind != "labels":
+        if label is not None or labels is not None:
+            kind = "no contexts" if spec is None else spec.kind
+            raise ValueError(f"label and labels need a model of labels, got one of {kind}")
+        return None if spec is None else derived(images, spec, levels)
+    if label is not None:
+        return np.full(len(images), label_index(label, spec), np.int64)
+    truth = class_of_each(names, spec, labels)
+    missing = np.flatnonzero(truth == UNKNOWN)
+    if len(missing):
+        raise ValueError(
+            f"images need {needed(spec)}: give --label NAME or --labels FILE.csv, or put them "
+            f"into folders called like their classes; got none for {len(missing)} of "
+            f"{len(images)} images, the first: {names[missing[0]]}"
+        )
+    return truth
+
+
+def derived(images: np.ndarray, spec: ContextSpec, levels: int) -> np.ndarray:
+    """Compute the contexts of images (N, C, H, W); masks are those of the images' indices.
+
+    Raises:
+        ValueError: contexts of another source.
+    """
+    if spec.source not in DERIVED:
+        raise ValueError(
+            f"contexts must be computed from the images ({', '.join(DERIVED)}), got {spec.kind} "
+            f"from a {spec.source}"
+        )
+    return derive(images, levels, spec.source, images.shape[2] // spec.shape[1])
+
+
+def class_of_each(
+    names: Sequence[str], spec: ContextSpec, labels: Path | None = None
+) -> np.ndarray:
+    """Return the class of each image by its folders or by a CSV, int64 (N,); -1 if unknown.
+
+    Args:
+        names: paths of the images; the innermost folder that is called like a class counts.
+        spec: description of the labels.
+        labels: CSV of image and class.
+    """
+    place = {name: index for index, name in enumerate(spec.names)}
+
+    def of_folder(name: str) -> int:
+        folders = reversed(PurePosixPath(name).parts[:-1])
+        return next((place[folder] for folder in folders if folder in place), UNKNOWN)
+
+    return np.array([of_folder(name) for name in names], np.int64)

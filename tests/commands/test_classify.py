@@ -1,0 +1,144 @@
+"""`python -m flowpp.classify`: classes of images by Bayes' rule."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import flowpp
+from conditional import conditional_model, saved
+from flowpp import classify
+from flowpp.evaluation.classification import class_log_probs, fitted_temperature, log_posterior
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.open_model import model_facts
+from tiny import TINY
+
+NAMES = ("bird", "cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    return saved(folder / "model.safetensors", TINY, (1, 8, 8), 17, "labels")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Fifteen pictures of each class, in folders of their names."""
+    folder, draw = tmp_path_factory.mktemp("data") / "pictures", np.random.default_rng(0)
+    for index in range(45):
+        file = folder / NAMES[index % 3] / f"{index:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 17, (8, 8)).astype(np.uint8)).save(file)
+    return folder
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_posteriors_accuracy_and_confusion(model, pictures, tmp_path, capsys):
+    out = tmp_path / "c.csv"
+    classify.main([str(model), str(pictures), "--out", str(out), "--seed", "4"])
+    rows, result = rows_of(out), json.loads(out.with_suffix(".json").read_text())
+    assert len(rows) == 45 and rows[0]["image"] == "bird/00.png" and rows[0]["truth"] == "bird"
+    assert list(rows[0]) == ["image", "prediction", "truth", *(f"P({n})" for n in NAMES), "note"]
+    posterior = np.array([[float(row[f"P({name})"]) for name in NAMES] for row in rows])
+    np.testing.assert_allclose(posterior.sum(1), 1, atol=2e-6)
+    right = [row["prediction"] == row["truth"] for row in rows]
+    assert result["accuracy"]["mean"] == pytest.approx(np.mean(right))
+    assert result["accuracy"]["chance"] == pytest.approx(1 / 3)
+    matrix = np.array(result["confusion"])
+    assert matrix.sum(1).tolist() == [15, 15, 15] and np.trace(matrix) == sum(right)
+    for row in rows:
+        assert row["prediction"] == NAMES[posterior[rows.index(row)].argmax()]
+    assert result["cost"]["passes"] == 45 * 3 and out.with_suffix(".png").is_file()
+
+    # The halves: images of even and odd place, in the order of the CSV.
+    opened = flowpp.load(model)
+    pixels = np.stack([np.asarray(Image.open(pictures / row["image"]))[None] for row in rows])
+    log_probs = class_log_probs(opened.model, pixels, seed=4)
+    truth, prior = np.array([NAMES.index(row["truth"]) for row in rows]), np.full(3, 1 / 3)
+    other = fitted_temperature(log_probs[1::2], prior, truth[1::2])
+    expected = np.exp(log_posterior(log_probs[::2], prior, other))
+    np.testing.assert_allclose(posterior[::2], expected, atol=2e-5)
+    errors = result["calibration"]["expected_calibration_error"]
+    assert errors["after"] < errors["before"]
+    printed = capsys.readouterr().out
+    assert "45 images of pictures, 3 classes" in printed and "chance 33.3%" in printed
+    assert "fitted on the other half of these images" in printed
+
+
+def test_images_of_unknown_class_are_classified(model, pictures, tmp_path, capsys):
+    out = tmp_path / "c.csv"
+    classify.main([str(model), str(pictures / "cat"), "--out", str(out)])
+    rows, result = rows_of(out), json.loads(out.with_suffix(".json").read_text())
+    assert len(rows) == 15 and {row["truth"] for row in rows} == {""}
+    assert result["accuracy"] is None and not out.with_suffix(".png").exists()
+    printed = capsys.readouterr().out
+    assert "accuracy     unknown" in printed
+    assert "temperature  1, fitted on nothing: no validation images" in printed
+
+
+def test_a_few_known_classes_are_said_to_be_few(model, pictures, tmp_path, capsys):
+    Image.new("L", (8, 8)).save(pictures.parent / "alone.png")
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "dog").symlink_to(pictures / "dog")
+    for name in ("cat", "other"):
+        (folder / name).mkdir()
+        Image.new("L", (8, 8), 3).save(folder / name / "x.png")
+    classify.main([str(model), str(folder), "--out", str(tmp_path / "c.csv")])
+    printed = capsys.readouterr().out
+    assert "1 image of unknown class, the first: other/x.png" in printed
+    assert [row["truth"] for row in rows_of(tmp_path / "c.csv")] == ["cat", ""]
+
+
+def test_held_out_images_of_a_run_and_the_prior_of_training(tmp_path, capsys):
+    """Without FOLDER: the run's own, with their labels; the prior by training counts."""
+    config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, labels="folder"))
+    from flowpp.data import load
+
+    images = load(config.data)
+    model = conditional_model(config.model, images.shape, images.levels, images.context)
+    file = tmp_path / "digits.safetensors"
+    facts = model_facts(config, images.shape, images.levels, images.context)
+    Checkpoint(0, model.state_dict(), {}, facts=facts).save(file)
+    classify.main([str(file), "--prior", "training", "--out", str(tmp_path / "c.csv")])
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert result["images"] == result["images_of_known_class"] == 297
+    counts = np.bincount(images.context_of("train"))
+    assert list(result["prior"].values()) == pytest.approx((counts / 1500).tolist())
+    assert (
+        np.array(result["confusion"]).sum(1).tolist()
+        == np.bincount(images.context_of("test")).tolist()
+    )
+    assert "297 images of digits, 10 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["{pictures}", "--importance-samples", "0"], "importance_samples must be at least 1"),
+        (["--labels", "x.csv"], "labels needs FOLDER"),
+        (["{pictures}", "--out", "x.txt"], "must be a file that ends in .csv"),
+        (["{pictures}", "--out", "{pictures}/x.csv"], "out must lie outside"),
+        (["{pictures}/none"], "none"),
+    ],
+)
+def test_mistakes(flags, message, model, pictures, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        classify.main([str(model), *(flag.format(pictures=pictures) for flag in flags)])
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_without_labels_is_refused(tiny_run, pictures, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        classify.main([str(tiny_run[0]), str(pictures)])
+    assert "needs a model of labels (--data.labels in training)" in capsys.readouterr().err
