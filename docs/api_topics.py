@@ -81,8 +81,8 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             "The modules behind `python -m flowpp.COMMAND`; see [the commands](../cli.md).",
             (
                 "flowpp.train", "flowpp.evaluate", "flowpp.report", "flowpp.sample",
-                "flowpp.score", "flowpp.reconstruct", "flowpp.interpolate", "flowpp.plot",
-                "flowpp.convert",
+                "flowpp.score", "flowpp.classify", "flowpp.complete", "flowpp.reconstruct",
+                "flowpp.interpolate", "flowpp.plot", "flowpp.convert",
             ),
         ),
     ),

@@ -63,5 +63,8 @@ def write_runs() -> None:
     tiny = TINY_RUN.split()
     for name in ("mine", "another"):
         train.main(["digits", *tiny, "--model.flow.layout", "columns 1", "--out", f"runs/{name}"])
+    for name, flag in (("by-class", "--data.labels=folder"), ("masked", "--data.context=mask")):
+        plain = ["digits", *tiny, "--model.flow.layout", "columns 1"]
+        train.main([*plain, flag, "--out", f"runs/{name}"])
     pictures = ["small", "--data.path", "MY_IMAGES", "--data.size", "8"]
     train.main([*pictures, *tiny, "--out", "runs/pictures"])

@@ -22,6 +22,10 @@ SUBSTITUTIONS = (
     ("--device cuda", "--device cpu", "as above"),
     ("tests/data/golden/", f"{ROOT}/tests/data/golden/", "commands run in a scratch folder"),
     ("--out runs/mine", "--out runs/new", "runs/mine already exists, for other commands"),
+    ("--out runs/by-class", "--out runs/new", "as above"),
+    ("--out runs/masked", "--out runs/new", "as above"),
+    ("complete runs/small", "complete runs/masked", "a run of another context"),
+    ("complete runs/grey", "complete runs/masked", "as above"),
 )
 """(text of a document, replacement, reason)."""
 
