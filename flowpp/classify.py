@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     import numpy as np
 
     from flowpp.data import ImageSet
+    from flowpp.data.image_set import Part
     from flowpp.evaluation.classification import Calibration
     from flowpp.evaluation.classification_files import Classified
     from flowpp.evaluation.labelled_images import LabelledImages
@@ -197,8 +198,20 @@ def _prior(arguments: Arguments, opened: OpenedModel, data: ImageSet | None) -> 
     if arguments.prior == "uniform":
         return np.full(classes, 1 / classes)
     assert data is not None
-    counts = np.bincount(data.context_of("train"), minlength=classes)
+    counts = np.bincount(_labels(data, "train"), minlength=classes)
     return counts / counts.sum()
+
+
+def _labels(data: ImageSet, part: Part) -> np.ndarray:
+    """Return the labels of a part of the run's data.
+
+    Raises:
+        ValueError: data without labels.
+    """
+    labels = data.context_of(part)
+    if labels is None or labels.ndim != 1:
+        raise ValueError(f"{data.name} must have labels, got none")
+    return labels
 
 
 def _batch(arguments: Arguments, opened: OpenedModel) -> int:
@@ -251,7 +264,7 @@ def _calibration(
     if way in ("auto", "validation") and data is not None and valid is not None:
         if len(valid) >= FEWEST:
             own = valid[:FITTED]
-            truth = data.context_of("valid")[:FITTED]
+            truth = _labels(data, "valid")[:FITTED]
             fitted = fitted_temperature(_log_probs(arguments, opened, own, batch), prior, truth)
             return Calibration(fitted * ones, "the run's validation images", len(own))
     known = np.isfinite(log_probs).all(1) & (given.truth >= 0)

@@ -97,7 +97,7 @@ def given_contexts(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:
         raise ValueError("contexts must be grey, small or other images, got a run of masks")
     if channels not in (1, 3):
         raise ValueError(f"contexts must be grey or colour, got a run of {channels} channels")
-    own = replace(data, channels=channels, convert=True)
+    own = replace(data, channels=1 if channels == 1 else 3, convert=True)
     images = load_all(path, own, (channels, height, width), model.levels)
     return Given(images.pixels, None, images.notes)
 
