@@ -109,7 +109,8 @@ def _log_q(model: FlowPlusPlus, x: Tensor, noise: Tensor, features: Tensor | Non
     if isinstance(dequantizer, TruncatedNormalDequantizer):
         u, _ = dequantizer.sample(x, noise, features)
         return dequantizer.log_densities(x, u, features).sum(1).flatten(1)
-    _, log_q = dequantizer.sample(x, noise, features)
+    own = () if features is None else (features,)  # one of a user's may know no contexts
+    _, log_q = dequantizer.sample(x, noise, *own)
     return (log_q.double() / pixels)[:, None].expand(-1, pixels)
 
 
