@@ -127,8 +127,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.images, opened, channels=arguments.channels, skip_bad=arguments.skip_bad
         )
         contexts = contexts_of(
-            images.pixels, images.names, opened.model.context_spec, images.levels,
-            label=arguments.label, labels=arguments.labels,
+            arguments.images, images.pixels, images.names, opened.model.context_spec,
+            images.levels, label=arguments.label, labels=arguments.labels,
         )  # fmt: skip
         dropout = opened.config.training.label_dropout
         check_none_is_trained(contexts, opened.model.context_spec, dropout)

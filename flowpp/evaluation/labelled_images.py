@@ -65,7 +65,7 @@ def in_folder(
         FileNotFoundError, ValueError: see `load_other` and `class_of_each`.
     """
     images = load_other(path, opened, channels=channels, skip_bad=skip_bad)
-    truth = class_of_each(images.names, opened.model.context_spec, labels)
+    truth = class_of_each(path, images.names, opened.model.context_spec, labels)
     known = int((truth != UNKNOWN).sum())
     notes = images.notes
     if 0 < known < len(truth):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ DERIVED = ("grey", "low-resolution", "mask")
 
 
 def contexts_of(
+    where: Path,
     images: np.ndarray,
     names: Sequence[str],
     spec: ContextSpec | None,
@@ -29,8 +31,9 @@ def contexts_of(
     """Return the context of each image; None for an unconditional model.
 
     Args:
+        where: folder or file of the images.
         images: (N, C, H, W).
-        names: paths of the images, one for each.
+        names: paths of the images in it, one for each.
         spec: contexts of the model.
         levels: number of values of a channel.
         label: of all images, "none" included.
@@ -47,7 +50,7 @@ def contexts_of(
         return None if spec is None else derived(images, spec, levels)
     if label is not None:
         return np.full(len(images), label_index(label, spec), np.int64)
-    truth = class_of_each(names, spec, labels)
+    truth = class_of_each(where, names, spec, labels)
     missing = np.flatnonzero(truth == UNKNOWN)
     if len(missing):
         raise ValueError(
@@ -73,19 +76,26 @@ def derived(images: np.ndarray, spec: ContextSpec, levels: int) -> np.ndarray:
 
 
 def class_of_each(
-    names: Sequence[str], spec: ContextSpec, labels: Path | None = None
+    where: Path, names: Sequence[str], spec: ContextSpec, labels: Path | None = None
 ) -> np.ndarray:
     """Return the class of each image by its folders or by a CSV, int64 (N,); -1 if unknown.
 
     Args:
-        names: paths of the images; the innermost folder that is called like a class counts.
+        where: folder or file of the images, whose own name may be that of a class.
+        names: paths of the images in it; the innermost folder that is called like a class counts.
         spec: description of the labels.
         labels: CSV of image and class.
     """
-    place = {name: index for index, name in enumerate(spec.names)}
+    place = {_normal(name): index for index, name in enumerate(spec.names)}
 
     def of_folder(name: str) -> int:
-        folders = reversed(PurePosixPath(name).parts[:-1])
-        return next((place[folder] for folder in folders if folder in place), UNKNOWN)
+        folders = [where.resolve().name, *PurePosixPath(name).parts[:-1]]
+        known = [place[folder] for folder in map(_normal, folders) if folder in place]
+        return known[-1] if known else UNKNOWN
 
     return np.array([of_folder(name) for name in names], np.int64)
+
+
+def _normal(name: str) -> str:
+    """Return a name in the form in which systems that decompose letters have it, too."""
+    return unicodedata.normalize("NFC", name)

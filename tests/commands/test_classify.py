@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,8 +77,9 @@ def test_posteriors_accuracy_and_confusion(model, pictures, tmp_path, capsys):
 
 
 def test_images_of_unknown_class_are_classified(model, pictures, tmp_path, capsys):
-    out = tmp_path / "c.csv"
-    classify.main([str(model), str(pictures / "cat"), "--out", str(out)])
+    out, unknown = tmp_path / "c.csv", tmp_path / "unknown"
+    shutil.copytree(pictures / "cat", unknown)
+    classify.main([str(model), str(unknown), "--out", str(out)])
     rows, result = rows_of(out), json.loads(out.with_suffix(".json").read_text())
     assert len(rows) == 15 and {row["truth"] for row in rows} == {""}
     assert result["accuracy"] is None and not out.with_suffix(".png").exists()
@@ -86,11 +88,18 @@ def test_images_of_unknown_class_are_classified(model, pictures, tmp_path, capsy
     assert "temperature  1, fitted on nothing: no validation images" in printed
 
 
+def test_the_folder_itself_may_be_a_class(model, pictures, tmp_path, capsys):
+    out = tmp_path / "c.csv"
+    classify.main([str(model), str(pictures / "cat"), "--out", str(out), "--calibrate", "none"])
+    assert {row["truth"] for row in rows_of(out)} == {"cat"}
+    matrix = json.loads(out.with_suffix(".json").read_text())["confusion"]
+    assert [sum(row) for row in matrix] == [0, 15, 0]
+    assert "temperature  1, fitted on nothing, as requested" in capsys.readouterr().out
+
+
 def test_a_few_known_classes_are_said_to_be_few(model, pictures, tmp_path, capsys):
-    Image.new("L", (8, 8)).save(pictures.parent / "alone.png")
     folder = tmp_path / "mixed"
     folder.mkdir()
-    (folder / "dog").symlink_to(pictures / "dog")
     for name in ("cat", "other"):
         (folder / name).mkdir()
         Image.new("L", (8, 8), 3).save(folder / name / "x.png")

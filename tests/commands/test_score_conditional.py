@@ -101,7 +101,7 @@ def test_mistakes(kind, flags, message, models, pictures, tmp_path, capsys):
 
 
 def test_an_image_without_a_label_is_named(models, tmp_path, capsys):
-    folder = tmp_path / "cat"
+    folder = tmp_path / "mixed"
     for name in ("cat/a.png", "other/b.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 3).save(folder / name)
