@@ -8,8 +8,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from flowpp.config.command_line import warn
 from flowpp.config.context_spec import ContextSpec
+from flowpp.data.class_labels import numbers_of
 from flowpp.data.derived_contexts import derive
+from flowpp.data.listing import printable
+from flowpp.data.named_contexts import find_labels
+from flowpp.data.unsplit import open_path
 from flowpp.evaluation.given_contexts import label_index, needed
 
 UNKNOWN = -1
@@ -78,22 +83,42 @@ def derived(images: np.ndarray, spec: ContextSpec, levels: int) -> np.ndarray:
 def class_of_each(
     where: Path, names: Sequence[str], spec: ContextSpec, labels: Path | None = None
 ) -> np.ndarray:
-    """Return the class of each image by its folders or by a CSV, int64 (N,); -1 if unknown.
+    """Return the class of each image, int64 (N,); -1 if unknown.
+
+    It is that of a CSV; without one, that which a file of images has itself; or else that of the
+    innermost folder, `where` included, that is called like a class.
 
     Args:
-        where: folder or file of the images, whose own name may be that of a class.
-        names: paths of the images in it; the innermost folder that is called like a class counts.
+        where: folder or file of the images.
+        names: paths of the images in it.
         spec: description of the labels.
         labels: CSV of image and class.
-    """
-    place = {_normal(name): index for index, name in enumerate(spec.names)}
 
-    def of_folder(name: str) -> int:
-        folders = [where.resolve().name, *PurePosixPath(name).parts[:-1]]
+    Raises:
+        FileNotFoundError: no such CSV.
+        ValueError: a CSV that misses images or has others, or names no class of the model.
+    """
+    files = open_path(where)
+    paths = {printable(path): path for path in files.listing.images}
+    images = [paths[name] for name in names]
+    if labels is not None:
+        named = find_labels(files, images, str(labels)).names
+        return numbers_of(spec, [named[image] for image in images], str(labels))
+    place = {_normal(name): index for index, name in enumerate(spec.names)}
+    try:
+        own = files.labels(images)
+    except (ValueError, TypeError) as error:  # an array of images need not have labels beside it
+        warn(f"classes of the images are unknown: {error}")
+        return np.full(len(images), UNKNOWN, np.int64)
+    if own is not None:
+        return np.array([place.get(_normal(name), UNKNOWN) for name in own], np.int64)
+
+    def of_folder(image: PurePosixPath) -> int:
+        folders = [where.resolve().name, *image.parts[:-1]]
         known = [place[folder] for folder in map(_normal, folders) if folder in place]
         return known[-1] if known else UNKNOWN
 
-    return np.array([of_folder(name) for name in names], np.int64)
+    return np.array([of_folder(image) for image in images], np.int64)
 
 
 def _normal(name: str) -> str:
