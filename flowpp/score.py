@@ -53,6 +53,10 @@ class Arguments:
         Path | None, arg(metavar="CSV", help_behavior_hint="(default: the images' folders)")
     ] = None
     """File with the class of each image: name of the image, class."""
+    context: Annotated[
+        Path | None, arg(metavar="PATH", help_behavior_hint="(default: made of each image)")
+    ] = None
+    """Of a model of vectors or of a second folder of images: a CSV, .npy or .npz, or a folder."""
     importance_samples: int = 1
     """Draws per image; more give a tighter bound and take that many times as long."""
     show: int = 8
@@ -127,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.images, opened, channels=arguments.channels, skip_bad=arguments.skip_bad
         )
         contexts = contexts_of(
-            arguments.images, images.pixels, images.names, opened.model.context_spec,
-            images.levels, label=arguments.label, labels=arguments.labels,
+            arguments.images, images, opened, label=arguments.label, labels=arguments.labels,
+            context=arguments.context,
         )  # fmt: skip
         dropout = opened.config.training.label_dropout
         check_none_is_trained(contexts, opened.model.context_spec, dropout)
@@ -239,7 +243,8 @@ def _receipt(
     )  # fmt: skip
     result["data"] |= {"skipped": images.skipped, "unread": list(images.unread)}
     if opened.model.context_spec is not None:
-        result["data"]["context"] = arguments.label or "that of each image"
+        given = arguments.label or arguments.labels or arguments.context
+        result["data"]["context"] = "that of each image" if given is None else str(given)
     return result
 
 

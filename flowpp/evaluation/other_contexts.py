@@ -1,9 +1,10 @@
-"""Contexts of images other than those of a run: labels of folders or a CSV, derived images."""
+"""Contexts of images other than those of a run: from files or the images themselves."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,11 +12,14 @@ import numpy as np
 from flowpp.config.command_line import warn
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.class_labels import numbers_of
+from flowpp.data.decoded import in_memory
 from flowpp.data.derived_contexts import derive
+from flowpp.data.image_set import Part
 from flowpp.data.listing import printable
-from flowpp.data.named_contexts import find_labels
-from flowpp.data.unsplit import open_path
+from flowpp.data.named_contexts import find_contexts, find_labels
+from flowpp.data.unsplit import NamedImages, open_path, target_of_model, with_levels
 from flowpp.evaluation.given_contexts import label_index, needed
+from flowpp.runs.open_model import OpenedModel
 
 UNKNOWN = -1
 """Label of an image whose class is not known."""
@@ -25,45 +29,72 @@ DERIVED = ("grey", "low-resolution", "mask")
 
 def contexts_of(
     where: Path,
-    images: np.ndarray,
-    names: Sequence[str],
-    spec: ContextSpec | None,
-    levels: int,
+    images: NamedImages,
+    opened: OpenedModel,
     *,
     label: str | None = None,
     labels: Path | None = None,
+    context: Path | None = None,
 ) -> np.ndarray | None:
     """Return the context of each image; None for an unconditional model.
 
     Args:
         where: folder or file of the images.
-        images: (N, C, H, W).
-        names: paths of the images in it, one for each.
-        spec: contexts of the model.
-        levels: number of values of a channel.
+        images: the images in it.
+        opened: the model.
         label: of all images, "none" included.
         labels: CSV of image and class; without, the images' folders are called like the classes.
+        context: vectors in a CSV, .npy or .npz, or a folder of images of the same names.
 
     Raises:
-        ValueError: labels for a model without; an image without a label; contexts that are not
-            computed from the image.
+        FileNotFoundError: no such file.
+        ValueError: an image without a context, or contexts that the model is not for.
     """
-    if spec is None or spec.kind != "labels":
-        if label is not None or labels is not None:
-            kind = "no contexts" if spec is None else spec.kind
-            raise ValueError(f"label and labels need a model of labels, got one of {kind}")
-        return None if spec is None else derived(images, spec, levels)
+    spec: ContextSpec | None = opened.model.context_spec
+    kind = "no contexts" if spec is None else spec.kind
+    if kind != "labels" and (label is not None or labels is not None):
+        raise ValueError(f"label and labels need a model of labels, got one of {kind}")
+    if kind in ("labels", "no contexts") and context is not None:
+        raise ValueError(f"context needs a model of vectors or images, got one of {kind}")
+    if spec is None:
+        return None
+    if spec.kind != "labels":
+        if context is None:
+            return derived(images.pixels, spec, images.levels)
+        return _of_file(where, images, opened, spec, context)
     if label is not None:
-        return np.full(len(images), label_index(label, spec), np.int64)
-    truth = class_of_each(where, names, spec, labels)
+        return np.full(len(images.names), label_index(label, spec), np.int64)
+    truth = class_of_each(where, images.names, spec, labels)
     missing = np.flatnonzero(truth == UNKNOWN)
     if len(missing):
         raise ValueError(
             f"images need {needed(spec)}: give --label NAME or --labels FILE.csv, or put them "
             f"into folders called like their classes; got none for {len(missing)} of "
-            f"{len(images)} images, the first: {names[missing[0]]}"
+            f"{len(truth)} images, the first: {images.names[missing[0]]}"
         )
     return truth
+
+
+def _of_file(
+    where: Path, images: NamedImages, opened: OpenedModel, spec: ContextSpec, context: Path
+) -> np.ndarray:
+    """Return vectors of a file, or images of another folder."""
+    files = open_path(where)
+    paths = {printable(path): path for path in files.listing.images}
+    parts: dict[Part, list[PurePosixPath]] = {"test": [paths[name] for name in images.names]}
+    data = replace(opened.config.data, labels=None, context=str(context))
+    target = target_of_model(data, opened.image_shape, images.levels)
+    found = find_contexts(files, parts, data, target)
+    if found is None:
+        raise ValueError(f"context must be a file or a folder, got {context}")
+    own, arrays = found.arrays(parts, in_memory)
+    if (own.kind, own.shape) != (spec.kind, spec.shape):
+        raise ValueError(
+            f"{context} must have {spec.description} for each image, as the model was trained "
+            f"with, got {own.description}"
+        )
+    array = arrays["test"]
+    return with_levels(array, images.levels, str(context)) if own.kind == "images" else array
 
 
 def derived(images: np.ndarray, spec: ContextSpec, levels: int) -> np.ndarray:
@@ -74,8 +105,8 @@ def derived(images: np.ndarray, spec: ContextSpec, levels: int) -> np.ndarray:
     """
     if spec.source not in DERIVED:
         raise ValueError(
-            f"contexts must be computed from the images ({', '.join(DERIVED)}), got {spec.kind} "
-            f"from a {spec.source}"
+            f"contexts must be given by --context, got none: the model is of {spec.kind} that are "
+            f"not computed from the image, but come from a {spec.source}"
         )
     return derive(images, levels, spec.source, images.shape[2] // spec.shape[1])
 

@@ -73,6 +73,21 @@ def test_contexts_made_of_the_images(models, pictures, tmp_path):
     np.testing.assert_allclose(bits, expected, atol=2e-6)
 
 
+def test_vectors_of_a_table(models, pictures, tmp_path, capsys):
+    table = tmp_path / "numbers.csv"
+    names = [f"{index:02}.png" for index in range(6)]
+    table.write_text("".join(f"{name},{i},{i / 2}\n" for i, name in enumerate(names)))
+    found, pixels, bits = scored(models["vectors"], pictures, tmp_path, "--context", str(table))
+    rows = [int(name[-6:-4]) for name in found]
+    vectors = np.array([[i, i / 2] for i in rows], np.float32)
+    expected = flowpp.load(models["vectors"]).bits_per_dim(pixels, vectors, seed=5)
+    np.testing.assert_allclose(bits, expected, atol=2e-6)
+    table.write_text("".join(f"{name},{i}\n" for i, name in enumerate(names)))
+    with pytest.raises(SystemExit, match="2"):
+        scored(models["vectors"], pictures, tmp_path, "--context", str(table))
+    assert "must have a vector of 2 numbers for each image" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["labels", "low-resolution"])
 def test_maps_sum_to_the_bits_given_the_context(kind, models):
     pixels = np.random.default_rng(1).integers(0, 17, (6, 1, 8, 8), dtype=np.uint8)
@@ -91,7 +106,9 @@ def test_maps_sum_to_the_bits_given_the_context(kind, models):
         ("labels", ["--label", "cta"], "label must be one of: bird, cat, dog, or none"),
         ("labels", ["--label", "cat", "--labels", "x.csv"], "label and labels exclude"),
         ("low-resolution", ["--label", "cat"], "need a model of labels, got one of images"),
-        ("vectors", [], "contexts must be computed from the images"),
+        ("vectors", [], "contexts must be given by --context, got none"),
+        ("vectors", ["--context", "grey"], "must be a file or a folder, got grey"),
+        ("labels", ["--context", "x.csv"], "context needs a model of vectors or images"),
     ],
 )
 def test_mistakes(kind, flags, message, models, pictures, tmp_path, capsys):
