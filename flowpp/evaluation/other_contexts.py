@@ -11,13 +11,14 @@ import numpy as np
 
 from flowpp.config.command_line import warn
 from flowpp.config.context_spec import ContextSpec
+from flowpp.data import unsplit
 from flowpp.data.class_labels import numbers_of
 from flowpp.data.decoded import in_memory
 from flowpp.data.derived_contexts import derive
 from flowpp.data.image_set import Part
 from flowpp.data.listing import printable
 from flowpp.data.named_contexts import find_contexts, find_labels
-from flowpp.data.unsplit import NamedImages, open_path, target_of_model, with_levels
+from flowpp.data.unsplit import NamedImages, target_of_model, with_levels
 from flowpp.evaluation.given_contexts import label_index, needed
 from flowpp.runs.open_model import OpenedModel
 
@@ -79,7 +80,7 @@ def _of_file(
     where: Path, images: NamedImages, opened: OpenedModel, spec: ContextSpec, context: Path
 ) -> np.ndarray:
     """Return vectors of a file, or images of another folder."""
-    files = open_path(where)
+    files = unsplit.opened(where.expanduser())
     paths = {printable(path): path for path in files.listing.images}
     parts: dict[Part, list[PurePosixPath]] = {"test": [paths[name] for name in images.names]}
     data = replace(opened.config.data, labels=None, context=str(context))
@@ -129,7 +130,7 @@ def class_of_each(
         FileNotFoundError: no such CSV.
         ValueError: a CSV that misses images or has others, or names no class of the model.
     """
-    files = open_path(where)
+    files = unsplit.opened(where.expanduser())
     paths = {printable(path): path for path in files.listing.images}
     images = [paths[name] for name in names]
     if labels is not None:
