@@ -47,7 +47,7 @@ class Arguments(HeldOutImageArguments):
     rows: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: 8, or all if fewer)")
     ] = None
-    """Number of images, from the first."""
+    """Number of images, evenly spread over all."""
     contexts: bool = False
     """IMAGES are contexts themselves, such as grey photographs, instead of images to make them of;
     then there is no truth beside the samples."""
@@ -144,7 +144,7 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
     rows = min(ROWS, len(given.contexts)) if arguments.rows is None else arguments.rows
     if rows > len(given.contexts):
         raise ValueError(f"rows must be at most the {len(given.contexts)} images, got {rows}")
-    return given.first(rows)
+    return given.spread(rows)
 
 
 def _title(arguments: Arguments, model: TrainedModel) -> str:

@@ -31,10 +31,11 @@ class Given:
     truth: np.ndarray | None
     notes: tuple[str, ...] = ()
 
-    def first(self, count: int) -> Given:
-        """Return the first `count` images."""
-        truth = None if self.truth is None else self.truth[:count]
-        return replace(self, contexts=self.contexts[:count], truth=truth)
+    def spread(self, count: int) -> Given:
+        """Return `count` images, evenly spread from the first to the last."""
+        chosen = np.linspace(0, len(self.contexts) - 1, count).round().astype(int)
+        truth = None if self.truth is None else self.truth[chosen]
+        return replace(self, contexts=self.contexts[chosen], truth=truth)
 
 
 def image_contexts_of(model: FlowPlusPlus) -> ContextSpec:
