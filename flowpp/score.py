@@ -56,7 +56,7 @@ class Arguments:
     context: Annotated[
         Path | None, arg(metavar="PATH", help_behavior_hint="(default: made of each image)")
     ] = None
-    """Of a model of vectors or of a second folder of images: a CSV, .npy or .npz, or a folder."""
+    """Of a model of vectors or of a second folder of images: a CSV or .npy, or a folder."""
     importance_samples: int = 1
     """Draws per image; more give a tighter bound and take that many times as long."""
     show: int = 8
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             arguments.images, opened, channels=arguments.channels, skip_bad=arguments.skip_bad
         )
         contexts = contexts_of(
-            arguments.images, images, opened, label=arguments.label, labels=arguments.labels,
+            images, opened.model.context_spec, label=arguments.label, labels=arguments.labels,
             context=arguments.context,
         )  # fmt: skip
         dropout = opened.config.training.label_dropout

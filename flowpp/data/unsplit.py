@@ -85,7 +85,7 @@ def load_all(
     if not files.listing.images:
         reasons = "; ".join(["got none", *files.listing.notes()])
         raise ValueError(f"{files.where} must have images, {reasons}")
-    target = target_of_model(config, image_shape, levels)
+    target = _target(config, image_shape, levels)
     read, skipped, facts = _read(files, target, skip_bad=skip_bad)
     if not read:
         reason = next(iter(skipped.values()))
@@ -111,8 +111,7 @@ def opened(path: Path) -> ImageFiles:
     return open_images(path)
 
 
-def target_of_model(config: DataConfig, image_shape: tuple[int, int, int], levels: int) -> Target:
-    """Return the form that a model needs of images, as `load_all`."""
+def _target(config: DataConfig, image_shape: tuple[int, int, int], levels: int) -> Target:
     channels, height, width = image_shape
     convert = config.channels is not None if config.convert is None else config.convert
     bits = levels.bit_length() - 1 if levels > 256 else config.bits or 8

@@ -9,9 +9,9 @@ import numpy as np
 
 from flowpp.config import Config, DataConfig
 from flowpp.config.context_spec import ContextSpec
+from flowpp.data.contexts_of_others import contexts_of
 from flowpp.data.derived_contexts import masked
 from flowpp.data.unsplit import load_all
-from flowpp.evaluation.other_contexts import derived
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.open_model import load_images
 from flowpp.runtime.image_checks import Shape
@@ -82,8 +82,7 @@ def made_of(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:
     """
     spec, shape = image_contexts_of(model), _shape_of(model)
     images = load_all(path, data, shape, model.levels)
-    contexts = derived(images.pixels, spec, model.levels)
-    return Given(contexts, images.pixels, images.notes)
+    return Given(contexts_of(images, spec), images.pixels, images.notes)
 
 
 def given_contexts(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from flowpp.data import ImageSet
+from flowpp.data.contexts_of_others import UNKNOWN, labels_of
 from flowpp.data.formats import count_of
+from flowpp.data.own_labels import OWN
 from flowpp.evaluation.given_contexts import listed
-from flowpp.evaluation.other_contexts import UNKNOWN, class_of_each
 from flowpp.evaluation.other_images import load_other
 from flowpp.runs.open_model import OpenedModel
 
@@ -62,10 +63,11 @@ def in_folder(
     """Load all images of a folder or file, with the classes that their folders or a CSV name.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_other` and `class_of_each`.
+        FileNotFoundError, ValueError: see `load_other` and `labels_of`.
     """
     images = load_other(path, opened, channels=channels, skip_bad=skip_bad)
-    truth = class_of_each(path, images.names, opened.model.context_spec, labels)
+    where = OWN if labels is None else str(labels)
+    truth = labels_of(images, opened.model.context_spec, where)
     known = int((truth != UNKNOWN).sum())
     notes = images.notes
     if 0 < known < len(truth):

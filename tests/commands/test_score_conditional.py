@@ -85,7 +85,7 @@ def test_vectors_of_a_table(models, pictures, tmp_path, capsys):
     table.write_text("".join(f"{name},{i}\n" for i, name in enumerate(names)))
     with pytest.raises(SystemExit, match="2"):
         scored(models["vectors"], pictures, tmp_path, "--context", str(table))
-    assert "must have a vector of 2 numbers for each image" in capsys.readouterr().err
+    assert "numbers.csv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["labels", "low-resolution"])
@@ -106,9 +106,10 @@ def test_maps_sum_to_the_bits_given_the_context(kind, models):
         ("labels", ["--label", "cta"], "label must be one of: bird, cat, dog, or none"),
         ("labels", ["--label", "cat", "--labels", "x.csv"], "label and labels exclude"),
         ("low-resolution", ["--label", "cat"], "need a model of labels, got one of images"),
-        ("vectors", [], "contexts must be given by --context, got none"),
-        ("vectors", ["--context", "grey"], "must be a file or a folder, got grey"),
-        ("labels", ["--context", "x.csv"], "context needs a model of vectors or images"),
+        ("vectors", [], "need a vector of 2 numbers each (age, height): give --context PATH"),
+        ("vectors", ["--context", "nothing.csv"], "nothing.csv"),
+        ("labels", ["--context", "x.csv"], "context needs a model of vectors or of a second"),
+        ("low-resolution", ["--context", "x"], "got one of low-resolution images"),
     ],
 )
 def test_mistakes(kind, flags, message, models, pictures, tmp_path, capsys):
