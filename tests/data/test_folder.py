@@ -172,5 +172,5 @@ def test_decoded_images_are_placed_by_name(monkeypatch):
     facts = Counter()
     names = [PurePosixPath(str(number)) for number in range(5)]
     pixels = np.zeros((5, 1, 1, 1), np.uint8)
-    read = module._read(Reversed(), names, Target(1, 1, 1), pixels, None, facts)
-    assert read.ravel().tolist() == [0, 1, 2, 3, 4] and facts == {"turned": 5}
+    read, kept = module._read(Reversed(), names, Target(1, 1, 1), pixels, None, facts)
+    assert kept == names and read.ravel().tolist() == [0, 1, 2, 3, 4] and facts == {"turned": 5}

@@ -128,7 +128,8 @@ def test_numbers_are_traced_through_squeezes_and_couplings():
     assert changed.nonzero().tolist() == [[0, 2, 1]]
 
 
-def test_a_matrix_and_an_unknown_dequantizer_are_shared_evenly():
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_matrix_and_an_unknown_dequantizer_are_shared_evenly(count):
     class Half(Dequantizer):
         def draw_noise(self, shape, **_):
             return torch.zeros(shape)
@@ -137,7 +138,8 @@ def test_a_matrix_and_an_unknown_dequantizer_are_shared_evenly():
             return noise + 0.5, torch.full((len(x),), 8.0, dtype=noise.dtype)
 
     conv = InvertibleConv(3 * torch.eye(2, dtype=torch.float64)[None])
-    x, noise = torch.zeros(2, 2, 2, 2), torch.zeros(2, 2, 2, 2, dtype=torch.float64)
+    x = torch.zeros(count, 2, 2, 2)
+    noise = torch.zeros(count, 2, 2, 2, dtype=torch.float64)
     model = FlowPlusPlus(Half(2), conv)
     bits = pixel_bits(model, x, noise)
     assert bits.unique().numel() == 1
