@@ -172,6 +172,7 @@ def _open(arguments: Arguments, group: ProcessGroup) -> tuple[OpenedModel, Image
 
 def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], None]) -> ImageSet:
     """Return the run's images, or all images of other data as test images."""
+    from flowpp.data.contexts_of_others import with_contexts
     from flowpp.evaluation.other_images import load_other
     from flowpp.runs.environment import check_images, check_recorded_images
     from flowpp.runs.open_model import load_images
@@ -183,7 +184,9 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
         )  # fmt: skip
         for note in others.notes:
             report(note)
-        return others.as_image_set()
+        spec = opened.model.context_spec
+        given = spec is None or arguments.label is not None
+        return others.as_image_set() if given else with_contexts(others, spec)
     try:
         images = load_images(opened.config, arguments.data_path)
         form = opened.image_shape, opened.model.levels

@@ -9,9 +9,13 @@ import numpy as np
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.class_folders import known_class_folders
 from flowpp.data.class_labels import numbers_of
+from flowpp.data.context_arrays import few
 from flowpp.data.decoded import in_memory
 from flowpp.data.derived_contexts import DERIVED, derive
+from flowpp.data.formats import count_of
 from flowpp.data.image_files import open_images
+from flowpp.data.image_set import ImageSet
+from flowpp.data.name_table import examples
 from flowpp.data.named_contexts import (
     ARRAYS,
     TABLES,
@@ -66,6 +70,26 @@ def _own_labels(images: NamedImages, spec: ContextSpec) -> list[str | None]:
         own = None
     known = set(spec.names)
     return [name if name in known else None for name in own or [""] * len(images.paths)]
+
+
+def with_contexts(images: NamedImages, spec: ContextSpec) -> ImageSet:
+    """Return images as a data set, with labels by their folders or contexts that are computed.
+
+    Raises:
+        ValueError: An image in no folder of a class, or contexts that need a file.
+    """
+    if spec.kind != "labels":
+        return images.as_image_set(spec, contexts_of(images, spec))
+    labels = labels_of(images, spec)
+    unknown = [images.paths[row] for row in np.flatnonzero(labels == UNKNOWN)]
+    if unknown:
+        raise ValueError(
+            f"{images.files.where} must have its images in folders of the model's classes, "
+            f"{few(spec.names)}, got {len(unknown):,} of "
+            f"{count_of(len(images.paths), 'image')} in others: {examples(unknown)}; --label none "
+            "evaluates without"
+        )
+    return images.as_image_set(spec, labels)
 
 
 def contexts_of(images: NamedImages, spec: ContextSpec, context: str | None = None) -> np.ndarray:

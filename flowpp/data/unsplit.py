@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowpp.config import DataConfig
+from flowpp.config.context_spec import ContextSpec
 from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
 from flowpp.data.fit import Target
 from flowpp.data.formats import count_of, suffixes
@@ -47,12 +48,21 @@ class NamedImages:
     paths: tuple[PurePosixPath, ...]
     target: Target
 
-    def as_image_set(self) -> ImageSet:
-        """Return a data set whose training and test images are these."""
+    def as_image_set(
+        self, context: ContextSpec | None = None, contexts: np.ndarray | None = None
+    ) -> ImageSet:
+        """Return a data set whose training and test images are these.
+
+        Args:
+            context: Description of their contexts, if they have some.
+            contexts: One for each image.
+        """
         reasons = tuple(self.skipped.values())
+        both = {} if contexts is None else {"train": contexts, "test": contexts}
         return ImageSet(
-            self.name, self.pixels, self.pixels, self.levels, reasons, notes=self.notes
-        )
+            self.name, self.pixels, self.pixels, self.levels, reasons,
+            notes=self.notes, context=context, contexts=both,
+        )  # fmt: skip
 
     def left_out(self) -> dict[str, str]:
         """Return the reason by name for each file without an image."""

@@ -16,7 +16,7 @@ from flowpp import data
 from flowpp.config import DataConfig
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data import ImageSet, cifar10, derived_contexts
-from flowpp.data.contexts_of_others import contexts_of, labels_of
+from flowpp.data.contexts_of_others import contexts_of, labels_of, with_contexts
 from flowpp.data.derived_contexts import draw_masks, fixed_masks, grey, low_resolution, masked
 from flowpp.data.unsplit import load_all
 
@@ -215,6 +215,18 @@ def test_labels_of_other_images(others, tmp_path):
     (tmp_path / "t.csv").write_text("file,label\na/2,emu\n0,set")
     with pytest.raises(ValueError, match=r"must be among b, set, x; got 'emu' \(1 image\)"):
         labels_of(others, spec, str(tmp_path / "t.csv"))
+
+
+def test_other_images_as_a_data_set(others):
+    spec = ContextSpec("labels", "csv", ("set", "a"))
+    images = with_contexts(others, spec)
+    assert images.context == spec and images.context_of("test").tolist() == [0, 1, 1, 0, 0, 0]
+    with pytest.raises(ValueError, match="a, b, got 2 of 6 images in others: 0.png, c/1"):
+        with_contexts(others, replace(spec, names=("a", "b")))
+    spec = ContextSpec("images", "mask", (), (2, 8, 8))
+    expected = derived_contexts.derive(others.pixels, 256, "mask", 1)
+    assert (with_contexts(others, spec).context_of("test") == expected).all()
+    assert others.as_image_set().context is None
 
 
 def test_labels_in_an_array_of_other_images(tmp_path):
