@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -134,8 +135,26 @@ def model_facts(
 
 
 def load_images(config: Config, path: str | None = None) -> ImageSet:
-    """Load a run's data set, from another `path` if it has moved; raises as `data.load`."""
-    return data.load(replace(config.data, path=path or config.data.path))
+    """Load a run's data set, from another `path` if it has moved; raises as `data.load`.
+
+    Files of labels or contexts that are gone are looked for beside the images, as they lay.
+    """
+    if path is None or config.data.path is None:
+        return data.load(replace(config.data, path=path or config.data.path))
+    moved = {
+        name: _beside(getattr(config.data, name), config.data.path, path)
+        for name in ("labels", "context")
+    }
+    return data.load(replace(config.data, path=path, **moved))
+
+
+def _beside(file: str | None, former: str, path: str) -> str | None:
+    """Return the place of a file that was moved with the images, if it is there."""
+    if file is None or Path(file).expanduser().exists():
+        return file
+    relative = os.path.relpath(Path(file).expanduser(), Path(former).expanduser())
+    moved = os.path.normpath(Path(path).expanduser() / relative)
+    return moved if os.path.exists(moved) else file
 
 
 def _restored(

@@ -50,6 +50,8 @@ CHANGEABLE = frozenset(
     }
 )
 """Settings that may change when a run is resumed; the images must stay the same."""
+PATHS = ("data.labels", "data.context")
+"""Settings that may change to another path of the same contexts, not to none."""
 AFFECTING_WEIGHTS = (
     "training.learning_rate",
     "training.max_grad_norm",
@@ -115,7 +117,8 @@ def check_settings(former: Config, requested: Config) -> None:
     """
     before, after = _flat(to_dict(former)), _flat(to_dict(requested))
     for name, value in after.items():
-        if before.get(name) != value and name not in CHANGEABLE:
+        moved = name in PATHS and None not in (before.get(name), value)
+        if before.get(name) != value and name not in CHANGEABLE and not moved:
             raise ValueError(
                 f"{name} is {before.get(name)} in the run and cannot become {value}; a run can "
                 f"be resumed with other values of {', '.join(sorted(CHANGEABLE))}"
@@ -143,6 +146,8 @@ def trained_images(checkpoint: Checkpoint | None, images: ImageSet) -> ImageSet:
     Version 0.1.0 evaluated on the test images only, and recorded a hash without the others.
     """
     if checkpoint is None or checkpoint.facts.get("data_sha256") in (None, images.sha256):
+        return images
+    if images.context is not None:  # these are of later versions
         return images
     return replace(images, valid=None)
 

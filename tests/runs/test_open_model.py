@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from flowpp.config import Config, DataConfig
 from flowpp.data import ImageSet
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.environment import check_images
@@ -78,3 +80,27 @@ def test_images_of_converted_runs_need_the_same_shape_and_levels(copy):
     array = np.zeros((1, 1, 4, 4), np.uint8)
     with pytest.raises(ValueError, match=r"shape \(1, 8, 8\) and 17 levels, got other .*4, 4"):
         check_images(copy, ImageSet("other", array, array, 17), (1, 8, 8), 17)
+
+
+def test_labels_and_contexts_that_moved_with_the_images(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / "set").mkdir(parents=True)
+    (before / "pairs").mkdir()
+    for number in range(9):
+        for name in ("set", "pairs"):
+            pixels = np.full((8, 8), 9 * number + (name == "set"), np.uint8)
+            Image.fromarray(pixels).save(before / name / f"{number}.png")
+    table = "\n".join(f"{number}.png,{number % 2}" for number in range(9))
+    (before / "labels.csv").write_text(table)
+    source = DataConfig(source="folder", path=str(before / "set"), size=8, channels=1)
+    for settings in ({"labels": str(before / "labels.csv")}, {"context": str(before / "pairs")}):
+        config = Config(data=dataclasses.replace(source, **settings))
+        assert not after.exists()
+        expected = load_images(config)
+        before.rename(after)
+        moved = load_images(config, str(after / "set"))
+        assert moved.sha256 == expected.sha256 and moved.context == expected.context
+        with pytest.raises(FileNotFoundError, match="where nothing is"):
+            load_images(config, str((after / "set").rename(tmp_path / "alone")))
+        (tmp_path / "alone").rename(after / "set")
+        after.rename(before)
