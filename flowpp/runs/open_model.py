@@ -141,11 +141,9 @@ def load_images(config: Config, path: str | None = None) -> ImageSet:
     """
     if path is None or config.data.path is None:
         return data.load(replace(config.data, path=path or config.data.path))
-    moved = {
-        name: _beside(getattr(config.data, name), config.data.path, path)
-        for name in ("labels", "context")
-    }
-    return data.load(replace(config.data, path=path, **moved))
+    labels = _beside(config.data.labels, config.data.path, path)
+    context = _beside(config.data.context, config.data.path, path)
+    return data.load(replace(config.data, path=path, labels=labels, context=context))
 
 
 def _beside(file: str | None, former: str, path: str) -> str | None:
