@@ -3,7 +3,7 @@
     P(y|x) = pi_y p(x|y)^(1/T) / sum_k pi_k p(x|k)^(1/T)
 
 The temperature T, fitted on images whose labels are known, calibrates the posteriors: a density of
-many dimensions is far surer of a class than it is right.
+many dimensions is surer of a class than it is right.
 """
 
 from __future__ import annotations
