@@ -100,6 +100,8 @@ class LayerCase:
         alphabet: Whether the model has few enough images to enumerate.
         contexts: Function of a random generator that returns contexts of a conditional model,
             one an entry: every label, or any others that its argument `context` may hold.
+        sizes: Function `(reference object, **arguments) -> {name: array}` of the sizes of results
+            before a cancellation; eps times these is the unit of error. See `rounding.py`.
     """
 
     name: str
@@ -112,6 +114,7 @@ class LayerCase:
     without: Mapping[str, str] = field(default_factory=dict)
     alphabet: bool = False
     contexts: Draw | None = None
+    sizes: Callable[..., dict[str, np.ndarray]] | None = None
 
     family = "layer"
 

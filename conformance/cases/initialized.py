@@ -16,6 +16,7 @@ from reference.model import FlowPlusPlus
 from .case import Draw, LayerCase, Tolerance, Tolerances
 from .draws import BATCH, CONTEXT, Rng, act_norm, conditioner, conv, matrices, needs
 from .models import images, initialized_elbo, variational_model
+from .rounding import terms_of_conv
 
 HEIGHT, WIDTH = 3, 2
 EXAMPLES = 16
@@ -74,6 +75,7 @@ def _initialized(
     *,
     more: bool = False,
     tolerances: Tolerances | None = None,
+    sizes: Draw | None = None,
 ) -> LayerCase:
     """Return a case of the layer's output after initialization from its input.
 
@@ -85,6 +87,7 @@ def _initialized(
         more: Whether the output for other numbers is a result as well: a constant is mapped to
             the mean by any gain.
         tolerances: Tolerances by law.
+        sizes: Sizes of the terms of the results, as in `LayerCase`.
     """
 
     def run(layer: object, **arguments: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,7 +100,9 @@ def _initialized(
         results = {"y": output(*arguments.values())}
         return results | ({"y of more": output(arguments["x"] + 0.5)} if more else {})
 
-    return LayerCase(name, build, typical, tails, run=run, tolerances=tolerances or {})
+    return LayerCase(
+        name, build, typical, tails, run=run, tolerances=tolerances or {}, sizes=sizes
+    )
 
 
 def _random(name: str, build: Draw, channels: int, context: int = 0) -> LayerCase:
@@ -109,10 +114,21 @@ def _random(name: str, build: Draw, channels: int, context: int = 0) -> LayerCas
     )
 
 
-def _without_variance(name: str, build: Draw, channels: int = 4) -> LayerCase:
+def _without_variance(
+    name: str, build: Draw, channels: int = 4, *, sizes: Draw | None = None
+) -> LayerCase:
     return _initialized(
-        f"{name}/constant", build, _constant(channels), _zeros(channels), more=True
+        f"{name}/constant", build, _constant(channels), _zeros(channels), more=True, sizes=sizes
     )
+
+
+def _terms(layer: Conv2d, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the sizes of the terms of an initialized convolution.
+
+    Without variance they are up to 1e4 times larger than those of another one, and may cancel.
+    """
+    fitted, _ = layer.initialize(x)
+    return {"y": terms_of_conv(fitted, x), "y of more": terms_of_conv(fitted, x + 0.5)}
 
 
 _AMPLIFIED = Tolerance(200, "directions without variance are amplified 32 times: 27 ulps seen")
@@ -209,7 +225,7 @@ CASES = (
     _random("act_norm_channel", lambda rng: act_norm(rng, 4), 4),
     _without_variance("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH)),
     _without_variance("act_norm_channel", lambda rng: act_norm(rng, 4)),
-    _without_variance("conv2d_one_by_one", lambda rng: conv(rng, 4, 5)),
+    _without_variance("conv2d_one_by_one", lambda rng: conv(rng, 4, 5), sizes=_terms),
     _random(
         "conditioner",
         lambda rng: conditioner(rng, 3, 7, HEIGHT, WIDTH, context=CONTEXT),
@@ -218,7 +234,7 @@ CASES = (
     ),
     _random("conv2d_initial_mean", _with_mean, 4),
     _random("conv2d_initial_mean_weight_norm", lambda rng: _with_mean(rng, weight_norm=True), 4),
-    _without_variance("conv2d_initial_mean", _with_mean),
+    _without_variance("conv2d_initial_mean", _with_mean, sizes=_terms),
     _random("conditioner_spread", _spread_conditioner, 2),
     _spread("mixture_logistic_family/spread", 5),
     _spread("mixture_logistic_family/spread_one_component", 1),

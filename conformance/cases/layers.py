@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .case import Draw, LayerCase, Tolerance, Tolerances
+from .case import Draw, LayerCase, Tolerance
 from .draws import (
     BATCH,
     CONTEXT,
@@ -21,25 +21,11 @@ from .draws import (
     layer_norm,
     maxout,
 )
+from .rounding import sensitivity, terms_of_conv
 
 HEIGHT, WIDTH = 3, 2
-_GATED = Tolerance(250, "inputs of size 10 pass two convolutions and a gate")
-GATED = ("gated_conv/plain", "gated_conv/with_context", "gated_maxout")
-_SCORES = "scores are several hundreds in the tails; their rounding is a weight's relative error"
-SCORES = {
-    "gated_attention/heads": (
-        Tolerance(4000, _SCORES, "float64"),  # 9e-13; 1200 ulps seen in 20 seeds
-        Tolerance(4000, _SCORES, "float32"),
-    ),
-    # Scores are larger, being sums over more features. 3000 ulps of float64 are 7e-13.
-    "gated_attention/one_head": (
-        Tolerance(3000, _SCORES, "float64"),
-        Tolerance(4000, _SCORES, "float32"),
-    ),
-}
-SCORES["gated_attention/tall"] = SCORES["gated_attention/one_head"]
-# The order of summation depends on the batch: up to 930 ulps seen with two threads.
-ALONE = (Tolerance(150, _SCORES, "float64"), Tolerance(4000, _SCORES, "float32"))
+ROUNDING = Tolerance(24, "in units of the rounding of all numbers; 6 seen in 20 seeds")
+DIVISION = Tolerance(12, "one division: 3 ulps seen")
 
 
 def _inputs(
@@ -70,19 +56,19 @@ def _layer(name: str, build: Draw, channels: int = FILTERS, **inputs: Any) -> La
         _inputs(10.0, channels, **inputs),
         run=lambda layer, **arguments: {"y": layer(**arguments)},
         batched={"x": 0, "context": 0} if "context" in inputs else {"x": 0},
-        tolerances=_tolerances(name),
+        **_precision(name),
     )
 
 
-def _tolerances(name: str) -> Tolerances:
-    if name in SCORES:
-        alone = Tolerance(4000, _SCORES) if name == "gated_attention/tall" else ALONE
-        return {"value": SCORES[name], "layer_batch": alone}
+def _precision(name: str) -> dict[str, Any]:
+    """Return the tolerances of a case, and the sizes that its rounding errors are measured by."""
     if name.startswith("layer_norm"):
-        return {"value": Tolerance(12, "one division: 3 ulps seen")}
-    if name.startswith("conv2d/wide"):
-        return {"layer_batch": Tolerance(240, "sums of 360 terms of size 10, in another order")}
-    return {"value": _GATED, "layer_batch": _GATED} if name in GATED else {}
+        return {"tolerances": {"value": DIVISION}}
+    sizes = terms_of_conv if name.startswith("conv2d") else sensitivity
+    return {
+        "tolerances": {"value": ROUNDING, "layer_batch": ROUNDING},
+        "sizes": lambda layer, **arguments: {"y": sizes(layer, **arguments)},
+    }
 
 
 CASES = (

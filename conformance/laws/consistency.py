@@ -70,7 +70,8 @@ def layer_layout(trial: LayerTrial) -> Findings:
             yield label, Unresolved(1, REFUSED)
             continue
         for name, result in got.items():
-            yield f"{name}, {label}", compare(result, trial.got[name], trial.dtype)
+            unit = trial.units.get(name)
+            yield f"{name}, {label}", compare(result, trial.got[name], trial.dtype, unit=unit)
 
 
 def determinism(trial: Trial) -> Findings:

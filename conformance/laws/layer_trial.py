@@ -17,6 +17,7 @@ from conformance.laws.guard import (
     require_shape,
 )
 from conformance.laws.trial import Inputs, generator
+from conformance.numerics.compare import unit_of
 from conformance.numerics.specs import own_copy, round_to, rounded
 
 Arrays = dict[str, np.ndarray]
@@ -58,6 +59,14 @@ class LayerTrial:
     def want(self) -> Arrays:
         """The reference's results."""
         return self.reference(self.arguments)
+
+    @cached_property
+    def units(self) -> Arrays:
+        """The sizes of one ulp by result, where the case states those of the terms."""
+        if self.case.sizes is None:
+            return {}
+        sizes = self.case.sizes(self.spec, **self.arguments)
+        return {name: unit_of(size, self.dtype) for name, size in sizes.items()}
 
     def reference(self, arguments: Arrays) -> Arrays:
         """Return the reference's results for other inputs."""

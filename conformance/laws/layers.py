@@ -16,7 +16,7 @@ from conformance.numerics.compare import Comparison, compare
 def value(trial: LayerTrial) -> Findings:
     """Every result = the reference's."""
     for name, want in trial.want.items():
-        yield name, compare(trial.got[name], want, trial.dtype)
+        yield name, compare(trial.got[name], want, trial.dtype, unit=trial.units.get(name))
 
 
 def layer_batch(trial: LayerTrial) -> Findings:
@@ -31,7 +31,7 @@ def layer_batch(trial: LayerTrial) -> Findings:
             for name, array in trial.arguments.items()
         }
         for name, result in trial.run(alone).items():
-            yield f"{name}, alone", compare(result, trial.got[name][b : b + 1], trial.dtype)
+            yield f"{name}, alone", _compare_rows(result, name, np.array([b]), trial)
     count = trial.arguments[first].shape[axis]
     for label, chosen in (("empty batch", np.arange(0)), *_many(trial, count)):
         arguments = {
@@ -39,7 +39,7 @@ def layer_batch(trial: LayerTrial) -> Findings:
             for name, array in trial.arguments.items()
         }
         for name, result in trial.run(arguments).items():
-            yield f"{name}, {label}", _compare_batch(result, trial.got[name][chosen], trial)
+            yield f"{name}, {label}", _compare_rows(result, name, chosen, trial)
 
 
 def _many(trial: LayerTrial, count: int) -> list[tuple[str, np.ndarray]]:
@@ -48,8 +48,12 @@ def _many(trial: LayerTrial, count: int) -> list[tuple[str, np.ndarray]]:
     return [(f"{MANY} of them", np.resize(np.arange(count), MANY))]
 
 
-def _compare_batch(got: np.ndarray, want: np.ndarray, trial: LayerTrial) -> Comparison:
-    return compare(got, want, trial.dtype) if want.size else Comparison.exact(1)
+def _compare_rows(got: np.ndarray, name: str, rows: np.ndarray, trial: LayerTrial) -> Comparison:
+    """Compare results with those of the same examples in the whole batch."""
+    want, units = trial.got[name][rows], trial.units.get(name)
+    if not want.size:
+        return Comparison.exact(1)
+    return compare(got, want, trial.dtype, unit=None if units is None else units[rows])
 
 
 def layer_contract(trial: LayerTrial) -> Findings:

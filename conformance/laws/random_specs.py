@@ -116,9 +116,9 @@ def _error(random: RandomTrial, drawn: Drawn) -> str | None:
                     continue
                 random.compared += found.count
                 size = float("inf") if math.isnan(found.ulps) else found.ulps
-                if size > random.worst_ulps:
-                    random.worst_ulps, random.allowed = size, allowed
                 if size > allowed:
+                    if size > random.worst_ulps:
+                        random.worst_ulps, random.allowed = size, allowed
                     return f"{name}, {label}: {found} (allowed {allowed:g})"
                 random.worst = max(random.worst, size / max(1.0, allowed))
         except NotSupported as reason:

@@ -26,7 +26,7 @@ class RandomTrial:
     Attributes:
         examples: Number of requested draws; a law may try several examples for each.
         worst: Worst error so far, as a fraction of the tolerance.
-        worst_ulps: Worst error so far in ulps, infinite for one without a size.
+        worst_ulps: Worst error above its tolerance so far, in ulps; infinite without a size.
         allowed: Tolerance of that error.
         compared: Number of values compared so far.
         unsupported: Reasons for examples that the implementation does not support.

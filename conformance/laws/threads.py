@@ -58,9 +58,19 @@ def layer_threads(trial: LayerTrial) -> Findings:
         results = trial.run(arguments)
         return [results[name] for name in names]
 
-    for _, got, want in at_the_same_time([lambda: call(trial.arguments), lambda: call(other)]):
+    calls = [lambda: call(trial.arguments), lambda: call(other)]
+    for number, got, want in at_the_same_time(calls):
         for name, part, expected in zip(names, got, want, strict=True):
-            yield name, compare(part, expected, trial.dtype)
+            unit = _unit(trial, name, reverse=number == 1)
+            yield name, compare(part, expected, trial.dtype, unit=unit)
+
+
+def _unit(trial: LayerTrial, name: str, *, reverse: bool) -> np.ndarray | None:
+    """Return the size of one ulp of a result, or of that for examples in reverse order."""
+    unit = trial.units.get(name)
+    if unit is None or not reverse:
+        return unit
+    return np.flip(unit, 0) if trial.case.batched else None
 
 
 def at_the_same_time(

@@ -87,6 +87,21 @@ def test_a_searched_specification_is_imprecise_by_its_worst_example(dtype):
     assert result.status == "fails"
 
 
+@DTYPES
+def test_a_searched_specification_reports_the_error_that_is_too_large(dtype):
+    """Not the larger one of another law, which allows more."""
+
+    def rounded(spec, x, context):
+        y, log_det = spec.forward(x, context)
+        eps = np.finfo(x.dtype).eps
+        return y + 20 * eps * np.maximum(1, np.abs(y)), log_det + 40 * eps * np.maximum(
+            1, np.abs(log_det)
+        )
+
+    result = judge_faulty("affine/random", "random_specs", dtype, forward=rounded)
+    assert result.status == "imprecise" and result.allowed == 16 < result.ulps < 23
+
+
 @pytest.mark.parametrize("law", ["determinism", "contract", "onto", "sampling"])
 def test_laws_without_rounding_have_no_imprecise_results(law):
     assert not LAWS[law].rounding
