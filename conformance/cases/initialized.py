@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .rounding import terms_of_conv
 
 HEIGHT, WIDTH = 3, 2
 EXAMPLES = 16
+Sizes = Callable[..., dict[str, np.ndarray]]
 
 
 def normal_batch(scale: float, channels: int, context: int = 0) -> Draw:
@@ -75,7 +77,7 @@ def _initialized(
     *,
     more: bool = False,
     tolerances: Tolerances | None = None,
-    sizes: Draw | None = None,
+    sizes: Sizes | None = None,
 ) -> LayerCase:
     """Return a case of the layer's output after initialization from its input.
 
@@ -115,7 +117,7 @@ def _random(name: str, build: Draw, channels: int, context: int = 0) -> LayerCas
 
 
 def _without_variance(
-    name: str, build: Draw, channels: int = 4, *, sizes: Draw | None = None
+    name: str, build: Draw, channels: int = 4, *, sizes: Sizes | None = None
 ) -> LayerCase:
     return _initialized(
         f"{name}/constant", build, _constant(channels), _zeros(channels), more=True, sizes=sizes
