@@ -57,16 +57,13 @@ def low_resolution(images: np.ndarray, factor: int, allocate: Allocate = in_memo
     return average_blocks(images, height // factor, width // factor, allocate)
 
 
-def masked(
-    images: np.ndarray, masks: np.ndarray, levels: int, allocate: Allocate = in_memory
-) -> np.ndarray:
+def masked(images: np.ndarray, masks: np.ndarray, levels: int) -> np.ndarray:
     """Return images with hidden pixels 0, and a channel that is levels - 1 where visible.
 
     Args:
         images: (N, C, H, W), values 0 ... levels - 1.
         masks: (N, 1, H, W), True where the image is visible.
         levels: Number of values of a channel.
-        allocate: Function that returns the array to fill.
 
     Returns:
         (N, C + 1, H, W), of the type of the images.
@@ -77,7 +74,7 @@ def masked(
     count, channels, height, width = images.shape
     if masks.shape != (count, 1, height, width):
         raise ValueError(f"masks must have shape {(count, 1, height, width)}, got {masks.shape}")
-    result = allocate((count, channels + 1, height, width), images.dtype)
+    result = np.empty((count, channels + 1, height, width), images.dtype)
     np.multiply(images, masks, out=result[:, :-1], casting="unsafe")
     np.multiply(masks, levels - 1, out=result[:, -1:], casting="unsafe")
     return result
@@ -163,8 +160,14 @@ def derive(
         return grey(images, allocate)
     if kind == "low-resolution":
         return low_resolution(images, factor, allocate)
-    masks = fixed_masks(len(images), *images.shape[2:])
-    return masked(images, masks, levels, allocate)
+    count, channels, height, width = images.shape
+    result = allocate((count, channels + 1, height, width), images.dtype)
+    generator = np.random.default_rng(MASK_SEED)
+    for i in range(0, count, CHUNK):  # the masks of `fixed_masks`, without all at a time
+        part = images[i : i + CHUNK]
+        masks = draw_masks(len(part), height, width, generator)
+        result[i : i + CHUNK] = masked(part, masks, levels)
+    return result
 
 
 def spec_of(kind: str, contexts: np.ndarray) -> ContextSpec:

@@ -39,6 +39,23 @@ def duplicates_note(parts: Mapping[Role, np.ndarray]) -> list[str]:
     return lines
 
 
+def conflicts_note(images: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Return a line that counts training images with an equal one of another class.
+
+    Args:
+        images: Training images (N, C, H, W).
+        labels: (N,).
+    """
+    hashes = _hashes(images)
+    classes: dict[bytes, set[int]] = {}
+    for digest, label in zip(hashes, labels.tolist(), strict=True):
+        classes.setdefault(digest, set()).add(label)
+    found = sum(len(classes[digest]) > 1 for digest in hashes)
+    if not found:
+        return []
+    return [f"{count_of(found, 'training image')} equal to one of another class, pixel for pixel"]
+
+
 def _hashes(images: np.ndarray) -> list[bytes]:
     return [
         hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

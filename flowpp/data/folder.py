@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowpp.config import DataConfig
-from flowpp.data.class_labels import class_counts_note
 from flowpp.data.decode import FACTS, Decoded, ImageError, Source, decode, in_parallel
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.duplicates import duplicates_note
@@ -18,7 +17,7 @@ from flowpp.data.formats import count_of, suffixes
 from flowpp.data.image_files import CONTENTS, ImageFiles, open_images
 from flowpp.data.image_set import ImageSet
 from flowpp.data.listing import printable
-from flowpp.data.named_contexts import files_of_contexts, find_contexts, skipped_classes_note
+from flowpp.data.named_contexts import context_notes, files_of_contexts, find_contexts
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
@@ -60,10 +59,8 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
               if facts[fact]]  # fmt: skip
     notes += duplicates_note(arrays)
     context, contexts = (None, {}) if named is None else named.arrays(kept, allocate)
-    notes += [] if named is None else named.notes
-    notes += skipped_classes_note(named, context)
-    if context is not None and context.kind == "labels":
-        notes += class_counts_note(context, contexts)
+    if named is not None and context is not None:
+        notes += context_notes(named, context, contexts, arrays["train"])
     return ImageSet(
         found.name,
         arrays["train"],

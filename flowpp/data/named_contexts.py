@@ -15,10 +15,11 @@ import numpy as np
 from flowpp.config import DataConfig
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.class_folders import class_folders
-from flowpp.data.class_labels import encode
+from flowpp.data.class_labels import class_counts_note, encode
 from flowpp.data.context_arrays import few
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.derived_contexts import DERIVED
+from flowpp.data.duplicates import conflicts_note
 from flowpp.data.fit import Target
 from flowpp.data.formats import count_of
 from flowpp.data.image_files import ImageFiles, open_images
@@ -107,12 +108,25 @@ class NamedVectors:
         }
 
 
-def skipped_classes_note(named: NamedContexts | None, left: ContextSpec | None) -> list[str]:
-    """Return a line on classes of which all training images were skipped, if there are any."""
-    if not isinstance(named, NamedLabels) or left is None:
-        return []
-    skipped = sorted(set(named.names.values()) - set(left.names))
-    return [f"no classes, since their images are skipped: {few(skipped)}"] if skipped else []
+def context_notes(
+    named: NamedContexts, spec: ContextSpec, contexts: Mapping[Part, np.ndarray], train: np.ndarray
+) -> list[str]:
+    """Return lines on where contexts come from, and on classes that are few or contradictory.
+
+    Args:
+        named: The contexts of all images.
+        spec: Description of those of images that were not skipped.
+        contexts: These by part.
+        train: Training images (N, C, H, W).
+    """
+    notes = list(named.notes)
+    if isinstance(named, NamedLabels):
+        skipped = sorted(set(named.names.values()) - set(spec.names))
+        if skipped:
+            notes.append(f"no classes, since their images are skipped: {few(skipped)}")
+        notes += class_counts_note(spec, contexts)
+        notes += conflicts_note(train, contexts["train"])
+    return notes
 
 
 def find_contexts(

@@ -18,6 +18,7 @@ from flowpp.config.context_spec import ContextSpec
 from flowpp.config.layout import parse_layout
 from flowpp.config.serialization import from_dict, to_dict
 from flowpp.data import ImageSet
+from flowpp.data.own_labels import OWN
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.checkpoint import Checkpoint, CheckpointError, check_shapes
 from flowpp.runs.pretrained import find_model
@@ -141,8 +142,11 @@ def load_images(config: Config, path: str | None = None) -> ImageSet:
     """
     if path is None or config.data.path is None:
         return data.load(replace(config.data, path=path or config.data.path))
-    labels = _beside(config.data.labels, config.data.path, path)
-    context = _beside(config.data.context, config.data.path, path)
+    labels, context = config.data.labels, config.data.context
+    if labels != OWN:
+        labels = _beside(labels, config.data.path, path)
+    if config.data.derived_context is None:
+        context = _beside(context, config.data.path, path)
     return data.load(replace(config.data, path=path, labels=labels, context=context))
 
 

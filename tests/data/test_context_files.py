@@ -90,6 +90,14 @@ def test_numbers_are_in_their_order_and_counted(tmp_path):
     assert "no classes, since their images are skipped: 8" in text
 
 
+def test_equal_images_of_two_classes_are_counted(tmp_path):
+    write(tmp_path, classes("a", "b", "c"))
+    for name in ("a/x.png", "b/x.png", "b/y.png", "c/0.png"):
+        write(tmp_path, [name])  # all of the same pixels, as a/0.png
+    notes = load(tmp_path, labels="folder").notes  # c/0.png, the tenth, is held out
+    assert "4 training images equal to one of another class, pixel for pixel" in notes
+
+
 def swapped(lines):
     return [",".join(line.split(",")[::-1]) for line in lines]
 

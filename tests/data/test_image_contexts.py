@@ -148,10 +148,15 @@ def test_masks_hide_a_quarter_to_three_quarters(shape, kind):
         draw_masks(1, 1, 8, np.random.default_rng(0))
 
 
-def test_fixed_masks_go_by_index():
+def test_fixed_masks_go_by_index(monkeypatch):
     masks = fixed_masks(20, 8, 8)
     assert (fixed_masks(9, 8, 8) == masks[:9]).all()
     assert len({mask.tobytes() for mask in masks}) > 10
+    images = RNG.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    whole = derived_contexts.derive(images, 256, "mask", 1)
+    assert (whole == masked(images, masks, 256)).all()
+    monkeypatch.setattr(derived_contexts, "CHUNK", 7)
+    assert (derived_contexts.derive(images, 256, "mask", 1) == whole).all()
     digest = hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()
     assert digest.startswith(MASKS), digest  # runs of all versions are evaluated with these
 

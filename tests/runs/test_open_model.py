@@ -104,3 +104,20 @@ def test_labels_and_contexts_that_moved_with_the_images(tmp_path):
             load_images(config, str((after / "set").rename(tmp_path / "alone")))
         (tmp_path / "alone").rename(after / "set")
         after.rename(before)
+
+
+def test_words_of_labels_and_contexts_stay_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "before" / "set").mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(f"before/set/{number}.png")
+    for word in ("grey", "folder"):
+        (tmp_path / "before" / word).mkdir()
+    source = DataConfig(source="folder", path="former/set", size=8, channels=3)
+    # From former/set, `grey` here is ../../grey, which from before/set/more is before/grey.
+    config = Config(data=dataclasses.replace(source, context="grey"))
+    (tmp_path / "before" / "set" / "more").symlink_to(".")
+    assert load_images(config, "before/set/more").context.source == "grey"
+    config = Config(data=dataclasses.replace(source, labels="folder"))
+    with pytest.raises(ValueError, match="needs class folders"):
+        load_images(config, "before/set/more")
