@@ -22,6 +22,7 @@ from conformance.adapters.flowpp import TORCH_DTYPES
 from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
 from flowpp.config import presets
 from flowpp.config.build import build_model
+from flowpp.data.image_set import Part
 from flowpp.elementwise import Family, MixtureLogisticFamily
 from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
@@ -90,6 +91,7 @@ class Model:
         untrained: Model with the same settings, initialized from data, float64.
         images, noise: Integer images, and noise for the dequantizer, `(N, C, H, W)`.
         seed: Seed of `noise` and of prior samples.
+        context: Contexts of the images; None for an unconditional model.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Model:
     images: np.ndarray
     noise: Tensor
     seed: int
+    context: Tensor | None = None
 
     @classmethod
     def open(cls, path: Path, images: int, seed: int) -> Model:
@@ -105,22 +108,34 @@ class Model:
 
         Raises:
             FileNotFoundError: `path` is not a run directory.
-            ValueError: The run is damaged.
+            ValueError: The run is damaged, or its data set has other contexts.
         """
         opened = open_model(path)
         config, model = opened.config, opened.model.double()
         data = load_images(config)
         generator = torch.Generator().manual_seed(seed)
-        untrained = build_model(config.model, data.shape, data.levels, generator).double()
+        if data.context != model.context_spec:
+            raise ValueError(
+                f"{path} must be a model for the contexts of {data.name}, {data.context}, got one "
+                f"for {model.context_spec}"
+            )
+        untrained = build_model(
+            config.model, data.shape, data.levels, generator, data.context
+        ).double()
 
         def noise(count: int) -> Tensor:
             return model.draw_noise((count, *data.shape), dtype=torch.float64, generator=generator)
 
+        def context(part: Part, count: int) -> Tensor | None:
+            given = data.context_of(part)
+            return None if given is None else torch.from_numpy(np.array(given[:count]))
+
         first = torch.from_numpy(data.train[:128]).double()
-        initialize(untrained, first, noise(len(first)))
+        initialize(untrained, first, noise(len(first)), context("train", len(first)))
         test = data.test[:images]
         name = f"{config.preset}, step {opened.checkpoint.step}"
-        return cls(name, model, untrained.eval(), test, noise(len(test)), seed)
+        given = context("test", len(test))
+        return cls(name, model, untrained.eval(), test, noise(len(test)), seed, given)
 
     @property
     def dims(self) -> int:
@@ -154,8 +169,11 @@ class Model:
             torch.autocast(device, half) if half else contextlib.nullcontext(),
             float32_precision("tf32" if tf32 else "ieee"),
         ):
-            total = model.elbo(x, noise).total
+            total = model.elbo(x, noise, self._context_on(device)).total
         return bits_per_dim(total.double(), self.dims).cpu().numpy()
+
+    def _context_on(self, device: str) -> Tensor | None:
+        return None if self.context is None else self.context.to(device)
 
     @torch.no_grad()
     def mixture_outputs(self, *, trained: bool = True) -> np.ndarray:
@@ -184,37 +202,38 @@ class Model:
         inverse = [layer.inverse for layer in reversed(layers)]
         noise = self.noise.to(next(model.parameters()).dtype)
         x = torch.from_numpy(self.images).to(noise)
-        start = model.flow_input(x, noise)[0]
-        from_data = _apply(forward, start)
+        features = model.features(self.context, x.shape)
+        start = model.flow_input(x, noise, features)[0]
+        from_data = _apply(forward, start, features)
         generator = torch.Generator().manual_seed(self.seed)
         z = torch.randn(from_data[-1].shape, dtype=torch.float64, generator=generator).to(noise)
-        from_prior = _apply(inverse, z)[::-1]
+        from_prior = _apply(inverse, z, features)[::-1]
         data_errors = [
-            _distance(layer.inverse(after)[0], before)
+            _distance(layer.inverse(after, features)[0], before)
             for layer, before, after in zip(layers, from_data[:-1], from_data[1:], strict=True)
         ]
         prior_errors = [
-            _distance(layer.forward(before)[0], after)
+            _distance(layer.forward(before, features)[0], after)
             for layer, before, after in zip(layers, from_prior[:-1], from_prior[1:], strict=True)
         ]
         names = [f"{i} {_name(layer)}" for i, layer in enumerate(layers, start=1)]
         return {
             "data": {
-                "total": _distance(_apply(inverse, from_data[-1])[-1], start),
+                "total": _distance(_apply(inverse, from_data[-1], features)[-1], start),
                 "layers": list(zip(names, data_errors, strict=True)),
             },
             "prior": {
-                "total": _distance(_apply(forward, from_prior[0])[-1], z),
+                "total": _distance(_apply(forward, from_prior[0], features)[-1], z),
                 "layers": list(zip(names, prior_errors, strict=True)),
             },
         }
 
 
-def _apply(maps: list[Any], x: Tensor) -> list[Tensor]:
+def _apply(maps: list[Any], x: Tensor, features: Tensor | None) -> list[Tensor]:
     """Apply maps with a log-det in order; return `x` and the output of each map."""
     values = [x]
     for function in maps:
-        values.append(function(values[-1])[0])
+        values.append(function(values[-1], features)[0])
     return values
 
 

@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from conformance.adapters.flowpp import FlowppAdapter
 from conformance.audit import trained_model, verdicts
 from conformance.audit.measures import models
 from conformance.audit.subjects.specimens import ClippedInverse, Specimen, clamped_at
 from conformance.audit.subjects.subject import Subject
+from flowpp import data
+from flowpp.config import DataConfig
+from flowpp.config.build import build_model
+from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runs.open_model import model_facts
+from tiny import TINY
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +44,24 @@ def test_round_trips(model, dtype, trained):
         assert names[0] == "1 DataLogit"
         assert sum("Coupling" in name for name in names) == 6
         assert all(len(errors) == 24 * 64 for _, errors in found[start]["layers"])
+
+
+def test_a_conditional_model_is_audited_with_its_contexts(tmp_path):
+    config = replace(TINY, data=DataConfig(labels="folder"))
+    images = data.load(config.data)
+    generator = torch.Generator().manual_seed(0)
+    built = build_model(config.model, images.shape, images.levels, generator, images.context)
+    facts = model_facts(config, images.shape, images.levels, images.context)
+    path = tmp_path / "model.safetensors"
+    Checkpoint(0, built.state_dict(), {}, {}, facts).save(path)
+    audited = trained_model.Model.open(path, images=8, seed=0)
+    assert audited.context.tolist() == images.context_of("test")[:8].tolist()
+    found = audited.trace("float64", trained=False)
+    for start in ("data", "prior"):
+        assert np.median(found[start]["total"]) < verdicts.MEDIAN_ROUND_TRIP["float64"]
+    own = audited.bits_per_dim("float64", trained=False)
+    others = replace(audited, context=(audited.context + 1) % 10)
+    assert (abs(own - others.bits_per_dim("float64", trained=False)) > 1e-6).all()
 
 
 def test_a_clipped_inverse_fails_the_round_trip(sharp):
