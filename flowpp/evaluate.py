@@ -24,8 +24,6 @@ from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
-    import numpy as np
-
     from flowpp.data import ImageSet
     from flowpp.runs.open_model import OpenedModel
     from flowpp.runtime.distributed import ProcessGroup
@@ -70,6 +68,15 @@ class Arguments:
         str | None, arg(metavar="NAME", help_behavior_hint="(default: that of each image)")
     ] = None
     """Of a model of labelled images: label for all images; none gives the bound on P(x)."""
+    labels: Annotated[
+        Path | None, arg(metavar="CSV", help_behavior_hint="(default: the images' folders)")
+    ] = None
+    """With other_data: file with the class of each image: name of the image, class."""
+    context: Annotated[
+        Path | None, arg(metavar="PATH", help_behavior_hint="(default: made of each image)")
+    ] = None
+    """With other_data, of a model of vectors or of a second folder of images: a CSV or .npy, or a
+    folder."""
     data_path: DataPath = None
     """Path of the data set, if it has moved since training; or of other images."""
     other_data: bool = False
@@ -116,8 +123,13 @@ class Arguments:
             )
         if self.skip_bad and not self.other_data:
             raise ValueError("skip_bad needs other_data: the run's own images are as in training")
-        if self.channels is not None and not self.other_data:
-            raise ValueError("data.channels needs other_data, got it without")
+        for name in ("channels", "labels", "context"):
+            given = getattr(self, name) is not None
+            if given and not self.other_data:
+                setting = "data.channels" if name == "channels" else name
+                raise ValueError(f"{setting} needs other_data, got it without")
+            if given and name != "channels" and self.label is not None:
+                raise ValueError(f"label and {name} exclude each other, got both")
         if self.label is not None and self.fingerprint:
             raise ValueError("fingerprint must be of the images' own labels, got label")
         if self.dtype == "float64" and self.precision != "float32":
@@ -184,9 +196,10 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
         )  # fmt: skip
         for note in others.notes:
             report(note)
+        if arguments.label is not None:
+            return others.as_image_set()
         spec = opened.model.context_spec
-        given = spec is None or arguments.label is not None
-        return others.as_image_set() if given else with_contexts(others, spec)
+        return with_contexts(others, spec, arguments.labels, arguments.context)
     try:
         images = load_images(opened.config, arguments.data_path)
         form = opened.image_shape, opened.model.levels
@@ -214,6 +227,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
 
     from flowpp.evaluation import per_class
     from flowpp.evaluation.bound import not_finite
+    from flowpp.evaluation.part_contexts import part_contexts
     from flowpp.evaluation.progress import progress_bar
     from flowpp.evaluation.receipt import receipt
     from flowpp.evaluation.summary import summary, title
@@ -222,7 +236,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         opened, images = _open(arguments, group)
         model, seed = opened.model, _seed(arguments, opened)
         count = _image_count(arguments, images)
-        contexts = _contexts(arguments, opened, images, count)
+        contexts = part_contexts(images, arguments.split, count, opened, arguments.label)
         # The batches are divided among the processes, so all need the same size.
         memory, batch = group.broadcast_object(_memory_and_batch(arguments, opened))
         out = arguments.out or _folder(arguments, "evaluations") / f"{_now()}.json"
@@ -264,30 +278,6 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     print(f"receipt   {out}")
     if problem := not_finite(bounds):
         raise SystemExit(f"error: {problem}")
-
-
-def _contexts(
-    arguments: Arguments, opened: OpenedModel, images: ImageSet, count: int
-) -> np.ndarray | None:
-    """Return the contexts of the images, or the same label for all.
-
-    Raises:
-        ValueError: A label for a model without labels, or an unknown one; images without the
-            contexts that the model needs.
-    """
-    from flowpp.evaluation.contexts import label_of, label_rows
-
-    spec = opened.model.context_spec
-    if arguments.label is not None:
-        return label_rows(spec, label_of(spec, arguments.label), count)
-    if spec is None:
-        return None
-    contexts = images.context_of(arguments.split)
-    if contexts is None:
-        more = "; --label none evaluates without" if spec.kind == "labels" else ""
-        raise ValueError(f"each image must have {spec.description}, got {images.name}, which "
-                         f"has none{more}")  # fmt: skip
-    return contexts[:count]
 
 
 def _memory_and_batch(arguments: Arguments, opened: OpenedModel) -> tuple[float | None, int]:

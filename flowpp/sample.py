@@ -65,29 +65,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp import trained_model  # imports torch
         from flowpp.evaluation.conditional_samples import wanted
-        from flowpp.evaluation.sampling import sample
+        from flowpp.evaluation.given_contexts import check_none_is_trained
         from flowpp.kernels.backend import check_variable
         from flowpp.runtime.image_tensors import NonFiniteImageError
-        from flowpp.runtime.random_state import seeded_generator
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
         asked = wanted(
-            model.model.context_spec, arguments.count, arguments.label, arguments.context,
+            model.context_spec, arguments.count, arguments.label, arguments.context,
             model.config.data, model.levels,
         )  # fmt: skip
+        dropout = model.config.training.label_dropout
+        check_none_is_trained(asked.contexts, model.context_spec, dropout)
         out = arguments.output_file(_default_name(arguments))
     try:
-        images = sample(
-            model.model,
-            model.image_shape,
+        images = model.sample(
             asked.count,
-            seeded_generator(arguments.seed),
+            asked.contexts,
             temperature=arguments.temperature,
-            batch=arguments.batch_size,
-            contexts=asked.contexts,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
         )
     except NonFiniteImageError as error:
         raise SystemExit(f"error: {error}") from None

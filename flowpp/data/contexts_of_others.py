@@ -72,24 +72,48 @@ def _own_labels(images: NamedImages, spec: ContextSpec) -> list[str | None]:
     return [name if name in known else None for name in own or [""] * len(images.paths)]
 
 
-def with_contexts(images: NamedImages, spec: ContextSpec) -> ImageSet:
+def with_contexts(
+    images: NamedImages,
+    spec: ContextSpec | None,
+    labels: Path | None = None,
+    context: Path | None = None,
+) -> ImageSet:
     """Return images as a data set, with labels by their folders or contexts that are computed.
 
+    Args:
+        images: The images.
+        spec: Contexts of the model; None for an unconditional one.
+        labels: CSV of image and class, instead of the folders.
+        context: Vectors in a file, or a folder of images of the same names.
+
     Raises:
-        ValueError: An image in no folder of a class, or contexts that need a file.
+        ValueError: An image without a class, contexts that need a file, or a file that the model
+            has no use for.
     """
+    of_labels = spec is not None and spec.kind == "labels"
+    computed = spec is not None and spec.source in DERIVED
+    for name, path, used in (
+        ("labels", labels, of_labels),
+        ("context", context, spec is not None and not of_labels and not computed),
+    ):
+        if path is not None and not used:
+            kind = "an unconditional model" if spec is None else f"a model of {spec.description}"
+            raise ValueError(f"{name} must be left out for {kind}, got {path}")
+    if spec is None:
+        return images.as_image_set()
     if spec.kind != "labels":
-        return images.as_image_set(spec, contexts_of(images, spec))
-    labels = labels_of(images, spec)
-    unknown = [images.paths[row] for row in np.flatnonzero(labels == UNKNOWN)]
+        found = contexts_of(images, spec, None if context is None else str(context))
+        return images.as_image_set(spec, found)
+    numbers = labels_of(images, spec, OWN if labels is None else str(labels))
+    unknown = [images.paths[row] for row in np.flatnonzero(numbers == UNKNOWN)]
     if unknown:
         raise ValueError(
             f"{images.files.where} must have its images in folders of the model's classes, "
             f"{few(spec.names)}, got {len(unknown):,} of "
-            f"{count_of(len(images.paths), 'image')} in others: {examples(unknown)}; --label none "
-            "evaluates without"
+            f"{count_of(len(images.paths), 'image')} in others: {examples(unknown)}; "
+            "--labels FILE.csv names the class of each, --label none evaluates without"
         )
-    return images.as_image_set(spec, labels)
+    return images.as_image_set(spec, numbers)
 
 
 def contexts_of(images: NamedImages, spec: ContextSpec, context: str | None = None) -> np.ndarray:

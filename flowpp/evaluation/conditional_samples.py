@@ -9,10 +9,13 @@ import numpy as np
 
 from flowpp.config import DataConfig
 from flowpp.config.context_spec import NO_LABEL, ContextSpec
+from flowpp.data.archive import LARGEST
 from flowpp.data.unsplit import load_all
-from flowpp.evaluation.contexts import label_of, label_rows
+from flowpp.data.vectors import read_array
+from flowpp.evaluation.contexts import label_rows
 from flowpp.evaluation.labelled_grids import Panel
 from flowpp.evaluation.sample_grids import beside, label_grid
+from flowpp.runtime.bounded import open_regular
 
 COUNT = 64
 """Default number of images of a model without contexts, or for one context."""
@@ -110,7 +113,7 @@ def _labelled(spec: ContextSpec, count: int | None, label: str) -> Wanted:
         each = count or max(1, min(EACH, MOST // len(spec.names)))
         rows, _ = label_grid(range(len(spec.names)), 1)
         return Wanted(spec, rows, each, spec.names, "of each label")
-    rows = label_rows(spec, label_of(spec, label), 1)
+    rows = label_rows(spec, label, 1)
     title = "without label" if label == NO_LABEL else f"of label {label}"
     return Wanted(spec, rows, count or COUNT, (label,), title)
 
@@ -118,21 +121,25 @@ def _labelled(spec: ContextSpec, count: int | None, label: str) -> Wanted:
 def _vectors(path: Path, spec: ContextSpec) -> np.ndarray:
     """Read vectors (M, D): an .npy, or a text with one vector a line."""
     (size,) = spec.shape
+    rows = read_array(path) if path.suffix == ".npy" else _lines(path, size)
+    if rows.shape == (size, 1):  # one vector
+        rows = rows.T
+    if rows.shape[1:] != (size,) or not np.isfinite(rows).all():
+        got = f"shape {rows.shape}" if np.isfinite(rows).all() else "NaN or infinity"
+        raise ValueError(f"{path} must have vectors of {size} finite numbers, got {got}")
+    return rows
+
+
+def _lines(path: Path, size: int) -> np.ndarray:
+    """Read a text with one vector a line."""
     try:
-        if path.suffix == ".npy":
-            rows = np.load(path, allow_pickle=False)
-        else:
-            rows = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
-        rows = np.atleast_2d(rows).astype(np.float32)
+        with open_regular(path, LARGEST) as file:
+            return np.loadtxt(file, np.float32, delimiter=",", ndmin=2)
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} must be an .npy, or a text of {size} numbers a line with commas between "
             f"them: {error}"
         ) from error
-    if rows.ndim != 2 or rows.shape[1] != size or not np.isfinite(rows).all():
-        got = f"shape {rows.shape}" if np.isfinite(rows).all() else "NaN or infinity"
-        raise ValueError(f"{path} must have vectors of {size} finite numbers, got {got}")
-    return rows
 
 
 def _images(path: Path, spec: ContextSpec, data: DataConfig, levels: int) -> np.ndarray:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 from torch import Tensor
 
-from flowpp.config.context_spec import NO_LABEL, ContextSpec
+from flowpp.config.context_spec import ContextSpec
+from flowpp.evaluation.given_contexts import label_index
 from flowpp.runtime.image_tensors import image_tensor
-
-SHOWN = 20
-"""Number of classes that an error names."""
 
 
 def check_contexts(contexts: np.ndarray | None, count: int) -> None:
@@ -51,33 +47,14 @@ def blank_contexts(spec: ContextSpec | None, count: int) -> tuple[np.ndarray, ..
     return (np.zeros((count, *spec.shape), dtype),)
 
 
-def label_of(spec: ContextSpec | None, name: str) -> int:
-    """Return the label of a class by its name; that of "none" means no class.
+def label_rows(spec: ContextSpec | None, label: str | int, count: int) -> np.ndarray:
+    """Return one label, by its name or index, for all images.
 
     Raises:
-        ValueError: A model that is not conditioned on labels, or an unknown name; the message has
-            the nearest names, and the list.
+        ValueError: A model that is not conditioned on labels, or an unknown label; the message has
+            the nearest name, and the list.
     """
-    checked = _labelled(spec)
-    known = (*checked.names, NO_LABEL)
-    if name in known:
-        return known.index(name)
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    listed = ", ".join(known[:SHOWN]) + ", ..." * (len(known) > SHOWN)
-    raise ValueError(f"label must be a class of the model, got {name!r}: {hint}known are {listed}")
-
-
-def label_rows(spec: ContextSpec | None, label: int, count: int) -> np.ndarray:
-    """Return one label for all images.
-
-    Raises:
-        ValueError: As `label_of`, or a label outside 0 ... number of classes.
-    """
-    last = _labelled(spec).none_label
-    if not 0 <= label <= last:
-        raise ValueError(f"labels must lie in 0 ... {last}, got {label}")
-    return np.full(count, label, np.int64)
+    return np.full(count, label_index(label, _labelled(spec)), np.int64)
 
 
 def _labelled(spec: ContextSpec | None) -> ContextSpec:

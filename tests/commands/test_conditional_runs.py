@@ -115,7 +115,7 @@ def test_a_labelled_run_is_sampled_by_rows_of_classes(digits, tmp_path):
 
 def test_unknown_labels_are_named(runs, tiny_run, capsys):
     message = refused(capsys, runs["labels"], "--label", "caat")
-    assert "'caat'" in message and "did you mean" in message and "cat, dog, owl" in message
+    assert "'caat'; did you mean 'cat'?" in message and "cat, dog, owl, or none" in message
     assert "label" in refused(capsys, tiny_run[0], "--label", "cat")
     assert "label" in refused(capsys, runs["vectors"], "--label", "cat")
     assert "context" in refused(capsys, tiny_run[0], "--context", "x.png")
@@ -131,6 +131,9 @@ def test_vectors_from_files(runs, tmp_path, capsys):
     assert found[0]["images"].shape == (6, 1, SIDE, SIDE)
     np.testing.assert_array_equal(found[0]["contexts"], rows.repeat(3, axis=0))
     np.testing.assert_array_equal(found[0]["images"], found[1]["images"])
+    np.save(tmp_path / "one.npy", rows[1])
+    one = drawn(runs["vectors"], tmp_path / "out.png", "--context", tmp_path / "one.npy")
+    assert one["contexts"].tolist() == [[3.0, 4.5]] * 64
     assert "a vector of 2 numbers" in refused(capsys, runs["vectors"])
     for content, expected in (
         ("1,2,3\n", "2 finite numbers, got shape (1, 3)"),
@@ -184,3 +187,31 @@ def test_evaluate_a_run_of_masks(tmp_path):
     assert result["per_class"] is None and own["context"]["source"] == "mask"
     assert data.load(DataConfig(context="mask")).context.shape == (2, 8, 8)
     assert NAMES == conditional_images("labels").context.names
+
+
+def test_evaluate_other_images_with_labels(digits, tmp_path, capsys):
+    """From folders called like the classes, from a CSV, or one label for all."""
+    images = data.load(DataConfig(labels="folder"))
+    rows = [(f"{label}/{i}.png", label) for i, label in enumerate(images.context_of("test")[:6])]
+    for i, (name, _) in enumerate(rows):
+        (tmp_path / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images.test[i, 0]).save(tmp_path / "other" / name)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("".join(f"{name},{(label + 1) % 10}\n" for name, label in rows))
+    flags = [str(digits), "--data.path", str(tmp_path / "other"), "--other-data"]
+    bounds = {}
+    for given in ([], ["--labels", str(wrong)], ["--label", "none"]):
+        out = tmp_path / "receipt.json"
+        evaluate.main([*flags, "--out", str(out), *given])
+        receipt = json.loads(out.read_text())
+        bounds[" ".join(given[:1])] = receipt["bounds"][0]["mean"]
+        if not given:
+            assert {*receipt["per_class"]} == {str(label) for _, label in rows}
+    assert len({*bounds.values()}) == 3
+    both = ["--label", "3", "--labels", str(wrong)]
+    assert "exclude each other" in refused(capsys, *flags, *both, main=evaluate.main)
+    context = ["--context", str(wrong)]
+    assert "context must be left out" in refused(capsys, *flags, *context, main=evaluate.main)
+    assert "labels needs other_data" in refused(
+        capsys, digits, "--labels", wrong, main=evaluate.main
+    )
