@@ -17,9 +17,14 @@ from flowpp.model import FlowPlusPlus
 
 from .bins import Bins, Precision
 from .build import step_of
+from .cut_normals import CutNormals
 from .normals import Normals, Tails
 from .stack import CodingError, Stack
 from .steps import Step
+
+SMALLEST_STD = 1e-6
+LARGEST_STD = 1e6
+"""Limits of the standard deviation of truncated normal noise; outside, lengths are not best."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,7 @@ class Coder:
             noise = self._pop_prior(stack, self._line(x.shape))
             u = self._noise_flow(dequantizer, x).encode(stack, noise).numbers
         elif isinstance(dequantizer, TruncatedNormalDequantizer):
-            mean, std = self._normal_noise(dequantizer, x)
-            u = self._numbers(stack.pop_gaussian(0, count - 1, mean, std), x)
+            u = self._numbers(self._normal_noise(dequantizer, x).pop(stack), x)
         else:
             u = self._numbers(stack.pop_uniform(self._sizes(x)), x)
         return self._levels(x * count + u)
@@ -104,18 +108,15 @@ class Coder:
             noise = self._noise_flow(dequantizer, x).decode(stack, self._levels(u))
             self._push_prior(stack, noise)
         elif isinstance(dequantizer, TruncatedNormalDequantizer):
-            mean, std = self._normal_noise(dequantizer, x)
-            stack.push_gaussian(numbers, 0, self.precision.per_level - 1, mean, std)
+            self._normal_noise(dequantizer, x).push(stack, numbers)
         else:
             stack.push_uniform(numbers, self._sizes(x))
 
-    def _normal_noise(
-        self, dequantizer: TruncatedNormalDequantizer, x: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _normal_noise(self, dequantizer: TruncatedNormalDequantizer, x: Tensor) -> CutNormals:
         count = self.precision.per_level
         mean, log_scale = dequantizer.distribution(x, torch.float64)
-        std = torch.exp(log_scale).clamp(1e-6, 2.0**20) * count
-        return (mean * count - 0.5).flatten().numpy(), std.flatten().numpy()
+        std = torch.exp(log_scale).clamp(SMALLEST_STD, LARGEST_STD) * count
+        return CutNormals((mean * count).flatten().numpy(), std.flatten().numpy(), count)
 
     def _sizes(self, x: Tensor) -> np.ndarray:
         """Return the number of bins of each number of uniform noise.

@@ -111,7 +111,8 @@ class Normals:
 
     def _windows(self) -> _Windows:
         std = self.std if self.limit is None else np.minimum(self.std, self.limit / (4 * STDS))
-        exponent = np.frexp(std)[1].astype(np.int64)  # std <= 2^exponent
+        mantissa, exponent = np.frexp(std)
+        exponent = exponent.astype(np.int64) - (mantissa == 0.5)  # std <= 2^exponent
         shift = np.maximum(exponent - OCTAVES, 0)
         octave = np.clip(exponent, 0, OCTAVES)
         reach = STDS << octave

@@ -55,6 +55,7 @@ class Stack:
         self._gaussian = stream.model.QuantizedGaussian
         self._laplace = stream.model.QuantizedLaplace
         self._uniform = stream.model.Uniform()
+        self._categorical = stream.model.Categorical(perfect=False)
         given = np.empty(0, np.uint32) if words is None else np.asarray(words, dtype=np.uint32)
         if len(given) and given[-1] == 0:
             raise CodingError("the last word of a stack must not be 0")
@@ -109,6 +110,16 @@ class Stack:
         """Pop integers low ... high of Laplace distributions with mean 0, int64."""
         model = self._laplace(low, high)
         numbers = self._coder.decode(model, np.zeros(len(scales)), _float64(scales))
+        self._check()
+        return np.asarray(numbers, np.int64)
+
+    def push_categorical(self, numbers: np.ndarray, probabilities: np.ndarray) -> None:
+        """Push integers below M of distributions (N, M)."""
+        self._coder.encode_reverse(_int32(numbers), self._categorical, _float64(probabilities))
+
+    def pop_categorical(self, probabilities: np.ndarray) -> np.ndarray:
+        """Pop integers below M of distributions (N, M), int64."""
+        numbers = self._coder.decode(self._categorical, _float64(probabilities))
         self._check()
         return np.asarray(numbers, np.int64)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import log_ndtr
 
 MASS = 1 << 64
 """Total of the frequencies of a normal distribution, but for the two of each integer."""
@@ -95,7 +96,7 @@ class Normal:
         if not (abs(mean) < 2.0**52 and 0.0 < std < 2.0**40):
             raise CodingError(f"mean and std must be finite and not too large, got {mean}, {std}")
         if limit >= 0:
-            return cls(min(max(mean, 0.0), float(limit)), std, 0, limit)
+            return cls(mean, std, 0, limit)
         return cls(mean, std, round(mean) - REACH, round(mean) + REACH)
 
     @property
@@ -105,11 +106,26 @@ class Normal:
 
     def start(self, k: int) -> int:
         """Return the sum of the frequencies of the integers before k."""
-        below, here, all_of_it = (
-            float(ndtr((end - 0.5 - self.mean) / self.std)) for end in (self.low, k, self.high + 1)
-        )
-        share = (here - below) / (all_of_it - below)
-        return math.floor(MASS * share) + 2 * (k - self.low)
+        return math.floor(MASS * self._share(k)) + 2 * (k - self.low)
+
+    def _share(self, k: int) -> float:
+        """Return the part of the mass that the integers before k have.
+
+        Computed from the end that is farther from the mean, where masses are small: there ndtr is
+        precise, and its logarithm cannot underflow.
+        """
+        sign, small, ratio = self._tail
+        small_here = float(log_ndtr(sign * (k - 0.5 - self.mean) / self.std))
+        share = (math.exp(small_here - small) - ratio) / (1.0 - ratio)
+        return min(1.0, max(0.0, share if sign > 0 else 1.0 - share))
+
+    @functools.cached_property
+    def _tail(self) -> tuple[int, float, float]:
+        """Side of the mean, log of the mass up to the far end, and the other end's part of it."""
+        ends = [(end - 0.5 - self.mean) / self.std for end in (self.low, self.high + 1)]
+        sign = 1 if -ends[0] > ends[1] else -1
+        near, far = (float(log_ndtr(sign * end)) for end in ends[::sign])
+        return sign, far, math.exp(near - far)
 
     def push(self, stack: Stack, k: int) -> None:
         """Push an integer.
@@ -126,7 +142,10 @@ class Normal:
         """Pop the k with start(k) <= peek < start(k + 1), found by bisection."""
         total = self.total
         target = stack.peek(total)
-        k, beyond = self.low, self.high + 1
+        k, beyond, reach = self.low, self.high + 1, 8 * math.ceil(self.std)
+        for end in (round(self.mean) - reach, round(self.mean) + reach):  # it is mostly between
+            if k < end < beyond:
+                k, beyond = (end, beyond) if self.start(end) <= target else (k, end)
         while beyond - k > 1:
             middle = (k + beyond) // 2
             k, beyond = (middle, beyond) if self.start(middle) <= target else (k, middle)
