@@ -75,6 +75,11 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
             "Bounds of held-out images, importance sampling, baselines, scores, samples.",
             ("flowpp.evaluation",),
         ),
+        Topic(
+            "coding", "Compression",
+            "Local bits-back coding of images with a model; see [Compression](../compression.md).",
+            ("flowpp.coding",),
+        ),
         Topic("runs", "Runs on disk", "Run directories and checkpoints.", ("flowpp.runs",)),
         Topic(
             "commands", "Commands",
@@ -83,6 +88,7 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
                 "flowpp.train", "flowpp.evaluate", "flowpp.report", "flowpp.sample",
                 "flowpp.score", "flowpp.classify", "flowpp.complete", "flowpp.reconstruct",
                 "flowpp.interpolate", "flowpp.plot", "flowpp.convert",
+                "flowpp.compress", "flowpp.decompress",
             ),
         ),
     ),
@@ -112,6 +118,11 @@ GROUPS: dict[str, tuple[Topic, ...]] = {
                 "reference.dequantization", "reference.truncated_normal",
                 "reference.augmentation", "reference.context",
             ),
+        ),
+        Topic(
+            "reference-coding", "Reference: compression",
+            "Local bits-back coding, slow and readable.",
+            ("reference.coding",),
         ),
         Topic(
             "reference-bijectors", "Reference: bijectors",

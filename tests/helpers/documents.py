@@ -71,6 +71,8 @@ NOT_RUN = {
     "python -m conformance --adapter conformance.adapters.zuko:ZukoAdapter": (
         "needs zuko: `tox -e libraries` runs the adapters"
     ),
+    "python -m flowpp.compress": "tests/commands/test_compress.py runs it on digits",
+    "python -m flowpp.decompress": "as above",
     "tensorboard": "a server that runs until it is stopped",
 }
 """Prefixes of commands that are not run, with the reason."""

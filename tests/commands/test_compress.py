@@ -1,0 +1,83 @@
+"""The commands compress and decompress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from flowpp import compress, decompress
+from flowpp.coding import stack
+
+PLAIN = 6
+"""Digits that give enough initial bits for another one."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    return load_digits().images[: PLAIN + 1].astype(np.uint8)
+
+
+def folder_of(digits: np.ndarray, path: Path) -> Path:
+    path.mkdir()
+    for i, digit in enumerate(digits):
+        Image.fromarray(digit).save(path / f"{i}.png")
+    return path
+
+
+def test_compress_and_decompress_a_folder(digits, tmp_path, capsys):
+    folder, file, out = folder_of(digits, tmp_path / "in"), tmp_path / "a.fpp", tmp_path / "out"
+    compress.main(["digits", str(folder), "--out", str(file)])
+    printed = capsys.readouterr().out
+    assert f"all of its {file.stat().st_size:,} bytes" in printed
+    for line in ("initial", "net", "bound", "overhead", "PNG", "WebP", "every image is exact"):
+        assert line in printed
+    decompress.main([str(file), "--out", str(out)])
+    for i, digit in enumerate(digits):
+        assert (np.asarray(Image.open(out / f"{i}.png")) == digit).all()
+
+
+def refused(main, *arguments: object) -> None:
+    with pytest.raises(SystemExit) as error:
+        main([str(argument) for argument in arguments])
+    assert error.value.code == 2
+
+
+def test_images_that_do_not_fit_are_refused(digits, tmp_path, capsys):
+    file = tmp_path / "a.fpp"
+    for image, message in (
+        (Image.fromarray(np.zeros((9, 8), np.uint8)), "must be 8x8, grey, 8 bits"),
+        (Image.fromarray(np.zeros((8, 8, 3), np.uint8)), "got 8x8, colour, 8 bits"),
+        (Image.fromarray(np.full((8, 8), 200, np.uint8)), "must have values 0 ... 16"),
+    ):
+        image.save(tmp_path / "x.png")
+        refused(compress.main, "digits", tmp_path / "x.png", "--out", file)
+        assert message in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_mistakes_are_one_line(digits, tmp_path, capsys, monkeypatch):
+    folder, file = folder_of(digits[:1], tmp_path / "in"), tmp_path / "a.fpp"
+    refused(compress.main, "digits", folder, "--out", tmp_path / "a.zip")
+    assert "out must be a file that ends in .fpp" in capsys.readouterr().err
+    refused(compress.main, "digits", folder, "--out", file, "--delta-bits", "30")
+    assert "delta_bits must be at most 26" in capsys.readouterr().err
+    refused(decompress.main, folder / "0.png", "--out", tmp_path)
+    assert "must be a file of flowpp.compress" in capsys.readouterr().err
+    compress.main(["digits", str(folder), "--out", str(file), "--no-verify"])
+    assert "exact" not in capsys.readouterr().out
+    refused(decompress.main, file, "--out", folder)
+    assert "out must not have the file 0.png already" in capsys.readouterr().err
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    refused(decompress.main, file, "--out", tmp_path / "out")
+    assert "its SHA-256 is wrong; --salvage" in capsys.readouterr().err
+
+    def missing() -> None:
+        raise ModuleNotFoundError("needs constriction: pip install 'flowpp[compress]'")
+
+    monkeypatch.setattr(stack, "require_constriction", missing)
+    refused(compress.main, "digits", folder, "--out", file)
+    assert "flowpp[compress]" in capsys.readouterr().err
