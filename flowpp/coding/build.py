@@ -19,6 +19,7 @@ from flowpp.bijectors import (
     Inverse,
     InvertibleConv,
     InvertibleConvLU,
+    LiftedContext,
     MixtureLogistic,
     Sigmoid,
     Squeeze,
@@ -54,6 +55,9 @@ def step_of(bijector: nn.Module, precision: Precision, context: Tensor | None = 
         case FirstChannels():
             inner, channels = bijector.bijector, bijector.channels
             return OnChannels(step_of(inner, precision, context), lambda _: channels)
+        case LiftedContext():
+            lifted = None if context is None else bijector.lift(context)[0]
+            return step_of(bijector.bijector, precision, lifted)
         case Coupling():
             return CouplingStep(bijector, context, sigma)
         case InvertibleConv() | InvertibleConvLU():

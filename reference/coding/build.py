@@ -17,6 +17,7 @@ from reference.bijectors import (
     Inverse,
     InvertibleConv,
     InvertibleConvLU,
+    LiftedContext,
     MixtureLogistic,
     Sigmoid,
     Squeeze,
@@ -53,6 +54,9 @@ def step_of(bijector: Bijector, precision: Precision, context: Array | None = No
         case FirstChannels():
             inner, channels = bijector.bijector, bijector.channels
             return OnChannels(step_of(inner, precision, context), lambda _: channels)
+        case LiftedContext():
+            lifted = None if context is None else bijector.lift.forward(context)[0]
+            return step_of(bijector.bijector, precision, lifted)
         case Coupling():
             return CouplingStep(bijector, context, sigma)
         case InvertibleConv() | InvertibleConvLU():
