@@ -158,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
     """Return the run's own data where it is needed; None if it cannot be read and need not be."""
+    from flowpp.runs.environment import check_images, check_recorded_images
     from flowpp.runs.open_model import load_images
 
     needed = (
@@ -169,7 +170,14 @@ def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
     if not needed and arguments.calibrate != "auto":
         return None
     try:
-        return load_images(opened.config, arguments.data_path)
+        images = load_images(opened.config, arguments.data_path)
+        form = opened.image_shape, opened.model.levels
+        if arguments.run.is_dir():
+            check_images(arguments.run, images, *form)
+        else:
+            recorded = opened.checkpoint.facts.get("data_sha256")
+            check_recorded_images(arguments.run, recorded, images, *form)
+        return images
     except (ValueError, TypeError, OSError) as error:
         if needed:
             raise

@@ -14,6 +14,8 @@ from PIL import Image
 import flowpp
 from conditional import conditional_model, saved
 from flowpp import classify
+from flowpp.config import DataConfig
+from flowpp.data import load
 from flowpp.evaluation.classification import class_log_probs, fitted_temperature, log_posterior
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.open_model import model_facts
@@ -147,8 +149,6 @@ def test_a_few_known_classes_are_said_to_be_few(model, pictures, tmp_path, capsy
 def test_held_out_images_of_a_run_and_the_prior_of_training(tmp_path, capsys):
     """Without FOLDER: the run's own, with their labels; the prior by training counts."""
     config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, labels="folder"))
-    from flowpp.data import load
-
     images = load(config.data)
     model = conditional_model(config.model, images.shape, images.levels, images.context)
     file = tmp_path / "digits.safetensors"
@@ -164,6 +164,38 @@ def test_held_out_images_of_a_run_and_the_prior_of_training(tmp_path, capsys):
         == np.bincount(images.context_of("test")).tolist()
     )
     assert "297 images of digits, 10 classes" in capsys.readouterr().out
+
+
+def test_the_temperature_of_validation_images(tmp_path, capsys):
+    """Those of the run are used for other images, too; a run of other data is refused."""
+    folder, draw = tmp_path / "own", np.random.default_rng(0)
+    for part, count in (("train", 2), ("val", 7), ("test", 1)):
+        for name in NAMES:
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = draw.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{index}.png")
+    data = DataConfig("folder", str(folder), size=8, channels=1, labels="folder")
+    config, images = dataclasses.replace(TINY, data=data), load(data)
+    model = conditional_model(config.model, images.shape, images.levels, images.context)
+    facts = model_facts(config, images.shape, images.levels, images.context)
+    file, out = tmp_path / "m.safetensors", tmp_path / "c.csv"
+    facts["data_sha256"] = images.sha256
+    Checkpoint(0, model.state_dict(), {}, facts=facts).save(file)
+    classify.main([str(file), str(folder / "test" / "cat"), "--out", str(out)])
+    result = json.loads(out.with_suffix(".json").read_text())["calibration"]
+    log_probs = class_log_probs(model, images.valid)
+    fitted = fitted_temperature(log_probs, np.full(3, 1 / 3), images.context_of("valid"))
+    assert result["temperatures"] == [pytest.approx(fitted, rel=1e-3)]
+    assert result["images"] == 21 and result["fitted_on"] == "the run's validation images"
+
+    facts["data_sha256"] = "0" * 64
+    Checkpoint(0, model.state_dict(), {}, facts=facts).save(file)
+    with pytest.raises(SystemExit, match="2"):
+        classify.main([str(file), "--out", str(out)])
+    assert "was trained on data with hash 000000000000" in capsys.readouterr().err
+    classify.main([str(file), str(folder / "test" / "cat"), "--out", str(out)])
+    assert "the run's data cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
