@@ -40,14 +40,15 @@ class ConditionalBijector(nn.Module):
 class ConditionalFlowPlusPlus(nn.Module):
     """c -> FlowPlusPlusDistribution(model, image_shape, context=c).
 
-    zuko accepts it as a lazy distribution. Pyro requires its own base class; register this one
-    there: `pyro.distributions.conditional.ConditionalDistribution.register(
-    ConditionalFlowPlusPlus)`.
+    It is called as zuko's lazy distributions are. Pyro requires its own base class; register this
+    one there, `pyro.distributions.conditional.ConditionalDistribution.register(
+    ConditionalFlowPlusPlus)`, and choose a `distribution` with Pyro's mixin.
 
     Args:
         model: a conditional model.
         image_shape: `(C, H, W)`.
         importance_samples: number of noise draws per image in `log_prob`.
+        distribution: `FlowPlusPlusDistribution`, or a subclass of it.
 
     Raises:
         TypeError: the model is not a `FlowPlusPlus`.
@@ -60,6 +61,7 @@ class ConditionalFlowPlusPlus(nn.Module):
         image_shape: Size | tuple[int, ...],
         *,
         importance_samples: int = 1,
+        distribution: type[FlowPlusPlusDistribution] = FlowPlusPlusDistribution,
     ) -> None:
         super().__init__()
         checks.kind_of("model", model, FlowPlusPlus, {"TrainedModel": "model.model"})
@@ -70,6 +72,7 @@ class ConditionalFlowPlusPlus(nn.Module):
             )
         self.model, self.image_shape = model, Size(image_shape)
         self.importance_samples = importance_samples
+        self.distribution = distribution
 
     def forward(self, context: Tensor) -> FlowPlusPlusDistribution:
         """Return the distribution of images for a batch of contexts.
@@ -77,7 +80,7 @@ class ConditionalFlowPlusPlus(nn.Module):
         Args:
             context: labels `(*batch)`, vectors `(*batch, D)` or images `(*batch, K, h, w)`.
         """
-        return FlowPlusPlusDistribution(
+        return self.distribution(
             self.model,
             self.image_shape,
             importance_samples=self.importance_samples,

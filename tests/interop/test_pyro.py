@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from conditional import conditional_model
 from flowpp.bijectors import ActNorm, Chain, InvertibleConv
-from flowpp.interop import BijectorTransform, ConditionalBijector, FlowPlusPlusDistribution
+from flowpp.interop import (
+    BijectorTransform,
+    ConditionalBijector,
+    ConditionalFlowPlusPlus,
+    FlowPlusPlusDistribution,
+)
+from tiny import TINY
 
 pyro = pytest.importorskip("pyro", reason="Pyro is not installed: tox -e libraries")
 dist = pyro.distributions
@@ -116,3 +123,21 @@ def test_a_model_as_a_pyro_distribution(model):
     )
     losses = [svi.step(images) for _ in range(15)]
     assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_a_model_of_labels_in_a_program():
+    """Images given labels that are latent in the program."""
+    dist.conditional.ConditionalDistribution.register(ConditionalFlowPlusPlus)
+    model = conditional_model(TINY.model, (1, 8, 8), 17, "labels")
+    images_of = ConditionalFlowPlusPlus(model, (1, 8, 8), distribution=PyroFlowPlusPlus)
+    assert isinstance(images_of, dist.ConditionalDistribution)
+
+    def program():
+        with pyro.plate("images", 5):
+            label = pyro.sample("label", dist.Categorical(torch.ones(3)))
+            return pyro.sample("x", images_of.condition(label))
+
+    trace = pyro.poutine.trace(program).get_trace()
+    trace.compute_log_prob()
+    assert trace.nodes["x"]["value"].shape == (5, 1, 8, 8)
+    assert trace.nodes["x"]["log_prob"].shape == (5,)
