@@ -20,6 +20,7 @@ from flowpp.config import DataConfig, checks
 from flowpp.config.data_sets import DATA_SETS, Shape
 from flowpp.data import decoded
 from flowpp.data.contexts import with_context
+from flowpp.data.derived_contexts import context_shape
 from flowpp.data.image_set import ImageSet
 from flowpp.data.reduce import reduce_bits, reduce_size
 
@@ -55,6 +56,8 @@ def load(config: DataConfig) -> ImageSet:
             f"{config.path!r}; to train on your own images:  "
             f"python -m flowpp.train small --data.path {config.path}"
         )
+    if config.derived_context is not None:  # before the images are decoded, which takes longer
+        context_shape(*config.derived_context, declared_shape(config)[0])
     if not data_set.kept_decoded:
         return _decode(config, decoded.in_memory)
     files = importlib.import_module(data_set.module).files(config)

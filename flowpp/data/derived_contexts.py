@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowpp.config.context_spec import ContextSpec
+from flowpp.config.data_sets import Shape
 from flowpp.data.decoded import Allocate, in_memory
 from flowpp.data.fit import LUMA
 from flowpp.data.reduce import average_blocks
@@ -26,15 +27,42 @@ DRAWS = 5
 """Uniform numbers that a mask is made of."""
 
 
+def context_shape(kind: str, factor: int, image_shape: Shape) -> Shape:
+    """Return the shape (K, h, w) of the context of an image.
+
+    Args:
+        kind: grey, low-resolution or mask.
+        factor: Side of the blocks of low-resolution.
+        image_shape: (C, H, W).
+
+    Raises:
+        ValueError: Images that have no such context.
+    """
+    channels, height, width = image_shape
+    if kind == "mask":
+        if min(height, width) < 2:
+            raise ValueError(f"masks need at least 2 pixels a side, got {height}x{width}")
+        return channels + 1, height, width
+    if kind == "grey":
+        if channels != 3:
+            raise ValueError("data.context grey needs colour images, got grey ones")
+        return 1, height, width
+    if height % factor or width % factor:
+        raise ValueError(
+            f"data.context low-resolution {factor} needs images with sides divisible by "
+            f"{factor}, got {height}x{width} pixels"
+        )
+    return channels, height // factor, width // factor
+
+
 def grey(images: np.ndarray, allocate: Allocate = in_memory) -> np.ndarray:
     """Return the luma (ITU-R BT.601) of colour images, rounded: (N, 3, H, W) to (N, 1, H, W).
 
     Raises:
         ValueError: Images without three channels.
     """
-    if images.shape[1] != 3:
-        raise ValueError("data.context grey needs colour images, got grey ones")
-    result = allocate((len(images), 1, *images.shape[2:]), images.dtype)
+    shape = context_shape("grey", 1, images.shape[1:])
+    result = allocate((len(images), *shape), images.dtype)
     weights = np.array(LUMA)
     for i in range(0, len(images), CHUNK):
         sums = np.einsum("nchw,c->nhw", images[i : i + CHUNK].astype(np.int64), weights)
@@ -48,13 +76,8 @@ def low_resolution(images: np.ndarray, factor: int, allocate: Allocate = in_memo
     Raises:
         ValueError: Sides that `factor` does not divide.
     """
-    height, width = images.shape[2:]
-    if height % factor or width % factor:
-        raise ValueError(
-            f"data.context low-resolution {factor} needs images with sides divisible by "
-            f"{factor}, got {height}x{width} pixels"
-        )
-    return average_blocks(images, height // factor, width // factor, allocate)
+    _, height, width = context_shape("low-resolution", factor, images.shape[1:])
+    return average_blocks(images, height, width, allocate)
 
 
 def masked(images: np.ndarray, masks: np.ndarray, levels: int) -> np.ndarray:
@@ -97,8 +120,7 @@ def draw_masks(
     Raises:
         ValueError: Images of fewer than 2 pixels a side.
     """
-    if min(height, width) < 2:
-        raise ValueError(f"masks need at least 2 pixels a side, got {height}x{width}")
+    context_shape("mask", 1, (1, height, width))
     if isinstance(generator, np.random.Generator):
         uniforms = generator.random((count, DRAWS))
     else:
@@ -160,8 +182,8 @@ def derive(
         return grey(images, allocate)
     if kind == "low-resolution":
         return low_resolution(images, factor, allocate)
-    count, channels, height, width = images.shape
-    result = allocate((count, channels + 1, height, width), images.dtype)
+    count, _, height, width = images.shape
+    result = allocate((count, *context_shape(kind, factor, images.shape[1:])), images.dtype)
     generator = np.random.default_rng(MASK_SEED)
     for i in range(0, count, CHUNK):  # the masks of `fixed_masks`, without all at a time
         part = images[i : i + CHUNK]

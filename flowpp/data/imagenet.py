@@ -48,6 +48,11 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         )
     else:
         version, counts = "PNG archives of 2016", PNG_COUNTS
+        if config.labels is not None:
+            raise ValueError(
+                f"{who} ({version}) has no labels, got data.labels {config.labels!r}; the npz "
+                "batches of 2017 have them"
+            )
         train, valid = (_from_png(folder, split, side, who, allocate) for split in SPLITS)
         labels = {}
     for split, images in (("train", train), ("valid", valid)):

@@ -172,18 +172,18 @@ def _read_rows(path: Path) -> list[Row]:
         raise ValueError(str(error)) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be text in UTF-8, got other bytes: {error}") from error
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(
-        DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), []))
-    )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = []
+    rows: list[Row] = []
+    line = 1
     try:
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=_delimiter_of(text), strict=True
+        )
         for cells in reader:
+            line = reader.line_num
             if any(cell.strip() for cell in cells):
-                rows.append(Row(reader.line_num, tuple(cell.strip() for cell in cells)))
+                rows.append(Row(line, tuple(cell.strip() for cell in cells)))
     except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: {brief(error)}") from error
+        raise ValueError(f"{path}: near line {line}: {brief(error)}") from error
     if not rows or len(rows[0].cells) < 2:
         got = "an empty file" if not rows else f"{rows[0].cells[0][:60]!r} alone"
         raise ValueError(
@@ -197,6 +197,16 @@ def _read_rows(path: Path) -> list[Row]:
             f"{path}: line {odd.line} must have {width} cells as the first, got {len(odd.cells)}"
         )
     return rows
+
+
+def _delimiter_of(text: str) -> str:
+    """Return the mark that divides the first line into most cells."""
+    first = [next((line for line in text.splitlines() if line.strip()), "")]
+
+    def cells(mark: str) -> int:
+        return len(next(csv.reader(first, delimiter=mark), ()))
+
+    return max(DELIMITERS, key=cells)
 
 
 def _split_header(rows: list[Row], index: _NameIndex) -> tuple[Row | None, list[Row]]:

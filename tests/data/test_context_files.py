@@ -118,7 +118,10 @@ def swapped(lines):
         (["0.png|dog", "1.png|dog"], "separated by commas, .* got '0.png|dog' alone"),
         ([], "got an empty file"),
         (["file,label"], r"got 1 of 1 line that name none: 'file' \(line 1\)"),
-        ([*GOOD[:11], '11.png,"cat'], "line 12: unexpected end of data"),
+        ([*GOOD[:11], '11.png,"cat'], "near line 11: unexpected end of data"),
+        (["x" * 200_000 + ",cat", *GOOD], "near line 1: field larger than field limit"),
+        ([*GOOD[:11], "\0.png,cat"], "NUL|got 1 of 12 lines that name none"),
+        ([f"../flat/{line}" for line in GOOD], "12 of 12 lines that name none"),
         ([*GOOD[:11], "11.png,\udcff"], "must be text in UTF-8"),
     ],
 )

@@ -82,6 +82,26 @@ def test_cifar10_names_its_classes(tmp_path, monkeypatch):
     assert data.load(config).context.names == ("airplane", "automobile")
 
 
+def test_labels_of_imagenet(tmp_path):
+    train = {"train_data_batch_1": [7, 3, 7, 10], "train_data_batch_2": [10, 3]}
+    for name, numbers in {**train, "val_data": [3, 7]}.items():
+        rows = np.repeat(np.array(numbers, np.uint8)[:, None], 3072, axis=1)
+        np.savez(tmp_path / f"{name}.npz", data=rows, labels=numbers)
+    config = DataConfig(source="imagenet32", path=str(tmp_path), partial=True, labels="folder")
+    images = data.load(config)
+    assert images.context.names == ("3", "7", "10")
+    for part in ("train", "test"):
+        names = [images.context.names[label] for label in images.context_of(part)]
+        assert names == [str(value) for value in images.part(part)[:, 0, 0, 0]]
+    np.savez(tmp_path / "val_data.npz", data=rows)
+    with pytest.raises(ValueError, match="val_data.npz must have an array 'labels', got none"):
+        data.load(config)
+    (tmp_path / "val_data.npz").unlink()
+    (tmp_path / "train_32x32").mkdir()
+    with pytest.raises(ValueError, match=r"\(PNG archives of 2016\) has no labels"):
+        data.load(config)
+
+
 def test_vectors_of_a_data_set_in_its_order(tmp_path):
     vectors = RNG.standard_normal((1797, 3))
     np.save(tmp_path / "v.npy", vectors)
