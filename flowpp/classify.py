@@ -40,7 +40,7 @@ class Arguments:
     """Run directory or checkpoint file of a model of labels, trained with --data.labels."""
     images: Annotated[
         Positional[Path | None],
-        arg(metavar="FOLDER", help_behavior_hint="(default: the run's held-out images)"),
+        arg(metavar="[FOLDER]", help_behavior_hint="(default: the run's held-out images)"),
     ] = None
     """Folder of images, one image, or a file of them, as for `score`. If images lie in folders
     that are called like the classes, the predictions are compared with these."""

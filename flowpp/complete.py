@@ -38,7 +38,7 @@ class Arguments(HeldOutImageArguments):
 
     images: Annotated[
         Positional[Path | None],
-        arg(metavar="IMAGES", help_behavior_hint="(default: the run's held-out images)"),
+        arg(metavar="[IMAGES]", help_behavior_hint="(default: the run's held-out images)"),
     ] = None
     """Folder of images, one image, or a file of them, as for `score`: the run's kind of context is
     made of each. For a run trained with a folder of contexts they are the contexts."""
