@@ -161,9 +161,9 @@ def test_transparent_images_and_other_modes_are_refused():
         kind_of(Image.new("F", (2, 2)), "x")
 
 
-@pytest.mark.parametrize("pixels", [WIDE, DEEP], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("pixels", [WIDE, DEEP, encoded(DEEP[..., 0])], ids=["8", "16", "grey"])
 def test_random_crops_depend_on_the_name(pixels):
-    target = Target(8, 2, 3, crop="random", bits=8)
+    target = Target(8, 2, 3, crop="random", bits=8, convert=True)
     crops = {decode(pixels, f"a/{i}", target).pixels.tobytes() for i in range(20)}
     again = {decode(pixels, f"b/{i}", target).pixels.tobytes() for i in range(20)}
     assert len(crops) > 3 and crops == again

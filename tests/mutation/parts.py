@@ -6,6 +6,7 @@ The tests of a part take seconds together, as those of a mutant that none of the
 from __future__ import annotations
 
 SIZES, FLIP = "tests/evaluation/test_batch_size.py::test_", "tests/training/test_flip.py::test_"
+ALIGNED = "tests/data/test_contexts_stay_aligned.py::test_"
 BASELINES = "tests/evaluation/test_baselines.py::test_"
 
 PARTS: dict[str, tuple[list[str], list[str]]] = {
@@ -70,6 +71,9 @@ PARTS: dict[str, tuple[list[str], list[str]]] = {
         [f"flowpp/data/{name}.py" for name in ("archive", "decode", "folder", "listing")],
         [
             *(f"tests/data/test_{name}.py" for name in ("archive", "decode", "folder", "listing")),
+            ALIGNED + "bad_files_are_skipped_with_their_contexts",
+            "tests/data/test_context_files.py::test_equal_images_of_two_classes_are_counted",
+            "tests/data/test_context_files.py::test_numbers_are_in_their_order_and_counted",
             "tests/data/test_image_depth.py::test_avif",
             "tests/data/test_image_depth.py::test_grey_of_12_bits_is_scaled",
             "tests/data/test_image_files.py::test_photographs_are_turned_upright",
