@@ -120,6 +120,20 @@ def _linear(rng: Rng) -> Chain:
     return Chain((lu, ActNorm(gain, rng.standard_normal((2, 1, 1)))))
 
 
+def _positions(rng: Rng) -> Chain:
+    """Draw maps of one channel, whose log-determinants count the two positions."""
+    unit = np.ones((1, 1))
+    lu = InvertibleConvLU(
+        permutation=np.zeros((1, 1)),
+        lower=np.zeros((1, 1, 1)),
+        upper=np.zeros((1, 1, 1)),
+        log_diagonal=0.7 * unit,
+        signs=-unit,
+    )
+    gain, bias = rng.uniform(0.5, 2.0, (1, 1, 1)), rng.standard_normal((1, 1, 1))
+    return Chain((ActNorm(gain, bias), InvertibleConv(np.full((1, 1, 1), 1.6)), lu))
+
+
 CASES = (
     Case(
         "affine/line",
@@ -155,6 +169,9 @@ CASES = (
     ),
     Case(
         "chain/linear_plane", _linear, normal(2, 1, 1), normal(2, 1, 1, scale=30.0), densities=BOTH
+    ),
+    Case(
+        "chain/positions", _positions, normal(*PLANE), normal(*PLANE, scale=30.0), densities=BOTH
     ),
     Case(
         "coupling/plane",

@@ -48,7 +48,7 @@ def sampling(trial: Trial) -> Findings:
     for density in trial.case.densities:
         grid = _grid(trial, density)
         noise = trial.rng("noise").standard_normal((SAMPLES, trial.x[0].size))
-        samples = _call(trial, density.opposite, noise)[0].reshape(SAMPLES, -1)
+        samples = call(trial, density.opposite, noise)[0].reshape(SAMPLES, -1)
         if np.isnan(samples).any():
             raise Violation(f"{np.isnan(samples).any(axis=1).sum()} of {SAMPLES} samples are NaN")
         samples = _within(samples.astype(np.float64), density, trial.eps)
@@ -97,7 +97,7 @@ def _within(samples: np.ndarray, density: Density, eps: float) -> np.ndarray:
 def _grid(trial: Trial, density: Density) -> Grid:
     def compute() -> Grid:
         try:
-            return _integrated(trial, density, _call)
+            return _integrated(trial, density, call)
         except FloatingPointError as error:
             raise Violation(str(error)) from error
 
@@ -138,7 +138,8 @@ def _log_density(
     return np.where(np.isinf(z).any(axis=1), -np.inf, log_normal + log_det)
 
 
-def _call(trial: Trial, direction: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def call(trial: Trial, direction: str, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the implementation's (array, log_det) at points (n, D), with the first context."""
     x = points.reshape(len(points), *_shape(trial, direction))
     return getattr(trial, direction)(x, _context(trial, len(x)))
 

@@ -19,6 +19,7 @@ from .kills import detecting_laws
 EACH = [(bug, dtype) for bug in BUGS.values() for dtype in DTYPES if dtype not in bug.without]
 ALONE = [(bug, dtype) for bug, dtype in EACH if bug.alone]
 NEVER_ALONE = {
+    "coding": "a density whose code has another length is not the map's, as jacobian sees",
     "reference_jacobian": "it judges the reference, so a bug in flowpp cannot break it",
 }
 """Laws that no bug can break alone, with reasons: for instance, another law implies them."""
