@@ -57,10 +57,10 @@ def coding(trial: Trial) -> Findings:
             raise Violation(f"a point cannot be coded: {error}") from error
         if (decoded != numbers).any() or stack.state != start:
             raise Violation("the decoded points are others than the encoded ones")
-        error = abs(length - claimed) / POINTS
+        distance = abs(length - claimed) / POINTS
         yield (
             f"bits of a point, with the density by {density.direction}",
-            Comparison(error / SLACK, (), length / POINTS, claimed / POINTS, SLACK),
+            Comparison(distance / SLACK, (), length / POINTS, claimed / POINTS, SLACK),
         )
 
 
