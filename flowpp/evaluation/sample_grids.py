@@ -15,6 +15,8 @@ from flowpp.runtime.image_checks import Shape
 
 BESIDE = 2
 """Samples beside each image context and the image that it was made from."""
+GROUPED = 4
+"""Number of image contexts from which on two lie in a row."""
 
 
 def training_panel(
@@ -27,8 +29,8 @@ def training_panel(
     """Draw about `count` samples for the grid that is written during training.
 
     Without contexts they are `count` samples; with labels a row for each class, of the first
-    `count` at most; with vectors those of the first images; with images rows of a context, two
-    samples and the image that the context was made from.
+    `count` at most; with vectors those of some images; with images a context, two samples and the
+    image that the context was made from, twice in a row.
 
     Args:
         model: The model, which is put into evaluation mode.
@@ -49,12 +51,19 @@ def training_panel(
         drawn = sample(model, shape, len(rows), generator, contexts=rows)
         return Panel(drawn, columns=columns, rows_named=[spec.names[k] for k in classes])
     if spec.kind == "vectors":
-        rows = contexts[:count]
+        rows = contexts[_spread(count, len(images))]
         return Panel(sample(model, shape, len(rows), generator, contexts=rows))
-    number = min(len(images), max(1, count // (BESIDE + 2)))
-    rows = contexts[:number].repeat(BESIDE, axis=0)
+    chosen = _spread(max(1, count // (BESIDE + 2)), len(images))
+    given = contexts[chosen]
+    rows = given.repeat(BESIDE, axis=0)
     drawn = sample(model, shape, len(rows), generator, contexts=rows)
-    return beside(spec, contexts[:number], drawn, images[:number], model.levels)
+    groups = 1 if len(chosen) < GROUPED else 2
+    return beside(spec, given, drawn, images[chosen], model.levels, groups=groups)
+
+
+def _spread(count: int, available: int) -> np.ndarray:
+    """Return at most `count` indices, evenly spaced: neighbours may be alike."""
+    return np.arange(min(count, available)) * available // min(count, available)
 
 
 def label_grid(classes: Sequence[int], columns: int) -> tuple[np.ndarray, int]:
@@ -68,6 +77,8 @@ def beside(
     samples: np.ndarray,
     truth: np.ndarray | None,
     levels: int,
+    *,
+    groups: int = 1,
 ) -> Panel:
     """Return rows of an image context, its samples, and the true image if it is known.
 
@@ -77,6 +88,7 @@ def beside(
         samples: (M * n, C, H, W), those of a context one after another.
         truth: (M, C, H, W), or None.
         levels: Number of values of a channel.
+        groups: Number of contexts in a row.
     """
     shape = (samples.shape[1], samples.shape[2], samples.shape[3])
     each = len(samples) // len(contexts)
@@ -87,7 +99,8 @@ def beside(
         parts.append(truth[:, None])
         names.append("truth")
     tiles = np.concatenate(parts, axis=1).astype(samples.dtype)
-    return Panel(tiles.reshape(-1, *shape), columns=tiles.shape[1], columns_named=names)
+    columns = groups * tiles.shape[1]
+    return Panel(tiles.reshape(-1, *shape), columns=columns, columns_named=names * groups)
 
 
 def context_tiles(

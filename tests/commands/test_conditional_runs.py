@@ -13,7 +13,6 @@ from PIL import Image
 from flowpp import data, evaluate, report, sample, train
 from flowpp.config import DataConfig
 from flowpp.evaluation import sampling
-from flowpp.evaluation.sample_grids import context_tiles
 from flowpp.runs.open_model import open_model
 from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.loop import train as train_run
@@ -155,18 +154,6 @@ def test_images_from_files(runs, tmp_path, capsys):
     np.testing.assert_array_equal(arrays["contexts"], np.tile(levels, (3, 1, 1, 1)))
     message = refused(capsys, runs["mask"], "--context", tmp_path / "context.png")
     assert "python -m flowpp.complete" in message
-
-
-def test_contexts_beside_samples_are_shown_as_images():
-    mask = conditional_images("mask")
-    shown = context_tiles(mask.context, mask.context_of("test"), (1, SIDE, SIDE), LEVELS)
-    visible = mask.context_of("test")[:, 1:] > 0
-    np.testing.assert_array_equal(shown[visible], mask.test[visible])
-    assert (shown[~visible] == 7).all()
-    small = np.array([[[[1, 2]]]], np.uint8)
-    spec = replace(mask.context, source="low-resolution", shape=(1, 1, 2))
-    large = context_tiles(spec, small, (3, 2, 4), LEVELS)
-    assert large.shape == (1, 3, 2, 4) and large[0, 2].tolist() == [[1, 1, 2, 2]] * 2
 
 
 def test_the_report_shows_classes(digits):
