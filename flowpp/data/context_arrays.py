@@ -20,6 +20,7 @@ def check_contexts(
     contexts: Mapping[Any, np.ndarray],
     counts: Mapping[Any, int],
     images: np.ndarray,
+    levels: int,
 ) -> None:
     """Require contexts of the described form, one for each image of each part.
 
@@ -29,6 +30,7 @@ def check_contexts(
         contexts: Arrays by part.
         counts: Number of images by part.
         images: Images (N, C, H, W), of whose type image contexts are.
+        levels: Number of values of a channel, of image contexts too.
 
     Raises:
         TypeError: An array of another type.
@@ -47,6 +49,8 @@ def check_contexts(
                 f"{name} must lie in 0 ... {len(spec.names) - 1}, got {array.min()} ... "
                 f"{array.max()}"
             )
+        if spec.kind == "images" and array.max() >= levels:
+            raise ValueError(f"{name} must lie in 0 ... {levels - 1}, got {array.max()}")
         if spec.kind == "vectors" and not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
 

@@ -66,7 +66,9 @@ class ImageSet:
         if self.valid is not None:
             self._check("valid")
             _update(digest, "valid", self.valid)
-        check_contexts(self.name, self.context, self.contexts, self.counts, self.train)
+        check_contexts(
+            self.name, self.context, self.contexts, self.counts, self.train, self.levels
+        )
         if self.context is not None:
             spec = self.context
             digest.update(repr((spec.kind, spec.names, spec.shape)).encode())

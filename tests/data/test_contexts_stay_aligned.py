@@ -187,6 +187,10 @@ def test_kept_decoded_with_contexts(tmp_path, monkeypatch, kind):
     path = str(tmp_path / kind) if "." in kind or kind == "pairs" else kind
     settings = {"labels" if kind == "labels.csv" else "context": path}
     plain = load(tmp_path / "set", bits=7, **settings)
+    if kind == "pairs":
+        expected = (255 - np.arange(COUNT)) >> 1
+        found = {part: plain.context_of(part)[:, 0, 0, 0] for part in plain.counts}
+        assert sorted(np.concatenate(list(found.values()))) == sorted(expected)
     monkeypatch.setattr(decoded, "LARGE", 0)
     for _ in ("written", "opened"):
         kept = load(tmp_path / "set", bits=7, **settings)
