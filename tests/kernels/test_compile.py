@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from flowpp.conditioner import Conditioner, compiled, conditioner, strip_vectors
-from flowpp.config import FlowConfig, presets
+from flowpp.config import ContextSpec, FlowConfig, ModelConfig, presets
 from flowpp.config.build import build_coupling, build_model, set_compute
+from flowpp.context import LabelEncoder
 from flowpp.training.initialization import initialize
 
 CONFIG = FlowConfig(filters=8, blocks=1, components=3, heads=2, dropout=0.0)
@@ -58,9 +59,9 @@ def small(preset, **changes):
     return model, x, noise
 
 
-def loss_and_gradients(function, model, x, noise):
+def loss_and_gradients(function, model, *batch):
     model.zero_grad()
-    loss = -function(x, noise).total.mean()
+    loss = -function(*batch).total.mean()
     loss.backward()
     return loss.detach(), [p.grad for p in model.parameters()]
 
@@ -132,6 +133,52 @@ def test_blocks_by_strips_equal_the_original(monkeypatch, precision, tolerance, 
     assert_close(loss_and_gradients(model, model, x, noise), expected, tolerance)
     assert by_strip.called
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 8  # the blocks share graphs
+
+
+CONDITIONS = {
+    "labels": (ContextSpec("labels", "folder", ("a", "b")), torch.tensor([0, 2, 1, 0])),
+    "images": (
+        ContextSpec("images", "low-resolution", (), (1, 2, 2)),
+        torch.arange(16).reshape(4, 1, 2, 2).float(),
+    ),
+}
+
+
+def conditional(kind):
+    """An initialized small conditional model, and its arguments."""
+    network = FlowConfig(
+        "columns 1, squeeze, checkerboard 1", filters=8, blocks=1, components=2, heads=2,
+        dropout=0.0,
+    )  # fmt: skip
+    settings = ModelConfig(network, dequantizer=dataclasses.replace(network, layout="columns 1"))
+    spec, context = CONDITIONS[kind]
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(settings, (1, 4, 4), 16, generator, spec).train()
+    x = torch.randint(16, (4, 1, 4, 4), generator=generator).float()
+    arguments = x, model.draw_noise(x.shape, generator=generator), context
+    initialize(model, *arguments)
+    return model, arguments
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_blocks_by_strips_receive_contexts(monkeypatch, kind):
+    model, arguments = conditional(kind)
+    expected = loss_and_gradients(model, model, *arguments)
+    set_compute(model, compiled=True)
+    monkeypatch.setattr(compiled, "_compiled", lambda: compiled.apply_block)  # uncompiled: faster
+    monkeypatch.setattr(conditioner, "CHANNELS_LAST", ("cpu",))  # as on CUDA devices
+    by_strip = Mock(wraps=strip_vectors.vectors_by_strip)
+    monkeypatch.setattr(conditioner, "vectors_by_strip", by_strip)
+    assert_close(loss_and_gradients(model, model, *arguments), expected, 1e-5)
+    assert by_strip.called
+
+
+def test_an_encoder_of_labels_compiles_as_one_graph():
+    encoder = LabelEncoder.create(3, 4)
+    function = torch.compile(encoder, backend="aot_eager", fullgraph=True)
+    labels, shape = torch.tensor([2, 0, 1]), (1, 2, 2)
+    assert torch.equal(function(labels, shape), encoder(labels, shape))
+    assert function(labels + 9, shape).isnan().all()  # values are not read in a graph
 
 
 @pytest.mark.usefixtures("backend_of_blocks")
