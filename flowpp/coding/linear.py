@@ -78,12 +78,12 @@ class Shears(Step):
         return replace(self, subtract=not self.subtract)
 
     def _sheared(self, x: Bins, *, undo: bool) -> Bins:
-        numbers = x.numbers.clone()
+        numbers = x.numbers.clone(memory_format=torch.contiguous_format)
         channels = range(len(self.weight))
         # A channel is shifted while those that its shift is computed from still are x.
         for i in channels if undo == self.lower else reversed(channels):
             others = slice(0, i) if self.lower else slice(i + 1, None)
-            values = (numbers[:, others].double() + 0.5) * x.widths[:, others]
+            values = ((numbers[:, others].double() + 0.5) * x.widths[:, others]).contiguous()
             shift = torch.einsum("j,bjhw->bhw", self.weight[i, others], values) / x.widths[:, i]
             numbers[:, i] += (-1 if undo else 1) * shift.round().long()
         return x.numbered(numbers)

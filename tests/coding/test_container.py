@@ -158,6 +158,13 @@ def test_headers_that_are_no_json_or_unpack_without_end_are_refused(content, mod
         decoded(huge, model)
 
 
+def test_a_conditional_model_is_refused(images):
+    model = build_model(TINY.model, SHAPE, 17)
+    model.context_encoder = torch.nn.Identity()
+    with pytest.raises(ValueError, match="a model without contexts, got a conditional one"):
+        compress(model, {}, images, ["x"] * COUNT)
+
+
 def test_names_of_files_differ():
     names = ["a.jpg", "a.png", "a.PNG", "b/c.bmp", "x"]
     assert file_names(names, (3, 8, 8), 256) == (
