@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.data.formats import count_of
-from flowpp.evaluation.arguments import HeldOutImageArguments
+from flowpp.evaluation.arguments import Channels, HeldOutImageArguments
 from flowpp.evaluation.grids import save_arrays
 from flowpp.evaluation.labelled_grids import save_labelled
 from flowpp.runtime.standard_output import exit_on_broken_pipe
@@ -56,6 +56,10 @@ class Arguments(HeldOutImageArguments):
     ] = None
     """Image of the hidden pixels, for a run trained with masks: black where hidden, white where
     visible."""
+    channels: Channels = None
+    """Convert all IMAGES to grey (1) or colour (3), which the model must be of."""
+    skip_bad: bool = False
+    """Leave out files of IMAGES that are not images of the model's kind."""
     temperature: float = 1.0
     """Standard deviation of z; below 1, images are more likely and less varied."""
     batch_size: Annotated[
@@ -70,8 +74,9 @@ class Arguments(HeldOutImageArguments):
         for name in ("count", "rows", "batch_size"):
             checks.at_least(name, getattr(self, name), 1)
         checks.within("temperature", self.temperature, 0, math.inf)
-        if self.contexts and self.images is None:
-            raise ValueError("contexts needs IMAGES, the contexts themselves, got none")
+        for name in ("contexts", "channels", "skip_bad"):
+            if self.images is None and getattr(self, name):
+                raise ValueError(f"{name} needs IMAGES: the run's own images are as in training")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -128,6 +133,7 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
         ValueError: a model without image contexts, or more rows than images.
     """
     from flowpp.evaluation import completion
+    from flowpp.evaluation.other_images import converting
 
     flow, data = model.model, model.config.data
     spec = completion.image_contexts_of(flow)
@@ -136,9 +142,12 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
     if arguments.images is None:
         given = completion.held_out(flow, model.config, arguments.data_path)
     elif arguments.contexts or spec.source == "folder":
-        given = completion.given_contexts(flow, data, arguments.images)
+        given = completion.given_contexts(
+            flow, data, arguments.images, skip_bad=arguments.skip_bad
+        )
     else:
-        given = completion.made_of(flow, data, arguments.images)
+        data = converting(data, arguments.channels, model.image_shape[0])
+        given = completion.made_of(flow, data, arguments.images, skip_bad=arguments.skip_bad)
     if arguments.mask is not None:
         given = completion.with_mask(flow, given, arguments.mask)
     rows = min(ROWS, len(given.contexts)) if arguments.rows is None else arguments.rows

@@ -74,18 +74,20 @@ def held_out(model: FlowPlusPlus, config: Config, path: str | None) -> Given:
     return Given(contexts, images.test)
 
 
-def made_of(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:
+def made_of(model: FlowPlusPlus, data: DataConfig, path: Path, *, skip_bad: bool = False) -> Given:
     """Make contexts of the images at a path, read as those of the training.
 
     Raises:
         ValueError, FileNotFoundError: as `load_all`; images that have no such context.
     """
     spec, shape = image_contexts_of(model), _shape_of(model)
-    images = load_all(path, data, shape, model.levels)
+    images = load_all(path, data, shape, model.levels, skip_bad=skip_bad)
     return Given(contexts_of(images, spec), images.pixels, images.notes)
 
 
-def given_contexts(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:
+def given_contexts(
+    model: FlowPlusPlus, data: DataConfig, path: Path, *, skip_bad: bool = False
+) -> Given:
     """Read images that are contexts themselves, resized and cropped to their size.
 
     Raises:
@@ -98,7 +100,8 @@ def given_contexts(model: FlowPlusPlus, data: DataConfig, path: Path) -> Given:
     if channels not in (1, 3):
         raise ValueError(f"contexts must be grey or colour, got a run of {channels} channels")
     own = replace(data, channels=1 if channels == 1 else 3, convert=True)
-    images = load_all(path, own, (channels, height, width), model.levels)
+    shape = (channels, height, width)
+    images = load_all(path, own, shape, model.levels, skip_bad=skip_bad)
     return Given(images.pixels, None, images.notes)
 
 

@@ -24,11 +24,16 @@ def load_other(
     Raises:
         FileNotFoundError, ValueError: See `load_all`; also another number of channels.
     """
-    data = _converting(opened.config.data, channels, opened.image_shape[0])
+    data = converting(opened.config.data, channels, opened.image_shape[0])
     return load_all(path, data, opened.image_shape, opened.model.levels, skip_bad=skip_bad)
 
 
-def _converting(data: DataConfig, channels: int | None, of_model: int) -> DataConfig:
+def converting(data: DataConfig, channels: int | None, of_model: int) -> DataConfig:
+    """Return settings that convert images to `channels`, which must be the model's.
+
+    Raises:
+        ValueError: Another number.
+    """
     if channels is None:
         return data
     if channels != of_model:

@@ -95,6 +95,25 @@ def test_contexts_themselves_have_no_truth(models, pictures, tmp_path):
         assert written["contexts"].shape == (2, 1, 8, 8) and "truth" not in written
 
 
+def test_bad_images_are_left_out_and_grey_ones_converted(models, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.new("L", (8, 8), 70).save(folder / "grey.png")
+    (folder / "bad.png").write_bytes(b"no image")
+    flags = [str(models["grey"]), str(folder), "--out", str(tmp_path / "c.png")]
+    for more, message in (
+        ([], "bad.png is not a readable image"),
+        (["--skip-bad"], "none of the 2 images of"),
+        (["--skip-bad", "--data.channels", "1"], "data.channels must be the model's 3, got 1"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            complete.main([*flags, *more])
+        assert message in capsys.readouterr().err
+    complete.main([*flags, "--skip-bad", "--data.channels", "3"])
+    with np.load(tmp_path / "c.npz", allow_pickle=False) as written:
+        assert (written["truth"] == 70).all() and (written["contexts"] == 70).all()
+
+
 def test_a_mask_of_ones_own(models, pictures, pixels, tmp_path):
     picture = np.full((8, 8), 255, np.uint8)
     picture[2:5, :4] = 0
