@@ -97,8 +97,9 @@ def _reconstructions(run: Run, arguments: Arguments) -> dict[str, str]:
         data = load_images(model.config, arguments.data_path)
         check_images(run.path, data, model.image_shape, model.levels)
         count = min(arguments.reconstructions, len(data.test))
-        images = data.test[np.linspace(0, len(data.test) - 1, count).astype(int)]
-        again, distance = model.round_trip(images)
+        chosen = np.linspace(0, len(data.test) - 1, count).astype(int)
+        images, contexts = data.test[chosen], data.context_of("test")
+        again, distance = model.round_trip(images, None if contexts is None else contexts[chosen])
         picture = grid(np.concatenate([images, again]), model.levels, columns=len(images))
     except (OSError, ValueError, RuntimeError, RootError) as error:
         return {"text": f"none: {' '.join(str(error).split())}"}

@@ -157,8 +157,10 @@ def test_images_from_files(runs, tmp_path, capsys):
 
 
 def test_the_report_shows_classes(digits):
-    page = report.main([str(digits)]) or (digits / "report.html").read_text()
+    report.main([str(digits)])
+    page = (digits / "report.html").read_text()
     result = json.loads((digits / "result.json").read_text())
+    assert "held-out images, and below each its reconstruction" in page
     assert "with label none" in page and "<h2>Classes</h2>" in page
     assert f"{result['per_class']['7']['bits_per_dim']:.4f}" in page
 
