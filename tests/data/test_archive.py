@@ -100,7 +100,7 @@ def test_truncated_archives_are_refused(tmp_path, size):
     raw = tar_of({"a.png": b"x" * 700})[:size]
     with pytest.raises(ArchiveError, match="set.tar is truncated or not a tar archive: "):
         read(write(tmp_path, raw), limit=1000)
-    with pytest.raises(ArchiveError, match="set.tar is truncated or not a tar archive: "):
+    with pytest.raises(ArchiveError, match="not a tar archive: Compressed file ended before"):
         read(write(tmp_path, gzip.compress(raw)[:-12]), limit=1000)
 
 

@@ -55,7 +55,10 @@ def test_the_files_of_all_parts(tmp_path):
         files(settings(tmp_path, size=None))
     with pytest.raises(ValueError, match=r"folder needs data\.path: a folder of images, or a"):
         files(DataConfig(source="folder", size=8))
+    with pytest.raises(ValueError, match=r"folder needs data\.path: a folder of images, or a"):
+        load(DataConfig(source="folder", size=8))
     images = load(settings(tmp_path))
+    assert images.name == tmp_path.name
     assert images.notes == ("1 image outside the folders of the split not used",)
     assert images.origins == {part: f"{tmp_path}/{part}" for part in ("train", "test")}
     assert images.levels == 256 and images.valid is None and images.skipped == ()
@@ -118,6 +121,14 @@ def test_facts_are_counted_over_all_parts(tmp_path):
         "converted to the other kind, grey or colour: 3 files",
         "enlarged to the required size: 3 files",
     )
+
+
+def test_notes_of_files_stay_beside_those_of_labels(tmp_path):
+    for row, name in enumerate(("train/a", "train/b", "test/a")):
+        fill(tmp_path / name, [2 * row, 2 * row + 1])
+    (tmp_path / "a.txt").write_bytes(b"x")
+    notes = load(settings(tmp_path, labels="folder")).notes
+    assert notes[0] == "1 file not read: 1 .txt" and "1 class without" in notes[-1]
 
 
 def test_images_of_more_than_8_bits_are_kept_in_16(tmp_path):
