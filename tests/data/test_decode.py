@@ -62,6 +62,11 @@ def test_headers_measure_images_upright(number, kind):
     assert header == Header(3, 8, *((12, 8) if number >= 5 else (8, 12)))
 
 
+def test_headers_without_a_known_orientation():
+    assert read_header(encoded(WIDE), "x") == Header(3, 8, 8, 12)
+    assert read_header(encoded(WIDE, exif=orientation(9)), "x") == Header(3, 8, 8, 12)
+
+
 def test_headers_of_arrays():
     assert read_header(DEEP, "x") == Header(3, 16, 8, 12)
     assert read_header(DEEP[..., 0], "x") == Header(1, 16, 8, 12)
@@ -99,6 +104,8 @@ def test_facts_of_deep_colour():
         return decode(DEEP, "x", Target(8, 12, channels, convert=True, bits=bits))
 
     assert convert(3, 16).facts == () and convert(3, 8).facts == ("reduced",)
+    np.testing.assert_array_equal(convert(3, 16).pixels, DEEP.transpose(2, 0, 1))
+    assert convert(3, 8).pixels.shape == (3, 8, 12) and convert(3, 8).pixels.dtype == np.uint8
     assert convert(1, 16).facts == ("converted",)
     assert convert(1, 8).facts == ("converted", "reduced")
     luma = convert(1, 16).pixels
@@ -117,8 +124,30 @@ def test_deep_arrays_need_a_choice_of_bits():
         )
     with pytest.raises(ImageError, match="^x must have 16 bits for data.bits 9, got 8$"):
         decode(WIDE, "x", Target(8, 12, 3, bits=9))
-    with pytest.raises(ImageError, match="^x must be grey for data.bits 9, got 16-bit colour, wh"):
+    with pytest.raises(ImageError) as refused:
         check_bits(16, 9, 3, "x")
+    assert str(refused.value) == (
+        "x must be grey for data.bits 9, got 16-bit colour, which Pillow reads as 8 bits; use an "
+        ".npy array of uint16, or data.bits 8"
+    )
+
+
+def test_9_bits_are_more_than_8():
+    colour = b"P6\n12 8\n511\n" + (DEEP // 128).astype(">u2").tobytes()
+    assert read_header(colour, "x").bits == 9
+    with pytest.raises(ImageError, match="got 9; data.bits 8 keeps the highest 8"):
+        decode(colour, "x", COLOUR)
+    with pytest.raises(ImageError, match="for data.bits 16, got 9-bit colour"):
+        decode(colour, "x", Target(8, 12, 3, bits=16))
+    assert decode(colour, "x", Target(8, 12, 3, bits=8)).facts == ("reduced",)
+
+
+def test_grey_of_12_bits_is_scaled_once():
+    """Pillow scales PGM to 16 bits itself."""
+    grey = DEEP[..., 0] // 16
+    raw = b"P5\n12 8\n4095\n" + grey.astype(">u2").tobytes()
+    pixels = decode(raw, "x", Target(8, 12, 1, bits=16)).pixels[0]
+    assert np.abs(pixels - grey * (65535 / 4095)).max() <= 1
 
 
 def test_grey_of_more_than_8_bits_may_become_colour():
@@ -155,8 +184,9 @@ def test_transparent_images_and_other_modes_are_refused():
     pixels[1, 2, 3] = 254
     with pytest.raises(ImageError, match="^x must be opaque, got an alpha value of 254$"):
         kind_of(Image.fromarray(pixels), "x")
-    with pytest.raises(ImageError, match="^x must be opaque"):
-        read_header(encoded(pixels), "x")
+    for read in (read_header, lambda raw, who: decode(raw, who, Target(2, 3, 3))):
+        with pytest.raises(ImageError, match="^x must be opaque"):
+            read(encoded(pixels), "x")
     with pytest.raises(ImageError, match="^x must have 8 or 16 bits .*, got pixels of mode F$"):
         kind_of(Image.new("F", (2, 2)), "x")
 
@@ -207,6 +237,8 @@ def test_damaged_images_are_named_with_the_reason():
     raw = encoded(RNG.integers(256, size=(64, 64, 3), dtype=np.uint8))
     with pytest.raises(ImageError, match="^x is not a readable image: .*truncated"):
         decode(raw[:200], "x", COLOUR)
+    with pytest.raises(ImageError, match="^x is not a readable image: unknown format$"):
+        decode(encoded(WIDE, "TGA"), "x", COLOUR)
     with pytest.raises(ImageError, match="^x is not a readable image: .*data type"):
         decode(WIDE.astype(np.complex64), "x", COLOUR)
 

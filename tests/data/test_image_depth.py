@@ -104,8 +104,11 @@ def test_deep_colour_is_refused_or_said_to_be_reduced(kind):
 )
 @pytest.mark.parametrize("bits", [None, 8, 16])
 def test_files_of_which_pillow_reads_wrong_pixels_are_refused(raw, message, bits):
-    with pytest.raises(ImageError, match=message):
-        decode(raw, "x", Target(12, 16, 3, convert=True, bits=bits))
+    target = Target(12, 16, 3, convert=True, bits=bits)
+    wanted = f"^x must be saved in another way, such as PNG: {message}$"
+    for read in (read_header, lambda raw, who: decode(raw, who, target)):
+        with pytest.raises(ImageError, match=wanted):
+            read(raw, "x")
 
 
 def test_grey_of_12_bits_is_scaled():
@@ -128,6 +131,7 @@ def test_avif(flags, bits):
     raw = bytearray(file.getvalue())
     raw[raw.index(b"av1C") + 6] = flags
     if bits == 8:
+        assert read_header(bytes(raw), "x").bits == 8
         assert decode(bytes(raw), "x", Target(12, 16, 3)).facts == ()
         return
     with pytest.raises(ImageError):  # found before the pixels, which are still of 8 bits
