@@ -111,8 +111,11 @@ CIFAR16_PLUS = with_recipe(
         CIFAR16,
         preset="cifar16-plus",
         description="The model of cifar16 with this library's recipe instead of the released one. "
-        "Muon, a rate that falls to zero, initial whitening and spread mixtures.",
-        training=replace(CIFAR16.training, schedule="warm-up 40, linear end 0"),
+        "Muon, a rate that falls to zero, initial whitening and spread mixtures, initialized from "
+        "512 images.",
+        training=replace(
+            CIFAR16.training, schedule="warm-up 40, linear end 0", init_batch_size=512
+        ),
     ),
     learning_rate=3e-3,
 )
