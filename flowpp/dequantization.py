@@ -114,11 +114,8 @@ class Dequantizer(nn.Module):
         return noise
 
 
-class UniformDequantizer(Dequantizer):
-    """u ~ Uniform[0, 1), log q(u|x) = 0.
-
-    Source: Flow++ section 3.1; Theis, van den Oord and Bethge 2016.
-    """
+class _UniformNoiseDequantizer(Dequantizer):
+    """Dequantizer whose noise is uniform in [0, 1)."""
 
     def draw_noise(
         self,
@@ -131,6 +128,21 @@ class UniformDequantizer(Dequantizer):
         """Draw uniform noise in [0, 1) for images of this shape."""
         return torch.rand(shape, dtype=dtype, device=device, generator=generator)
 
+    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert noise to another dtype without rounding it up to 1.
+
+        In a narrower dtype the noise is at most the largest number below 1; rounding would turn up
+        to 1 in 2^25 of float64's draws into 1 in float32.
+        """
+        return below_one(noise, dtype)
+
+
+class UniformDequantizer(_UniformNoiseDequantizer):
+    """u ~ Uniform[0, 1), log q(u|x) = 0.
+
+    Source: Flow++ section 3.1; Theis, van den Oord and Bethge 2016.
+    """
+
     def sample(
         self, x: Tensor, noise: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -142,14 +154,6 @@ class UniformDequantizer(Dequantizer):
         """
         noise = self.check_uniform_noise(noise, x)
         return noise, noise.new_zeros(noise.shape[0])
-
-    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """Convert noise to another dtype without rounding it up to 1.
-
-        In a narrower dtype the noise is at most the largest number below 1; rounding would turn up
-        to 1 in 2^25 of float64's draws into 1 in float32.
-        """
-        return below_one(noise, dtype)
 
     def log_prob(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Compute log q(u|x) `(B,)`: 0 inside the unit cube, -inf outside, NaN where u has one."""
@@ -242,7 +246,7 @@ class VariationalDequantizer(Dequantizer):
         return log_normal(noise) + log_det
 
 
-class TruncatedNormalDequantizer(Dequantizer):
+class TruncatedNormalDequantizer(_UniformNoiseDequantizer):
     """u ~ N(m(x), s(x)^2) truncated to [0, 1), independently for each number of the image.
 
     Args:
@@ -258,21 +262,6 @@ class TruncatedNormalDequantizer(Dequantizer):
     def __init__(self, levels: int, network: nn.Module) -> None:
         super().__init__(levels)
         self.network = network
-
-    def draw_noise(
-        self,
-        shape: torch.Size | tuple[int, ...],
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw uniform noise in [0, 1) for images of this shape."""
-        return torch.rand(shape, dtype=dtype, device=device, generator=generator)
-
-    def round_noise(self, noise: Tensor, dtype: torch.dtype) -> Tensor:
-        """Convert noise to another dtype without rounding it up to 1."""
-        return below_one(noise, dtype)
 
     def distribution(
         self, x: Tensor, dtype: torch.dtype, context: Tensor | None = None
