@@ -50,7 +50,7 @@ class Arguments(HeldOutImageArguments):
     """Number of images, evenly spread over all."""
     contexts: bool = False
     """IMAGES are contexts themselves, such as grey photographs, instead of images to make them of;
-    then there is no truth beside the samples."""
+    the picture then has no truth beside the samples."""
     mask: Annotated[
         Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: rectangles at random)")
     ] = None

@@ -42,7 +42,7 @@ def step_of(bijector: nn.Module, precision: Precision, context: Tensor | None = 
         context: for its couplings.
 
     Raises:
-        TypeError: a bijector without a code.
+        TypeError: a bijector without a coding step.
     """
     sigma, level, line = precision.sigma, precision.level_width, precision.delta
     match bijector:
@@ -71,7 +71,9 @@ def step_of(bijector: nn.Module, precision: Precision, context: Tensor | None = 
             return Broadcast(bijector, sigma)
     if isinstance(bijector, PERMUTATIONS):
         return Permutation(bijector)
-    raise TypeError(f"there is no code for a {type(bijector).__name__}")
+    raise TypeError(
+        f"bijector must have a coding step in this package, got {type(bijector).__name__}"
+    )
 
 
 def _half(channels: int) -> int:

@@ -43,7 +43,7 @@ class ContainerError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """What is needed to decode the images.
+    """Settings and facts that decoding the images requires.
 
     Args:
         run: name of the run or pretrained model, as it was given.

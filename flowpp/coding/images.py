@@ -126,7 +126,9 @@ class Coder:
         """
         if not isinstance(self.model.dequantizer, UniformDequantizer):
             name = type(self.model.dequantizer).__name__
-            raise TypeError(f"there is no code for a {name}")
+            raise TypeError(
+                f"dequantizer must have uniform, truncated normal or flow noise, got {name}"
+            )
         return np.full(x.numel(), self.precision.per_level)
 
     def _noise_flow(self, dequantizer: VariationalDequantizer, x: Tensor) -> Step:

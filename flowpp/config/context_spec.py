@@ -17,7 +17,7 @@ NO_LABEL = "none"
 
 @dataclass(frozen=True)
 class ConditionConfig:
-    """The encoder of a conditional model's context; without a context there is none."""
+    """The encoder of a conditional model's context; unused by unconditional models."""
 
     filters: int = 32
     """Features of each pixel that the encoder makes of the context."""

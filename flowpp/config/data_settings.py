@@ -64,7 +64,7 @@ class DataConfig:
     folder: the labels that come with the images: names of class folders, or the data set's own.
     FILE.csv: file names and labels of the images in a folder or archive."""
     context: str | None = None
-    """What else the model is conditioned on, for each image.
+    """Image or numbers that the model is conditioned on, one for each image.
     grey: its luma. low-resolution N: its means of NxN blocks, 2x2 without N.
     mask: its pixels outside random rectangles.
     FOLDER: the image of the same name there.

@@ -94,7 +94,10 @@ class Coder:
         elif isinstance(dequantizer, UniformDequantizer):
             mean, scale = np.full(x.shape, 0.5), np.full(x.shape, UNIFORM)
         else:
-            raise TypeError(f"there is no code for a {type(dequantizer).__name__}")
+            raise TypeError(
+                "dequantizer must have uniform, truncated normal or flow noise, got "
+                f"{type(dequantizer).__name__}"
+            )
         return normals(mean * count - 0.5, scale * count, np.array(count - 1))
 
     def _noise_flow(self, dequantizer: VariationalDequantizer, x: Array) -> Step:
