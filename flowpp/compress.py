@@ -156,8 +156,8 @@ def _summary(
     ]
     if plain:
         lines.append(
-            f"  initial   {sum(plain) / len(plain) / dims:.4f}  of the first "
-            f"{count_of(len(plain), 'image')}, coded without the model"
+            f"  initial   {sum(plain) / len(plain) / dims:.4f}  of "
+            f"{count_of(len(plain), 'first image')}, coded without the model"
         )
     if by_model:
         net = (sum(coded.lengths) - sum(plain)) / by_model / dims
@@ -165,7 +165,7 @@ def _summary(
 
         nats = importance_log_probs(opened.model, images[len(plain) :], 1)[1]
         bound = bits_per_dim(torch.from_numpy(nats), dims).mean()
-        lines.append(f"  net       {net:.4f}  of the other {count_of(by_model, 'image')}")
+        lines.append(f"  net       {net:.4f}  of {count_of(by_model, 'other image')}")
         lines.append(f"  bound     {bound:.4f}  of them, with one sample")
     overhead = 8 * size - 32 * len(container.words)
     lines.append(f"  overhead  {overhead / images.size:.4f}  names, settings and checksums")

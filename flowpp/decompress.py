@@ -17,7 +17,8 @@ from flowpp.runtime.standard_output import exit_on_broken_pipe
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
     import numpy as np
 
-    from flowpp.coding.container import Container
+    from flowpp.coding.container import Container, Header
+    from flowpp.runs.open_model import OpenedModel
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,9 @@ def _write(arguments: Arguments, container: Container) -> int:
     from flowpp.coding.compression import decompress
     from flowpp.config.serialization import to_dict
     from flowpp.evaluation.progress import progress_bar
-    from flowpp.runs.open_model import open_model
 
     header = container.header
-    opened = open_model(arguments.run or Path(header.run), warn=warn)
+    opened = _opened(arguments.run or Path(header.run), header)
     written = 0
     with progress_bar(len(header.names), silent=False) as advance:
         for place, image in decompress(container, opened.model, to_dict(opened.config.model)):
@@ -90,6 +90,37 @@ def _write(arguments: Arguments, container: Container) -> int:
             written += 1
             advance(1)
     return written
+
+
+def _opened(path: Path, header: Header) -> OpenedModel:
+    """Open the model of a file; of a run, the newest checkpoint that it was written with.
+
+    A run may have been trained further since, or the file is of its best checkpoint. Without any
+    that fits, the newest is returned, which `decompress` refuses.
+    """
+    from flowpp.coding.arithmetic import model_hash
+    from flowpp.config.serialization import to_dict
+    from flowpp.runs.checkpoint import CheckpointError
+    from flowpp.runs.open_model import open_model
+    from flowpp.runs.pretrained import find_model
+    from flowpp.runs.run import Run
+
+    def fits(opened: OpenedModel) -> bool:
+        return model_hash(opened.model, to_dict(opened.config.model)) == header.model
+
+    newest = open_model(path, warn=warn)
+    found = find_model(path, lambda line: None)
+    if fits(newest) or not found.is_dir():
+        return newest
+    run = Run.open(found)
+    for file in (*reversed(run.checkpoint_files()), run.best_path):
+        try:
+            opened = open_model(file, config=newest.config)
+        except (FileNotFoundError, CheckpointError):
+            continue
+        if fits(opened):
+            return opened
+    return newest
 
 
 def _save(path: Path, image: np.ndarray, levels: int) -> None:

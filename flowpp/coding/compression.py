@@ -12,7 +12,15 @@ import numpy as np
 from flowpp.model import FlowPlusPlus
 
 from .arithmetic import arithmetic_hash, exact, machine, model_hash, threads
-from .container import Container, ContainerError, Header, check_name, checksum
+from .container import (
+    Container,
+    ContainerError,
+    Header,
+    check_apart,
+    check_name,
+    checksum,
+    comparable_name,
+)
 from .images import Coder
 from .sequence import Coded, decode_images, encode_images
 from .stack import CodingError
@@ -137,7 +145,7 @@ def file_names(names: Sequence[str], shape: tuple[int, int, int], levels: int) -
     """Return names of files, which differ: PNG where it can hold the images, else NPY.
 
     Raises:
-        ValueError: a name that is not a path inside a folder.
+        ValueError: a name that is not a path inside a folder, or is that of a folder of others.
     """
     suffix = ".png" if shape[0] in (1, 3) and levels <= 256 else ".npy"
     taken: set[str] = set()
@@ -146,11 +154,12 @@ def file_names(names: Sequence[str], shape: tuple[int, int, int], levels: int) -
         path = PurePosixPath(name)
         stem = str(path.with_suffix("")) if path.suffix.lower() == suffix else str(path)
         candidate, number = stem + suffix, 2
-        while candidate.casefold() in taken:
+        while comparable_name(candidate) in taken:
             candidate, number = f"{stem}~{number}{suffix}", number + 1
         check_name(candidate)
-        taken.add(candidate.casefold())
+        taken.add(comparable_name(candidate))
         result.append(candidate)
+    check_apart(result)
     return tuple(result)
 
 

@@ -16,9 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import unicodedata
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from flowpp.runtime.bounded import parse_json, read_bounded
 
 from .bins import Precision
 
+FORBIDDEN = '\\:*?"<>|'
+"""Characters of names that some systems forbid."""
 MAGIC = b"FLOWPP\r\n"
 VERSION = 1
 FIXED = struct.Struct("<8sII32s")
@@ -35,6 +39,8 @@ LARGEST_HEADER = 256 << 20
 LARGEST_BATCH = 4096
 LARGEST_SIDE = 1 << 16
 LONGEST_NAME = 1024
+LONGEST_PART = 255
+"""Bytes of a file's or folder's name that file systems allow."""
 
 
 class ContainerError(ValueError):
@@ -182,8 +188,7 @@ def _checked(facts: Any) -> Header:
         raise ValueError("shape, batches and names do not fit together")
     for name in names:
         check_name(name)
-    if len({name.casefold() for name in names}) != len(names):
-        raise ValueError("names must differ")
+    check_apart(names)
     channels, height, width = shape
     kept = {name: facts[name] for name in facts if name not in ("shape", "batches", "names")}
     return Header(
@@ -208,5 +213,33 @@ def check_name(name: Any) -> None:
         raise ValueError(f"names must be texts of 1 ... {LONGEST_NAME} characters")
     parts = name.split("/")
     hostile = any(part in ("", ".", "..") for part in parts)
-    if hostile or not name.isprintable() or any(c in name for c in '\\:*?"<>|'):
-        raise ValueError(f"names must be paths inside a folder, got {name!r:.100}")
+    if hostile or not name.isprintable() or any(c in name for c in FORBIDDEN):
+        raise ValueError(
+            f"names must be paths inside a folder, of printable characters other than "
+            f"{' '.join(FORBIDDEN)}, got {name!r:.100}"
+        )
+    if any(len(part.encode()) > LONGEST_PART for part in parts):
+        raise ValueError(
+            f"names of files and folders must have at most {LONGEST_PART} bytes, got {name!r:.100}"
+        )
+
+
+def comparable_name(name: str) -> str:
+    """Return a text that is equal for names that some file systems hold to be equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def check_apart(names: Sequence[str]) -> None:
+    """Raise ValueError for names that are equal, or of which one is the folder of another."""
+    taken: set[str] = set()
+    for name in names:
+        if (key := comparable_name(name)) in taken:
+            raise ValueError(f"names must differ, got {name!r:.100} twice")
+        taken.add(key)
+    for name in names:
+        for folder in PurePosixPath(comparable_name(name)).parents:
+            if str(folder) in taken:
+                raise ValueError(
+                    f"names must not be those of folders, got {str(folder)!r:.100} and "
+                    f"{name!r:.100}"
+                )

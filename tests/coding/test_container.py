@@ -129,6 +129,8 @@ def test_another_model_arithmetic_or_version_is_refused(content, model, monkeypa
         ({"names": ["../up.png"] * COUNT}, "names must be paths inside a folder"),
         ({"names": ["/etc/x.png"] * COUNT}, "names must be paths inside a folder"),
         ({"names": ["a.png"] * COUNT}, "names must differ"),
+        ({"names": ["é.png", "e\u0301.png"] * (COUNT // 2)}, "names must differ"),
+        ({"names": ["a", "A/b", *"cdefgh"]}, "names must not be those of folders"),
         ({"names": [1] * COUNT}, "names must be texts"),
         ({"shape": [1, 8]}, "do not fit together"),
         ({"shape": [1, 8, 10**9]}, "shape must be an integer"),
@@ -198,3 +200,16 @@ def test_a_file_may_hold_no_bits_beyond_its_images(model, images):
     longer = dataclasses.replace(container, words=words)
     with pytest.raises(ContainerError):
         list(decompress(longer, model, to_dict(TINY.model)))
+
+
+def test_names_that_a_folder_cannot_hold_are_refused():
+    """Before images are compressed: they could not be written when they are decoded."""
+    assert file_names(["é", "e\u0301"], SHAPE, 17) == ("é.png", "e\u0301~2.png")
+    with pytest.raises(
+        ValueError, match=r"not be those of folders, got 'x.png' and 'x.png/0.png'"
+    ):
+        file_names(["x.png/0.png", "x.png"], SHAPE, 17)
+    with pytest.raises(ValueError, match="at most 255 bytes"):
+        file_names(["猫" * 84 + ".jpg"], SHAPE, 17)
+    with pytest.raises(ValueError, match="printable characters other than"):
+        file_names(["12:30.png"], SHAPE, 17)

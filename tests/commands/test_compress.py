@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,3 +82,20 @@ def test_mistakes_are_one_line(digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stack, "require_constriction", missing)
     refused(compress.main, "digits", folder, "--out", file)
     assert "flowpp[compress]" in capsys.readouterr().err
+
+
+def test_a_file_finds_its_checkpoint_in_its_run(monkeypatch, tmp_path):
+    """The run was trained further since, or the file is of its best checkpoint."""
+    files = [tmp_path / f"step-{step}" for step in (1, 2)]
+
+    def opened(path, **options):
+        return SimpleNamespace(model=2 if path == tmp_path else int(path.name[-1]),
+                               config=SimpleNamespace(model={}))  # fmt: skip
+
+    run = SimpleNamespace(checkpoint_files=lambda: files, best_path=files[0])
+    monkeypatch.setattr("flowpp.runs.open_model.open_model", opened)
+    monkeypatch.setattr("flowpp.runs.run.Run.open", lambda path: run)
+    monkeypatch.setattr("flowpp.coding.arithmetic.model_hash", lambda model, settings: model)
+    monkeypatch.setattr("flowpp.config.serialization.to_dict", lambda settings: settings)
+    found = [decompress._opened(tmp_path, SimpleNamespace(model=n)).model for n in (1, 2, 3)]
+    assert found == [1, 2, 2]
