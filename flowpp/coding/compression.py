@@ -13,6 +13,7 @@ from flowpp.model import FlowPlusPlus
 
 from .arithmetic import arithmetic_hash, exact, machine, model_hash, threads
 from .container import (
+    LONGEST_NAME,
     Container,
     ContainerError,
     Header,
@@ -69,8 +70,11 @@ def compress(
         progress: called with the number of images of each batch.
 
     Raises:
-        ValueError: a conditional model, options out of range, or names that are not paths.
+        ValueError: a conditional model, options out of range, names that are not paths, or a run's
+            name that is too long.
     """
+    if len(run) > LONGEST_NAME:
+        raise ValueError(f"run must have at most {LONGEST_NAME} characters, got {len(run)}")
     shape = (images.shape[1], images.shape[2], images.shape[3])
     with threads(options.threads):
         copied = exact(model)

@@ -90,26 +90,26 @@ class Stack:
     ) -> None:
         """Push integers low ... high of normal distributions."""
         model = self._gaussian(low, high)
-        self._coder.encode_reverse(_int32(numbers), model, _float64(means), _float64(stds))
+        self._coder.encode_reverse(_int32(numbers), model, *_checked(means, stds))
 
     def pop_gaussian(self, low: int, high: int, means: np.ndarray, stds: np.ndarray) -> np.ndarray:
         """Pop integers low ... high of normal distributions, int64."""
         model = self._gaussian(low, high)
-        numbers = self._coder.decode(model, _float64(means), _float64(stds))
+        numbers = self._coder.decode(model, *_checked(means, stds))
         self._check()
         return np.asarray(numbers, np.int64)
 
     def push_laplace(self, numbers: np.ndarray, low: int, high: int, scales: np.ndarray) -> None:
         """Push integers low ... high of Laplace distributions with mean 0."""
-        means = np.zeros(len(scales))
+        model = self._laplace(low, high)
         self._coder.encode_reverse(
-            _int32(numbers), self._laplace(low, high), means, _float64(scales)
+            _int32(numbers), model, *_checked(np.zeros(len(scales)), scales)
         )
 
     def pop_laplace(self, low: int, high: int, scales: np.ndarray) -> np.ndarray:
         """Pop integers low ... high of Laplace distributions with mean 0, int64."""
         model = self._laplace(low, high)
-        numbers = self._coder.decode(model, np.zeros(len(scales)), _float64(scales))
+        numbers = self._coder.decode(model, *_checked(np.zeros(len(scales)), scales))
         self._check()
         return np.asarray(numbers, np.int64)
 
@@ -133,6 +133,20 @@ class Stack:
     def _check(self) -> None:
         if self._coder.num_words() < self.reserve:
             raise TooFewBitsError("the stack must have more bits, got an empty one")
+
+
+def _checked(means: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and scales as constriction takes them.
+
+    It ends in a panic, which is no Exception, for some others, and takes NaN as a mean.
+
+    Raises:
+        CodingError: a number that is not finite, or a scale that is not positive.
+    """
+    means, scales = _float64(means), _float64(scales)
+    if not (np.isfinite(means).all() and np.isfinite(scales).all() and (scales > 0).all()):
+        raise CodingError("means and scales must be finite, and scales positive, got others")
+    return means, scales
 
 
 def _int32(numbers: np.ndarray) -> np.ndarray:
