@@ -14,7 +14,7 @@ import torch
 
 import flowpp
 from flowpp import evaluate
-from flowpp.evaluation import importance
+from flowpp.evaluation import importance, per_class
 from flowpp.evaluation.importance import importance_bounds
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.open_model import load_images, open_model
@@ -33,7 +33,7 @@ from flowpp.runtime.hashing import weights_hash
     ],
 )
 def test_errors_come_before_the_computation(copy, flags, message, capsys, monkeypatch):
-    monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
+    monkeypatch.setattr(per_class, "importance_bounds", pytest.fail)
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(copy), *flags])
     assert stop.value.code == 2
@@ -42,7 +42,7 @@ def test_errors_come_before_the_computation(copy, flags, message, capsys, monkey
 
 
 def test_a_file_as_output_folder_is_refused_before_the_computation(copy, capsys, monkeypatch):
-    monkeypatch.setattr(importance, "importance_bounds", pytest.fail)
+    monkeypatch.setattr(per_class, "importance_bounds", pytest.fail)
     with pytest.raises(SystemExit) as stop:
         evaluate.main([str(copy), "--out", str(copy / "config.json" / "receipt.json")])
     assert stop.value.code == 2
@@ -82,14 +82,14 @@ def test_the_hash_is_of_the_weights_that_were_evaluated(copy, tmp_path, monkeypa
     run, out = Run.open(copy), tmp_path / "receipt.json"
     before = run.load_checkpoint()
     used = {}
-    compute = importance.importance_bounds
+    compute = per_class.importance_bounds
 
     def overtaken(model, *arguments, **options):
         used.update(model.state_dict())
         run.save(Checkpoint(before.step + 1, before.weights, before.weights))
         return compute(model, *arguments, **options)
 
-    monkeypatch.setattr(importance, "importance_bounds", overtaken)
+    monkeypatch.setattr(per_class, "importance_bounds", overtaken)
     evaluate.main([str(copy), "--images", "2", "--out", str(out)])
     written = json.loads(out.read_text())["weights"]
     assert written["step"] == before.step

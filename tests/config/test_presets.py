@@ -143,5 +143,5 @@ def test_the_recipe_changes_neither_the_model_nor_the_data(name):
     )
     assert model == released.model
     assert plus.data == released.data
-    for field in ("batch_size", "max_grad_norm", "ema_decay", "init_batch_size", "precision"):
+    for field in ("batch_size", "max_grad_norm", "ema_decay", "precision"):
         assert getattr(plus.training, field) == getattr(released.training, field)

@@ -19,7 +19,13 @@ from reference.dequantization import VariationalDequantizer
 from reference.objective import log_normal
 
 FINE = Precision(delta=2.0**-20, per_level=2**14)
-ALPHABETS = [name for name, case in LAYER_CASES.items() if getattr(case, "alphabet", False)]
+ALPHABETS = [
+    name
+    for name, case in LAYER_CASES.items()
+    if getattr(case, "alphabet", False)
+    and case.build(np.random.default_rng(0)).context_encoder is None
+]
+"""Unconditional models: the coder refuses others."""
 
 
 def stack_of(bits: int, seed: int = 0) -> Stack:

@@ -10,7 +10,7 @@ from flowpp import train as train_command
 from flowpp.config.presets import PRESETS
 from flowpp.runtime.device import choose_device
 from flowpp.runtime.distributed import process_group
-from flowpp.training import loop
+from flowpp.training import held_out
 from flowpp.training.loop import train
 
 
@@ -94,7 +94,7 @@ def raising(error):
 def test_errors_of_a_gpu_are_not_taken_for_a_failed_inverse(
     tiny_config, tmp_path, monkeypatch, error
 ):
-    monkeypatch.setattr(loop, "sample", raising(error))
+    monkeypatch.setattr(held_out, "training_panel", raising(error))
     with pytest.raises(type(error), match="CUDA"):
         train(tiny_config, tmp_path / "run")
 

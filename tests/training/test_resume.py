@@ -22,7 +22,7 @@ from flowpp.runs.metrics import HELD_OUT
 from flowpp.runs.run import Run
 from flowpp.runtime import random_state
 from flowpp.runtime.signals import DeferredSignals, TrainingInterrupted
-from flowpp.training import loop, resume
+from flowpp.training import held_out, loop, resume
 from flowpp.training import step as training_step
 from flowpp.training.result import Result
 from flowpp.training.run_logger import RunLogger
@@ -73,7 +73,7 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(
 
 def test_a_signal_during_an_evaluation_stops_at_once(config, uninterrupted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate_bound", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(held_out, "evaluate_bound", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(TrainingInterrupted):
             loop.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
