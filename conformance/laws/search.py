@@ -11,7 +11,7 @@ import numpy as np
 from conformance.cases.source import HypothesisSource, Source, VariedSource
 from conformance.numerics.specs import float_arrays
 
-MAX_SHRINKING = 200
+MAX_SHRINKING = 400
 """Maximum number of examples tried after the first counterexample, to shrink it."""
 
 

@@ -38,12 +38,15 @@ class Coder:
 
     Raises:
         TypeError: a model of another dtype or device.
+        ValueError: a conditional model.
     """
 
     model: FlowPlusPlus
     precision: Precision = Precision()
 
     def __post_init__(self) -> None:
+        if self.model.context_encoder is not None:
+            raise ValueError("model must be unconditional, got one with a context encoder")
         for tensor in self.model.state_dict().values():
             if tensor.is_floating_point() and tensor.dtype != torch.float64 or not tensor.is_cpu:
                 raise TypeError(

@@ -30,10 +30,17 @@ class Coder:
     Attributes:
         model: dequantizer and flow, and an augmenter in an augmented model.
         precision: widths of bins.
+
+    Raises:
+        ValueError: a conditional model.
     """
 
     model: FlowPlusPlus
     precision: Precision = Precision()
+
+    def __post_init__(self) -> None:
+        if self.model.context_encoder is not None:
+            raise ValueError("model must be unconditional, got one with a context encoder")
 
     def encode(self, stack: Stack, x: Array) -> Bins:
         """Push integer images (B, C, H, W); return z, whose bins are on the stack now.

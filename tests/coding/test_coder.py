@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conformance.adapters.flowpp import from_reference
-from conformance.cases import CASES
+from conformance.cases import CASES, LAYER_CASES
 from flowpp.coding import Bins, Coder, CodingError, Precision, Stack, step_of
 from flowpp.coding import elementwise as elementwise_of_flowpp
 from flowpp.coding.cut_normals import CutNormals
@@ -211,3 +211,10 @@ def test_what_cannot_be_coded_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             Precision(**precision)
+
+
+def test_conditional_models_are_refused():
+    model = LAYER_CASES["flow_plus_plus/alphabet_by_label"].build(np.random.default_rng(0))
+    for coder, given in ((reference_coding.Coder, model), (Coder, from_reference(model))):
+        with pytest.raises(ValueError, match="must be unconditional"):
+            coder(given)

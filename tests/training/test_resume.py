@@ -73,7 +73,9 @@ def test_a_signal_saves_and_the_run_resumes_bit_for_bit(
 
 def test_a_signal_during_an_evaluation_stops_at_once(config, uninterrupted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(held_out, "evaluate_bound", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(
+            held_out, "evaluate_bound", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
+        )
         with pytest.raises(TrainingInterrupted):
             loop.train(config, tmp_path / "run")
     assert not any(HELD_OUT in r for r in Run.open(tmp_path / "run").metrics())
