@@ -93,7 +93,7 @@ class TrainedModel(nn.Module):
 
     @property
     def context_spec(self) -> ContextSpec | None:
-        """What the model is conditioned on; None for an unconditional one."""
+        """Description of the contexts; None for an unconditional model."""
         return self.model.context_spec
 
     def forward(

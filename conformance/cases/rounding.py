@@ -1,6 +1,6 @@
-"""Sizes of what a layer's results are computed from, where terms cancel or are amplified.
+"""Sizes of the numbers that a layer's rounding errors are proportional to.
 
-Rounding errors are then as large as eps times these sizes, and not eps times the results.
+Where terms cancel or are amplified, errors are eps times these sizes, not eps times the result.
 """
 
 from __future__ import annotations

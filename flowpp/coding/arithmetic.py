@@ -42,7 +42,7 @@ def model_hash(model: FlowPlusPlus, settings: Any) -> str:
 
 @torch.no_grad()
 def arithmetic_hash(model: FlowPlusPlus, shape: tuple[int, int, int]) -> str:
-    """Return the hash of what an `exact` model computes for fixed images, forward and back."""
+    """Return the hash of an `exact` model's results for fixed images, in both directions."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(model.levels, (PROBES, *shape), generator=generator)
     noise = model.draw_noise(x.shape, dtype=torch.float64, generator=generator)

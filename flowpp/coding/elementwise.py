@@ -82,7 +82,7 @@ class Elementwise(Step):
         return self._normals(values / x.widths - 0.5, slope, tails, self.limits[0])
 
     def _normals(self, mean: Tensor, slope: Tensor, tails: Tails, limit: int | None) -> Normals:
-        """Return distributions of what has this slope in its counterpart."""
+        """Return distributions whose means move by `slope` bins per bin of the other side."""
         variance = self.sigma**2 + 1.0 / 12.0
         ratio = slope.clamp(1.0, STEEPEST)
         std = torch.sqrt(variance * ratio * ratio - 1.0 / 12.0)

@@ -1,4 +1,4 @@
-"""What the images of a data set are conditioned on, by `data.labels` or `data.context`."""
+"""Contexts of the images of a data set, as `data.labels` or `data.context` asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `python -m flowpp.classify` writes: a row for each image, a receipt and a picture."""
+"""Files of `python -m flowpp.classify`: a row for each image, a receipt and a picture."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def wanted(
     data: DataConfig,
     levels: int,
 ) -> Wanted:
-    """Return what the arguments of the command ask for.
+    """Return the samples that the arguments of the command ask for.
 
     Args:
         spec: What the model is conditioned on.

@@ -63,7 +63,7 @@ def checked_contexts(
 
 
 def needed(spec: ContextSpec) -> str:
-    """Say what each image needs: "a label each, one of: cat, dog, or none"."""
+    """Describe the contexts, as in "a label each, one of: cat, dog, or none"."""
     if spec.kind == "labels":
         return f"a label each, one of: {listed(spec.names)}, or {NO_LABEL}"
     if spec.kind == "vectors":

@@ -1,4 +1,4 @@
-"""Grids of samples: of a conditional model beside what they are conditioned on."""
+"""Grids of samples; those of a conditional model have their contexts beside them."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Elementwise(Step):
         return self._normals(values / x.widths - 0.5, slope, self.limits[0])
 
     def _normals(self, mean: Array, slope: Array, limit: int | None) -> list[Normal]:
-        """Return distributions of what has this slope in its counterpart."""
+        """Return distributions whose means move by `slope` bins per bin of the other side."""
         variance = self.sigma**2 + 1.0 / 12.0
         ratio = np.clip(slope, 1.0, STEEPEST)
         std = np.sqrt(variance * ratio * ratio - 1.0 / 12.0)

@@ -87,7 +87,7 @@ def test_200_damaged_files_are_refused(content, model):
 
 
 def test_salvaged_images_are_right(content, model, images):
-    """Without regard to the SHA-256, what is yielded are images of the file, the last ones."""
+    """A damaged file, whose SHA-256 is ignored, yields the last images only, unchanged."""
     rng, salvaged = np.random.default_rng(2), 0
     _, _, length, _ = FIXED.unpack_from(content)
     for _ in range(12):

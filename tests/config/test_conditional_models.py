@@ -1,4 +1,4 @@
-"""Conditional models: built from settings, converted, stored, and refused what does not fit."""
+"""Conditional models: built from settings, converted, stored; contexts that do not fit."""
 
 from __future__ import annotations
 
