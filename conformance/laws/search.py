@@ -11,8 +11,11 @@ import numpy as np
 from conformance.cases.source import HypothesisSource, Source, VariedSource
 from conformance.numerics.specs import float_arrays
 
-MAX_SHRINKING = 400
+MAX_SHRINKING = 200
 """Maximum number of examples tried after the first counterexample, to shrink it."""
+
+SHRINKINGS = 3
+"""Number of counterexamples that are shrunk; the process can end before the smallest one."""
 
 
 class _Counterexample(Exception):
@@ -41,7 +44,10 @@ def smallest_counterexample(
     found = _fewest_numbers(make, check, examples=examples, seed=seed)
     if found is None or importlib.util.find_spec("hypothesis") is None:
         return found
-    return _shrunk(make, check, examples=examples, seed=seed) or found
+    shrunk = [
+        _shrunk(make, check, examples=examples, seed=seed + number) for number in range(SHRINKINGS)
+    ]
+    return min((one for one in shrunk if one), key=_size, default=found)
 
 
 def _fewest_numbers(
@@ -60,7 +66,7 @@ def _fewest_numbers(
             failing.append((drawn, error))
     if not failing:
         return None
-    drawn, error = min(failing, key=lambda one: len(_fingerprint(one[0])))
+    drawn, error = min(failing, key=_size)
     return drawn, error if check(drawn) else f"not on every call: {error}"
 
 
@@ -113,6 +119,11 @@ def _shrunk(
     except hypothesis.errors.Flaky:
         return found[-1][0], f"not on every call: {found[-1][1]}"
     return None
+
+
+def _size(failing: tuple[Any, str]) -> int:
+    """Return a number that grows with the numbers of a failing example."""
+    return len(_fingerprint(failing[0]))
 
 
 def _fingerprint(drawn: Any) -> bytes:

@@ -75,8 +75,8 @@ def no_more_than(megabytes: int):
 CALLS = {
     "winograd_forward": (winograd, (32, 16), (256, 64)),
     "winograd_weight_gradient": (winograd_gradient, (32, 16), (256, 64)),
-    "attention_forward": (attention, ("forward", 8, 64), ("forward", 64, 1024)),
-    "attention_backward": (attention, ("backward", 8, 64), ("backward", 64, 1024)),
+    "attention_forward": (attention, ("forward", 8, 64), ("forward", 64, 4096)),
+    "attention_backward": (attention, ("backward", 8, 64), ("backward", 64, 4096)),
     "mixture_forward": (logistic, ("forward", 512), ("forward", 1 << 15)),
     "mixture_backward": (logistic, ("backward", 512), ("backward", 1 << 15)),
     "mixture_inverse": (logistic, ("inverse", 512), ("inverse", 1 << 17)),
