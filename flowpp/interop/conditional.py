@@ -40,9 +40,9 @@ class ConditionalBijector(nn.Module):
 class ConditionalFlowPlusPlus(nn.Module):
     """c -> FlowPlusPlusDistribution(model, image_shape, context=c).
 
-    It is called as zuko's lazy distributions are. Pyro requires its own base class; register this
-    one there, `pyro.distributions.conditional.ConditionalDistribution.register(
-    ConditionalFlowPlusPlus)`, and choose a `distribution` with Pyro's mixin.
+    It is called as zuko's lazy distributions are. Pyro requires its own base class: pass this one
+    to `pyro.distributions.conditional.ConditionalDistribution.register`, and choose a
+    `distribution` with Pyro's mixin.
 
     Args:
         model: a conditional model.
