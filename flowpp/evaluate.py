@@ -67,7 +67,7 @@ class Arguments:
     label: Annotated[
         str | None, arg(metavar="NAME", help_behavior_hint="(default: that of each image)")
     ] = None
-    """Of a model of labelled images: label for all images; none gives the bound on P(x)."""
+    """Label of all images, for a model with labels; none gives the bound on P(x)."""
     labels: Annotated[
         Path | None, arg(metavar="CSV", help_behavior_hint="(default: the images' folders)")
     ] = None

@@ -32,11 +32,11 @@ class Arguments(ImageArguments):
     ] = None
     """Number of images; with labels or contexts, for each of them."""
     label: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
-    """Of a model of labelled images: name of a class; all for a row of images of each; or none."""
+    """Class to sample, for a model with labels; all for a row of each, none for no class."""
     context: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = (
         None
     )
-    """Of a model conditioned on vectors or images: an .npy or a text with a vector a line, or an
+    """Contexts, for a model of vectors or images: an .npy or a text with a vector a line, or an
     image or a folder of images."""
     temperature: float = 1.0
     """Standard deviation of z; below 1, images are more likely and less varied."""

@@ -56,7 +56,7 @@ class Arguments:
     context: Annotated[
         Path | None, arg(metavar="PATH", help_behavior_hint="(default: made of each image)")
     ] = None
-    """Of a model of vectors or of a second folder of images: a CSV or .npy, or a folder."""
+    """Contexts, for a model of vectors or of paired images: a CSV or .npy, or a folder."""
     importance_samples: int = 1
     """Draws per image; more give a tighter bound and take that many times as long."""
     show: int = 8

@@ -69,8 +69,8 @@ class Result:
     failure: str | None = None
     """Why `bits_per_dim` is None."""
     per_class: dict[str, dict[str, Any]] | None = None
-    """Of a model with labels: `bits_per_dim`, `standard_error` and `count` of the held-out images
-    of each class, by name."""
+    """`bits_per_dim`, `standard_error` and `count` of the held-out images of each class, by name;
+    None without labels."""
     without_label: float | None = None
     """The same bound with label "none" for all images, a bound on P(x); None if the model was not
     trained with it, see `training.label_dropout`."""
