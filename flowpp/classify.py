@@ -14,8 +14,8 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.data.formats import count_of
-from flowpp.evaluation.arguments import Channels, DataPath
-from flowpp.runtime.files import make_writable_folder, write_json
+from flowpp.evaluation.arguments import Channels, DataPath, check_csv, csv_file
+from flowpp.runtime.files import write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -84,30 +84,14 @@ class Arguments:
         for name in ("importance_samples", "batch_size"):
             checks.at_least(name, getattr(self, name), 1)
         checks.seed("seed", self.seed)
-        if self.out is not None and (self.out.suffix.lower() != ".csv" or self.out.is_dir()):
-            raise ValueError(f"out must be a file that ends in .csv, got {self.out}")
+        check_csv(self.out)
         for name in ("labels", "channels", "skip_bad"):
             if self.images is None and getattr(self, name):
                 raise ValueError(f"{name} needs FOLDER: the run's own images are as in training")
 
     def output_file(self) -> Path:
         """Return the path of the CSV, and create its folder."""
-        beside = self.run if self.run.is_dir() else self.run.parent
-        stem = "held-out"
-        if self.images is not None:
-            stem = self.images.resolve().name.split(".")[0] or "images"
-        out = self.out or beside / "classified" / f"{stem}.csv"
-        for file in (out, out.with_suffix(".png"), out.with_suffix(".json")):
-            if file.is_dir():
-                raise ValueError(f"out must not name the folder {file}")
-        if self.images is not None and self.out is not None:
-            if out.resolve().is_relative_to(self.images.resolve()):
-                raise ValueError(
-                    f"out must lie outside {self.images}, whose images are classified, got {out}: "
-                    "its picture would be one of them the next time"
-                )
-        make_writable_folder(out.parent)
-        return out
+        return csv_file(self.out, self.run, "classified", self.images)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
     """Return the run's own data where it is needed; None if it cannot be read and need not be."""
-    from flowpp.runs.environment import check_images, check_recorded_images
+    from flowpp.runs.environment import check_images_of
     from flowpp.runs.open_model import load_images
 
     needed = (
@@ -172,11 +156,7 @@ def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
     try:
         images = load_images(opened.config, arguments.data_path)
         form = opened.image_shape, opened.model.levels
-        if arguments.run.is_dir():
-            check_images(arguments.run, images, *form)
-        else:
-            recorded = opened.checkpoint.facts.get("data_sha256")
-            check_recorded_images(arguments.run, recorded, images, *form)
+        check_images_of(arguments.run, opened.checkpoint.facts, images, *form)
         return images
     except (ValueError, TypeError, OSError) as error:
         if needed:

@@ -186,7 +186,7 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
     """Return the run's images, or all images of other data as test images."""
     from flowpp.data.contexts_of_others import with_contexts
     from flowpp.evaluation.other_images import load_other
-    from flowpp.runs.environment import check_images, check_recorded_images
+    from flowpp.runs.environment import check_images_of
     from flowpp.runs.open_model import load_images
 
     if arguments.other_data:
@@ -203,14 +203,9 @@ def _images(arguments: Arguments, opened: OpenedModel, report: Callable[[str], N
     try:
         images = load_images(opened.config, arguments.data_path)
         form = opened.image_shape, opened.model.levels
-        if arguments.run.is_dir():
-            check_images(arguments.run, images, *form)
-        else:
-            recorded = opened.checkpoint.facts.get("data_sha256")
-            check_recorded_images(arguments.run, recorded, images, *form)
-            if recorded is None:
-                report(f"{arguments.run} does not record its data: the model may have been "
-                       "trained on these images")  # fmt: skip
+        if not check_images_of(arguments.run, opened.checkpoint.facts, images, *form):
+            report(f"{arguments.run} does not record its data: the model may have been trained "
+                   "on these images")  # fmt: skip
     except (ValueError, TypeError) as error:
         if arguments.data_path is None:
             raise

@@ -13,8 +13,8 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.data.formats import count_of
-from flowpp.evaluation.arguments import Channels
-from flowpp.runtime.files import make_writable_folder, write_json
+from flowpp.evaluation.arguments import Channels, check_csv, csv_file
+from flowpp.runtime.files import write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -83,25 +83,11 @@ class Arguments:
         checks.seed("seed", self.seed)
         if self.label is not None and self.labels is not None:
             raise ValueError("label and labels exclude each other, got both")
-        if self.out is not None and (self.out.suffix.lower() != ".csv" or self.out.is_dir()):
-            raise ValueError(f"out must be a file that ends in .csv, got {self.out}")
+        check_csv(self.out)
 
     def output_file(self) -> Path:
         """Return the path of the CSV, and create its folder."""
-        beside = self.run if self.run.is_dir() else self.run.parent
-        stem = self.images.resolve().name.split(".")[0] or "images"
-        out = self.out or beside / "scores" / f"{stem}.csv"
-        in_run = self.out is None and self.run.is_dir()  # whose pictures are not scored
-        if not in_run and out.resolve().is_relative_to(self.images.resolve()):
-            raise ValueError(
-                f"out must lie outside {self.images}, whose images are scored, got {out}: its "
-                "picture would be one of them the next time"
-            )
-        for file in (out, out.with_suffix(".png"), out.with_suffix(".json")):
-            if file.is_dir():
-                raise ValueError(f"out must not name the folder {file}")
-        make_writable_folder(out.parent)
-        return out
+        return csv_file(self.out, self.run, "scores", self.images)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

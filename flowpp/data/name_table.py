@@ -212,8 +212,8 @@ def _delimiter_of(text: str) -> str:
 def _split_header(rows: list[Row], index: _NameIndex) -> tuple[Row | None, list[Row]]:
     """Return the header, if there is one, and the other rows.
 
-    A line about an image that there is not must not be taken for a header: a header has no file
-    name with a suffix, and its other cells are no numbers and do not occur again below them.
+    A line about an image that is missing must not be taken for a header: a header contains no file
+    name with a suffix, and its other cells are texts that do not recur in the rows below.
     """
     head, *others = rows
     if not others or any(index.find(cell) for cell in head.cells):

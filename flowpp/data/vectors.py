@@ -68,7 +68,7 @@ def vectors_of_table(
 
 
 def _cell_error(table: Table, row: Row, place: int) -> ValueError:
-    """Return the error for a cell that is no finite number."""
+    """Return the error for a cell without a finite number."""
     column = f"column {table.columns[place]!r}" if table.columns else f"column {place + 2}"
     texts = sum(not is_number(other.cells[place]) for other in table.rows.values())
     hint = f"; {texts:,} of {len(table.rows):,} cells there are no numbers" if texts else ""

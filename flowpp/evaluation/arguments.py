@@ -22,6 +22,45 @@ Channels = Annotated[
 ]
 
 
+def check_csv(out: Path | None) -> None:
+    """Require the name of a CSV file, if there is one.
+
+    Raises:
+        ValueError: another suffix, or a folder.
+    """
+    if out is not None and (out.suffix.lower() != ".csv" or out.is_dir()):
+        raise ValueError(f"out must be a file that ends in .csv, got {out}")
+
+
+def csv_file(out: Path | None, run: Path, folder: str, images: Path | None) -> Path:
+    """Return the path of a CSV with a picture and a receipt beside it, and create its folder.
+
+    Args:
+        out: path asked for; None for a file named like the images.
+        run: run directory, or checkpoint file.
+        folder: where the file lies by default, in the run directory or beside the checkpoint.
+        images: images that the file is about; None for the held-out ones.
+
+    Raises:
+        ValueError: a file among the images, or the name of a folder.
+        OSError: the folder cannot be created or written to.
+    """
+    beside = run if run.is_dir() else run.parent
+    stem = "held-out" if images is None else images.resolve().name.split(".")[0] or "images"
+    file = out or beside / folder / f"{stem}.csv"
+    in_run = out is None and run.is_dir()  # whose pictures are not read as images
+    if images is not None and not in_run and file.resolve().is_relative_to(images.resolve()):
+        raise ValueError(
+            f"out must lie outside the images, {images}, got {file}: its picture would be one of "
+            "them the next time"
+        )
+    for path in (file, file.with_suffix(".png"), file.with_suffix(".json")):
+        if path.is_dir():
+            raise ValueError(f"out must not name the folder {path}")
+    make_writable_folder(file.parent)
+    return file
+
+
 @dataclass(frozen=True)
 class ImageArguments:
     """Arguments of sample, reconstruct and interpolate."""

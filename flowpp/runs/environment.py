@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,36 @@ def check_images(
         ValueError: environment.json is damaged, or hash, shape or levels differ.
     """
     check_recorded_images(run, _recorded_hash(run), images, image_shape, levels)
+
+
+def check_images_of(
+    source: Path,
+    facts: Mapping[str, Any],
+    images: ImageSet,
+    image_shape: tuple[int, int, int],
+    levels: int,
+) -> bool:
+    """Require the images that a run directory or a checkpoint file was trained on and held out.
+
+    Args:
+        source: run directory or checkpoint file.
+        facts: those of the checkpoint, where a file has the hash of its data.
+        images: images to check.
+        image_shape: (channels, height, width) of the model.
+        levels: number of values of a channel of the model.
+
+    Returns:
+        False for a file that does not record its data.
+
+    Raises:
+        ValueError: as `check_images`.
+    """
+    if source.is_dir():
+        check_images(source, images, image_shape, levels)
+        return True
+    recorded = facts.get("data_sha256")
+    check_recorded_images(source, recorded, images, image_shape, levels)
+    return recorded is not None
 
 
 def _recorded_hash(run: Path) -> object:

@@ -41,7 +41,7 @@ def test_fewer_images_than_classes_are_of_the_first():
 
 @pytest.mark.parametrize(("count", "rows", "columns"), [(8, [0, 4], 4), (64, range(9), 8)])
 def test_contexts_beside_samples_and_truth(count, rows, columns):
-    """Of images spread over the held-out ones; two in a row if there are many."""
+    """Images are spread over the held-out ones, with two in a row if there are many."""
     model, images, contexts, panel = panel_of("images", count)
     rows = list(rows)
     assert panel.columns == columns
