@@ -12,6 +12,7 @@ from .conv2d import BEFORE_GATE, Conv2d
 from .gated_attention import GatedAttention
 from .gated_conv import GatedConv
 from .gated_maxout import GatedMaxout
+from .kernel_matrices import kernel_matrices, make_orthogonal
 from .layer_norm import LayerNorm
 
 __all__ = [
@@ -24,4 +25,6 @@ __all__ = [
     "GatedConv",
     "GatedMaxout",
     "LayerNorm",
+    "kernel_matrices",
+    "make_orthogonal",
 ]

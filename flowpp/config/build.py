@@ -16,7 +16,7 @@ from flowpp.bijectors import (
     FirstChannels,
     Sigmoid,
 )
-from flowpp.conditioner import Conditioner
+from flowpp.conditioner import Conditioner, make_orthogonal
 from flowpp.config import checks
 from flowpp.config.build_flow import (
     SPLITS,
@@ -106,6 +106,8 @@ def build_model(
     if context is not None:
         encoder = build_context_encoder(config, context, image_shape, levels)
     model = FlowPlusPlus(dequantizer, flow, augmenter, encoder)
+    if config.orthogonal:
+        make_orthogonal(model)
     model.image_shape = image_shape
     model.context_spec = context
     return model

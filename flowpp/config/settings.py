@@ -25,7 +25,7 @@ Memory = Literal["normal", "low"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 Compilation = Literal["auto", "none", "blocks"]
 CudaGraph = Literal["auto", "on", "off"]
-OptimizerKind = Literal["adam", "muon"]
+OptimizerKind = Literal["adam", "muon", "muon-inputs"]
 MAX_THREADS = 1024
 """Upper bound on `threads`; larger values are almost certainly typos."""
 
@@ -138,6 +138,8 @@ class ModelConfig:
     has one of its own."""
     augment: int = 0
     """Channels of variational noise that the flow models together with the image (VFlow)."""
+    orthogonal: bool = False
+    """Kernels of all networks start as orthogonal matrices, rather than Gaussian."""
     condition: ConditionConfig = field(default_factory=ConditionConfig)
     """The encoder of labels or other contexts that a model is conditioned on, if any."""
 
@@ -171,8 +173,8 @@ class TrainingConfig:
     batch_size: int = 64
     """Images per step, over all processes."""
     optimizer: OptimizerKind = "adam"
-    """adam, or muon for the kernels inside blocks, with three times the learning rate, and adam
-    for the rest."""
+    """adam; or muon for the kernels inside blocks, with three times the learning rate, and adam
+    for the rest; muon-inputs updates the first kernel of each network by muon too."""
     importance_samples: int = 1
     """Noise draws per image in the loss, the importance-weighted bound; time and memory grow with
     it. Held-out figures are one-sample bounds all the same."""

@@ -1,4 +1,4 @@
-"""Muon: momentum with orthogonalized updates for the kernels inside blocks, Adam for the rest."""
+"""Muon: momentum with orthogonalized updates for kernels, Adam for the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowpp.conditioner import Block, Conv2d, GatedAttention
+from flowpp.conditioner import Block, Conditioner, kernel_matrices
 from flowpp.runtime.precision import float32_precision
 from flowpp.training.adam import Adam, permanent, with_strides_of
 from flowpp.training.averages import descend, move_towards
@@ -200,12 +200,18 @@ def block_kernels(model: nn.Module) -> dict[str, int]:
 
     The number is that of matrices in it: 3 for the projection to queries, keys and values.
     """
-    kernels = {}
-    for block_name, block in model.named_modules():
-        if not isinstance(block, Block):
-            continue
-        joint = {id(m.proj_in) for m in block.modules() if isinstance(m, GatedAttention)}
-        for name, layer in block.named_modules():
-            if isinstance(layer, Conv2d):
-                kernels[f"{block_name}.{name}.weight"] = 3 if id(layer) in joint else 1
-    return kernels
+    return {
+        f"{block_name}.{name}.weight": count
+        for block_name, block in model.named_modules()
+        if isinstance(block, Block)
+        for name, count in kernel_matrices(block).items()
+    }
+
+
+def input_kernels(model: nn.Module) -> dict[str, int]:
+    """Return the kernels of the first convolutions of networks, as `block_kernels` does."""
+    return {
+        f"{name}.proj_in.weight": 1
+        for name, network in model.named_modules()
+        if isinstance(network, Conditioner)
+    }

@@ -7,7 +7,7 @@ from torch import nn
 
 from flowpp.config import TrainingConfig
 from flowpp.training.adam import Adam
-from flowpp.training.muon import Muon, block_kernels
+from flowpp.training.muon import Muon, block_kernels, input_kernels
 
 __all__ = ["Adam", "make_optimizer"]
 
@@ -18,6 +18,9 @@ def make_optimizer(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     Checkpoints save the state of any torch optimizer with one group of named parameters. Runs
     resume only with the optimizer that wrote them.
     """
-    if settings.optimizer == "muon":
-        return Muon(model.named_parameters(), settings.learning_rate, block_kernels(model))
-    return Adam(model.named_parameters(), settings.learning_rate)
+    if settings.optimizer == "adam":
+        return Adam(model.named_parameters(), settings.learning_rate)
+    kernels = block_kernels(model)
+    if settings.optimizer == "muon-inputs":
+        kernels |= input_kernels(model)
+    return Muon(model.named_parameters(), settings.learning_rate, kernels)

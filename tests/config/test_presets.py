@@ -140,6 +140,7 @@ def test_the_recipe_changes_neither_the_model_nor_the_data(name):
         plus.model,
         flow=replace(plus.model.flow, **start),
         dequantizer=replace(plus.model.dequantizer, **start),
+        orthogonal=False,
     )
     assert model == released.model
     assert plus.data == released.data

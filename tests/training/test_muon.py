@@ -18,7 +18,7 @@ from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runtime.precision import float32_precision
 from flowpp.training.gradients import averaging_gradients
 from flowpp.training.loop import train
-from flowpp.training.muon import Muon, block_kernels, orthogonalized
+from flowpp.training.muon import Muon, block_kernels, input_kernels, orthogonalized
 from flowpp.training.optimizer import Adam, make_optimizer
 from flowpp.training.optimizer_state import NamedState
 from tf32_rounding import TF32Rounding
@@ -211,6 +211,28 @@ def test_kernels_are_those_of_convolutions_inside_blocks(changes):
     assert kernels == {name: parts if name in joint else 1 for name in kernels}
 
 
+def test_kernels_of_first_convolutions_are_those_of_every_network():
+    built = model()
+    kernels = input_kernels(built)
+    first = {n for n, p in built.named_parameters() if n.endswith("proj_in.weight")}
+    assert kernels == dict.fromkeys(first - set(block_kernels(built)), 1)
+    assert "dequantizer.context_network.proj_in.weight" in kernels
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen"),
+    [
+        ("muon", block_kernels),
+        ("muon-inputs", lambda built: block_kernels(built) | input_kernels(built)),
+    ],
+)
+def test_settings_choose_the_kernels(kind, chosen):
+    built = model()
+    optimizer = make_optimizer(built, TrainingConfig(optimizer=kind))
+    orthogonalized = {n for n, p in built.named_parameters() if "v" not in optimizer.state_keys(p)}
+    assert orthogonalized == set(chosen(built))
+
+
 def test_the_device_skips_a_step_or_does_it():
     """A finite step is the same with the flag but for rounding, a skipped one changes nothing."""
     plain, flagged = drawn(torch.float32), drawn(torch.float32)
@@ -298,7 +320,7 @@ def test_the_setting_names_the_optimizer():
     assert kinds == KINDS
 
 
-KINDS = {"adam": Adam, "muon": Muon}
+KINDS = {"adam": Adam, "muon": Muon, "muon-inputs": Muon}
 
 
 def test_gradients_may_lie_in_the_buckets_that_processes_exchange(tmp_path):
@@ -343,3 +365,5 @@ def test_a_run_resumes_bit_for_bit(run, tmp_path):
 def test_a_run_resumes_with_its_own_optimizer_alone(run):
     with pytest.raises(CheckpointError, match=r"with flowpp\.Muon, training uses flowpp\.Adam"):
         train(config(4, accumulate=2, optimizer="adam"), run, resume=True)
+    with pytest.raises(CheckpointError, match=r"proj_in\.weight must have m, got m, v"):
+        train(config(4, accumulate=2, optimizer="muon-inputs"), run, resume=True)

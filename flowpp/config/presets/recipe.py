@@ -8,7 +8,7 @@ from flowpp.config.settings import Config
 
 
 def with_recipe(config: Config, *, learning_rate: float) -> Config:
-    """Return settings with Muon, initial whitening and spread mixtures.
+    """Return settings with Muon, initial whitening, spread mixtures and orthogonal kernels.
 
     The schedule remains; it should fall to zero at the end of the run.
     """
@@ -19,6 +19,7 @@ def with_recipe(config: Config, *, learning_rate: float) -> Config:
             model,
             flow=replace(model.flow, whiten=True, spread=True),
             dequantizer=replace(model.dequantizer, whiten=True, spread=True),
+            orthogonal=True,
         ),
-        training=replace(config.training, optimizer="muon", learning_rate=learning_rate),
+        training=replace(config.training, optimizer="muon-inputs", learning_rate=learning_rate),
     )
