@@ -149,7 +149,7 @@ def _summary(
 
     dims = images[0].size
     plain = [bits for bits, batch in zip(coded.lengths, coded.batches, strict=True) if not batch]
-    by_model = len(images) - len(plain)
+    chosen = images[coded.by_model]
     lines = [
         f"bits/dim of {count_of(len(images), 'image')}",
         f"  file      {8 * size / images.size:.4f}  all of its {size:,} bytes",
@@ -157,19 +157,19 @@ def _summary(
     if plain:
         lines.append(
             f"  initial   {sum(plain) / len(plain) / dims:.4f}  of "
-            f"{count_of(len(plain), 'first image')}, coded without the model"
+            f"{count_of(len(plain), 'image')} coded without the model"
         )
-    if by_model:
-        net = (sum(coded.lengths) - sum(plain)) / by_model / dims
+    if len(chosen):
+        net = (sum(coded.lengths) - sum(plain)) / len(chosen) / dims
         import torch
 
-        nats = importance_log_probs(opened.model, images[len(plain) :], 1)[1]
+        nats = importance_log_probs(opened.model, chosen, 1)[1]
         bound = bits_per_dim(torch.from_numpy(nats), dims).mean()
-        lines.append(f"  net       {net:.4f}  of {count_of(by_model, 'other image')}")
+        lines.append(f"  net       {net:.4f}  of {count_of(len(chosen), 'other image')}")
         lines.append(f"  bound     {bound:.4f}  of them, with one sample")
     overhead = 8 * size - 32 * len(container.words)
     lines.append(f"  overhead  {overhead / images.size:.4f}  names, settings and checksums")
-    for name, bits in bits_of_other_formats(images).items():
+    for name, bits in bits_of_other_formats(images, opened.model.levels).items():
         lines.append(f"  {name:9} {bits / images.size:.4f}  a file for each image")
     return lines
 

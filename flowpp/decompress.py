@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,8 @@ def _write(arguments: Arguments, container: Container) -> int:
     from flowpp.evaluation.progress import progress_bar
 
     header = container.header
+    if arguments.run is None and not header.run:
+        raise ValueError(f"--run must name the model: {arguments.file} does not say where it is")
     opened = _opened(arguments.run or Path(header.run), header)
     written = 0
     with progress_bar(len(header.names), silent=False) as advance:
@@ -135,8 +138,10 @@ def _save(path: Path, image: np.ndarray, levels: int) -> None:
             picture = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format="PNG")
         else:
-            with temporary.open("wb") as file:
-                np.save(file, image.astype(np.uint8 if levels <= 256 else np.uint16))
+            # NumPy's own error of a full disk says neither which file nor why.
+            content = io.BytesIO()
+            np.save(content, image.astype(np.uint8 if levels <= 256 else np.uint16))
+            temporary.write_bytes(content.getvalue())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {"format": "PNG", "optimize": True},
@@ -14,18 +14,20 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def bits_of_other_formats(images: np.ndarray) -> dict[str, int]:
+def bits_of_other_formats(images: np.ndarray, levels: int) -> dict[str, int]:
     """Return the bits of a file for each image `(N, C, H, W)`, by format.
 
-    Empty for images of another number of channels than 1 or 3, or of more than 8 bits.
+    Empty for images of another number of channels than 1 or 3, or of more than 256 levels. WebP is
+    missing where Pillow was built without it.
     """
-    if images.shape[1] not in (1, 3) or images.max(initial=0) > 255:
+    if images.shape[1] not in (1, 3) or levels > 256:
         return {}
-    bits = dict.fromkeys(FORMATS, 0)
+    usable = [name for name in FORMATS if name != "WebP" or features.check("webp")]
+    bits = dict.fromkeys(usable, 0)
     for image in images.astype(np.uint8):
         picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-        for name, options in FORMATS.items():
+        for name in usable:
             content = io.BytesIO()
-            picture.save(content, **options)
+            picture.save(content, **FORMATS[name])
             bits[name] += 8 * len(content.getvalue())
     return bits

@@ -10,23 +10,32 @@ from typing import Any
 import numpy as np
 
 from flowpp.model import FlowPlusPlus
+from flowpp.root_finding import RootError
 
 from .arithmetic import arithmetic_hash, exact, machine, model_hash, threads
 from .container import (
+    LARGEST_BATCH,
+    LIMITS,
     LONGEST_NAME,
     Container,
     ContainerError,
     Header,
     check_apart,
+    check_integer,
     check_name,
+    check_sigma,
     checksum,
     comparable_name,
+    suffix_of,
 )
 from .images import Coder
 from .sequence import Coded, decode_images, encode_images
 from .stack import CodingError
 
 Progress = Callable[[int], None]
+WRONG_CHECKSUM = "the checksum of an image is wrong"
+SHOWN = 10
+"""Number of names in a message."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,9 @@ class Options:
         sigma: standard deviation of the noise, in bins.
         batch: largest number of images computed at once.
         threads: number of threads, which the file's reader uses too.
+
+    Raises:
+        ValueError: a number out of range, with which no file could be read.
     """
 
     delta_bits: int = 14
@@ -46,6 +58,13 @@ class Options:
     sigma: float = 1.0
     batch: int = 8
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", float(self.sigma))
+        check_sigma(self.sigma)
+        check_integer("batch", self.batch, 1, LARGEST_BATCH)
+        for name in ("delta_bits", "level_bits", "threads"):
+            check_integer(name, getattr(self, name), *LIMITS[name])
 
 
 def compress(
@@ -63,16 +82,18 @@ def compress(
     Args:
         model: trained model, of any dtype and device; it is copied.
         settings: its settings as plain values, which the file holds a hash of.
-        images: integers 0 ... levels - 1.
+        images: integers 0 ... levels - 1, of the model's shape.
         names: a name for each, made into that of a file by `file_names`.
         run: where the model is found, for the file's reader.
         options: widths of bins, batch size and threads.
         progress: called with the number of images of each batch.
 
     Raises:
-        ValueError: a conditional model, options out of range, names that are not paths, or a run's
-            name that is too long.
+        TypeError: images that are not an array of integers.
+        ValueError: a conditional model, images of another shape or with other values, another
+            number of names, names that are not paths, or a run's name that is too long.
     """
+    _check_images(images, names, model)
     if len(run) > LONGEST_NAME:
         raise ValueError(f"run must have at most {LONGEST_NAME} characters, got {len(run)}")
     shape = (images.shape[1], images.shape[2], images.shape[3])
@@ -89,6 +110,24 @@ def compress(
     return Container(Header(**facts), checks, coded.words), coded
 
 
+def _check_images(images: Any, names: Sequence[str], model: FlowPlusPlus) -> None:
+    """Require images that the model's code can hold, and a name for each."""
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "iu":
+        got = getattr(images, "dtype", type(images).__name__)
+        raise TypeError(f"images must be a NumPy array of integers, got {got}")
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"images must have shape (N, C, H, W), got {images.shape}")
+    if model.image_shape not in (None, images.shape[1:]):
+        raise ValueError(
+            f"images must have the model's shape {model.image_shape}, got {images.shape[1:]}"
+        )
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high < model.levels):
+        raise ValueError(f"images must have values 0 ... {model.levels - 1}, got {low} ... {high}")
+    if len(names) != len(images):
+        raise ValueError(f"names must be {len(images)}, one for each image, got {len(names)}")
+
+
 def decompress(
     container: Container, model: FlowPlusPlus, settings: Any
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -100,8 +139,9 @@ def decompress(
         settings: its settings as plain values.
 
     Raises:
-        ContainerError: another model or machine arithmetic, before the first image; or bits that
-            are damaged, after the images that are intact. A wrong image is never yielded.
+        ContainerError: another model or machine arithmetic, before the first image; or bits or
+            checksums that are damaged, after the images that are intact. A wrong image is never
+            yielded. In a file that is `intact` as a whole, the first wrong image ends it.
     """
     header = container.header
     check_model(header, model, settings)
@@ -112,18 +152,24 @@ def decompress(
                 f"the file needs the arithmetic of {header.machine} with {header.threads} "
                 f"threads, got {machine()}, which rounds otherwise"
             )
-        coder, end = Coder(copied, header.precision), len(header.names)
+        coder, left = Coder(copied, header.precision), len(header.names)
+        wrong: list[int] = []
         try:
             for batch in decode_images(coder, container.words, header.batches, header.shape):
-                begin = end - len(batch)
-                for place in reversed(range(begin, end)):
-                    image = batch[place - begin]
-                    if checksum(place, image) != container.checksums[place]:
-                        raise CodingError("its checksum is wrong")
-                    end = place
-                    yield place, image
-        except (ValueError, ArithmeticError) as error:
-            raise ContainerError(_damage(header, end, error)) from error
+                for image in reversed(batch):
+                    left -= 1
+                    if checksum(left, image) == container.checksums[left]:
+                        yield left, image
+                        continue
+                    # The stack may be right all the same: the checksum itself may be damaged.
+                    wrong.append(left)
+                    if container.intact:
+                        raise CodingError(WRONG_CHECKSUM)
+            if wrong:
+                raise CodingError(WRONG_CHECKSUM)
+        except (ValueError, ArithmeticError, RootError) as error:
+            damaged = [*range(left), *reversed(wrong)]
+            raise ContainerError(_damage(header, damaged, error)) from error
 
 
 def check_model(header: Header, model: FlowPlusPlus, settings: Any) -> None:
@@ -151,15 +197,15 @@ def file_names(names: Sequence[str], shape: tuple[int, int, int], levels: int) -
     Raises:
         ValueError: a name that is not a path inside a folder, or is that of a folder of others.
     """
-    suffix = ".png" if shape[0] in (1, 3) and levels <= 256 else ".npy"
-    taken: set[str] = set()
+    suffix = suffix_of(shape, levels)
+    stems = [_stem(PurePosixPath(name), suffix) for name in names]
+    given, taken = {comparable_name(stem + suffix) for stem in stems}, set[str]()
     result = []
-    for name in names:
-        path = PurePosixPath(name)
-        stem = str(path.with_suffix("")) if path.suffix.lower() == suffix else str(path)
+    for stem in stems:
         candidate, number = stem + suffix, 2
-        while comparable_name(candidate) in taken:
-            candidate, number = f"{stem}~{number}{suffix}", number + 1
+        if comparable_name(candidate) in taken:  # no image gets the name that another one has
+            while (key := comparable_name(candidate)) in taken or key in given:
+                candidate, number = f"{stem}~{number}{suffix}", number + 1
         check_name(candidate)
         taken.add(comparable_name(candidate))
         result.append(candidate)
@@ -167,7 +213,17 @@ def file_names(names: Sequence[str], shape: tuple[int, int, int], levels: int) -
     return tuple(result)
 
 
-def _damage(header: Header, end: int, error: Exception) -> str:
-    first, last = header.names[0], header.names[end - 1] if end else ""
-    lost = f"{end} of {len(header.names)} images are damaged, {first} to {last}"
-    return f"{lost if end else 'bits are left over'}: {error}"
+def _stem(path: PurePosixPath, suffix: str) -> str:
+    return str(path.with_suffix("")) if path.suffix.lower() == suffix else str(path)
+
+
+def _damage(header: Header, damaged: Sequence[int], error: Exception) -> str:
+    """Describe the images at these places, which are in order."""
+    if not damaged:
+        return f"bits are left over: {error}"
+    names = [header.names[place] for place in damaged]
+    if len(names) > 1 and damaged[-1] - damaged[0] == len(damaged) - 1:
+        listed = f"{names[0]} to {names[-1]}"
+    else:
+        listed = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+    return f"{len(names)} of {len(header.names)} images are damaged, {listed}: {error}"

@@ -41,6 +41,15 @@ LARGEST_SIDE = 1 << 16
 LONGEST_NAME = 1024
 LONGEST_PART = 255
 """Bytes of a file's or folder's name that file systems allow."""
+LIMITS = {
+    "levels": (2, LARGEST_SIDE),
+    "delta_bits": (1, 26),
+    "level_bits": (6, 16),
+    "threads": (1, 256),
+}
+"""Least and largest value of the header's integers."""
+SIGMAS = (0.5, 64.0)
+"""Least and largest sigma."""
 
 
 class ContainerError(ValueError):
@@ -173,23 +182,23 @@ def _checked(facts: Any) -> Header:
     for name in ("run", "model", "arithmetic", "machine"):
         if not isinstance(facts[name], str) or len(facts[name]) > LONGEST_NAME:
             raise ValueError(f"{name} must be a text")
-    limits = {"levels": (2, LARGEST_SIDE), "delta_bits": (1, 26), "level_bits": (6, 16),
-              "threads": (1, 256)}  # fmt: skip
-    for name, (low, high) in limits.items():
-        _check_integer(name, facts[name], low, high)
-    if not (isinstance(facts["sigma"], float) and 0.5 <= facts["sigma"] <= 64.0):
-        raise ValueError(f"sigma must be in 0.5 ... 64, got {facts['sigma']!r:.40}")
+    for name, (low, high) in LIMITS.items():
+        check_integer(name, facts[name], low, high)
+    check_sigma(facts["sigma"])
     shape, batches, names = (_list(facts, name) for name in ("shape", "batches", "names"))
     for side in shape:
-        _check_integer("shape", side, 1, LARGEST_SIDE)
+        check_integer("shape", side, 1, LARGEST_SIDE)
     for size in batches:
-        _check_integer("batches", size, 0, LARGEST_BATCH)
-    if len(shape) != 3 or sum(max(1, size) for size in batches) != len(names):
+        check_integer("batches", size, 0, LARGEST_BATCH)
+    if len(shape) != 3 or not names or sum(max(1, size) for size in batches) != len(names):
         raise ValueError("shape, batches and names do not fit together")
+    channels, height, width = shape
+    suffix = suffix_of((channels, height, width), facts["levels"])
     for name in names:
         check_name(name)
+        if not name.endswith(suffix):
+            raise ValueError(f"names must end in {suffix}, got {name!r:.100}")
     check_apart(names)
-    channels, height, width = shape
     kept = {name: facts[name] for name in facts if name not in ("shape", "batches", "names")}
     return Header(
         **kept, shape=(channels, height, width), batches=tuple(batches), names=tuple(names)
@@ -202,9 +211,22 @@ def _list(facts: dict[str, Any], name: str) -> list[Any]:
     return facts[name]
 
 
-def _check_integer(name: str, value: Any, low: int, high: int) -> None:
+def check_integer(name: str, value: Any, low: int, high: int) -> None:
+    """Raise ValueError for what is not an integer in low ... high."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} must be an integer in {low} ... {high}, got {value!r:.40}")
+
+
+def check_sigma(value: Any) -> None:
+    """Raise ValueError for what is not a float within `SIGMAS`."""
+    low, high = SIGMAS
+    if not (isinstance(value, float) and low <= value <= high):
+        raise ValueError(f"sigma must be in {low:g} ... {high:g}, got {value!r:.40}")
+
+
+def suffix_of(shape: tuple[int, int, int], levels: int) -> str:
+    """Return the suffix of the files of images: PNG where it can hold them, else NPY."""
+    return ".png" if shape[0] in (1, 3) and levels <= 256 else ".npy"
 
 
 def check_name(name: Any) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flowpp.root_finding import RootError
+
 from .images import Coder
 from .plain import pop_plain, push_plain
 from .stack import CodingError, Stack
@@ -42,6 +44,12 @@ class Coded:
         """Number of images."""
         return sum(max(1, size) for size in self.batches)
 
+    @property
+    def by_model(self) -> np.ndarray:
+        """Which images are coded with the model, bool (count,)."""
+        sizes = np.array(self.batches)
+        return np.repeat(sizes != PLAIN, np.maximum(1, sizes))
+
 
 def encode_images(
     coder: Coder, images: np.ndarray, batch: int = 16, progress: Progress = lambda count: None
@@ -64,7 +72,7 @@ def encode_images(
                 coder.encode(
                     trial, torch.from_numpy(images[begin : begin + size].astype(np.int64))
                 )
-            except CodingError:  # too few bits, or an image that the model has no numbers for
+            except (CodingError, RootError):  # too few bits, or the model has no numbers for it
                 size //= 2
             else:
                 stack = trial

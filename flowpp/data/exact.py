@@ -7,12 +7,24 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from flowpp.data.decode import KINDS, Source, decode, in_parallel, read_header
+from flowpp.data.decode import (
+    KINDS,
+    Source,
+    decode,
+    in_parallel,
+    read_header,
+    turned_upright,
+)
+from flowpp.data.decode import (
+    opened as opened_image,
+)
 from flowpp.data.fit import Target
 from flowpp.data.image_files import ImageFiles
 from flowpp.data.unsplit import opened
 
 DEEP = 16
+INEXACT_MODES = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
+"""Pillow's modes of colour images whose conversion to RGB rounds."""
 
 
 def load_exact(
@@ -66,6 +78,7 @@ def _read(
         decoded = decode(source, who, target)
         if "frames" in decoded.facts:
             raise ValueError(f"{who} must be one image, got an animation")
+        _check_unchanged(source, who, target)
         if decoded.pixels.max() >= levels:
             raise ValueError(
                 f"{who} must have values 0 ... {levels - 1} for this model, "
@@ -76,6 +89,23 @@ def _read(
     images = files.listing.images
     found = dict(in_parallel(read, files.read(images)))
     return {image: found[image] for image in images}
+
+
+def _check_unchanged(source: Source, who: str, target: Target) -> None:
+    """Refuse an image that was converted or resized to fit.
+
+    A PNG file may have its EXIF orientation after the pixels, where its header does not show it.
+    """
+    if isinstance(source, np.ndarray):
+        return
+    with opened_image(source, who) as image:
+        mode, upright = image.mode, turned_upright(image).size
+    if mode in INEXACT_MODES:
+        raise ValueError(f"{who} must be of RGB or grey pixels, got {mode}, which is converted")
+    if upright != (target.width, target.height):
+        raise ValueError(
+            f"{who} must be {target.height}x{target.width} upright, got {upright[1]}x{upright[0]}"
+        )
 
 
 def _described(shape: tuple[int, int, int], bits: int) -> str:

@@ -15,10 +15,13 @@ import torch
 from flowpp.coding import compression
 from flowpp.coding.compression import Options, compress, decompress, file_names
 from flowpp.coding.container import FIXED, MAGIC, Container, ContainerError
+from flowpp.coding.images import Coder
 from flowpp.coding.plain import pop_plain, push_plain
+from flowpp.coding.sequence import Coded
 from flowpp.coding.stack import Stack
 from flowpp.config.build import build_model
 from flowpp.config.serialization import to_dict
+from flowpp.root_finding import RootError
 from tiny import TINY
 
 SHAPE = (1, 8, 8)
@@ -92,15 +95,90 @@ def test_salvaged_images_are_right(content, model, images):
     _, _, length, _ = FIXED.unpack_from(content)
     for _ in range(12):
         damaged = bytearray(content)
-        damaged[int(rng.integers(FIXED.size + length, len(content)))] ^= 1 << rng.integers(8)
+        words = FIXED.size + length + 4 * COUNT
+        damaged[int(rng.integers(words, len(content)))] ^= 1 << rng.integers(8)
         container, found = Container.from_bytes(bytes(damaged), "file.fpp"), {}
         assert not container.intact
-        with pytest.raises(ContainerError, match=r"of 8 images are damaged, 0.png to|left over"):
+        with pytest.raises(ContainerError, match=r"of 8 images are damaged, 0.png|left over"):
             for place, image in decompress(container, model, {}):
                 found[place] = image
         assert all((found[i] == images[i]).all() for i in found)
         salvaged += len(found)
     assert salvaged > 0
+
+
+def test_a_damaged_checksum_costs_one_image(content, model, images):
+    _, _, length, _ = FIXED.unpack_from(content)
+    for places in ((5,), (0, 7)):
+        damaged, found = bytearray(content), {}
+        for place in places:
+            damaged[FIXED.size + length + 4 * place] ^= 1
+        listed = ", ".join(f"{place}.png" for place in places)
+        with pytest.raises(ContainerError, match=f"{len(places)} of 8 .* damaged, {listed}: the "):
+            for place, image in decompress(Container.from_bytes(damaged, ""), model, {}):
+                found[place] = image
+        assert sorted(found) == sorted({*range(COUNT)} - {*places})
+        assert all((found[i] == images[i]).all() for i in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sigma": 0.3}, "sigma must be in 0.5 ... 64, got 0.3"),
+        ({"sigma": 100}, "sigma must be in"),
+        ({"delta_bits": 27}, "delta_bits must be an integer in 1 ... 26, got 27"),
+        ({"level_bits": 12.0}, "level_bits must be an integer in 6 ... 16"),
+        ({"batch": 5000}, "batch must be an integer in 1 ... 4096"),
+        ({"threads": 0}, "threads must be an integer in 1 ... 256"),
+    ],
+)
+def test_options_of_files_that_could_not_be_read_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_a_whole_sigma_can_be_read(model, images):
+    container, _ = compress(model, {}, images[:1], ["a"], options=Options(sigma=1))
+    assert Container.from_bytes(container.to_bytes(), "").header.sigma == 1.0
+
+
+def test_images_that_a_file_could_not_hold_are_refused(model, images):
+    for given, error, message in (
+        (images + 10, ValueError, r"images must have values 0 \.\.\. 16, got 10 \.\.\. 26"),
+        (images.astype(np.int8) - 1, ValueError, r"images must have values 0 \.\.\. 16, got -1"),
+        (images / 2, TypeError, "images must be a NumPy array of integers, got float64"),
+        (images.tolist(), TypeError, "images must be a NumPy array of integers, got list"),
+        (images[0], ValueError, r"images must have shape \(N, C, H, W\)"),
+        (images[:0], ValueError, r"images must have shape \(N, C, H, W\)"),
+        (images[:, :, :4], ValueError, r"must have the model's shape \(1, 8, 8\)"),
+        (images[:3], ValueError, "names must be 3, one for each image, got 8"),
+    ):
+        with pytest.raises(error, match=message):
+            compress(model, {}, given, ["x"] * COUNT)
+
+
+def test_images_coded_by_the_model_are_known():
+    coded = Coded(np.empty(0, np.uint32), (0, 1, 0, 2), (9, 9, 9, 9))
+    assert coded.by_model.tolist() == [False, True, False, True, True]
+
+
+def test_images_without_roots_are_coded_plain_and_damage_without_roots_is_named(
+    model, images, monkeypatch
+):
+    """Of an inverse, in either direction: neither ends in a traceback."""
+
+    def failing(self, stack, given):
+        raise RootError("no root")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Coder, "encode", failing)
+        container, coded = compress(model, {}, images, [f"{i}.png" for i in range(COUNT)])
+    assert coded.batches == (0,) * COUNT
+    assert len(dict(decompress(container, model, {}))) == COUNT
+    header = dataclasses.replace(container.header, batches=(0,) * (COUNT - 1) + (1,))
+    monkeypatch.setattr(Coder, "decode", failing)
+    with pytest.raises(ContainerError, match=r"8 of 8 images are damaged.*no root"):
+        list(decompress(dataclasses.replace(container, header=header), model, {}))
 
 
 def test_another_model_arithmetic_or_version_is_refused(content, model, monkeypatch):
@@ -130,7 +208,13 @@ def test_another_model_arithmetic_or_version_is_refused(content, model, monkeypa
         ({"names": ["/etc/x.png"] * COUNT}, "names must be paths inside a folder"),
         ({"names": ["a.png"] * COUNT}, "names must differ"),
         ({"names": ["é.png", "e\u0301.png"] * (COUNT // 2)}, "names must differ"),
-        ({"names": ["a", "A/b", *"cdefgh"]}, "names must not be those of folders"),
+        (
+            {"names": ["a.png", "A.png/b.png", *(f"{i}.png" for i in range(6))]},
+            "names must not be those of folders",
+        ),
+        ({"names": [".bashrc"] * COUNT}, "names must end in .png, got '.bashrc'"),
+        ({"levels": 65536}, "names must end in .npy, got '0.png'"),
+        ({"names": [], "batches": []}, "do not fit together"),
         ({"names": [1] * COUNT}, "names must be texts"),
         ({"shape": [1, 8]}, "do not fit together"),
         ({"shape": [1, 8, 10**9]}, "shape must be an integer"),
@@ -172,6 +256,7 @@ def test_names_of_files_differ():
     assert file_names(names, (3, 8, 8), 256) == (
         "a.jpg.png", "a.png", "a~2.png", "b/c.bmp.png", "x.png",
     )  # fmt: skip
+    assert file_names(["A.png", "a.png", "a~2.png"], SHAPE, 17) == ("A.png", "a~3.png", "a~2.png")
     assert file_names(["a.png", "b.npy"], (1, 8, 8), 4096) == ("a.png.npy", "b.npy")
     with pytest.raises(ValueError, match="names must be paths inside a folder"):
         file_names(["../a.png"], SHAPE, 17)

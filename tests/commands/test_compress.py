@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from flowpp import compress, decompress
 from flowpp.coding import stack
+from flowpp.coding.container import Container, Header
 
 PLAIN = 6
 """Digits that give enough initial bits for another one."""
@@ -82,6 +83,14 @@ def test_mistakes_are_one_line(digits, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stack, "require_constriction", missing)
     refused(compress.main, "digits", folder, "--out", file)
     assert "flowpp[compress]" in capsys.readouterr().err
+
+
+def test_a_file_may_not_say_where_its_model_is(tmp_path, capsys):
+    header = Header("", "0", (1, 8, 8), 17, 14, 12, 1.0, 1, "", "", (0,), ("a.png",))
+    container = Container(header, np.zeros(1, np.uint32), np.zeros(0, np.uint32))
+    (tmp_path / "a.fpp").write_bytes(container.to_bytes())
+    refused(decompress.main, tmp_path / "a.fpp", "--out", tmp_path)
+    assert "--run must name the model" in capsys.readouterr().err
 
 
 def test_a_file_finds_its_checkpoint_in_its_run(monkeypatch, tmp_path):
