@@ -142,6 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
     """Return the run's own data where it is needed; None if it cannot be read and need not be."""
+    from flowpp.evaluation.part_contexts import own_contexts
     from flowpp.runs.environment import check_images_of
     from flowpp.runs.open_model import load_images
 
@@ -157,6 +158,8 @@ def _run_data(arguments: Arguments, opened: OpenedModel) -> ImageSet | None:
         images = load_images(opened.config, arguments.data_path)
         form = opened.image_shape, opened.model.levels
         check_images_of(arguments.run, opened.checkpoint.facts, images, *form)
+        if images.valid is not None or arguments.prior == "training":  # labels are used
+            own_contexts(images, "train", opened.model.context_spec)
         return images
     except (ValueError, TypeError, OSError) as error:
         if needed:
@@ -244,17 +247,22 @@ def _calibration(
         cross_fitted,
         fitted_temperature,
     )
+    from flowpp.evaluation.spread import evenly_spread
 
     ones, way = np.ones(len(log_probs)), arguments.calibrate
     if way == "none":
         return Calibration(ones, "nothing, as requested", 0)
     valid = None if data is None else data.valid
     if way in ("auto", "validation") and data is not None and valid is not None:
-        if len(valid) >= FEWEST:
-            own = valid[:FITTED]
-            truth = _labels(data, "valid")[:FITTED]
-            fitted = fitted_temperature(_log_probs(arguments, opened, own, batch), prior, truth)
-            return Calibration(fitted * ones, "the run's validation images", len(own))
+        chosen = evenly_spread(FITTED, len(valid))  # in class folders they lie class by class
+        if len(chosen) >= FEWEST:
+            found = _log_probs(arguments, opened, valid[chosen], batch)
+            rows = np.isfinite(found).all(1)
+            if rows.sum() >= FEWEST:
+                truth = _labels(data, "valid")[chosen]
+                fitted = fitted_temperature(found[rows], prior, truth[rows])
+                origin = "the run's validation images"
+                return Calibration(fitted * ones, origin, int(rows.sum()))
     known = np.isfinite(log_probs).all(1) & (given.truth >= 0)
     if way in ("auto", "halves") and known.sum() >= 2 * FEWEST:
         temperatures = ones.copy()

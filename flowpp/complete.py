@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -149,7 +149,8 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
         data = converting(data, arguments.channels, model.image_shape[0])
         given = completion.made_of(flow, data, arguments.images, skip_bad=arguments.skip_bad)
     if arguments.mask is not None:
-        given = completion.with_mask(flow, given, arguments.mask)
+        crop: Literal["centre", "stretch"] = "stretch" if data.crop == "stretch" else "centre"
+        given = completion.with_mask(flow, given, arguments.mask, crop)
     rows = min(ROWS, len(given.contexts)) if arguments.rows is None else arguments.rows
     if rows > len(given.contexts):
         raise ValueError(f"rows must be at most the {len(given.contexts)} images, got {rows}")

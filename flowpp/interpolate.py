@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
 
         from flowpp import trained_model  # imports torch
+        from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
 
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         check_variable(arguments.device)
         data = load_images(model.config, arguments.data_path)
-        images, contexts = data.test, data.context_of("test")
+        images, contexts = data.test, own_contexts(data, "test", model.context_spec)
         if 2 * arguments.pairs > len(images):
             raise ValueError(
                 f"pairs must be at most {len(images) // 2}, half the {len(images)} held-out "

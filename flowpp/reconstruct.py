@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import torch  # takes seconds to import: not for --help
 
         from flowpp import trained_model
+        from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))
         data = load_images(model.config, arguments.data_path)
-        held_out, contexts = data.test, data.context_of("test")
+        held_out, contexts = data.test, own_contexts(data, "test", model.context_spec)
         count = min(COUNT, len(held_out)) if arguments.count is None else arguments.count
         if count > len(held_out):
             raise ValueError(

@@ -58,7 +58,9 @@ def class_folders(
 def known_class_folders(
     where: str, images: Sequence[PurePosixPath], names: Sequence[str]
 ) -> list[str | None]:
-    """Return the class of each image: the innermost folder around it that has a class's name.
+    """Return the class of each image: the uppermost folder around it that has a class's name.
+
+    Folders of a split, such as train, do not count, as in `class_folders`.
 
     Args:
         where: Path of the folder or archive, which may be a class folder itself.
@@ -69,12 +71,15 @@ def known_class_folders(
         Names, None for images in no such folder.
     """
     known, own = set(names), _name(Path(where).resolve().name)
+    try:
+        around = _without_split(where, images, images)
+    except ValueError:  # images outside the split
+        around = [image.parts[:-1] for image in images]
 
-    def of(image: PurePosixPath) -> str | None:
-        folders = [own, *map(_name, image.parts[:-1])]
-        return next((name for name in reversed(folders) if name in known), None)
+    def of(folders: Folders) -> str | None:
+        return next((name for name in (*map(_name, folders), own) if name in known), None)
 
-    return [of(image) for image in images]
+    return [of(folders) for folders in around]
 
 
 def _without_split(

@@ -38,7 +38,7 @@ def labels_of(images: NamedImages, spec: ContextSpec, labels: str = OWN) -> np.n
     Args:
         images: The images.
         spec: Labels of the model.
-        labels: folder, for the innermost folder around an image that has a class's name or for
+        labels: folder, for the uppermost folder around an image that has a class's name or for
             labels in the file of the images; or the path of a CSV file, which need not have all
             images.
 

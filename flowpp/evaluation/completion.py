@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from flowpp.config.context_spec import ContextSpec
 from flowpp.data.contexts_of_others import contexts_of
 from flowpp.data.derived_contexts import masked
 from flowpp.data.unsplit import load_all
+from flowpp.evaluation.part_contexts import own_contexts
 from flowpp.model import FlowPlusPlus
 from flowpp.runs.open_model import load_images
 from flowpp.runtime.image_checks import Shape
@@ -66,11 +68,8 @@ def held_out(model: FlowPlusPlus, config: Config, path: str | None) -> Given:
         ValueError, FileNotFoundError: as `data.load`; contexts that are not the model's.
     """
     images = load_images(config, path)
-    contexts = images.context_of("test")
-    spec = image_contexts_of(model)
-    if contexts is None or contexts.shape[1:] != spec.shape:
-        got = "none" if contexts is None else str(contexts.shape[1:])
-        raise ValueError(f"{images.name} must have contexts of shape {spec.shape}, got {got}")
+    contexts = own_contexts(images, "test", image_contexts_of(model))
+    assert contexts is not None
     return Given(contexts, images.test)
 
 
@@ -105,16 +104,26 @@ def given_contexts(
     return Given(images.pixels, None, images.notes)
 
 
-def with_mask(model: FlowPlusPlus, given: Given, path: Path) -> Given:
+def with_mask(
+    model: FlowPlusPlus, given: Given, path: Path, crop: Literal["centre", "stretch"] = "centre"
+) -> Given:
     """Hide the same pixels of all images: those that are dark in the image at a path.
 
+    Args:
+        model: the model.
+        given: images with contexts.
+        path: the image, which is fitted to the model's size.
+        crop: how, if it has another aspect ratio: as the images.
+
     Raises:
-        ValueError: an image of another size than the model's, or one that hides nothing.
+        ValueError: several images, or one that hides nothing.
     """
     truth = given.truth
     assert truth is not None
     _, height, width = truth.shape[1:]
-    data = DataConfig(source="folder", size=f"{height}x{width}", channels=1, convert=True)
+    data = DataConfig(
+        source="folder", size=f"{height}x{width}", channels=1, convert=True, crop=crop
+    )
     picture = load_all(path, data, (1, height, width), 256).pixels
     if len(picture) != 1:
         raise ValueError(f"mask must be one image, got {len(picture)}")

@@ -150,6 +150,13 @@ def _check_levels(values: Tensor, levels: int) -> None:
     if not valid.all():
         got = compared[~valid][0].item()
         raise ValueError(f"values of contexts must lie in 0 ... {levels - 1}, got {got}")
+    if levels > 2 and compared.is_floating_point() and bool((compared <= 1).all()):
+        # Fractions alone are no mistake: interpolated contexts have them.
+        if bool((compared != compared.round()).any()):
+            raise ValueError(
+                f"values of contexts must lie in 0 ... {levels - 1}, got fractions in [0, 1]: "
+                f"multiply them by {levels - 1}"
+            )
 
 
 def check_none_is_trained(labels: Any, spec: ContextSpec | None, label_dropout: float) -> None:
@@ -172,11 +179,19 @@ def check_none_is_trained(labels: Any, spec: ContextSpec | None, label_dropout: 
 
 
 def _check_masks(values: Tensor, levels: int) -> None:
-    """Require a last channel of 0 where a pixel is hidden and levels - 1 where it is visible."""
+    """Require a last channel of 0 where a pixel is hidden and levels - 1 where it is visible.
+
+    Hidden pixels are 0: the model must not see them.
+    """
     mask = comparable(values.detach())[..., -1, :, :]
     other = (mask != 0) & (mask != levels - 1)
     if other.any():
         raise ValueError(
             f"the mask, the last channel of contexts, must be 0 where hidden and {levels - 1} "
             f"where visible, got {mask[other][0].item()}"
+        )
+    leaked = comparable(values.detach())[..., :-1, :, :] * (mask == 0).unsqueeze(-3) != 0
+    if leaked.any():
+        raise ValueError(
+            f"hidden pixels of contexts must be 0, got others in {int(leaked.sum())} places"
         )

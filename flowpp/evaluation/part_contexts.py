@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowpp.config.context_spec import ContextSpec
 from flowpp.data import ImageSet
 from flowpp.data.image_set import Part
 from flowpp.evaluation.contexts import label_rows
-from flowpp.evaluation.given_contexts import check_none_is_trained
+from flowpp.evaluation.given_contexts import check_none_is_trained, listed
 from flowpp.runs.open_model import OpenedModel
 
 
@@ -32,10 +33,26 @@ def part_contexts(
         rows = label_rows(spec, label, count)
         check_none_is_trained(rows, spec, opened.config.training.label_dropout)
         return rows
+    contexts = own_contexts(images, part, spec)
+    return None if contexts is None else contexts[:count]
+
+
+def own_contexts(images: ImageSet, part: Part, spec: ContextSpec | None) -> np.ndarray | None:
+    """Return the contexts of all images of a part; None for an unconditional model.
+
+    Raises:
+        ValueError: Images without the contexts that the model needs, or with others, such as
+            classes of other names.
+    """
     if spec is None:
         return None
     contexts = images.context_of(part)
     if contexts is None or images.context != spec:
-        got = "none" if images.context is None else images.context.description
-        raise ValueError(f"images of {images.name} must have {spec.description}, got {got}")
-    return contexts[:count]
+        got = "none" if images.context is None else _described(images.context)
+        raise ValueError(f"images of {images.name} must have {_described(spec)}, got {got}")
+    return contexts
+
+
+def _described(spec: ContextSpec) -> str:
+    named = f" ({listed(spec.names)})" if spec.names else ""
+    return spec.description + named

@@ -10,6 +10,7 @@ import torch
 from flowpp.config.context_spec import ContextSpec
 from flowpp.evaluation.labelled_grids import Panel
 from flowpp.evaluation.sampling import sample
+from flowpp.evaluation.spread import evenly_spread
 from flowpp.model import FlowPlusPlus
 from flowpp.runtime.image_checks import Shape
 
@@ -51,19 +52,14 @@ def training_panel(
         drawn = sample(model, shape, len(rows), generator, contexts=rows)
         return Panel(drawn, columns=columns, rows_named=[spec.names[k] for k in classes])
     if spec.kind == "vectors":
-        rows = contexts[_spread(count, len(images))]
+        rows = contexts[evenly_spread(count, len(images))]
         return Panel(sample(model, shape, len(rows), generator, contexts=rows))
-    chosen = _spread(max(1, count // (BESIDE + 2)), len(images))
+    chosen = evenly_spread(max(1, count // (BESIDE + 2)), len(images))
     given = contexts[chosen]
     rows = given.repeat(BESIDE, axis=0)
     drawn = sample(model, shape, len(rows), generator, contexts=rows)
     groups = 1 if len(chosen) < GROUPED else 2
     return beside(spec, given, drawn, images[chosen], model.levels, groups=groups)
-
-
-def _spread(count: int, available: int) -> np.ndarray:
-    """Return at most `count` indices, evenly spaced: neighbours may be alike."""
-    return np.arange(min(count, available)) * available // min(count, available)
 
 
 def label_grid(classes: Sequence[int], columns: int) -> tuple[np.ndarray, int]:

@@ -14,6 +14,7 @@ from flowpp.evaluation.diagnostics import Diagnosis, diagnose
 from flowpp.evaluation.labelled_grids import Panel
 from flowpp.evaluation.precision import evaluated_in
 from flowpp.evaluation.sample_grids import training_panel
+from flowpp.evaluation.spread import first_or_spread
 from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runtime.distributed import ProcessGroup
@@ -55,12 +56,13 @@ def evaluate_held_out(
     """
     model, held_out = state.model, images.held_out
     contexts = images.context_of(images.held_out_part)
-    count, former = settings.evaluation_images, state.sequential_noise
+    former = state.sequential_noise
+    chosen = _chosen(images, settings.evaluation_images)
     diagnosis, samples = None, None
     with state.ema.applied(), evaluated_in(model):
         terms = evaluate_bound(
-            model, held_out[:count], seeded_generator(settings.seed), group,
-            sequential_noise=former, contexts=None if contexts is None else contexts[:count],
+            model, held_out[chosen], seeded_generator(settings.seed), group,
+            sequential_noise=former, contexts=None if contexts is None else contexts[chosen],
         )  # fmt: skip
         if group.is_main:
             diagnosis = diagnose(
@@ -70,6 +72,15 @@ def evaluate_held_out(
             samples = _samples(model, held_out, contexts, settings, message)
     model.train()
     return Evaluation(terms, diagnosis, samples)
+
+
+def _chosen(images: ImageSet, count: int) -> slice | np.ndarray:
+    """Return the held-out images to evaluate on: the first ones, of all classes."""
+    contexts, available = images.context_of(images.held_out_part), len(images.held_out)
+    if images.context is None or images.context.kind != "labels" or count >= available:
+        return slice(count)
+    assert contexts is not None
+    return first_or_spread(count, contexts)
 
 
 def _samples(

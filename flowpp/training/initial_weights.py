@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ from flowpp.runtime.hashing import weights_hash
 from flowpp.runtime.image_checks import Shape
 
 SHOWN = 6
-"""Number of tensors that an error names."""
+"""Number of tensors or names that a line has."""
+LABELS = "context_encoder.embedding"
+"""Tensor with a row for each class."""
+VECTORS = ("context_encoder.mean", "context_encoder.scale", "context_encoder.weight")
+"""Tensors with a column for each column of vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +94,19 @@ class InitialWeights:
             f"starting from the averaged weights of {self.path} after step {self.step}, without "
             "data-dependent initialization"
             + levels * (self.levels != model.levels)
-            + f"; trained {own}, now {now}" * (own != now)
+            + f"; trained {own}, now {now}" * (self.context != model.context_spec)
+            + self._names_note(model)
         )
+
+    def _names_note(self, model: FlowPlusPlus) -> str:
+        """Return which names take the weights of others, if any do."""
+        own, now = _names(self.context), _names(model.context_spec)
+        places = enumerate(_order(own, now))
+        changed = [f"{now[i]} from {own[k]}" for i, k in places if own[k] != now[i]]
+        if not changed:
+            return ""
+        more = ", ..." * (len(changed) > SHOWN)
+        return f"; weights of names that are new: {', '.join(changed[:SHOWN])}{more}"
 
     def check(self, model: FlowPlusPlus) -> None:
         """Require that each tensor fits the model.
@@ -138,9 +154,39 @@ class InitialWeights:
     def copy_into(self, model: FlowPlusPlus) -> None:
         """Copy the weights into a model on any device; raises as `check`."""
         self.check(model)
+        weights = self._by_names(model)
         for name, tensor in model.state_dict().items():
-            tensor.copy_(self.weights[name])
+            tensor.copy_(weights[name])
         model.initialized = True
+
+    def _by_names(self, model: FlowPlusPlus) -> dict[str, Tensor]:
+        """Return the weights, those of classes and columns in the order of the model's names."""
+        order = _order(_names(self.context), _names(model.context_spec))
+        if order == list(range(len(order))):
+            return self.weights
+        weights = dict(self.weights)
+        if LABELS in weights:
+            weights[LABELS] = weights[LABELS][[*order, len(order)]]  # the last is that for none
+        for name in VECTORS:
+            if name in weights:
+                weights[name] = weights[name][..., order]
+        return weights
+
+
+def _names(context: ContextSpec | None) -> tuple[str, ...]:
+    return () if context is None else context.names
+
+
+def _order(own: Sequence[str], now: Sequence[str]) -> list[int]:
+    """Return the place in `own` for each name of `now`: its own, or a place that is left over.
+
+    Empty for names that are unknown or of another number.
+    """
+    if len(own) != len(now):
+        return []
+    place = {name: i for i, name in enumerate(own)}
+    left = iter(sorted(place[name] for name in place.keys() - set(now)))
+    return [place[name] if name in place else next(left) for name in now]
 
 
 def _described(context: ContextSpec | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from flowpp import data
@@ -14,6 +15,7 @@ from flowpp.config.build import build_model, set_compute
 from flowpp.config.context_spec import ContextSpec
 from flowpp.config.image_sizes import check_layouts
 from flowpp.config.serialization import checked
+from flowpp.context import VectorEncoder
 from flowpp.data.image_set import LABELS
 from flowpp.kernels.backend import check_variable
 from flowpp.model import FlowPlusPlus
@@ -34,6 +36,8 @@ from flowpp.training.state import TrainingState
 
 MIN_COUNTS = {"train": 8, "valid": 2, "test": 2}
 """Images without which a loss or, for fewer than two, a standard error would be meaningless."""
+FAR = 5.0
+"""Mean and deviation of standardized vectors above which they count as of another scale."""
 Prepared = tuple[data.ImageSet, FlowPlusPlus]
 
 
@@ -185,7 +189,28 @@ def first_lines(
     ]
     lines += [config.data.augmentation] if config.data.augmentation else []
     lines += warm_up_note(config.training)
-    return lines if source is None else [*lines, source.description(model)]
+    if source is None:
+        return lines
+    return [*lines, source.description(model), *_scale_note(images, model)]
+
+
+def _scale_note(images: data.ImageSet, model: FlowPlusPlus) -> list[str]:
+    """Return a line on vectors far from those that trained weights were standardized for."""
+    encoder, vectors = model.context_encoder, images.context_of("train")
+    if not isinstance(encoder, VectorEncoder) or vectors is None:
+        return []
+    mean, scale = (field.double().cpu().numpy() for field in (encoder.mean, encoder.scale))
+    standardized = (vectors - mean) / scale
+    far = (np.abs(standardized.mean(axis=0)) > FAR) | (standardized.std(axis=0) > FAR)
+    if not far.any():
+        return []
+    column = int(far.argmax())
+    name = images.context.names[column] if images.context and images.context.names else column + 1
+    return [
+        f"contexts are of another scale than those of the weights, such as column {name}: mean "
+        f"{vectors[:, column].mean():.3g}, where theirs was {mean[column]:.3g} with deviation "
+        f"{scale[column]:.3g}"
+    ]
 
 
 def initial_state(

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import flowpp
 from conditional import conditional_model, saved
 from flowpp import classify
 from flowpp.config import DataConfig
+from flowpp.config.context_spec import ContextSpec
 from flowpp.data import load
 from flowpp.evaluation.classification import class_log_probs, fitted_temperature, log_posterior
 from flowpp.runs.checkpoint import Checkpoint
@@ -212,6 +214,52 @@ def test_mistakes(flags, message, model, pictures, capsys):
     with pytest.raises(SystemExit, match="2"):
         classify.main([str(model), *(flag.format(pictures=pictures) for flag in flags)])
     assert message in capsys.readouterr().err
+
+
+def test_data_of_other_classes_than_the_models_are_not_used(monkeypatch, capsys):
+    """A file of weights need not record its data, to which a class may have been added."""
+    spec = ContextSpec("labels", "folder", NAMES)
+    images = SimpleNamespace(
+        valid=1, name="data", context_of=lambda part: np.zeros(1),
+        context=dataclasses.replace(spec, names=("ant", *NAMES)),
+    )  # fmt: skip
+    monkeypatch.setattr("flowpp.runs.open_model.load_images", lambda config, path: images)
+    monkeypatch.setattr("flowpp.runs.environment.check_images_of", lambda *arguments: False)
+    model = SimpleNamespace(levels=17, context_spec=spec)
+    opened = SimpleNamespace(
+        config=None, image_shape=None, model=model, checkpoint=SimpleNamespace(facts={})
+    )
+    arguments = SimpleNamespace(
+        images="x", prior="uniform", calibrate="auto", data_path=None, run="r"
+    )
+    assert classify._run_data(arguments, opened) is None
+    assert "for none (bird, cat, dog), got a label 0 ... 3" in capsys.readouterr().err
+    arguments.prior = "training"
+    with pytest.raises(ValueError, match="images of data must have a label"):
+        classify._run_data(arguments, opened)
+
+
+def test_validation_images_for_the_temperature_are_of_all_classes(monkeypatch):
+    """They lie class by class; those without a finite number are left out."""
+    valid = np.arange(60)
+    data = SimpleNamespace(valid=valid, name="x", context_of=lambda part: valid // 20)
+    given = []
+
+    def log_probs(arguments, opened, pixels, batch):
+        given.append(pixels)
+        found = np.random.default_rng(0).normal(0, 100, (len(pixels), 3))
+        found[0] = np.nan
+        return found
+
+    monkeypatch.setattr(classify, "_log_probs", log_probs)
+    monkeypatch.setattr(classify, "FITTED", 30)
+    arguments = SimpleNamespace(calibrate="auto")
+    found = classify._calibration(
+        arguments, None, data, None, np.zeros((2, 3)), np.full(3, 1 / 3), 8
+    )
+    assert given[0].tolist() == list(range(0, 60, 2))
+    assert found.count == 29 and np.isfinite(found.temperatures).all()
+    assert (found.temperatures > 10).all()
 
 
 def test_a_model_without_labels_is_refused(tiny_run, pictures, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conditional import saved
 from flowpp import complete
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.derived_contexts import fixed_masks, grey, low_resolution, masked
+from flowpp.evaluation.completion import Given, with_mask
 from flowpp.evaluation.grids import grid
 from tiny import TINY
 
@@ -125,6 +127,18 @@ def test_a_mask_of_ones_own(models, pictures, pixels, tmp_path):
         assert np.array_equal(written["contexts"], masked(pixels, visible, 256))
         outside = np.where(visible, written["images"][::3], 0)
         assert np.array_equal(outside, np.where(visible, pixels, 0))
+
+
+def test_a_mask_is_fitted_as_the_images(tmp_path):
+    picture = np.full((8, 16), 255, np.uint8)
+    picture[:, :4] = 0
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    given = Given(np.zeros((1, 2, 8, 8), np.uint8), np.ones((1, 1, 8, 8), np.uint8))
+    model = SimpleNamespace(levels=17)
+    found = with_mask(model, given, tmp_path / "mask.png", "stretch").contexts[0, 1]
+    assert (found[:, :2] == 0).all() and (found[:, 2:] == 16).all()
+    with pytest.raises(ValueError, match="must have dark pixels"):  # its middle has none
+        with_mask(model, given, tmp_path / "mask.png")
 
 
 def test_held_out_images_of_a_run(tmp_path):

@@ -53,6 +53,19 @@ def test_interpolations_begin_and_end_with_the_images(run, tmp_path):
     assert np.array_equal(rows[0], model.decode(points, given))
 
 
+@pytest.mark.parametrize("command", [reconstruct, interpolate])
+def test_classes_of_other_names_are_refused(command, tmp_path, capsys):
+    """Such as those of a folder to which a class was added: all labels would be others."""
+    data = dataclasses.replace(TINY.data, labels="folder")
+    images, config = load(data), dataclasses.replace(TINY, data=data)
+    trained = dataclasses.replace(images.context, names=images.context.names[::-1])
+    file = saved(tmp_path / "m.safetensors", config, images.shape, images.levels, trained)
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(file), "--out", str(tmp_path / "x.png")])
+    message = capsys.readouterr().err
+    assert "for none (9, 8, 7," in message and "for none (0, 1, 2," in message
+
+
 def test_contexts_between():
     labels = contexts_between(np.array(2), np.array(5), 4, SPECS["labels"])
     assert labels.tolist() == [2, 2, 5, 5] and labels.dtype.kind == "i"

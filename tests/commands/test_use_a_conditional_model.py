@@ -170,8 +170,14 @@ def test_wrong_vectors_and_images(load, images):
         small.log_prob(few, np.full((2, 1, 4, 4), 17))
     with pytest.raises(ValueError, match=r"shape \(1, 4, 4\) for all"):
         small.log_prob(few, few)
+    with pytest.raises(ValueError, match=r"fractions in \[0, 1\]: multiply them by 16"):
+        small.log_prob(few, np.full((2, 1, 4, 4), 7 / 16))
     with pytest.raises(ValueError, match="must be 0 where hidden and 16 where visible, got 1"):
         load("mask").log_prob(few, np.ones((2, 2, 8, 8)))
+    whole = np.concatenate([images[:2], np.zeros_like(images[:2])], 1)
+    whole[:, 0, 0, :2], whole[:, 1, 1:] = 3, 16
+    with pytest.raises(ValueError, match="hidden pixels of contexts must be 0, got others in"):
+        load("mask").log_prob(few, whole)
 
 
 def test_none_needs_label_dropout(tmp_path, images):

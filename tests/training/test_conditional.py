@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from same_runs import same_state
 
 from flowpp.config import FlowConfig
 from flowpp.config.build import build_model
+from flowpp.config.context_spec import ContextSpec
 from flowpp.data.derived_contexts import draw_masks
 from flowpp.evaluation import bound
 from flowpp.evaluation.contexts import label_rows
 from flowpp.evaluation.importance import importance_bounds, importance_log_probs
+from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs.checkpoint import CheckpointError
 from flowpp.runs.open_model import open_model
@@ -25,11 +28,13 @@ from flowpp.runtime.random_state import seeded_generator
 from flowpp.training.batches import NoisyImages
 from flowpp.training.contexts import TrainingContexts
 from flowpp.training.gradients import accumulate_gradients
+from flowpp.training.held_out import _chosen
+from flowpp.training.initial_weights import LABELS, InitialWeights
 from flowpp.training.loop import Trainer, train
 from flowpp.training.non_finite import save_batch
 from flowpp.training.objective import training_bound
 from flowpp.training.result import Result
-from flowpp.training.setup import prepare
+from flowpp.training.setup import _scale_note, prepare
 from tiny import TINY
 
 SHAPE = (1, SIDE, SIDE)
@@ -291,6 +296,59 @@ def test_weights_of_another_context_are_named(labelled_run, tmp_path):
     plain = replace(vectors, context=None, contexts={})
     with pytest.raises(CheckpointError, match="this one is without contexts"):
         train(config, tmp_path / "b", prepare(config, images=plain), init_from=source)
+
+
+def source_of(context: ContextSpec) -> tuple[FlowPlusPlus, InitialWeights]:
+    model = build_model(CONFIG.model, SHAPE, LEVELS, context=context)
+    weights = dict(model.state_dict())
+    return model, InitialWeights(Path("a"), 1, weights, CONFIG, LEVELS, SHAPE, context)
+
+
+def test_weights_of_classes_go_by_their_names():
+    spec = ContextSpec("labels", "folder", ("bird", "cat", "dog"))
+    former, source = source_of(spec)
+    model, _ = source_of(replace(spec, names=("ant", "dog", "cat")))
+    source.copy_into(model)
+    assert torch.equal(
+        model.context_encoder.embedding, former.context_encoder.embedding[[0, 2, 1, 3]]
+    )
+    assert source.description(model).endswith("weights of names that are new: ant from bird")
+    source.copy_into(former)
+    assert torch.equal(former.context_encoder.embedding, source.weights[LABELS])
+    assert "names" not in source.description(former)
+
+
+def test_weights_of_columns_go_by_their_names():
+    spec = ContextSpec("vectors", "csv", ("age", "height"), (2,))
+    former, source = source_of(spec)
+    former.context_encoder.initialize(torch.tensor([[1.0, 100.0], [3.0, 500.0]]))
+    model, _ = source_of(replace(spec, names=("height", "age")))
+    source.copy_into(model)
+    given = torch.tensor([[2.0, 300.0], [3.0, -7.0]])
+    expected = former.context_encoder(given, SHAPE)
+    assert torch.equal(model.context_encoder(given.flip(1), SHAPE), expected)
+
+
+def test_vectors_of_another_scale_are_named():
+    images = conditional_images("vectors")
+    model, _ = source_of(images.context)
+    vectors = images.context_of("train")
+    model.context_encoder.initialize(torch.from_numpy(vectors))
+    assert _scale_note(images, model) == []
+    moved = {part: array + np.float32([0, 1e4]) for part, array in images.contexts.items()}
+    (line,) = _scale_note(replace(images, contexts=moved), model)
+    assert "of another scale" in line and "column 2: mean 1e+04, where theirs was" in line
+
+
+def test_held_out_images_in_the_order_of_their_classes_are_spread():
+    images = conditional_images("labels", test=30)
+    labels = np.sort(images.context_of("test"))
+    given = replace(images, contexts={**images.contexts, "test": labels})
+    assert set(labels[:6]) != set(labels) == set(labels[_chosen(given, 6)])
+    assert len(_chosen(given, 6)) == 6 and _chosen(given, 30) == slice(30)
+    mixed = replace(given, contexts={**images.contexts, "test": np.arange(30) % len(NAMES)})
+    assert _chosen(mixed, 6).tolist() == list(range(6))
+    assert _chosen(replace(images, context=None, contexts={}), 6) == slice(6)
 
 
 def test_other_names_of_as_many_classes_are_said(labelled_run, tmp_path, capsys):
