@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -33,5 +35,6 @@ def make_orthogonal(network: nn.Module) -> None:
     learning in deep linear neural networks".
     """
     for name, count in kernel_matrices(network).items():
-        for matrix in network.get_submodule(name).weight.chunk(count):
+        weight: Any = network.get_submodule(name).weight
+        for matrix in weight.chunk(count):
             nn.init.orthogonal_(matrix)
