@@ -99,10 +99,11 @@ def convert(arguments: Arguments) -> None:
     elif is_run and out.suffix == ".safetensors":
         model = _extract(source, out, arguments.checkpoint)
     else:
+        missing = "" if source.exists() else f"; there is nothing at {source}"
         raise ValueError(
             "convert must go from an .npz to a run directory or .safetensors, from a run "
             "directory or .safetensors to an .npz, or from a run directory to a .safetensors, "
-            f"got {source} and {out}"
+            f"got {source} and {out}{missing}"
         )
     count = sum(p.numel() for p in model.parameters())
     print(f"{source} -> {out}: {count:,} parameters")

@@ -112,7 +112,7 @@ class Arguments:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         if self.seed is not None:
             checks.seed("seed", self.seed)
-        if self.other_data and self.data_path is None:
+        if self.other_data and not (self.data_path or "").strip():
             raise ValueError("other_data needs --data.path, the folder or file of images")
         if self.other_data and self.fingerprint:
             raise ValueError("fingerprint must be of the run's own images, got other_data")

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, presets
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.config.migration import check_flags
+from flowpp.config.unused_settings import check_used
 from flowpp.runtime.files import make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
@@ -147,6 +148,7 @@ def _parse(argv: Sequence[str], default: Config) -> Arguments:
 
 
 def _config(base: Config, arguments: Arguments) -> Config:
+    check_used(base.data, arguments.data)
     return dataclasses.replace(
         base, model=arguments.model, data=arguments.data, training=arguments.training
     )
@@ -173,10 +175,12 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
     from flowpp.data import autoconfig
     from flowpp.data.formats import count_of
     from flowpp.runs.checkpoint import CheckpointError
-    from flowpp.runs.run import check_new, create_default_out, is_new_or_aborted
+    from flowpp.runs.open_model import naming_moved_images
+    from flowpp.runs.run import RunExistsError, check_new, create_default_out, is_new_or_aborted
     from flowpp.runtime.signals import TrainingInterrupted
     from flowpp.training.captured_step import CaptureError
     from flowpp.training.compiled_blocks import CompilationError
+    from flowpp.training.first_batch import check_first_batch
     from flowpp.training.initial_weights import start_from
     from flowpp.training.loop import train
     from flowpp.training.non_finite import NonFiniteError
@@ -192,9 +196,12 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         notes: list[str] = []
         if not request.resume:
             config, notes = autoconfig.configure(config)
-        prepared = prepare(config, group)
+        with naming_moved_images() if request.resume else nullcontext():
+            prepared = prepare(config, group)
         if request.init_from is not None:  # before the run directory exists
             start_from(request.init_from, prepared[1], group)
+        elif not request.resume:
+            check_first_batch(config.training, prepared[0])
         out = group.from_main(
             lambda: make_writable_folder(given) if given else create_default_out(config.preset)
         )
@@ -223,7 +230,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         hint = f"; to resume:  python -m flowpp.train --resume {out}" if is_run else ""
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (
-        CaptureError, CheckpointError, CompilationError, NonFiniteError, ResumptionError
+        CaptureError, CheckpointError, CompilationError, NonFiniteError, ResumptionError,
+        RunExistsError,  # another process has created it meanwhile
     ) as error:  # fmt: skip
         raise SystemExit(f"error: {error}") from None
     except torch.OutOfMemoryError as error:

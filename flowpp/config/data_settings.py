@@ -164,8 +164,9 @@ class DataConfig:
             contents: Description of what must lie there, for the error.
 
         Raises:
-            ValueError: No path.
+            ValueError: No path, or an empty text, which would be the current folder.
         """
-        if self.path is None:
-            raise ValueError(f"{self.source} needs data.path: {contents}; got none")
+        if not (self.path or "").strip():
+            got = "none" if self.path is None else "an empty text"
+            raise ValueError(f"{self.source} needs data.path: {contents}; got {got}")
         return Path(self.path).expanduser()

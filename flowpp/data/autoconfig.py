@@ -53,9 +53,10 @@ def configure(config: Config) -> tuple[Config, list[str]]:
     """
     if config.preset != SMALL.preset or config.data.source != "folder":
         return config, []
-    if config.data.path is None:
+    if not (config.data.path or "").strip():
+        got = "none" if config.data.path is None else "an empty text"
         raise ValueError(
-            "the preset small needs data.path, a folder or a file of images, got none"
+            f"the preset small needs data.path, a folder or a file of images, got {got}"
         )
     files = folder.find(config.data)
     parts = folder.split_files(files, config.data).parts
@@ -87,7 +88,7 @@ def _read_headers(files: ImageFiles, paths: Sequence[PurePosixPath], data: DataC
         except (OSError, ValueError) as error:
             if data.skip_bad:
                 continue
-            raise ValueError(f"{error}; data.skip_bad leaves such files out") from error
+            raise ValueError(f"{error}; {folder.SKIP_BAD}") from error
     return headers
 
 
@@ -155,7 +156,10 @@ def _choose_size(sides: list[int]) -> int:
     for size in SIZES:
         if sum(side >= size for side in sides) >= MIN_SHARE * len(sides):
             return size
-    raise ValueError(f"images must have at least {SIZES[-1]} pixels a side, got {min(sides)}")
+    raise ValueError(
+        f"images must have at least {SIZES[-1]} pixels a side, got {min(sides)}; data.size "
+        f"{SIZES[-1]} enlarges smaller ones"
+    )
 
 
 def _used_bits(files: ImageFiles, headers: Headers, data: DataConfig) -> int:

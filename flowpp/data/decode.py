@@ -32,12 +32,14 @@ TASK = 32
 """Images that a thread decodes at a time."""
 T = TypeVar("T")
 R = TypeVar("R")
-Source = bytes | Path | np.ndarray
-"""Content of a file, its path, or pixels of shape (H, W) or (H, W, C)."""
 
 
 class ImageError(ValueError):
     """The file is not an image, or not of the expected kind."""
+
+
+Source = bytes | Path | np.ndarray | ImageError
+"""Content of a file, its path, pixels of shape (H, W) or (H, W, C), or why there are none."""
 
 
 class Header(NamedTuple):
@@ -222,6 +224,7 @@ def _checked_bits(image: Image.Image, source: Source, who: str) -> int:
     Raises:
         ImageError: Pillow would read wrong pixels.
     """
+    assert not isinstance(source, ImageError)  # `opened` has raised it
     bits = bits_of(image, source)
     if problem := unreadable_depth(image, bits):
         raise ImageError(f"{who} must be saved in another way, such as PNG: {problem} is not read")
@@ -279,6 +282,8 @@ def opened(source: Source, who: str) -> Iterator[Image.Image]:
             Pillow inside the block.
     """
     try:
+        if isinstance(source, ImageError):
+            raise source
         if isinstance(source, np.ndarray):
             yield Image.fromarray(source)
             return

@@ -21,6 +21,7 @@ from flowpp.data.named_contexts import context_notes, files_of_contexts, find_co
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
 
+SKIP_BAD = "data.skip_bad leaves such files out"
 PURPOSES: dict[Role, str] = {"train": "train on", "valid": "validate on", "test": "hold out"}
 
 
@@ -163,7 +164,7 @@ def _read(
             pixels[place[image]], good[place[image]] = decoded.pixels, True
             facts.update(decoded.facts)
         elif skipped is None:
-            raise decoded
+            raise ImageError(f"{decoded}; {SKIP_BAD}") from decoded
         else:
             skipped.append(printable(decoded))
     return _moved_together(pixels, good), [images[row] for row in map(int, np.flatnonzero(good))]

@@ -17,6 +17,8 @@ SYSTEM_NAMES = frozenset(
 """Files and folders that systems put beside a user's, in lower case."""
 RUN_FILES = ("config.json", "environment.json")
 """Files that every run directory has."""
+SHOWN = 5
+"""Empty folders that a line names."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,22 @@ class Listing:
         others: Relative paths of files of other kinds, likewise.
         links: Number of links to folders or to nothing, which are not followed.
         runs: Number of run directories, whose pictures are not the user's.
+        empty: Relative paths of folders with nothing in them.
     """
 
     images: tuple[PurePosixPath, ...]
     others: tuple[PurePosixPath, ...] = ()
     links: int = 0
     runs: int = 0
+    empty: tuple[PurePosixPath, ...] = ()
 
     @classmethod
-    def of(cls, names: Iterable[PurePosixPath], links: int = 0) -> Listing:
+    def of(
+        cls,
+        names: Iterable[PurePosixPath],
+        links: int = 0,
+        empty: Iterable[PurePosixPath] = (),
+    ) -> Listing:
         """Sort relative paths into images and others; leave out hidden ones."""
         known = suffixes()
         names = list(names)
@@ -52,7 +61,8 @@ class Listing:
         )
         images = tuple(name for name in visible if name.suffix.lower() in known)
         others = tuple(name for name in visible if name.suffix.lower() not in known)
-        return cls(images, others, links, len(runs))
+        inner = (folder for folder in empty if not runs.intersection(folder.parents))
+        return cls(images, others, links, len(runs), tuple(sorted(inner)))
 
     @property
     def unread(self) -> Counter[str]:
@@ -60,12 +70,16 @@ class Listing:
         return Counter(name.suffix.lower() for name in self.others)
 
     def notes(self) -> list[str]:
-        """Return a line on the files of other kinds and one on links, if there are any."""
+        """Return lines on files of other kinds, links and empty folders, if there are any."""
         lines = [unread_note(self.unread)] if self.others else []
         if self.links:
             lines.append(f"{count_of(self.links, 'link')} to folders or to nothing not followed")
         if self.runs:
             lines.append(f"pictures in {_directories(self.runs)} of this library not read")
+        if self.empty:
+            names = ", ".join(map(printable, self.empty[:SHOWN]))
+            more = ", ..." * (len(self.empty) > SHOWN)
+            lines.append(f"{count_of(len(self.empty), 'empty folder')}: {names}{more}")
         return lines
 
 
@@ -99,11 +113,14 @@ def list_folder(folder: Path) -> Listing:
     such as a link `train`, since others may lead out of the folder or back to it.
     """
     links = 0
+    empty: list[PurePosixPath] = []
 
     def walk(prefix: PurePosixPath) -> Iterator[PurePosixPath]:
         nonlocal links
         with os.scandir(folder / prefix) as opened:
             entries = [entry for entry in opened if is_visible(entry.name)]
+        if not entries and prefix.parts:
+            empty.append(prefix)
         for entry in entries:
             name = prefix / entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -117,7 +134,7 @@ def list_folder(folder: Path) -> Listing:
                     links += 1
 
     names = list(walk(PurePosixPath()))
-    return Listing.of(names, links)
+    return Listing.of(names, links, empty)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -72,7 +72,11 @@ class ZipFiles(_Packed):
         with _opened(self.path) as packed:
             members = _members(packed)
             for image in images:
-                yield image, _content(packed, members[image], self.who(image))
+                try:
+                    content: Source = _content(packed, members[image], self.who(image))
+                except ImageError as error:  # the others can be read all the same
+                    content = error
+                yield image, content
 
 
 class TarFiles(_Packed):
@@ -141,10 +145,15 @@ def _members(packed: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
 
 
 def _content(packed: zipfile.ZipFile, member: zipfile.ZipInfo, who: str) -> bytes:
+    """Read a member.
+
+    Raises:
+        ImageError: It is damaged, encrypted, too large, or compressed in another way.
+    """
     if member.flag_bits & 1:
-        raise PackedError(f"{who} must not be encrypted")
+        raise ImageError(f"{who} must not be encrypted")
     if member.compress_type not in METHODS:
-        raise PackedError(
+        raise ImageError(
             f"{who} must be stored or deflated, got compression method {member.compress_type}"
         )
     if member.file_size > MAX_FILE_BYTES:
@@ -152,4 +161,4 @@ def _content(packed: zipfile.ZipFile, member: zipfile.ZipInfo, who: str) -> byte
     try:
         return packed.read(member)
     except Exception as error:  # as in `_opened`
-        raise PackedError(f"{who} is damaged: {brief(error)}") from error
+        raise ImageError(f"{who} is damaged: {brief(error)}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -140,14 +141,28 @@ def load_images(config: Config, path: str | None = None) -> ImageSet:
 
     Files of labels or contexts that are gone are looked for beside the images, as they lay.
     """
-    if path is None or config.data.path is None:
-        return data.load(replace(config.data, path=path or config.data.path))
+    if path is None:
+        with naming_moved_images():
+            return data.load(config.data)
+    if config.data.path is None:
+        return data.load(replace(config.data, path=path))
     labels, context = config.data.labels, config.data.context
     if labels != OWN:
         labels = _beside(labels, config.data.path, path)
     if config.data.derived_context is None:
         context = _beside(context, config.data.path, path)
     return data.load(replace(config.data, path=path, labels=labels, context=context))
+
+
+@contextmanager
+def naming_moved_images() -> Iterator[None]:
+    """Say in the error of a missing file how to name the present place of a run's images."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}; if the images have moved, --data.path says where they are"
+        ) from error
 
 
 def _beside(file: str | None, former: str, path: str) -> str | None:

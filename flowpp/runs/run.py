@@ -68,14 +68,20 @@ def create_default_out(preset: str) -> Path:
     raise AssertionError
 
 
+class RunExistsError(ValueError):
+    """Raised where a run would overwrite something."""
+
+
 def check_new(path: Path) -> None:
     """Require a path where nothing would be overwritten.
 
     Raises:
-        ValueError: `path` exists and is not an empty directory.
+        RunExistsError: `path` exists and is not an empty directory.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"run directory must be new or empty, got {path}")
+        is_run = (path / CONFIG).is_file()
+        hint = f"; it holds a run: train --resume {path} continues it" if is_run else ""
+        raise RunExistsError(f"run directory must be new or empty, got {path}{hint}")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from flowpp.training import non_finite
 from flowpp.training.batches import SHARE_OF_MEMORY, NoisyImages
 from flowpp.training.captured_step import capturing
 from flowpp.training.compiled_blocks import compile_blocks
+from flowpp.training.first_batch import check_first_batch
 from flowpp.training.gradients import averaging_gradients
 from flowpp.training.held_out import evaluate_held_out
 from flowpp.training.initial_weights import InitialWeights, start_as_recorded, start_from
@@ -81,7 +82,8 @@ def train(
             are damaged.
         TrainingInterrupted: A signal was received; the run has been saved.
         TypeError: Settings that are not a `Config`.
-        ValueError: The run directory is neither new nor a run; `init_from` with `resume`.
+        ValueError: The run directory is neither new nor a run; `init_from` with `resume`; a first
+            batch that nothing can be initialized from.
     """
     config = checked_settings(config, prepared)
     settings = config.training
@@ -91,6 +93,8 @@ def train(
         torch.set_num_threads(settings.threads)
     images, model = prepared or prepare(config, group)
     source = start_from(init_from, model, group) if init_from is not None else None
+    if not (resume or model.initialized):
+        check_first_batch(settings, images)
     with (
         deterministic_algorithms(enabled=settings.deterministic),
         float32_precision(float32_meaning(settings.precision)),

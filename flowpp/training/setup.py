@@ -27,6 +27,7 @@ from flowpp.training.batches import NoisyImages, ShuffledBatches, noise_generato
 from flowpp.training.captured_step import uses_graph
 from flowpp.training.contexts import TrainingContexts
 from flowpp.training.ema import EMA
+from flowpp.training.first_batch import with_different_contexts
 from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
 from flowpp.training.learning_rate import warm_up_note
@@ -236,7 +237,7 @@ def initial_state(
     )
     model.train()
     first = torch.randperm(len(inputs), generator=generator)[: settings.init_batch_size]
-    batch = inputs.draw(first, generator, draws=1)
+    batch = inputs.draw(with_different_contexts(first, images), generator, draws=1)
     if group.is_main and checkpoint is None and not model.initialized:
         initialize(model, *batch)
     group.broadcast(model)

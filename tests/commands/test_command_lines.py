@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ import sys
 import pytest
 
 import flowpp
+from documents import TINY_RUN
 from flowpp import data, evaluate, interpolate, reconstruct, report, sample, train
 from flowpp.runs.checkpoint import Checkpoint
+from flowpp.training import setup
+from flowpp.training.setup import prepare
 
 
 def refused(capsys, main, *arguments):
@@ -235,3 +239,30 @@ def test_from_a_shell():
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "did you mean 'digits'?" in done.stderr
+
+
+def test_images_that_have_moved(capsys, tmp_path, tiny_run):
+    """The error of a resumed run says how to name their present place, and so do others."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run[0], run)
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"source": "folder", "path": str(tmp_path / "gone"), "size": 8}
+    (run / "config.json").write_text(json.dumps(config))
+    hint = "gone is not a folder, and no file of that name exists; if the images have moved, "
+    for main, arguments in ((train.main, ["--resume", run]), (evaluate.main, [run])):
+        message = refused_in_one_line(capsys, main, *arguments)
+        assert f"{hint}--data.path says where they are" in message
+
+
+def test_a_run_that_another_process_has_begun_meanwhile(capsys, tmp_path, monkeypatch):
+    """While this one was loading its data."""
+    out = tmp_path / "run"
+
+    def other(config, group):
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+        return prepare(config, group)
+
+    monkeypatch.setattr(setup, "prepare", other)
+    with pytest.raises(SystemExit, match="^error: run directory must be new or empty, got "):
+        train.main(["digits", *TINY_RUN.split(), "--out", str(out)])

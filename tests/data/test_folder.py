@@ -98,6 +98,28 @@ def test_bad_files_are_skipped_in_their_place(tmp_path):
     ]
 
 
+def test_a_truncated_image_is_named_with_what_to_do(tmp_path):
+    """Its header is intact, so that only decoding finds the damage."""
+    fill(tmp_path, range(12))
+    file = tmp_path / "05.png"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(ImageError) as refused:
+        load(settings(tmp_path))
+    message = str(refused.value)
+    assert message.startswith(f"{file} is not a readable image: ")
+    assert message.endswith("; data.skip_bad leaves such files out")
+    images = load(settings(tmp_path, skip_bad=True))
+    assert len(images.skipped) == 1 and len(images.train) == 10
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, path):
+    fill(tmp_path, range(12))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="folder needs data.path: .*; got an empty text"):
+        load(settings(path))
+
+
 @pytest.mark.parametrize(
     ("part", "purpose"), [("train", "train on"), ("valid", "validate on"), ("test", "hold out")]
 )

@@ -88,6 +88,21 @@ def test_a_bad_file_in_an_archive_is_named_or_skipped(tmp_path):
     assert len(images.skipped) == 1 and len(images.train) == 16
 
 
+def test_a_damaged_member_of_an_archive_is_named_or_skipped(tmp_path, expected):
+    """Its checksum is wrong; the others are intact."""
+    bad = b"content that will be damaged"
+    path = write_zip(tmp_path / "set.zip", {**FILES, "set/Train/bad.png": bad}, zipfile.ZIP_STORED)
+    content = path.read_bytes()
+    assert content.count(bad) == 1
+    path.write_bytes(content.replace(bad, bad.upper()))
+    with pytest.raises(ValueError, match=r"Train/bad.png is damaged: Bad CRC-32.*skip_bad leaves"):
+        load(path)
+    images = load(path, skip_bad=True)
+    assert len(images.skipped) == 1 and images.sha256 == expected.sha256
+    config = DataConfig(source="folder", path=str(path), skip_bad=True)
+    assert configure(replace(SMALL, data=config))[0].data.size == 16
+
+
 def arrays(layout="NHWC", kind=np.uint8):
     pixels = PIXELS.astype(kind)
     return pixels if layout == "NHWC" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

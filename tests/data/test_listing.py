@@ -54,6 +54,19 @@ def test_names_are_printable():
     assert printable(PurePosixPath("a/b")) == "a/b"
 
 
+def test_empty_folders_are_named(tmp_path):
+    """Such as that of a class whose images were not copied."""
+    for name in ("cat", "dog", "train/bird", ".git", "run/tensorboard"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("cat/1.png", "dog/.DS_Store", "run/config.json", "run/environment.json"):
+        (tmp_path / name).write_bytes(b"")
+    found = list_folder(tmp_path)
+    assert found.notes()[-1] == "2 empty folders: dog, train/bird"
+    for number in range(5):
+        (tmp_path / f"e{number}").mkdir()
+    assert list_folder(tmp_path).notes()[-1] == "7 empty folders: dog, e0, e1, e2, e3, ..."
+
+
 @pytest.fixture
 def outside(tmp_path):
     folder = tmp_path / "outside"

@@ -183,7 +183,7 @@ def test_required_arguments(capsys):
     ("arguments", "message"),
     [
         (["a.npz", "--out", "b.npz"], "from an .npz to a run directory or .safetensors"),
-        (["run", "--out", "b"], "got run and b"),
+        (["run", "--out", "b"], "got run and b; there is nothing at run"),
         (["a.safetensors", "--out", "b.npz"], "no checkpoint at a.safetensors"),
         (["none.npz", "--out", "b.safetensors"], "none.npz"),
         (["none.npz", "--out", "/proc/x/b.safetensors"], "folder /proc/x cannot be created"),
