@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         from flowpp import trained_model  # imports torch
         from flowpp.evaluation.completion import pasted
+        from flowpp.evaluation.inverse_errors import inverse_errors
         from flowpp.evaluation.sample_grids import beside
         from flowpp.kernels.backend import check_variable
-        from flowpp.runtime.image_tensors import NonFiniteImageError
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
@@ -105,14 +105,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(note)
     spec = model.context_spec
     assert spec is not None
-    try:
+    with inverse_errors():
         drawn = model.sample(
             len(given.contexts) * arguments.count, given.contexts.repeat(arguments.count, axis=0),
             temperature=arguments.temperature, seed=arguments.seed,
             batch_size=arguments.batch_size,
         )  # fmt: skip
-    except NonFiniteImageError as error:
-        raise SystemExit(f"error: {error}") from None
     samples = pasted(spec, given.contexts, drawn)
     with user_errors():
         panel = beside(spec, given.contexts, samples, given.truth, model.levels)

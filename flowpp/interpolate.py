@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
 
         from flowpp import trained_model  # imports torch
+        from flowpp.evaluation.inverse_errors import inverse_errors
         from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = arguments.output_file("interpolated.png")
     ends = slice(2 * arguments.pairs)
     given = None if contexts is None else contexts[ends]
-    z = model.encode(images[ends], given, seed=arguments.seed).astype(np.float64)
+    with inverse_errors():
+        z = model.encode(images[ends], given, seed=arguments.seed).astype(np.float64)
     rows = [
         between(a, b, arguments.steps, arguments.way) for a, b in zip(z[::2], z[1::2], strict=True)
     ]
@@ -109,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if spec is not None and given is not None:
         pairs = zip(given[::2], given[1::2], strict=True)
         path = np.concatenate([contexts_between(a, b, arguments.steps, spec) for a, b in pairs])
-    decoded = model.decode(np.concatenate(rows), path)
+    with inverse_errors():
+        decoded = model.decode(np.concatenate(rows), path)
     with user_errors():
         title, panel = _labelled(arguments, decoded, model.step)
         save_labelled(out, title, [panel], model.levels)

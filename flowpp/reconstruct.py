@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         import torch  # takes seconds to import: not for --help
 
         from flowpp import trained_model
+        from flowpp.evaluation.inverse_errors import inverse_errors
         from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
         from flowpp.runs.open_model import load_images
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = held_out[:count]
         out = arguments.output_file("reconstructed.png")
     context = None if contexts is None else contexts[:count]
-    reconstructed, distance = model.round_trip(images, context, seed=arguments.seed)
+    with inverse_errors():
+        reconstructed, distance = model.round_trip(images, context, seed=arguments.seed)
     changed = int((reconstructed != images).sum())
     error = (
         f"distance in grey levels {np.median(distance):.1e} (median), {distance.max():.1e} "

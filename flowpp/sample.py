@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from flowpp import trained_model  # imports torch
         from flowpp.evaluation.conditional_samples import wanted
         from flowpp.evaluation.given_contexts import check_none_is_trained
+        from flowpp.evaluation.inverse_errors import inverse_errors
         from flowpp.kernels.backend import check_variable
-        from flowpp.runtime.image_tensors import NonFiniteImageError
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dropout = model.config.training.label_dropout
         check_none_is_trained(asked.contexts, model.context_spec, dropout)
         out = arguments.output_file(_default_name(arguments))
-    try:
+    with inverse_errors():
         images = model.sample(
             asked.count,
             asked.contexts,
@@ -88,8 +88,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             seed=arguments.seed,
             batch_size=arguments.batch_size,
         )
-    except NonFiniteImageError as error:
-        raise SystemExit(f"error: {error}") from None
     with user_errors():
         panel, title = asked.panel(images, model.levels), _title(arguments, asked, model.step)
         if arguments.plain:

@@ -15,6 +15,7 @@ from flowpp.data import folder
 from flowpp.data.decode import (
     KINDS,
     Header,
+    ImageError,
     Kind,
     check_bits,
     opened,
@@ -171,8 +172,12 @@ def _used_bits(files: ImageFiles, headers: Headers, data: DataConfig) -> int:
     used = np.uint8(0)
     sample = list(headers)[:: max(1, len(headers) // BITS_SAMPLE)]
     for path, source in files.read(sample):
-        with opened(source, files.who(path)) as image:
-            used |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
+        try:
+            with opened(source, files.who(path)) as image:
+                used |= np.bitwise_or.reduce(np.asarray(image.convert("RGB")), axis=None)
+        except ImageError as error:  # its header was intact
+            if not data.skip_bad:
+                raise ImageError(f"{error}; {folder.SKIP_BAD}") from error
     zeros = next((bit for bit in range(8) if int(used) >> bit & 1), 0)
     return 8 - zeros
 

@@ -17,6 +17,18 @@ def warm_up_note(settings: TrainingConfig) -> list[str]:
     ]
 
 
+def zero_rate_note(settings: TrainingConfig) -> list[str]:
+    """Return a line on last steps whose learning rate is 0."""
+    steps = settings.steps
+    last = next((n for n in range(steps, 0, -1) if learning_rate(n, settings) > 0), 0)
+    if last == steps:
+        return []
+    return [
+        f"the learning rate is 0 after step {last:,} by training.schedule: the last "
+        f"{steps - last:,} steps change no weights"
+    ]
+
+
 def learning_rate(step: int, settings: TrainingConfig) -> float:
     """Return the learning rate of update number `step`, counted from 1."""
     schedule = parse_schedule(settings.schedule)

@@ -30,7 +30,7 @@ from flowpp.training.ema import EMA
 from flowpp.training.first_batch import with_different_contexts
 from flowpp.training.initial_weights import InitialWeights
 from flowpp.training.initialization import initialize
-from flowpp.training.learning_rate import warm_up_note
+from flowpp.training.learning_rate import warm_up_note, zero_rate_note
 from flowpp.training.one_vector import lay_out_parameters
 from flowpp.training.optimizer import make_optimizer
 from flowpp.training.state import TrainingState
@@ -189,7 +189,7 @@ def first_lines(
         *images.notes,
     ]
     lines += [config.data.augmentation] if config.data.augmentation else []
-    lines += warm_up_note(config.training)
+    lines += warm_up_note(config.training) + zero_rate_note(config.training)
     if source is None:
         return lines
     return [*lines, source.description(model), *_scale_note(images, model)]

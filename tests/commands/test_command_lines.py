@@ -13,7 +13,10 @@ import pytest
 import flowpp
 from documents import TINY_RUN
 from flowpp import data, evaluate, interpolate, reconstruct, report, sample, train
+from flowpp.root_finding import RootError
 from flowpp.runs.checkpoint import Checkpoint
+from flowpp.runtime.image_tensors import NonFiniteImageError
+from flowpp.trained_model import TrainedModel
 from flowpp.training import setup
 from flowpp.training.setup import prepare
 
@@ -266,3 +269,25 @@ def test_a_run_that_another_process_has_begun_meanwhile(capsys, tmp_path, monkey
     monkeypatch.setattr(setup, "prepare", other)
     with pytest.raises(SystemExit, match="^error: run directory must be new or empty, got "):
         train.main(["digits", *TINY_RUN.split(), "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("main", "method"),
+    [
+        (sample.main, "sample"),
+        (reconstruct.main, "round_trip"),
+        (interpolate.main, "encode"),
+        (interpolate.main, "decode"),
+    ],
+)
+@pytest.mark.parametrize("error", [RootError("no root"), NonFiniteImageError("no image")])
+def test_a_model_that_cannot_decode(tiny_run, tmp_path, monkeypatch, main, method, error):
+    """As after training at too high a rate."""
+
+    def failed(*_, **__):
+        raise error
+
+    monkeypatch.setattr(TrainedModel, method, failed)
+    with pytest.raises(SystemExit, match=f"^error: {error}$"):
+        main([str(tiny_run[0]), "--out", str(tmp_path / "x.png")])
+    assert not any(tmp_path.iterdir())

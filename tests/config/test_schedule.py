@@ -14,7 +14,7 @@ from flowpp.config.presets import PRESETS
 from flowpp.config.schedule import FORMS, Schedule, parse_schedule
 from flowpp.config.schedule_pieces import PieceUntil, Position
 from flowpp.config.serialization import from_dict, to_dict
-from flowpp.training.learning_rate import learning_rate, warm_up_note
+from flowpp.training.learning_rate import learning_rate, warm_up_note, zero_rate_note
 
 # Learning rate, warm-up, start of the decay and schedule of the presets in version 0.1.0. Delete
 # the line of a preset whose schedule is changed on purpose.
@@ -316,3 +316,12 @@ def test_a_warm_up_longer_than_the_run_is_said():
     assert "to 10.0% of its peak" in line and "takes 100 steps, the run 10" in line
     assert not warm_up_note(replace(long, steps=100))
     assert not warm_up_note(replace(long, schedule="constant end"))
+
+
+def test_last_steps_at_rate_0_are_named():
+    """As after more steps of a run whose schedule has a step as its end."""
+    settings = TrainingConfig(steps=300, schedule="warm-up 10, linear 200 0")
+    (line,) = zero_rate_note(settings)
+    assert "0 after step 199" in line and "the last 101 steps change no weights" in line
+    for other in ("warm-up 10, linear end 0", "linear 10 0, linear 20 1", "constant end"):
+        assert zero_rate_note(replace(settings, schedule=other)) == []

@@ -136,6 +136,19 @@ def test_a_bad_file_is_skipped_and_counted(photos, kind):
     assert len(images.skipped) == 1 and name in images.skipped[0]
 
 
+def test_a_truncated_file_among_images_of_one_size(tmp_path):
+    """These are decoded already to count their levels."""
+    for number in range(20):
+        save(tmp_path / f"{number:02}.png", 16, 16)
+    file = tmp_path / "05.png"
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"05.png is not .*; data.skip_bad leaves such files out"):
+        configure(small(tmp_path))
+    config, _ = configure(small(tmp_path, skip_bad=True))
+    assert (config.data.size, config.data.bits) == (16, 8)
+    assert len(data.load(config.data).skipped) == 1
+
+
 def test_unusable_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="needs data.path, a folder"):
         configure(SMALL)

@@ -25,7 +25,7 @@ DIGITS_FLOW = FlowConfig(
 DIGITS = with_recipe(
     Config(
         preset="digits",
-        description="scikit-learn's 8x8 digits, 17 grey levels: two minutes on two CPU cores.",
+        description="scikit-learn's 8x8 digits, 17 grey levels: two minutes on a CPU core.",
         model=ModelConfig(
             flow=DIGITS_FLOW,
             dequantizer=replace(DIGITS_FLOW, layout="columns 2"),
