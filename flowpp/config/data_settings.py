@@ -166,7 +166,7 @@ class DataConfig:
         Raises:
             ValueError: No path, or an empty text, which would be the current folder.
         """
-        if not (self.path or "").strip():
+        if self.path is None or not self.path.strip():
             got = "none" if self.path is None else "an empty text"
             raise ValueError(f"{self.source} needs data.path: {contents}; got {got}")
         return Path(self.path).expanduser()
