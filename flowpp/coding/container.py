@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import struct
 import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,15 +254,16 @@ def comparable_name(name: str) -> str:
 
 def check_apart(names: Sequence[str]) -> None:
     """Raise ValueError for names that are equal, or of which one is the folder of another."""
-    taken: set[str] = set()
+    by_key: dict[str, str] = {}
     for name in names:
-        if (key := comparable_name(name)) in taken:
+        # No character sorts before this one, so that a folder is followed by what is in it.
+        key = comparable_name(name).replace("/", "\0")
+        if key in by_key:
             raise ValueError(f"names must differ, got {name!r:.100} twice")
-        taken.add(key)
-    for name in names:
-        for folder in PurePosixPath(comparable_name(name)).parents:
-            if str(folder) in taken:
-                raise ValueError(
-                    f"names must not be those of folders, got {str(folder)!r:.100} and "
-                    f"{name!r:.100}"
-                )
+        by_key[key] = name
+    for folder, inner in itertools.pairwise(sorted(by_key)):
+        if inner.startswith(folder + "\0"):
+            raise ValueError(
+                f"names must not be those of folders, got {by_key[folder]!r:.100} and "
+                f"{by_key[inner]!r:.100}"
+            )

@@ -59,7 +59,7 @@ def _vectors(images: ImageSet, config: DataConfig) -> tuple[ContextSpec, dict[Pa
             check_rows(f"{path}: {part}_context", arrays[part], count, "in their order")
     else:
         order = ", then ".join(LABELS[part] for part in counts)
-        vectors = read_array(path)
+        vectors = read_array(path, training=True)
         check_rows(str(path), vectors, sum(counts.values()), f"{order} images")
         ends = np.cumsum(list(counts.values()))[:-1]
         arrays = dict(zip(counts, np.split(vectors, ends), strict=True))

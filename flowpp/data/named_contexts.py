@@ -266,14 +266,14 @@ def _vectors_by_name(
     files: ImageFiles, images: Sequence[PurePosixPath], path: Path
 ) -> NamedVectors:
     table = table_of(files, path)
-    vectors = vectors_of_table(table, images)
+    vectors = vectors_of_table(table, images, training=True)
     rows = {image: row for row, image in enumerate(images)}
     return NamedVectors(spec_of_vectors("csv", vectors, table.columns), vectors, rows)
 
 
 def _vectors_in_order(files: ImageFiles, images: Images, path: Path) -> NamedVectors:
     if path.suffix.lower() == ".npy":
-        vectors, listed = read_array(path), files.listing.images
+        vectors, listed = read_array(path, training=True), files.listing.images
         check_rows(str(path), vectors, len(listed), f"all those of {files.where} sorted by path")
         rows = {image: row for row, image in enumerate(listed)}
         note = f"rows of {path} belong to the images in the order of their paths"

@@ -18,6 +18,10 @@ from flowpp.data.name_table import Row, Table, is_number
 from flowpp.runtime.bounded import brief, open_regular
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".npy", ".npz")
+LARGEST_LOSS = 0.01
+"""Largest error by rounding to float32, in standard deviations of a column."""
+NOISE = 1e-12
+"""Deviation over mean up to which a column counts as constant: rounding errors of float64."""
 ARRAY = "{}_context"
 """Name of the array of a part's vectors in an `.npz`."""
 
@@ -37,7 +41,11 @@ def spec_of_vectors(source: str, vectors: np.ndarray, names: Sequence[str] = ())
 
 
 def vectors_of_table(
-    table: Table, images: Sequence[PurePosixPath], names: Sequence[str] = ()
+    table: Table,
+    images: Sequence[PurePosixPath],
+    names: Sequence[str] = (),
+    *,
+    training: bool = False,
 ) -> np.ndarray:
     """Return the numbers of images in a table, (N, D) float32.
 
@@ -46,9 +54,11 @@ def vectors_of_table(
         images: The images.
         names: Columns in the order in which they are needed; if empty, or if the table has no
             header, all in its order.
+        training: Whether they are to train on; then columns must differ in float32.
 
     Raises:
-        ValueError: Images without a row, missing columns, or cells that are not finite numbers.
+        ValueError: Images without a row, missing columns, cells that are not finite numbers, or
+            columns whose differences float32 does not resolve.
     """
     rows = table.of(images, "vector")
     columns = list(range(len(rows[0].cells)))
@@ -64,7 +74,7 @@ def vectors_of_table(
             if not is_number(row.cells[place]) or not math.isfinite(float(row.cells[place])):
                 raise _cell_error(table, row, place)
     numbers = np.array([[float(row.cells[place]) for place in columns] for row in rows])
-    return _as_float32(numbers, str(table.path))
+    return _as_float32(numbers, str(table.path), resolved=training)
 
 
 def _cell_error(table: Table, row: Row, place: int) -> ValueError:
@@ -78,13 +88,18 @@ def _cell_error(table: Table, row: Row, place: int) -> ValueError:
     )
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: Path, *, training: bool = False) -> np.ndarray:
     """Return the vectors of all images in an `.npy`, (N, D) float32; (N,) becomes (N, 1).
+
+    Args:
+        path: The file.
+        training: See `vectors_of_table`.
 
     Raises:
         FileNotFoundError: A missing file.
         TypeError: Values that are not numbers.
-        ValueError: A damaged file, another shape, NaN or infinity.
+        ValueError: A damaged file, another shape, NaN or infinity, or columns whose differences
+            float32 does not resolve.
     """
     try:
         with open_regular(path, LARGEST) as file:
@@ -96,7 +111,7 @@ def read_array(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # a damaged file may raise nearly anything
         raise ValueError(f"{path} must be an .npy of numbers: {brief(error)}") from error
-    return _checked(array, str(path))
+    return _checked(array, str(path), resolved=training)
 
 
 def read_arrays(path: Path, parts: Sequence[Part]) -> dict[Part, np.ndarray]:
@@ -114,7 +129,10 @@ def read_arrays(path: Path, parts: Sequence[Part]) -> dict[Part, np.ndarray]:
             f"{', '.join(sorted(present)) or 'none'}"
         )
     arrays = npz.read(path, wanted.values())
-    return {part: _checked(arrays[name], f"{path}: {name}") for part, name in wanted.items()}
+    return {
+        part: _checked(arrays[name], f"{path}: {name}", resolved=part == "train")
+        for part, name in wanted.items()
+    }
 
 
 def check_rows(who: str, vectors: np.ndarray, count: int, order: str) -> None:
@@ -143,16 +161,16 @@ def same_width(who: str, vectors: Mapping[Part, np.ndarray]) -> None:
         raise ValueError(f"{who} must have vectors of the same length in each part, got {widths}")
 
 
-def _checked(array: np.ndarray, who: str) -> np.ndarray:
+def _checked(array: np.ndarray, who: str, *, resolved: bool) -> np.ndarray:
     if array.dtype.kind not in "iufb":
         raise TypeError(f"{who} must be numbers, got {array.dtype}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{who} must be vectors of shape (N, D), got {array.shape}")
-    return _as_float32(array, who)
+    return _as_float32(array, who, resolved=resolved)
 
 
-def _as_float32(array: np.ndarray, who: str) -> np.ndarray:
+def _as_float32(array: np.ndarray, who: str, *, resolved: bool) -> np.ndarray:
     with np.errstate(over="ignore"):
         vectors = np.ascontiguousarray(array, np.float32)
     wrong = np.argwhere(~np.isfinite(vectors))
@@ -162,4 +180,21 @@ def _as_float32(array: np.ndarray, who: str) -> np.ndarray:
             f"{who} must be finite in float32, got {array[row, column]} in row {row}, column "
             f"{column}, and {len(wrong) - 1:,} others"
         )
+    if resolved:
+        _check_resolved(array, vectors, who)
     return vectors
+
+
+def _check_resolved(array: np.ndarray, vectors: np.ndarray, who: str) -> None:
+    """Refuse columns that vary, but of which rounding to float32 leaves little."""
+    exact = array.astype(np.float64)
+    lost = np.abs(exact - vectors).max(axis=0)
+    mean, deviation = exact.mean(axis=0), exact.std(axis=0)
+    varies = deviation > NOISE * np.abs(mean)
+    wrong = np.flatnonzero(varies & (lost > LARGEST_LOSS * deviation))
+    if len(wrong):
+        column = int(wrong[0])
+        raise ValueError(
+            f"{who} must differ by more than float32 resolves, got mean {mean[column]:.9g} and "
+            f"deviation {deviation[column]:.3g} in column {column}: subtract a constant from it"
+        )

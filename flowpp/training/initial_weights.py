@@ -94,7 +94,7 @@ class InitialWeights:
             f"starting from the averaged weights of {self.path} after step {self.step}, without "
             "data-dependent initialization"
             + levels * (self.levels != model.levels)
-            + f"; trained {own}, now {now}" * (self.context != model.context_spec)
+            + f"; trained {own}, now {now}" * (own != now)
             + self._names_note(model)
         )
 

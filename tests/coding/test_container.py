@@ -14,7 +14,7 @@ import torch
 
 from flowpp.coding import compression
 from flowpp.coding.compression import Options, compress, decompress, file_names
-from flowpp.coding.container import FIXED, MAGIC, Container, ContainerError
+from flowpp.coding.container import FIXED, MAGIC, Container, ContainerError, check_apart
 from flowpp.coding.images import Coder
 from flowpp.coding.plain import pop_plain, push_plain
 from flowpp.coding.sequence import Coded
@@ -285,6 +285,15 @@ def test_a_file_may_hold_no_bits_beyond_its_images(model, images):
     longer = dataclasses.replace(container, words=words)
     with pytest.raises(ContainerError):
         list(decompress(longer, model, to_dict(TINY.model)))
+
+
+def test_a_folder_is_found_among_many_names():
+    names = [f"{i}{mark}{k}" for i in range(9) for mark in "! -.a" for k in range(9)]
+    check_apart([*names, "5", "x/y/z", "x/y!"])
+    for more in (["5", "5/a/b"], ["x/y", "x/y!", "x/y/z"], ["5/A", "5/a/b"]):
+        for order in ([*more, *names], [*names, *reversed(more)]):
+            with pytest.raises(ValueError, match=f"not be those of folders, got '{more[0]}' and"):
+                check_apart(order)
 
 
 def test_names_that_a_folder_cannot_hold_are_refused():
