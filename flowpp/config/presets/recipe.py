@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flowpp.config.settings import Config
+from flowpp.config.settings import Config, OptimizerKind
 
 
 def with_recipe(config: Config, *, learning_rate: float, orthogonal: bool = True) -> Config:
@@ -19,7 +19,7 @@ def with_recipe(config: Config, *, learning_rate: float, orthogonal: bool = True
             convolutions too; without effect on the bound of few images.
     """
     model = config.model
-    optimizer = "muon-inputs" if orthogonal else "muon"
+    optimizer: OptimizerKind = "muon-inputs" if orthogonal else "muon"
     return replace(
         config,
         model=replace(
