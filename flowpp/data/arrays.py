@@ -23,6 +23,7 @@ from flowpp.runtime.safetensors_header import check_count, check_header
 
 DTYPES = (np.uint8, np.uint16)
 CHANNELS = (1, 3)
+WITH_ALPHA = (2, 4)
 CONTEXT = ("_context", "_contexts")
 """Endings of the names of arrays that images are conditioned on."""
 LABEL_WORD = re.compile(r"label|target|class|(?<![^_\W])y(?![^_\W])", re.IGNORECASE)
@@ -250,10 +251,19 @@ def as_nhwc(array: np.ndarray, who: str) -> np.ndarray:
         return array
     last, first = shape[3] in CHANNELS, shape[1] in CHANNELS
     if last == first:
-        why = "channels first or last" if last else f"{count_of(shape[3], 'channel')}"
+        why = "channels first or last" if last else _alpha_hint(shape)
         raise ValueError(
             f"{who} must be (N, H, W, C) or (N, C, H, W) with 1 or 3 channels and larger sides, "
-            f"got {shape}: {why}; drop an alpha channel by array[..., :3], or save (N, H, W)"
+            f"got {shape}: {why}, or save (N, H, W)"
         )
     array = array if last else array.transpose(0, 2, 3, 1)
     return array[..., 0] if array.shape[3] == 1 else array
+
+
+def _alpha_hint(shape: tuple[int, ...]) -> str:
+    """Return the number of channels of images (N, H, W, C) or (N, C, H, W), and what to do."""
+    is_first = shape[1] in WITH_ALPHA and shape[3] not in WITH_ALPHA
+    channels = shape[1] if is_first else shape[3]
+    kept = f":{channels - 1}" if channels in WITH_ALPHA else ":3"
+    index = f":, {kept}" if is_first else f"..., {kept}"
+    return f"{count_of(channels, 'channel')}; drop an alpha channel by array[{index}]"

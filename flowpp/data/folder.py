@@ -20,6 +20,7 @@ from flowpp.data.listing import printable
 from flowpp.data.named_contexts import context_notes, files_of_contexts, find_contexts
 from flowpp.data.split_names import Role
 from flowpp.data.splits import Split, split
+from flowpp.data.value_range import value_range_note
 
 SKIP_BAD = "data.skip_bad leaves such files out"
 PURPOSES: dict[Role, str] = {"train": "train on", "valid": "validate on", "test": "hold out"}
@@ -58,6 +59,8 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
     notes = [*found.listing.notes(), *split_notes(chosen)]
     notes += [text.format(count_of(facts[fact], "file")) for fact, text in FACTS.items()
               if facts[fact]]  # fmt: skip
+    levels = 1 << 16 if target.is_deep else 256
+    notes += value_range_note(arrays["train"], levels)
     notes += duplicates_note(arrays)
     context, contexts = (None, {}) if named is None else named.arrays(kept, allocate)
     if named is not None and context is not None:
@@ -66,7 +69,7 @@ def load(config: DataConfig, allocate: Allocate = in_memory) -> ImageSet:
         found.name,
         arrays["train"],
         arrays["test"],
-        1 << 16 if target.is_deep else 256,
+        levels,
         tuple(skipped or ()),
         arrays.get("valid"),
         chosen.origins,

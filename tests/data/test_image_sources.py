@@ -187,7 +187,9 @@ def test_16_bit_colour_in_arrays(tmp_path, order):
         (np.zeros((9, 8, 8, 3)), TypeError, r"got float64; values in \[0, 1\] become levels"),
         (np.zeros((9, 8, 8, 3), np.int64), TypeError, "got int64; convert with"),
         (np.zeros((9, 8, 8), bool), TypeError, "got bool"),
-        (np.zeros((9, 8, 8, 4), np.uint8), ValueError, "4 channels; drop an alpha channel"),
+        (np.zeros((9, 8, 8, 4), np.uint8), ValueError, r"4 channels; drop .* array\[..., :3\]"),
+        (np.zeros((9, 4, 8, 8), np.uint8), ValueError, r"4 channels; drop .* array\[:, :3\]"),
+        (np.zeros((9, 8, 8, 2), np.uint8), ValueError, r"2 channels; drop .* array\[..., :1\]"),
         (np.zeros((9, 3, 8, 3), np.uint8), ValueError, "channels first or last"),
         (np.zeros((8, 8, 3), np.uint8), ValueError, r"looks like one image \(H, W, C\)"),
         (np.zeros((9, 64), np.uint8), ValueError, r"must have an array of images, \(N, H, W\)"),
@@ -198,6 +200,20 @@ def test_arrays_that_are_no_images_say_what_to_do(tmp_path, array, error, messag
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(error, match=message):
         load(tmp_path / "x.npy")
+
+
+def test_images_that_were_scaled_before_they_became_integers(tmp_path):
+    """Floats in [0, 1] as uint8 are nearly all 0; 12-bit images in 16 bits use a sixteenth."""
+    note = "training images have no value above {} of {}: they may have been scaled to [0, 1]"
+    for array, top, full, bits in (
+        ((PIXELS / 255).astype(np.uint8), "1", "255", None),
+        (PIXELS.astype(np.uint16) << 4, "4,080", "65,535", 16),
+    ):
+        np.save(tmp_path / "x.npy", array)
+        notes = load(tmp_path / "x.npy", bits=bits).notes
+        assert any(line.startswith(note.format(top, full)) for line in notes)
+    np.save(tmp_path / "x.npy", PIXELS)
+    assert not any("scaled" in line for line in load(tmp_path / "x.npy").notes)
 
 
 def test_several_arrays_without_a_split_are_refused(tmp_path):
