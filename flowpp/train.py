@@ -64,6 +64,7 @@ def read_arguments(argv: Sequence[str]) -> TrainRequest:
     check_flags(argv)
     named, argv = _split_preset(argv)
     preset = _preset(named or "digits")
+    _refuse_paths(argv)
     arguments = _parse(argv, preset)
     if arguments.init_from is not None:
         return _fine_tuning(named, preset, arguments, argv)
@@ -121,6 +122,20 @@ def _preset(name: str) -> Config:
         raise ValueError(f"preset must be the first argument, got the path {name}; did you mean:  "
                          f"{command}")  # fmt: skip
     return presets.get(name)
+
+
+def _refuse_paths(argv: Sequence[str]) -> None:
+    """Refuse images without the name of their setting, after the preset.
+
+    Raises:
+        ValueError: The first argument is a path, such as one of the files that *.png stands for.
+    """
+    if argv and not argv[0].startswith("-") and Path(argv[0]).exists():
+        path = Path(argv[0])
+        folder = path if path.is_dir() or len(argv) < 2 or argv[1].startswith("-") else path.parent
+        raise ValueError(
+            f"images must be named by data.path, got {path}; did you mean:  --data.path {folder}"
+        )
 
 
 def _split_preset(argv: Sequence[str]) -> tuple[str | None, Sequence[str]]:

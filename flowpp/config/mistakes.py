@@ -18,6 +18,8 @@ SYNONYMS = {
 }  # fmt: skip
 """Usual names of other programs, by the last part of this library's flags."""
 
+LONGEST = 200
+"""Characters of arguments that are no flags in a message."""
 TAIL = r"Perhaps you meant|Arguments? similar to|Argument helptext|For full helptext"
 """Beginnings of the lines that follow the message itself."""
 REWORDED = {
@@ -73,11 +75,16 @@ def message(printed: str, help_text: str) -> str:
         known = dict.fromkeys(re.findall(r"--[a-z][\w.-]*", help_text))
         hints = dict.fromkeys(near for flag in flags for near in nearest_flags(flag, known))
         hint = f"; did you mean {' or '.join(hints)}?" if hints else ""
-        names = ", ".join(flags) or unknown[1]
+        names = ", ".join(flags) or _cut(unknown[1])
         return f"unrecognized option{'s' if len(flags) > 1 else ''} {names}{hint}"
     for pattern, replacement in REWORDED.items():
         text = re.sub(pattern, replacement, text)
     return text
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a text: a pattern such as *.png may stand for thousands of files."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def nearest_flags(flag: str, known: Iterable[str]) -> list[str]:

@@ -291,3 +291,14 @@ def test_a_model_that_cannot_decode(tiny_run, tmp_path, monkeypatch, main, metho
     with pytest.raises(SystemExit, match=f"^error: {error}$"):
         main([str(tiny_run[0]), "--out", str(tmp_path / "x.png")])
     assert not any(tmp_path.iterdir())
+
+
+def test_images_without_the_name_of_their_setting(capsys, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    for given in ([tmp_path], sorted(tmp_path.iterdir())):
+        message = refused_in_one_line(capsys, train.main, "small", *given)
+        assert message.endswith(f"did you mean: --data.path {tmp_path}")
+    many = [f"f{number}.png" for number in range(1000)]
+    message = refused_in_one_line(capsys, train.main, "small", "--data.path", *many)
+    assert "f1.png" in message and len(message) < 400
