@@ -105,6 +105,14 @@ class ContextSpec:
             return f"a vector of {self.shape[0]} numbers"
         return f"an image of shape {self.shape} ({self.source})"
 
+    def means(self, other: ContextSpec | None) -> bool:
+        """Return whether contexts of both mean the same: labels may come from another source."""
+        if other is None or self.kind != other.kind:
+            return False
+        if self.kind != "images":
+            other = dataclasses.replace(other, source=self.source)
+        return self == other
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         values = dataclasses.asdict(self)

@@ -47,7 +47,7 @@ def own_contexts(images: ImageSet, part: Part, spec: ContextSpec | None) -> np.n
     if spec is None:
         return None
     contexts = images.context_of(part)
-    if contexts is None or images.context != spec:
+    if contexts is None or not spec.means(images.context):
         got = "none" if images.context is None else _described(images.context)
         raise ValueError(f"images of {images.name} must have {_described(spec)}, got {got}")
     return contexts

@@ -153,7 +153,13 @@ def check_recorded_images(
 
 
 def read_differently(images: ImageSet) -> str:
-    """Return a hint if unchanged files may give other images than in earlier versions."""
+    """Return a hint if unchanged files may give other images than in earlier versions.
+
+    For images with contexts, which version 0.1.0 did not have, that these count too.
+    """
+    if images.context is not None:
+        what = "labels" if images.context.kind == "labels" else "contexts"
+        return f"; the hash is of the images and of their {what}, with the names"
     if not images.origins or images.name.split(",")[0] in DATA_SETS:
         return ""
     return (

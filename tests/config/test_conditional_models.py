@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -259,3 +261,16 @@ def test_labels_alone_have_one_for_none():
     assert SPECS["labels"].none_label == 3
     with pytest.raises(ValueError, match="only labels"):
         _ = SPECS["vectors"].none_label
+
+
+def test_labels_and_vectors_mean_the_same_from_another_source():
+    """As after a run was resumed with its labels in a file; image contexts are of their source."""
+    labels = ContextSpec("labels", "folder", ("cat", "dog"))
+    assert labels.means(replace(labels, source="csv"))
+    assert not labels.means(replace(labels, names=("dog", "cat")))
+    assert not labels.means(None)
+    vectors = ContextSpec("vectors", "csv", ("age", "height"), (2,))
+    assert vectors.means(replace(vectors, source="array"))
+    assert not vectors.means(replace(vectors, names=())) and not vectors.means(labels)
+    grey = ContextSpec("images", "grey", shape=(1, 4, 4))
+    assert grey.means(replace(grey)) and not grey.means(replace(grey, source="folder"))

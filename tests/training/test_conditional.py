@@ -19,6 +19,7 @@ from flowpp.data.derived_contexts import draw_masks
 from flowpp.evaluation import bound
 from flowpp.evaluation.contexts import label_rows
 from flowpp.evaluation.importance import importance_bounds, importance_log_probs
+from flowpp.evaluation.part_contexts import own_contexts
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
 from flowpp.runs.checkpoint import CheckpointError
@@ -349,6 +350,14 @@ def test_held_out_images_in_the_order_of_their_classes_are_spread():
     mixed = replace(given, contexts={**images.contexts, "test": np.arange(30) % len(NAMES)})
     assert _chosen(mixed, 6).tolist() == list(range(6))
     assert _chosen(replace(images, context=None, contexts={}), 6) == slice(6)
+
+
+def test_labels_may_have_moved_into_a_file():
+    images = conditional_images("labels")
+    moved = replace(images, context=replace(images.context, source="csv"))
+    assert own_contexts(moved, "test", images.context) is moved.context_of("test")
+    with pytest.raises(ValueError, match=r"for none \(owl, dog, cat\), got a label 0 \.\.\. 2"):
+        own_contexts(moved, "test", replace(images.context, names=NAMES[::-1]))
 
 
 def test_other_names_of_as_many_classes_are_said(labelled_run, tmp_path, capsys):
