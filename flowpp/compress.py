@@ -34,7 +34,7 @@ class Arguments:
     """Folders of images, images, or files of them: zip, tar, .npy, .npz, .pt, .safetensors,
     .parquet. All must have the model's size and be of its kind, grey or colour."""
     out: Annotated[Path, arg(metavar="FILE")]
-    """File to write, which ends in .fpp."""
+    """File to write, which ends in .fpp; if it is there, it is replaced."""
     verify: bool = True
     """Decode the file and compare each image before it is written."""
     delta_bits: int = 14

@@ -12,6 +12,7 @@ import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ def arithmetic_hash(model: FlowPlusPlus, shape: tuple[int, int, int]) -> str:
 def machine() -> str:
     """Return versions and processor, for messages."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"torch {torch.__version__}, {platform.machine()} with {capability}"
+    versions = f"torch {torch.__version__}, constriction {version('constriction')}"
+    return f"{versions}, {platform.machine()} with {capability}"
 
 
 @contextmanager

@@ -169,7 +169,7 @@ def decompress(
                 raise CodingError(WRONG_CHECKSUM)
         except (ValueError, ArithmeticError, RootError) as error:
             damaged = [*range(left), *reversed(wrong)]
-            raise ContainerError(_damage(header, damaged, error)) from error
+            raise ContainerError(_damage(container, damaged, error)) from error
 
 
 def check_model(header: Header, model: FlowPlusPlus, settings: Any) -> None:
@@ -217,13 +217,19 @@ def _stem(path: PurePosixPath, suffix: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() == suffix else str(path)
 
 
-def _damage(header: Header, damaged: Sequence[int], error: Exception) -> str:
+def _damage(container: Container, damaged: Sequence[int], error: Exception) -> str:
     """Describe the images at these places, which are in order."""
+    header, reason = container.header, str(error)
+    if container.intact:
+        reason += (
+            f"; the file is as it was written with {header.machine}: {machine()} may round "
+            "otherwise"
+        )
     if not damaged:
-        return f"bits are left over: {error}"
+        return f"bits are left over: {reason}"
     names = [header.names[place] for place in damaged]
     if len(names) > 1 and damaged[-1] - damaged[0] == len(damaged) - 1:
         listed = f"{names[0]} to {names[-1]}"
     else:
         listed = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
-    return f"{len(names)} of {len(header.names)} images are damaged, {listed}: {error}"
+    return f"{len(names)} of {len(header.names)} images are damaged, {listed}: {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -10,7 +11,17 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from flowpp.config.context_spec import ContextSpec
-from flowpp.data.decode import KINDS, Header, ImageError, Source, decode, in_parallel, read_header
+from flowpp.data.decode import (
+    FACTS,
+    KINDS,
+    Decoded,
+    Header,
+    ImageError,
+    Source,
+    decode,
+    in_parallel,
+    read_header,
+)
 from flowpp.data.decoded import Allocate
 from flowpp.data.fit import Target
 from flowpp.data.formats import count_of
@@ -41,8 +52,6 @@ class PairedImages:
             of it, the same for all.
     """
 
-    notes: tuple[str, ...] = ()
-
     def __init__(
         self,
         files: ImageFiles,
@@ -53,6 +62,7 @@ class PairedImages:
         skip_bad: bool,
     ) -> None:
         self.files, self.contexts = files, contexts
+        self.facts: Counter[str] = Counter()
         self.pairs = _paired(files, contexts, images)
         self.headers = _headers(files, images, skip_bad=skip_bad)
         headers = _headers(contexts, [self.pairs[i] for i in self.headers], skip_bad=False)
@@ -66,6 +76,14 @@ class PairedImages:
             target, height=target.height // factor, width=target.width // factor,
             channels=channels, convert=False,
         )  # fmt: skip
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user on how the contexts were decoded."""
+        counts = {fact: self.facts[fact] for fact in FACTS if self.facts[fact]}
+        return tuple(
+            f"contexts {FACTS[fact].format(count_of(n, 'file'))}" for fact, n in counts.items()
+        )
 
     def _form(self, headers: Mapping[PurePosixPath, Header]) -> tuple[int, int]:
         """Return the factor between images and contexts, and the channels of the contexts."""
@@ -114,16 +132,17 @@ class PairedImages:
     def _fill(self, pixels: np.ndarray, images: Sequence[PurePosixPath]) -> None:
         place = {self.pairs[image]: (row, image) for row, image in enumerate(images)}
 
-        def read(item: tuple[PurePosixPath, Source]) -> tuple[int, np.ndarray]:
+        def read(item: tuple[PurePosixPath, Source]) -> tuple[int, Decoded]:
             context, source = item
             row, image = place[context]
             header = self.headers[image]
             size = (header.height, header.width)
             target = replace(self.target, cropped_as=(self.files.who(image), *size))
-            return row, decode(source, self.contexts.who(context), target).pixels
+            return row, decode(source, self.contexts.who(context), target)
 
         for row, decoded in in_parallel(read, self.contexts.read(list(place))):
-            pixels[row] = decoded
+            pixels[row] = decoded.pixels
+            self.facts.update(decoded.facts)
 
 
 def _headers(

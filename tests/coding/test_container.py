@@ -193,6 +193,10 @@ def test_another_model_arithmetic_or_version_is_refused(content, model, monkeypa
         decoded(bytes(newer), model)
     with pytest.raises(ContainerError, match="must be a file of flowpp.compress"):
         decoded(b"\x89PNG" + content, model)
+    with monkeypatch.context() as patch:  # not seen by the hash, as another constriction is not
+        patch.setattr(Coder, "decode", lambda self, stack, shape: torch.zeros(shape).long())
+        with pytest.raises(ContainerError, match="as it was written with torch .*constriction"):
+            decoded(content, model)
     monkeypatch.setattr(compression, "arithmetic_hash", lambda model, shape: "another")
     with pytest.raises(ContainerError, match="needs the arithmetic of torch .* which rounds"):
         decoded(content, model)
