@@ -85,8 +85,21 @@ def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor) 
     for parameter, p in model.named_parameters():
         if p.grad is not None and not _is_finite(p.grad):
             found.setdefault("backward", f"the gradient of {parameter} is not finite")
+    cause = found.get("backward") or _overflow(model) or "the step is finite when it is repeated"
     model.zero_grad()
-    return found.get("backward", "the step is finite when it is repeated")
+    return cause
+
+
+def _overflow(model: nn.Module) -> str | None:
+    """Describe finite gradients whose norm overflows: the sum of their squares is too large."""
+    given = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    if not given or _is_finite(torch.nn.utils.get_total_norm(list(given.values()))):
+        return None
+    largest, name = max((gradient.abs().max().item(), name) for name, gradient in given.items())
+    return (
+        "all gradients are finite, but their norm overflows: the largest number is "
+        f"{largest:.1e}, in that of {name}"
+    )
 
 
 def _hook(name: str, found: dict[str, str]) -> Any:

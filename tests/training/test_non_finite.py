@@ -91,6 +91,24 @@ def test_a_gradient_that_is_not_finite_is_named(config):
     assert "gradient" in found and "dequantizer.context_network.proj_in.0" in found
 
 
+def test_gradients_whose_norm_overflows_are_named(config):
+    """The sum of their squares exceeds float32, though each number is finite."""
+
+    class Steep(torch.nn.Module):
+        def forward(self, x):
+            return x + (x - x.detach()) * 1e25
+
+    images, model = prepare(config)
+    model.dequantizer.context_network.proj_in = torch.nn.Sequential(
+        model.dequantizer.context_network.proj_in, Steep()
+    )
+    x = torch.from_numpy(images.train[:4]).float()
+    found = non_finite.find_cause(model, x, torch.randn(x.shape))
+    assert found.startswith("all gradients are finite, but their norm overflows: the largest ")
+    assert "in that of dequantizer.context_network.proj_in.0." in found
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_a_layer_that_refuses_its_weights_is_not_finite(config, tmp_path, monkeypatch):
     def corrupt(model, *_):
         layer = next(m for m in model.modules() if isinstance(m, InvertibleConv))
