@@ -35,7 +35,9 @@ def with_different_contexts(rows: Tensor, images: ImageSet) -> Tensor:
     """Return the rows of the first batch; the last is replaced if all have the same context.
 
     The influence of a context could not be scaled by such a batch. Of rare ones, such as an
-    attribute of one image in a hundred, a batch may well have none.
+    attribute of one image in a hundred, a batch may well have none. Of vectors, each column that
+    varies at all varies in the batch, as far as half of its rows suffice: the scale of another
+    would be 1, whatever its values are.
 
     Args:
         rows: Indices of training images.
@@ -44,10 +46,26 @@ def with_different_contexts(rows: Tensor, images: ImageSet) -> Tensor:
     contexts = _given(images)
     if contexts is None:
         return rows
+    if images.context is not None and images.context.kind == "vectors":
+        return _with_varied_columns(rows, contexts)
     given = contexts[rows.numpy()]
     if _another(given, given[0]) is None and (other := _another(contexts, given[0])) is not None:
         rows = rows.clone()
         rows[-1] = other
+    return rows
+
+
+def _with_varied_columns(rows: Tensor, vectors: np.ndarray) -> Tensor:
+    """Replace rows from the last on, until each column differs from the first row in one."""
+    for place in range(len(rows) - 1, (len(rows) - 1) // 2, -1):
+        given = vectors[rows.numpy()]
+        constant = np.flatnonzero((given == given[0]).all(axis=0))
+        differing = (np.flatnonzero(vectors[:, column] != given[0, column]) for column in constant)
+        other = next((found[0] for found in differing if len(found)), None)
+        if other is None:
+            break
+        rows = rows.clone()
+        rows[place] = int(other)
     return rows
 
 

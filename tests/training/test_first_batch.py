@@ -40,6 +40,28 @@ def test_a_rare_attribute_is_in_the_first_batch():
     assert all(torch.isfinite(p).all() for p in state.model.parameters())
 
 
+def test_each_column_that_varies_does_so_in_the_first_batch():
+    """One that did not had scale 1, so that rare values of 10^6 entered the networks."""
+    vectors = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+    vectors[:, 1:] = [0, 7, 0, 0]
+    vectors[300, 1] = vectors[301, 3] = vectors[302, 3] = vectors[300, 4] = 1e6
+    first = torch.arange(32)
+    rows = with_different_contexts(first, with_vectors(vectors))
+    assert rows.tolist() == [*range(30), 301, 300]
+    model = prepare(TINY, images=with_vectors(vectors))[1]
+    encoder, values = model.context_encoder, torch.from_numpy(vectors)
+    encoder.initialize(values[rows])
+    assert ((values - encoder.mean) / encoder.scale).abs().max() < 10
+    few = with_different_contexts(torch.arange(2), with_vectors(vectors))
+    assert few.tolist() == [0, 300]
+
+
+def with_vectors(vectors):
+    images = with_attribute([])
+    spec = replace(SPEC, names=(), shape=(vectors.shape[1],))
+    return replace(images, context=spec, contexts={"train": vectors, "test": vectors[:4]})
+
+
 def test_other_batches_stay_as_they_are():
     first = torch.arange(32)
     for images in (with_attribute([3]), replace(with_attribute([]), context=None, contexts={})):
