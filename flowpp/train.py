@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -114,7 +115,7 @@ def _preset(name: str) -> Config:
     Raises:
         ValueError: An unknown name.
     """
-    command = f"python -m flowpp.train small --data.path {name}"
+    command = f"python -m flowpp.train small --data.path {shlex.quote(name)}"
     if name in presets.PRESETS:
         if Path(name).is_dir():
             warn(f"{name} is the preset of that name; to train on the folder:  {command}")
@@ -133,8 +134,9 @@ def _refuse_paths(argv: Sequence[str]) -> None:
     if argv and not argv[0].startswith("-") and Path(argv[0]).exists():
         path = Path(argv[0])
         folder = path if path.is_dir() or len(argv) < 2 or argv[1].startswith("-") else path.parent
+        quoted = shlex.quote(str(folder))
         raise ValueError(
-            f"images must be named by data.path, got {path}; did you mean:  --data.path {folder}"
+            f"images must be named by data.path, got {path}; did you mean:  --data.path {quoted}"
         )
 
 
@@ -225,6 +227,7 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         notes.append(f"{count_of(len(skipped), 'file')} skipped, the first: {skipped[0]}")
     if group.is_main and notes:
         print("\n".join(notes))
+    quoted = shlex.quote(str(out))
     try:
         result = train(
             config,
@@ -236,13 +239,13 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         )
     except TrainingInterrupted as stop:
         if group.is_main:
-            print(f"{stop}; to resume:  python -m flowpp.train --resume {out}")
+            print(f"{stop}; to resume:  python -m flowpp.train --resume {quoted}")
         raise SystemExit(128 + stop.number) from None
     except BrokenPipeError:
         raise  # the reader of standard output has closed it
     except OSError as error:
         is_run = (out / "config.json").is_file()  # it may have been removed meanwhile
-        hint = f"; to resume:  python -m flowpp.train --resume {out}" if is_run else ""
+        hint = f"; to resume:  python -m flowpp.train --resume {quoted}" if is_run else ""
         raise SystemExit(f"error: {' '.join(str(error).split())}{hint}") from None
     except (
         CaptureError, CheckpointError, CompilationError, NonFiniteError, ResumptionError,
@@ -283,7 +286,7 @@ def _report(result: Result, images: ImageSet, out: Path) -> None:
         f"{result.steps} steps in {result.seconds:.0f} s"
         f"{f', stopped {result.stopped}' if result.stopped else ''}\n"
         f"{f'samples   {result.samples}' if result.samples else 'no samples: see above'}\n"
-        f"next      python -m flowpp.evaluate {out} --importance-samples 64"
+        f"next      python -m flowpp.evaluate {shlex.quote(str(out))} --importance-samples 64"
     )
 
 

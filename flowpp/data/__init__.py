@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import shlex
 
 from flowpp.config import DataConfig, checks
 from flowpp.config.data_sets import DATA_SETS, Shape
@@ -54,7 +55,7 @@ def load(config: DataConfig) -> ImageSet:
         raise ValueError(
             f"data.path is not used by data.source {config.source!r} (bundled), got "
             f"{config.path!r}; to train on your own images:  "
-            f"python -m flowpp.train small --data.path {config.path}"
+            f"python -m flowpp.train small --data.path {shlex.quote(config.path)}"
         )
     if config.derived_context is not None:  # before the images are decoded, which takes longer
         context_shape(*config.derived_context, declared_shape(config)[0])

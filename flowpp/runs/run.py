@@ -137,7 +137,9 @@ class Run:
             found = ", got a file" if path.is_file() else ""
             raise FileNotFoundError(f"no run directory at {path}{found}")
         if not (path / "config.json").is_file():
-            raise ValueError(f"{path} is not a run directory: it has no config.json")
+            raise ValueError(
+                f"{path} is not a run directory: it has no config.json{_newest_inside(path)}"
+            )
         _check_written_to(path)
         return cls(path)
 
@@ -362,6 +364,14 @@ def _check_written_to(path: Path) -> None:
         if not (entry.is_dir() if name in FOLDERS_WRITTEN_TO else entry.is_file()):
             kind = "a folder" if name in FOLDERS_WRITTEN_TO else "a regular file"
             raise ValueError(f"{entry} must be {kind}, got something else")
+
+
+def _newest_inside(folder: Path) -> str:
+    """Return "; did you mean RUN?" with the newest run in a folder of runs, or nothing."""
+    runs = [file for file in folder.glob("*/config.json") if file.is_file()]
+    if not runs:
+        return ""
+    return f"; did you mean {max(runs, key=lambda file: file.stat().st_mtime).parent}?"
 
 
 def is_new_or_aborted(path: Path) -> bool:

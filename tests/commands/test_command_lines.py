@@ -302,3 +302,20 @@ def test_images_without_the_name_of_their_setting(capsys, tmp_path):
     many = [f"f{number}.png" for number in range(1000)]
     message = refused_in_one_line(capsys, train.main, "small", "--data.path", *many)
     assert "f1.png" in message and len(message) < 400
+
+
+def test_a_folder_of_runs_suggests_the_newest(capsys, tmp_path):
+    for number, name in enumerate(("newest", "oldest")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+        os.utime(tmp_path / name / "config.json", (9 - number, 9 - number))
+    message = refused_in_one_line(capsys, evaluate.main, tmp_path)
+    assert message.endswith(f"it has no config.json; did you mean {tmp_path / 'newest'}?")
+
+
+def test_commands_to_copy_are_quoted(capsys, tmp_path):
+    folder = tmp_path / "my images"
+    folder.mkdir()
+    quoted = f"--data.path '{folder}'"
+    for arguments in ([folder], ["small", folder], ["digits", "--data.path", folder]):
+        assert refused_in_one_line(capsys, train.main, *arguments).endswith(quoted)
