@@ -79,6 +79,7 @@ def _write(arguments: Arguments, container: Container) -> int:
         ContainerError: see `decompress`; images before the damage are written.
     """
     from flowpp.coding.compression import decompress
+    from flowpp.coding.container import ContainerError
     from flowpp.config.serialization import to_dict
     from flowpp.evaluation.progress import progress_bar
 
@@ -87,11 +88,17 @@ def _write(arguments: Arguments, container: Container) -> int:
         raise ValueError(f"--run must name the model: {arguments.file} does not say where it is")
     opened = _opened(arguments.run or Path(header.run), header)
     written = 0
-    with progress_bar(len(header.names), silent=False) as advance:
-        for place, image in decompress(container, opened.model, to_dict(opened.config.model)):
-            _save(arguments.out / header.names[place], image, header.levels)
-            written += 1
-            advance(1)
+    try:
+        with progress_bar(len(header.names), silent=False) as advance:
+            for place, image in decompress(container, opened.model, to_dict(opened.config.model)):
+                _save(arguments.out / header.names[place], image, header.levels)
+                written += 1
+                advance(1)
+    except ContainerError as error:
+        if not written:
+            raise
+        kept = f"{count_of(written, 'intact image')} in {arguments.out}"
+        raise ContainerError(f"{error}; {kept}") from error
     return written
 
 

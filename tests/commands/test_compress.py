@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from flowpp import compress, decompress
 from flowpp.coding import stack
-from flowpp.coding.container import Container, Header
+from flowpp.coding.container import FIXED, Container, Header
 
 PLAIN = 6
 """Digits that give enough initial bits for another one."""
@@ -40,6 +40,16 @@ def test_compress_and_decompress_a_folder(digits, tmp_path, capsys):
     decompress.main([str(file), "--out", str(out)])
     for i, digit in enumerate(digits):
         assert (np.asarray(Image.open(out / f"{i}.png")) == digit).all()
+
+    damaged, (_, _, length, _) = bytearray(file.read_bytes()), FIXED.unpack_from(file.read_bytes())
+    damaged[FIXED.size + length + 4 * 3] ^= 1  # the checksum of an image
+    file.write_bytes(damaged)
+    capsys.readouterr()
+    refused(decompress.main, file, "--salvage", "--out", tmp_path / "rest")
+    message = capsys.readouterr().err
+    assert "1 of 7 images are damaged, 3.png: " in message
+    assert f"; 6 intact images in {tmp_path / 'rest'}" in message
+    assert len([*(tmp_path / "rest").iterdir()]) == 6
 
 
 def refused(main, *arguments: object) -> None:
