@@ -74,16 +74,18 @@ def backend_for(
         build.library(f"{kernel}.cpp")
         return "cpu"
     if requested == "auto" and x.dtype in DTYPES and not hides_memory():
-        return _available(x.device.type, kernel)
+        return _available(x.device.type, kernel, x.device.index)
     return "torch"
 
 
-def _available(device: str, kernel: Kernel) -> Literal["torch", "cpu", "cuda"]:
+def _available(
+    device: str, kernel: Kernel, index: int | None = None
+) -> Literal["torch", "cpu", "cuda"]:
     """Return the device's own backend if its kernels are available, else "torch"."""
     if device == "cpu" and build.is_available(f"{kernel}.cpp"):
         return "cpu"
     if device == "cuda":
-        if cuda.is_available():
+        if cuda.is_available(index):
             return "cuda"
         note_once(
             "no kernels on a GPU",

@@ -131,7 +131,7 @@ def logit_cdf(
         overflows the dtype, it is the infinity of its sign. A non-finite argument gives NaN.
 
     Raises:
-        ValueError: The parameters do not broadcast to S + (K,).
+        ValueError: The parameters do not broadcast to S + (K,), or are on another device.
     """
     refuse_transforms()
     x, *parameters = _one_dtype(x, logits, means, log_scales)
@@ -154,7 +154,7 @@ def inverse_logit_cdf(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tens
 
     Raises:
         RootError: An element did not converge.
-        ValueError: The parameters do not broadcast to S + (K,).
+        ValueError: The parameters do not broadcast to S + (K,), or are on another device.
     """
     refuse_transforms()
     y, *parameters = _one_dtype(y, logits, means, log_scales)
@@ -178,7 +178,8 @@ def packed_logit_cdf(
         differentiable twice. Below the floor the gradient of a log-scale is 0.
 
     Raises:
-        ValueError: `parameters` is of another shape, or has fewer than 3 numbers.
+        ValueError: `parameters` is of another shape or on another device, or has fewer than 3
+            numbers.
     """
     return _LogitCdf.apply(*_packed(x, parameters, floor))
 
@@ -303,6 +304,7 @@ def _packed(x: Tensor, parameters: Tensor, floor: float) -> tuple[Tensor, float,
             "packed parameters must have the input's shape and at least 3 numbers more, "
             f"{tuple(x.shape)} + (P,), got {tuple(parameters.shape)}"
         )
+    _check_devices(x, parameters)
     (wide,) = (
         _one_dtype(x) if parameters.dtype is torch.bfloat16 else _one_dtype(x, parameters)[:1]
     )
@@ -333,4 +335,15 @@ def _broadcast(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "MixtureLogistic needs logits, means and log_scales that broadcast to the input's "
             f"shape and K components, {tuple(x.shape)} + (K,), got {got}"
         ) from None
+    _check_devices(x, logits, means, log_scales)
     return logits, means, log_scales
+
+
+def _check_devices(x: Tensor, *parameters: Tensor) -> None:
+    """Require one device: a kernel is launched on addresses, which are of no use on another."""
+    for parameter in parameters:
+        if parameter.device != x.device:
+            raise ValueError(
+                f"the mixture's parameters must be on its input's device {x.device}, "
+                f"got {parameter.device}"
+            )

@@ -32,6 +32,18 @@ _open: list[_Block] = []
 _lock = threading.Lock()
 
 
+class _IeeeConvolutions:
+    """Open blocks of `ieee_convolutions`, of all threads together."""
+
+    count = 0
+    restore: Callable[[], None]
+
+
+_ieee = _IeeeConvolutions()
+_none_open = threading.Condition(_lock)
+"""Notified when the last of these blocks has ended: only then other switches may be set."""
+
+
 @contextmanager
 def float32_precision(meaning: Float32) -> Iterator[None]:
     """Set what float32 means in matrix products and convolutions inside the block.
@@ -48,13 +60,15 @@ def float32_precision(meaning: Float32) -> Iterator[None]:
     """
     if meaning not in ("ieee", "tf32"):
         raise ValueError(f"float32 must mean 'ieee' or 'tf32', got {meaning!r}")
-    with _lock:
+    with _none_open:
+        _none_open.wait_for(lambda: not _ieee.count)
         block = _Block(_set(meaning))
         _open.append(block)
     try:
         yield
     finally:
-        with _lock:
+        with _none_open:
+            _none_open.wait_for(lambda: not _ieee.count)
             _end(block)
 
 
@@ -113,23 +127,42 @@ def _set(meaning: Float32) -> Callable[[], None] | None:
 def ieee_convolutions() -> Iterator[None]:
     """Compute convolutions of float32 in IEEE arithmetic inside the block.
 
-    Does part of the work of `float32_precision` in microseconds, for use in every layer.
+    Does part of the work of `float32_precision` in microseconds, for use in every layer. Of
+    blocks of several threads that overlap, the last one to end restores the switches. Inside,
+    no `float32_precision` may begin or end in the same thread: it waits for the end.
     """
-    cuda = _TORCH.cudnn
-    if cuda.conv.fp32_precision != "tf32":
+    with _lock:
+        counted = _ieee.count > 0 or _TORCH.cudnn.conv.fp32_precision == "tf32"
+        if counted:
+            if not _ieee.count:
+                _ieee.restore = _set_ieee_convolutions()
+            _ieee.count += 1
+    try:
         yield
-        return
+    finally:
+        if counted:
+            with _none_open:
+                _ieee.count -= 1
+                if not _ieee.count:
+                    _ieee.restore()
+                    _none_open.notify_all()
+
+
+def _set_ieee_convolutions() -> Callable[[], None]:
+    """Switch TF32 off for convolutions; return what switches it on again."""
+    cuda = _TORCH.cudnn
     own = "none" if cuda.fp32_precision == _TORCH.fp32_precision else cuda.fp32_precision
     cuda.fp32_precision = "ieee"
     follows = cuda.conv.fp32_precision == "ieee"
-    try:
-        if not follows:
-            cuda.conv.fp32_precision = "ieee"
-        yield
-    finally:
+    if not follows:
+        cuda.conv.fp32_precision = "ieee"
+
+    def restore() -> None:
         if not follows:
             cuda.conv.fp32_precision = "tf32"
         cuda.fp32_precision = own
+
+    return restore
 
 
 def precision_name(precision: str, dtype: torch.dtype, device: torch.device) -> str:

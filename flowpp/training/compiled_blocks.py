@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from flowpp.config import TrainingConfig
 from flowpp.config.build import set_compute
@@ -80,11 +81,12 @@ def _trial(
     device = next(model.parameters()).device
     random_before = random_state.torch_state(device)
     zeros = torch.zeros(settings.batch_size // group.size, *image_shape, device=device)
+    noise = _blank_noise(model, zeros, settings.importance_samples)
     blank = blank_contexts(model.context_spec, len(zeros))
     context = [context_tensor(rows, zeros) for rows in blank]
     try:
         with fastest_convolutions(enabled=times_convolutions(settings, device)):
-            accumulate_gradients(model, zeros, zeros, settings.accumulate, *context)
+            accumulate_gradients(model, zeros, noise, settings.accumulate, *context)
     except torch.OutOfMemoryError:
         raise  # says nothing about the compiler
     except Exception as error:  # noqa: BLE001  (the compiler's own, the C++ compiler's, Triton's)
@@ -93,6 +95,12 @@ def _trial(
         random_state.set_torch_state(random_before, device)
         model.zero_grad()
     return None
+
+
+def _blank_noise(model: FlowPlusPlus, images: Tensor, draws: int) -> Tensor:
+    """Return zeros of the shape of a batch's noise: those of other shapes are compiled anew."""
+    batch, *shape = model.augmented_shape(tuple(images.shape))
+    return images.new_zeros((batch, draws, *shape) if draws > 1 else (batch, *shape))
 
 
 def _first_line(error: Exception) -> str:

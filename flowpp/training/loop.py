@@ -282,7 +282,8 @@ class Trainer:
         if state.skipped_in_a_row >= self.settings.max_non_finite:
             # The same dropout as in the step, to find the layer.
             random_state.set_torch_state(step.before.random, state.device)
-            cause = non_finite.find_cause(state.model, *batch)
+            parts = self.settings.accumulate * self.group.size
+            cause = non_finite.find_cause(state.model, *batch, parts=parts)
             raise non_finite.NonFiniteError(
                 f"{problem}, after {state.skipped_in_a_row} skipped steps in a row: {cause}; "
                 f"batches and states are in {folder}; try a lower training.learning_rate"

@@ -63,11 +63,21 @@ def non_finite_weight(model: nn.Module) -> str | None:
     return None
 
 
-def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor) -> str:
+def find_cause(
+    model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor, parts: int = 1
+) -> str:
     """Describe the first weight or layer that is not finite on this batch.
 
     Weights are checked first, then the forward pass in the order of computation, then the
     backward pass in its own order. The gradients are removed afterwards.
+
+    Args:
+        model: Model, whose gradients are accumulated here.
+        x: Images of the batch.
+        noise: Noise of the batch.
+        *context: Of a conditional model, its context.
+        parts: Number of parts that the batch is computed in, one after another. As many as in
+            the step have the same dropout as there, and need no more memory.
     """
     name = non_finite_weight(model)
     if name is not None:
@@ -76,18 +86,19 @@ def find_cause(model: FlowPlusPlus, x: Tensor, noise: Tensor, *context: Tensor) 
     with ExitStack() as hooks, uncompiled(model):
         for layer, module in model.named_modules():
             hooks.callback(module.register_forward_hook(_hook(layer or "model", found)).remove)
-        total = training_bound(model.elbo, x, noise, *context)
-        if "forward" in found:
-            return found["forward"]
-        if not _is_finite(total):
-            return "the outputs of all layers are finite, but the bound is not"
-        (-total.mean()).backward()
-    for parameter, p in model.named_parameters():
-        if p.grad is not None and not _is_finite(p.grad):
-            found.setdefault("backward", f"the gradient of {parameter} is not finite")
-    cause = found.get("backward") or _overflow(model) or "the step is finite when it is repeated"
-    model.zero_grad()
-    return cause
+        hooks.callback(model.zero_grad)
+        for piece in zip(*(t.tensor_split(parts) for t in (x, noise, *context)), strict=True):
+            total = training_bound(model.elbo, *piece)
+            if "forward" in found:
+                return found["forward"]
+            if not _is_finite(total):
+                return "the outputs of all layers are finite, but the bound is not"
+            (-total.mean() * (len(total) / len(x))).backward()
+        for parameter, p in model.named_parameters():
+            if p.grad is not None and not _is_finite(p.grad):
+                found.setdefault("backward", f"the gradient of {parameter} is not finite")
+        backward = found.get("backward") or _overflow(model)
+    return backward or "the step is finite when it is repeated"
 
 
 def _overflow(model: nn.Module) -> str | None:

@@ -42,8 +42,11 @@ def run_on_emulated(*arguments):
 
 
 def test_on_the_emulated_device():
-    files = ("test_device_rules.py", "test_layers.py", "test_runs.py", "test_late_reads.py")
-    assert run_on_emulated("-m", "gpu and not slow", *(str(FOLDER / f) for f in files)) >= 65
+    files = (
+        "test_captured_step.py", "test_device_rules.py", "test_layers.py", "test_runs.py",
+        "test_late_reads.py",
+    )  # fmt: skip
+    assert run_on_emulated("-m", "gpu and not slow", *(str(FOLDER / f) for f in files)) >= 69
 
 
 @pytest.mark.slow

@@ -280,7 +280,7 @@ def _replace_functions() -> None:
         setattr(torch.cuda, name, nothing)
     install_streams()
     # The operators of the CUDA kernels are then chosen, and computed by the CPU kernels.
-    launch.is_available = lambda: True
+    launch.is_available = lambda device=None: True
     torch.tensor, torch.as_tensor = _moved(torch.tensor), _moved(torch.as_tensor)
     torch.cuda.get_rng_state = lambda device=None: _state["random"].clone()  # type: ignore
     torch.cuda.set_rng_state = _set_random_state  # type: ignore[assignment]

@@ -34,7 +34,7 @@ def kernels(monkeypatch):
     monkeypatch.setattr(backend, "_requested", [])
     monkeypatch.setattr(backend.build, "is_available", lambda source: source in available)
     monkeypatch.setattr(backend.build, "library", library)
-    monkeypatch.setattr(backend.cuda, "is_available", lambda: "cuda" in available)
+    monkeypatch.setattr(backend.cuda, "is_available", lambda index: "cuda" in available)
     monkeypatch.setattr(backend.cuda, "require", require)
     monkeypatch.setattr(notes, "_noted", set())
     return available

@@ -96,6 +96,20 @@ def test_kernels_that_do_not_compile_are_tried_once_and_torch_computes(cupy, cap
     assert "torch's own operations compute the mixture" in line and "invalid value" in line
 
 
+def test_only_the_device_of_a_tensor_is_used(cupy, monkeypatch):
+    """Another one may have no memory left."""
+    asked = []
+
+    def capability(device):
+        asked.append(device)
+        return 9, 0
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
+    x = SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.float32)
+    assert backend.backend_for(x) == "cuda"
+    assert asked == [1]
+
+
 def test_lack_of_memory_is_not_taken_for_a_failure(cupy):
     cupy.error = torch.OutOfMemoryError("out of memory")
     with pytest.raises(torch.OutOfMemoryError):

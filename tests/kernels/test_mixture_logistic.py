@@ -322,6 +322,24 @@ def test_reaching_the_cap_raises():
         solve_with_certificate(target, logits, means, scales, max_evaluations=2)
 
 
+@pytest.mark.parametrize("function", [logit_cdf, inverse_logit_cdf, solve_with_certificate])
+def test_parameters_on_another_device_raise(function):
+    """A kernel would read their addresses on its own device."""
+    x, there = torch.zeros(5), torch.zeros(5, 2, device="meta")
+    here = torch.zeros(5, 2)
+    message = "parameters must be on its input's device cpu, got meta"
+    for place in range(3):
+        parameters = [here] * place + [there] + [here] * (2 - place)
+        with pytest.raises(ValueError, match=message):
+            function(x, *parameters)
+
+
+@pytest.mark.parametrize("function", [packed_logit_cdf, packed_inverse_logit_cdf])
+def test_packed_parameters_on_another_device_raise(function):
+    with pytest.raises(ValueError, match="must be on its input's device cpu, got meta"):
+        function(torch.zeros(5), torch.zeros(5, 8, device="meta"))
+
+
 def test_parameters_that_do_not_broadcast_raise():
     with pytest.raises(ValueError, match=r"\(2,\) \+ \(K,\), got \(3, 4\)"):
         logit_cdf(torch.zeros(2), *[torch.zeros(3, 4)] * 3)

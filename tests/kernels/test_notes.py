@@ -72,7 +72,7 @@ def test_chosen_backends_are_not_commented_on(build_again, monkeypatch, capsys):
 
 
 def test_a_gpu_without_cupy_is_noted(monkeypatch, capsys):
-    monkeypatch.setattr(backend.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(backend.cuda, "is_available", lambda index: False)
     for _ in range(2):
         assert backend._available("cuda", "mixture_logistic") == "torch"
     assert capsys.readouterr().err.count("pip install 'flowpp[gpu]'") == 1

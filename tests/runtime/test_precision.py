@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import threading
 
 import pytest
 import torch
 
-from flowpp.runtime.precision import float32_precision, tf32_switches
+from flowpp.runtime.precision import float32_precision, ieee_convolutions, tf32_switches
 
 PAIRS = [("generic", "all")] + [
     (backend, operation)
@@ -123,3 +124,33 @@ def test_the_switches_are_restored_after_overlapping_blocks(meanings):
 def test_another_meaning_is_refused():
     with pytest.raises(ValueError, match=r"'bf16'"), float32_precision("bf16"):
         pass
+
+
+def test_convolutions_of_threads_that_overlap_are_ieee_until_the_last_ends():
+    with float32_precision("tf32"):
+        first, second = ieee_convolutions(), ieee_convolutions()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not tf32_switches()["convolution"]
+        second.__exit__(None, None, None)
+        assert tf32_switches()["convolution"]
+
+
+def test_another_precision_is_set_when_no_convolution_needs_ieee():
+    """Set meanwhile, it would be lost at the end of the convolution."""
+    began = threading.Event()
+    found = []
+
+    def other():
+        with float32_precision("ieee"):
+            began.set()
+            found.append(tf32_switches()["convolution"])
+
+    with float32_precision("tf32"):
+        thread = threading.Thread(target=other)
+        with ieee_convolutions():
+            thread.start()
+            assert not began.wait(0.2)
+        thread.join()
+    assert found == [False]

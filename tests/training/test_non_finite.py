@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowpp.bijectors import Chain, InvertibleConv
+from flowpp.model import FlowPlusPlus
 from flowpp.root_finding import RootError
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runs.metrics import HELD_OUT
@@ -73,6 +74,30 @@ def test_the_first_layer_that_is_not_finite_is_named(config):
     found = non_finite.find_cause(model, x, noise)
     assert found == f"the first non-finite output is that of {name} (Conv2d)"
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_cause_is_sought_in_the_parts_of_the_step(config, tmp_path, monkeypatch):
+    """More at once would need more memory than the step, and have another dropout."""
+    sizes, cause = [], non_finite.find_cause
+    elbo = FlowPlusPlus.elbo
+
+    def recorded(self, x, *arguments):
+        sizes.append(len(x))
+        return elbo(self, x, *arguments)
+
+    def sought(*arguments, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(FlowPlusPlus, "elbo", recorded)
+            return cause(*arguments, **options)
+
+    monkeypatch.setattr(non_finite, "find_cause", sought)
+    corrupt_steps(monkeypatch, {1})
+    settings = dataclasses.replace(
+        config.training, batch_size=8, accumulate=3, max_non_finite=1, init_batch_size=8
+    )
+    with pytest.raises(non_finite.NonFiniteError, match="finite when it is repeated"):
+        loop.train(dataclasses.replace(config, training=settings), tmp_path / "run")
+    assert sizes == [3, 3, 2]
 
 
 def test_a_gradient_that_is_not_finite_is_named(config):

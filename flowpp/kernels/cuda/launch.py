@@ -32,15 +32,19 @@ TASK = np.dtype((np.void, _ADDRESSES.size + FIELDS.size + _SCALARS.size))
 
 
 @functools.cache
-def is_available() -> bool:
+def is_available(device: int | None = None) -> bool:
     """Return whether torch finds a CUDA device, CuPy is installed and the kernels load on it.
 
-    If only the last is not the case, a line says so.
+    If only the last is not the case, a line says so. No other device is used: it may have no
+    memory left, or refuse a second process.
+
+    Args:
+        device: Index of the device; None for the current one.
     """
     if not torch.cuda.is_available() or build.cupy() is None:
         return False
     try:
-        load()
+        load(device)
     except BuildError as error:
         note_once(
             "no kernels on a GPU",
