@@ -22,13 +22,14 @@ from conformance.adapters.flowpp import TORCH_DTYPES
 from flowpp.bijectors import Bijector, Chain, Coupling, MixtureLogistic
 from flowpp.config import presets
 from flowpp.config.build import build_model
+from flowpp.data import load
 from flowpp.data.image_set import Part
 from flowpp.elementwise import Family, MixtureLogisticFamily
 from flowpp.kernels.backend import backend_for
 from flowpp.kernels.mixture_logistic import solve_with_certificate
 from flowpp.model import FlowPlusPlus
 from flowpp.objective import bits_per_dim
-from flowpp.runs.open_model import load_images, open_model
+from flowpp.runs.open_model import open_model
 from flowpp.runtime.precision import float32_precision
 from flowpp.training.initialization import initialize
 from flowpp.training.loop import train
@@ -112,7 +113,7 @@ class Model:
         """
         opened = open_model(path)
         config, model = opened.config, opened.model.double()
-        data = load_images(config)
+        data = load(config.data)
         generator = torch.Generator().manual_seed(seed)
         if data.context != model.context_spec:
             raise ValueError(
