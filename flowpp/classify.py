@@ -91,7 +91,7 @@ class Arguments:
 
     def output_file(self) -> Path:
         """Return the path of the CSV, and create its folder."""
-        return csv_file(self.out, self.run, "classified", self.images)
+        return csv_file(self.out, self.run, "classified", self.images, [self.labels])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

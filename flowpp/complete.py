@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         check_variable(arguments.device)
         given = _given(arguments, model)
-        out = arguments.output_file("completed.png")
+        data = arguments.data_path or model.config.data.path
+        out = arguments.output_file("completed.png", arguments.images, arguments.mask, data)
     for note in given.notes:
         print(note)
     spec = model.context_spec

@@ -19,7 +19,7 @@ from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Precision
 from flowpp.data.image_set import LABELS, Part
-from flowpp.evaluation.arguments import Channels, DataPath
+from flowpp.evaluation.arguments import Channels, DataPath, check_not_read
 from flowpp.runtime.files import make_writable_folder, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
@@ -238,6 +238,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
         out = group.broadcast_object(out)
         if group.is_main:
             _check_output_file(out)
+            check_not_read(out, [arguments.labels, arguments.context, arguments.data_path])
     if group.is_main:
         processes = f", {group.size} processes" if group.size > 1 else ""
         heading = (

@@ -99,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"pairs must be at most {len(images) // 2}, half the {len(images)} held-out "
                 f"images, got {arguments.pairs}"
             )
-        out = arguments.output_file("interpolated.png")
+        read = arguments.data_path or model.config.data.path
+        out = arguments.output_file("interpolated.png", read)
     ends = slice(2 * arguments.pairs)
     given = None if contexts is None else contexts[ends]
     with inverse_errors():

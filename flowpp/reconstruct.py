@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"count must be at most the {len(held_out)} held-out images, got {count}"
             )
         images = held_out[:count]
-        out = arguments.output_file("reconstructed.png")
+        read = arguments.data_path or model.config.data.path
+        out = arguments.output_file("reconstructed.png", read)
     context = None if contexts is None else contexts[:count]
     with inverse_errors():
         reconstructed, distance = model.round_trip(images, context, seed=arguments.seed)

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         dropout = model.config.training.label_dropout
         check_none_is_trained(asked.contexts, model.context_spec, dropout)
-        out = arguments.output_file(_default_name(arguments))
+        out = arguments.output_file(_default_name(arguments), arguments.context)
     with inverse_errors():
         images = model.sample(
             asked.count,

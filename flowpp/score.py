@@ -87,7 +87,8 @@ class Arguments:
 
     def output_file(self) -> Path:
         """Return the path of the CSV, and create its folder."""
-        return csv_file(self.out, self.run, "scores", self.images)
+        tables = [self.labels, self.context]
+        return csv_file(self.out, self.run, "scores", self.images, tables)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +33,20 @@ def check_csv(out: Path | None) -> None:
         raise ValueError(f"out must be a file that ends in .csv, got {out}")
 
 
-def csv_file(out: Path | None, run: Path, folder: str, images: Path | None) -> Path:
+def check_not_read(path: Path, read: Sequence[Path | str | None]) -> None:
+    """Raise ValueError for a file to write that is one of those that are read."""
+    for other in read:
+        if other is not None and Path(other).expanduser().resolve() == path.resolve():
+            raise ValueError(f"out must be another file than {path}, which is read")
+
+
+def csv_file(
+    out: Path | None,
+    run: Path,
+    folder: str,
+    images: Path | None,
+    tables: Sequence[Path | None] = (),
+) -> Path:
     """Return the path of a CSV with a picture and a receipt beside it, and create its folder.
 
     Args:
@@ -40,9 +54,10 @@ def csv_file(out: Path | None, run: Path, folder: str, images: Path | None) -> P
         run: run directory, or checkpoint file.
         folder: where the file lies by default, in the run directory or beside the checkpoint.
         images: images that the file is about; None for the held-out ones.
+        tables: files that are read, such as one of labels; None for none.
 
     Raises:
-        ValueError: a file among the images, or the name of a folder.
+        ValueError: a file among the images, one that is read, or the name of a folder.
         OSError: the folder cannot be created or written to.
     """
     beside = run if run.is_dir() else run.parent
@@ -57,6 +72,7 @@ def csv_file(out: Path | None, run: Path, folder: str, images: Path | None) -> P
     for path in (file, file.with_suffix(".png"), file.with_suffix(".json")):
         if path.is_dir():
             raise ValueError(f"out must not name the folder {path}")
+        check_not_read(path, tables)
     make_writable_folder(file.parent)
     return file
 
@@ -86,13 +102,20 @@ class ImageArguments:
         checks.seed("seed", self.seed)
         output_path(self.out)
 
-    def output_file(self, name: str) -> Path:
+    def output_file(self, name: str, *read: Path | str | None) -> Path:
         """Return `out`, or `name` in RUN/samples, and check that its folder is writable.
+
+        Args:
+            name: File name by default.
+            *read: Files that are read, which neither it nor the .npz beside it may be.
 
         Raises:
             OSError: The folder cannot be created or written to.
+            ValueError: A file that is read.
         """
         out = output_path(self.out, self.run, "samples", name)
+        for path in (out, out.with_suffix(".npz")):
+            check_not_read(path, read)
         make_writable_folder(out.parent)
         return out
 

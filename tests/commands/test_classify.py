@@ -262,6 +262,15 @@ def test_validation_images_for_the_temperature_are_of_all_classes(monkeypatch):
     assert (found.temperatures > 10).all()
 
 
+def test_a_table_of_labels_is_not_overwritten(model, pictures, tmp_path, capsys):
+    table, content = tmp_path / "classes.csv", "file,label\n00,bird\n"
+    table.write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        classify.main([str(model), str(pictures), "--labels", str(table), "--out", str(table)])
+    assert "out must be another file than" in capsys.readouterr().err
+    assert table.read_text() == content
+
+
 def test_a_model_without_labels_is_refused(tiny_run, pictures, capsys):
     with pytest.raises(SystemExit, match="2"):
         classify.main([str(tiny_run[0]), str(pictures)])

@@ -129,6 +129,17 @@ def test_a_mask_of_ones_own(models, pictures, pixels, tmp_path):
         assert np.array_equal(outside, np.where(visible, pixels, 0))
 
 
+def test_a_file_that_is_read_is_not_overwritten(models, pixels, tmp_path, capsys):
+    """The .npz beside a picture would have been written over images of the same name."""
+    np.savez(tmp_path / "a.npz", images=pixels.transpose(0, 2, 3, 1))
+    content = (tmp_path / "a.npz").read_bytes()
+    flags = [str(tmp_path / "a.npz"), "--rows", "1", "--count", "1"]
+    with pytest.raises(SystemExit, match="2"):
+        complete.main([str(models["grey"]), *flags, "--out", str(tmp_path / "a.png")])
+    assert "out must be another file than" in capsys.readouterr().err
+    assert (tmp_path / "a.npz").read_bytes() == content
+
+
 def test_a_mask_is_fitted_as_the_images(tmp_path):
     picture = np.full((8, 16), 255, np.uint8)
     picture[:, :4] = 0
