@@ -148,6 +148,7 @@ class CudaGraph:
             # waiting for the capture's end.
             torch.cuda.set_stream(current)
             generator.graphsafe_set_state(random_before)
+            self.graph = torch.cuda.CUDAGraph()  # the other one keeps the memory of a whole step
             raise
 
     def replay(self) -> None:

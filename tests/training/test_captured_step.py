@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import json
 import math
 import os
 import signal
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +21,13 @@ from flowpp.runs.run import Run
 from flowpp.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from flowpp.runtime.signals import TrainingInterrupted
 from flowpp.training import loop, step
-from flowpp.training.captured_step import WARM_UP, CapturedStep, CaptureError, uses_graph
+from flowpp.training.captured_step import (
+    WARM_UP,
+    CapturedStep,
+    CaptureError,
+    CudaGraph,
+    uses_graph,
+)
 from flowpp.training.loop import train
 from flowpp.training.setup import prepare
 
@@ -210,6 +220,36 @@ def test_a_failed_capture_that_was_asked_for_is_an_error(config, tmp_path, monke
     with_graph(monkeypatch, FailingGraph, required=True)
     with pytest.raises(CaptureError, match="cuda_graph must be off or auto.*got on.*ValueError"):
         train(config, tmp_path / "run")
+
+
+def test_a_failed_capture_leaves_no_memory_reserved(monkeypatch):
+    """A graph that cannot be instantiated has captured the step, and owns its memory."""
+
+    class Graph:
+        """torch's object, which frees its memory when it is deleted."""
+
+    @contextlib.contextmanager
+    def capturing(graph, **_):
+        yield
+        raise RuntimeError("CUDA error: out of memory")
+
+    device = torch.device("cuda", 0)
+    generator = SimpleNamespace(clone_state=lambda: 0, graphsafe_set_state=lambda state: None)
+    for name, value in {
+        "Stream": lambda device: None,
+        "CUDAGraph": Graph,
+        "graph": capturing,
+        "current_stream": lambda device: SimpleNamespace(device_index=0),
+        "set_stream": lambda stream: None,
+        "default_generators": (generator,),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    graph = CudaGraph(device)
+    failed = weakref.ref(graph.graph)
+    with contextlib.suppress(RuntimeError):
+        graph.capture(lambda: torch.zeros(2))
+    gc.collect()
+    assert failed() is None
 
 
 @pytest.mark.parametrize(
