@@ -246,6 +246,7 @@ def _calibration(
         Calibration,
         cross_fitted,
         fitted_temperature,
+        informative,
     )
     from flowpp.evaluation.spread import evenly_spread
 
@@ -257,13 +258,13 @@ def _calibration(
         chosen = evenly_spread(FITTED, len(valid))  # in class folders they lie class by class
         if len(chosen) >= FEWEST:
             found = _log_probs(arguments, opened, valid[chosen], batch)
-            rows = np.isfinite(found).all(1)
+            truth = _labels(data, "valid")[chosen]
+            rows = informative(found, prior, truth)
             if rows.sum() >= FEWEST:
-                truth = _labels(data, "valid")[chosen]
                 fitted = fitted_temperature(found[rows], prior, truth[rows])
                 origin = "the run's validation images"
                 return Calibration(fitted * ones, origin, int(rows.sum()))
-    known = np.isfinite(log_probs).all(1) & (given.truth >= 0)
+    known = informative(log_probs, prior, given.truth)
     if way in ("auto", "halves") and known.sum() >= 2 * FEWEST:
         temperatures = ones.copy()
         temperatures[known] = cross_fitted(log_probs[known], prior, given.truth[known])

@@ -137,10 +137,12 @@ def fitted_temperature(log_probs: np.ndarray, prior: np.ndarray, labels: np.ndar
         labels: true classes, integers `(N,)`.
 
     Raises:
-        ValueError: fewer than 20 images.
+        ValueError: fewer than 20 images that are `informative`; the others are left out.
 
     Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017.
     """
+    used = informative(log_probs, prior, labels)
+    log_probs, labels = log_probs[used], labels[used]
     if len(labels) < FEWEST:
         raise ValueError(f"a temperature must be fitted on at least {FEWEST} images, "
                          f"got {len(labels)}")  # fmt: skip
@@ -157,13 +159,26 @@ def fitted_temperature(log_probs: np.ndarray, prior: np.ndarray, labels: np.ndar
     return math.exp(found.x)
 
 
+def informative(log_probs: np.ndarray, prior: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return which images a temperature can be fitted on, `(N,)`.
+
+    An image whose log p(x|y) is not finite, or whose class has no prior probability, gives the
+    same likelihood at every temperature: a single one would hide the others.
+
+    Args:
+        log_probs: log p(x|y), `(N, classes)`.
+        prior: P(y), `(classes,)`.
+        labels: true classes, integers `(N,)`; negative ones are unknown.
+    """
+    return np.isfinite(log_probs).all(axis=1) & (labels >= 0) & (prior[labels] > 0.0)
+
+
 def _mean_of_truth(
     log_probs: np.ndarray, prior: np.ndarray, labels: np.ndarray, temperature: float
 ) -> float:
     """Return the mean log-posterior of the true classes."""
     posterior = log_posterior(log_probs, prior, temperature)
-    chosen = posterior[np.arange(len(labels)), labels]
-    return float(np.maximum(chosen, -1e300).mean())  # a class of prior 0 has -inf
+    return float(posterior[np.arange(len(labels)), labels].mean())
 
 
 def cross_fitted(log_probs: np.ndarray, prior: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -172,7 +187,8 @@ def cross_fitted(log_probs: np.ndarray, prior: np.ndarray, labels: np.ndarray) -
     Images of even and of odd index are the halves: no image's own label is used for it.
 
     Raises:
-        ValueError: fewer than 20 images in a half.
+        ValueError: fewer than 20 images in a half, not counting those that `fitted_temperature`
+            leaves out.
     """
     temperatures = np.empty(len(labels))
     halves = np.arange(len(labels)) % 2

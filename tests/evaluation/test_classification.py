@@ -105,11 +105,21 @@ def test_no_image_is_calibrated_by_its_own_label():
         cross_fitted(log_probs[:30], prior, labels[:30])
 
 
-def test_a_class_without_prior_leaves_the_temperature_finite():
-    log_probs = np.random.default_rng(3).normal(0, 5, (40, 3))
-    labels = np.repeat([0, 2], 20)
-    found = fitted_temperature(log_probs, np.array([0.5, 0.5, 0.0]), labels)
-    assert math.isfinite(found) and found > 0
+@pytest.mark.parametrize("wrong", ["no prior", math.nan, math.inf, -math.inf])
+def test_images_that_say_nothing_of_the_temperature_are_left_out(wrong):
+    """One of them gives the same cost at every temperature, and the first would be taken."""
+    draw = np.random.default_rng(3)
+    log_probs, prior = draw.normal(0, 5, (60, 3)), np.array([0.5, 0.5, 0.0])
+    labels = (log_probs[:, 1] + draw.normal(0, 5, 60) > log_probs[:, 0]).astype(int)
+    expected = fitted_temperature(log_probs[5:], prior, labels[5:])
+    assert 0.1 < expected < 1000
+    if wrong == "no prior":
+        labels[:5] = 2
+    else:
+        log_probs[:5, 1] = wrong
+    assert fitted_temperature(log_probs, prior, labels) == expected
+    with pytest.raises(ValueError, match="at least 20 images, got 19"):
+        fitted_temperature(log_probs[:24], prior, labels[:24])
 
 
 def test_calibration_error():
