@@ -14,8 +14,9 @@ The returned object takes and returns NumPy arrays and has the methods of `spec`
     an encoder     __call__(context, image_shape) -> features
     a function     __call__(...) (for the functions of reference.objective)
 
-Real arrays have the adapter's dtype, in both directions; images are integer arrays. Two more
-methods of a bijector are optional and are needed for the laws of gradients:
+Layers are in evaluation mode: dropout has no effect. Real arrays have the adapter's dtype, in both
+directions; images are integer arrays. Two more methods of a bijector are optional and are needed
+for the laws of gradients:
 
     vjp(x, context, grad_y, grad_log_det) -> {"x": ..., "context": ..., "<field path>": ...}
     vjp_inverse(y, context, grad_x, grad_log_det) -> the same through the inverse ("x" is y's)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from . import (
     alphabets,
+    colour,
     conditional,
     couplings,
     densities,
@@ -31,7 +32,7 @@ BIJECTOR_CASES: dict[str, Case] = {
 }
 LAYER_CASES: dict[str, LayerCase] = {
     case.name: case
-    for module in (layers, models, initialized, alphabets, conditional)
+    for module in (layers, models, initialized, alphabets, conditional, colour)
     for case in module.CASES
 }
 RANDOM_CASES: dict[str, RandomCase] = {

@@ -46,7 +46,8 @@ def _label_encoder(rng: Rng, labels: int = LABELS) -> LabelEncoder:
     return LabelEncoder(rng.standard_normal((labels, CONTEXT)))
 
 
-def _vector_encoder(rng: Rng) -> VectorEncoder:
+def vector_encoder(rng: Rng) -> VectorEncoder:
+    """Draw an encoder of vectors."""
     return VectorEncoder(
         rng.standard_normal(VECTOR),
         rng.uniform(0.5, 2.0, VECTOR),
@@ -65,12 +66,16 @@ def _labels(rng: Rng) -> np.ndarray:
     return rng.permutation(CLASSES)[:BATCH]
 
 
-def _vectors(rng: Rng) -> np.ndarray:
+def vectors(rng: Rng) -> np.ndarray:
+    """Draw a vector for each image."""
     return 2.0 * rng.standard_normal((BATCH, VECTOR))
 
 
-def _context_images(rng: Rng) -> np.ndarray:
-    return rng.uniform(0.0, LEVELS - 1.0, (BATCH, *IMAGE))
+def context_images(
+    rng: Rng, levels: int = LEVELS, shape: tuple[int, int, int] = IMAGE
+) -> np.ndarray:
+    """Draw a context image for each image."""
+    return rng.uniform(0.0, levels - 1.0, (BATCH, *shape))
 
 
 def _features(encoder: Any, context: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,7 +119,7 @@ def _by_vector(rng: Rng) -> FlowPlusPlus:
     noise = augmentation_flow(rng, AUGMENT, **NETWORK)
     augmenter = Augmenter(LEVELS, AUGMENT, ColumnStripes(), network, noise)
     flow = conditional_flow(rng, augment=AUGMENT, levels=LEVELS, **NETWORK)
-    return FlowPlusPlus(UniformDequantizer(LEVELS), flow, augmenter, _vector_encoder(rng))
+    return FlowPlusPlus(UniformDequantizer(LEVELS), flow, augmenter, vector_encoder(rng))
 
 
 def _by_image(rng: Rng) -> FlowPlusPlus:
@@ -151,7 +156,7 @@ def _of_two_pixels(rng: Rng) -> FlowPlusPlus:
     return FlowPlusPlus(dequantizer, flow, None, _label_encoder(rng, 2))
 
 
-def _with_context(draw: Draw, context: Draw) -> Draw:
+def with_context(draw: Draw, context: Draw) -> Draw:
     """Return a draw of images, noise and contexts."""
     return lambda rng: {**draw(rng), "context": context(rng)}
 
@@ -182,17 +187,17 @@ CASES = (
     ),
     LayerCase(
         "vector_encoder",
-        _vector_encoder,
-        lambda rng: {"context": _vectors(rng)},
-        lambda rng: {"context": 1e4 * _vectors(rng)},
+        vector_encoder,
+        lambda rng: {"context": vectors(rng)},
+        lambda rng: {"context": 1e4 * vectors(rng)},
         _features,
         {"context": 0},
     ),
     LayerCase(
         "image_encoder",
         _image_encoder,
-        lambda rng: {"context": _context_images(rng)},
-        lambda rng: {"context": np.round(_context_images(rng)).astype(np.uint8)},
+        lambda rng: {"context": context_images(rng)},
+        lambda rng: {"context": np.round(context_images(rng)).astype(np.uint8)},
         _features,
         {"context": 0},
         tolerances=TOLERANCES,
@@ -200,8 +205,8 @@ CASES = (
     LayerCase(
         "flow_plus_plus/by_label",
         _by_label,
-        _with_context(images(noise="normal"), _labels),
-        _with_context(images(noise="normal", scale=2.0), _labels),
+        with_context(images(noise="normal"), _labels),
+        with_context(images(noise="normal", scale=2.0), _labels),
         conditional_elbo,
         ALL,
         tolerances=TOLERANCES,
@@ -210,22 +215,22 @@ CASES = (
     LayerCase(
         "flow_plus_plus/by_vector",
         _by_vector,
-        _with_context(images(noise="uniform", augment=AUGMENT), _vectors),
-        _with_context(images(noise="uniform", augment=AUGMENT, scale=2.0), _vectors),
+        with_context(images(noise="uniform", augment=AUGMENT), vectors),
+        with_context(images(noise="uniform", augment=AUGMENT, scale=2.0), vectors),
         conditional_elbo,
         ALL,
         tolerances=TOLERANCES,
-        contexts=_vectors,
+        contexts=vectors,
     ),
     LayerCase(
         "flow_plus_plus/by_image",
         _by_image,
-        _with_context(images(noise="uniform"), _context_images),
-        _with_context(images(noise="uniform"), _context_images),
+        with_context(images(noise="uniform"), context_images),
+        with_context(images(noise="uniform"), context_images),
         conditional_elbo,
         ALL,
         tolerances=TOLERANCES,
-        contexts=_context_images,
+        contexts=context_images,
     ),
     LayerCase(
         "flow_plus_plus/by_vector_initialized",
@@ -242,7 +247,7 @@ CASES = (
         _of_two_pixels,
         _two_pixels,
         _two_pixels,
-        lambda model, x, noise, context: elbo(_Given(model, context), x, noise),
+        lambda model, x, noise, context: elbo(Given(model, context), x, noise),
         ALL,
         alphabet=True,
         contexts=lambda rng: np.arange(2),
@@ -250,7 +255,7 @@ CASES = (
 )
 
 
-class _Given:
+class Given:
     """A conditional model with its contexts."""
 
     def __init__(self, model: Any, context: np.ndarray) -> None:

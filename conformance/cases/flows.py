@@ -41,6 +41,8 @@ from .draws import (
 from .elementwise import logit_range, pixel_domain
 
 SHAPE = (2, 2, 3)
+SQUARE = (4, 4)
+"""Height and width of the images of most flows."""
 
 
 def mixture_and_affine(rng: Rng) -> Chain:
@@ -101,50 +103,57 @@ def conditional_flow(
     rng: Rng,
     *,
     split: type[Bijector] = ColumnStripes,
+    channels: int = 1,
+    size: tuple[int, int] = SQUARE,
     augment: int = 0,
     levels: int = 256,
     **network: Any,
 ) -> Chain:
-    """Build Flow++ on `(1, 4, 4)` images: "columns 1, squeeze, channels 1, columns 1".
+    """Build Flow++ on images of `size`: "columns 1, squeeze, channels 1, columns 1".
 
     Couplings receive `CONTEXT` features of each pixel, lifted as the image is.
     """
-    c, logit = 1 + augment, DataLogit(levels)
-    squeeze = Squeeze()
+    c, logit = channels + augment, DataLogit(levels)
+    squeeze, (height, width) = Squeeze(), size
 
-    def lifted(lift: tuple[Bijector, ...], channels: int, height: int, width: int) -> Bijector:
-        context = CONTEXT * 16 // (height * width)
-        steps = step(rng, channels, height, width, context=context, **network)
+    def lifted(lift: tuple[Bijector, ...], c: int, h: int, w: int) -> Bijector:
+        context = CONTEXT * height * width // (h * w)
+        steps = step(rng, c, h, w, context=context, **network)
         return LiftedContext(Chain(steps), Chain(lift))
 
     return Chain(
         (
-            FirstChannels(logit, 1) if augment else logit,
+            FirstChannels(logit, channels) if augment else logit,
             split(),
-            lifted((split(),), 2 * c, 4, 2),
+            lifted((split(),), 2 * c, height, width // 2),
             Inverse(split()),
             squeeze,
             ChannelSplit(),
-            lifted((squeeze,), 4 * c, 2, 2),
+            lifted((squeeze,), 4 * c, height // 2, width // 2),
             split(),
-            lifted((squeeze, split()), 8 * c, 2, 1),
+            lifted((squeeze, split()), 8 * c, height // 2, width // 4),
             Inverse(split()),
         )
     )
 
 
-def dequantization_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
-    """Build the flow from noise to u in (0, 1), on `(channels, 4, 4)`, given a context."""
-    return Chain((*augmentation_flow(rng, channels, **network).bijectors, Sigmoid()))
+def dequantization_flow(
+    rng: Rng, channels: int = 1, size: tuple[int, int] = SQUARE, **network: Any
+) -> Chain:
+    """Build the flow from noise to u in (0, 1), on images of `size`, given a context."""
+    return Chain((*augmentation_flow(rng, channels, size, **network).bijectors, Sigmoid()))
 
 
-def augmentation_flow(rng: Rng, channels: int = 1, **network: Any) -> Chain:
-    """Build the flow from noise to e on the real line, on `(channels, 4, 4)`, given a context."""
+def augmentation_flow(
+    rng: Rng, channels: int = 1, size: tuple[int, int] = SQUARE, **network: Any
+) -> Chain:
+    """Build the flow from noise to e on the real line, on images of `size`, given a context."""
+    height, half = size[0], size[1] // 2
     return Chain(
         (
             ColumnStripes(),
-            *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
-            *step(rng, 2 * channels, 4, 2, context=CONTEXT, **network),
+            *step(rng, 2 * channels, height, half, context=CONTEXT, **network),
+            *step(rng, 2 * channels, height, half, context=CONTEXT, **network),
             Inverse(ColumnStripes()),
         )
     )

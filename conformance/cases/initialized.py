@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from conformance.numerics.specs import is_object
-from reference.bijectors import Coupling, InvertibleConv, InvertibleConvLU
+from reference.bijectors import ActNorm, Coupling, InvertibleConv, InvertibleConvLU
 from reference.conditioner import Conditioner, Conv2d
 from reference.elementwise import MixtureLogisticFamily
 from reference.model import FlowPlusPlus
@@ -44,6 +44,15 @@ def _constant(channels: int) -> Draw:
         x = normal_batch(2.0, channels)(rng)["x"]
         x[:, 1:] = np.arange(1.0, channels).reshape(-1, 1, 1)
         return {"x": x}
+
+    return draw
+
+
+def _far_from_zero(offset: float, channels: int) -> Draw:
+    """Return a draw of batches whose mean is large compared with their deviation."""
+
+    def draw(rng: Rng) -> dict[str, np.ndarray]:
+        return {"x": offset + normal_batch(1.0, channels)(rng)["x"]}
 
     return draw
 
@@ -131,6 +140,12 @@ def _terms(layer: Conv2d, x: np.ndarray) -> dict[str, np.ndarray]:
     """
     fitted, _ = layer.initialize(x)
     return {"y": terms_of_conv(fitted, x), "y of more": terms_of_conv(fitted, x + 0.5)}
+
+
+def _terms_of_act_norm(layer: ActNorm, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the sizes of the two terms that cancel where the mean is large."""
+    fitted, _ = layer.initialize(x)
+    return {"y": abs(x) * fitted.gain + abs(fitted.bias)}
 
 
 _AMPLIFIED = Tolerance(200, "directions without variance are amplified 32 times: 27 ulps seen")
@@ -225,6 +240,13 @@ CASES = (
     _random("conv2d_weight_norm", lambda rng: conv(rng, 4, 5, 3, weight_norm=True), 4),
     _random("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH), 4),
     _random("act_norm_channel", lambda rng: act_norm(rng, 4), 4),
+    _initialized(
+        "act_norm_channel/far_from_zero",
+        lambda rng: act_norm(rng, 4),
+        _far_from_zero(100.0, 4),
+        _far_from_zero(-1000.0, 4),
+        sizes=_terms_of_act_norm,
+    ),
     _without_variance("act_norm", lambda rng: act_norm(rng, 4, HEIGHT, WIDTH)),
     _without_variance("act_norm_channel", lambda rng: act_norm(rng, 4)),
     _without_variance("conv2d_one_by_one", lambda rng: conv(rng, 4, 5), sizes=_terms),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
+
+from reference.conditioner import Conv2d
 
 from .case import Draw, LayerCase, Tolerance
 from .draws import (
@@ -60,6 +63,33 @@ def _layer(name: str, build: Draw, channels: int = FILTERS, **inputs: Any) -> La
     )
 
 
+def _dropped(layer: Any) -> Any:
+    """Return a layer with dropout, which has no effect outside of training."""
+    return dataclasses.replace(layer, dropout=0.5)
+
+
+def _short_weights(rng: Rng) -> Conv2d:
+    """Draw kernels whose norms lie below the floor of weight normalization; one of them is 0."""
+    layer = conv(rng, FILTERS, 5, 3, weight_norm=True)
+    scale = np.array([0.0, 1e-9, 1e-8, 1e-3, 1.0])
+    return dataclasses.replace(layer, weight=scale[:, None, None, None] * layer.weight)
+
+
+def _not_square(rng: Rng) -> Conv2d:
+    """Draw a kernel that is wider than high."""
+    layer = conv(rng, FILTERS, 5, 5)
+    return dataclasses.replace(layer, weight=layer.weight[:, :, 1:4])
+
+
+def _far_from_zero(offset: float) -> Draw:
+    """Return a draw of numbers whose mean is large compared with their deviation."""
+
+    def draw(rng: Rng) -> dict[str, np.ndarray]:
+        return {"x": offset + rng.standard_normal((BATCH, FILTERS, HEIGHT, WIDTH))}
+
+    return draw
+
+
 def _precision(name: str) -> dict[str, Any]:
     """Return the tolerances of a case, and the sizes that its rounding errors are measured by."""
     if name.startswith("layer_norm"):
@@ -81,15 +111,29 @@ CASES = (
     _layer("conv2d/tall", lambda rng: conv(rng, 3, 5, 3), 3, size=(19, 3)),
     _layer("conv2d/one_channel", lambda rng: conv(rng, 1, 1, 3), 1, size=(1, 9)),
     _layer("conv2d/weight_norm", lambda rng: conv(rng, FILTERS, 5, 3, weight_norm=True)),
+    _layer("conv2d/weight_norm_floor", _short_weights),
+    _layer("conv2d/not_square", _not_square, size=(4, 6)),
     _layer("layer_norm", lambda rng: layer_norm(rng, FILTERS)),
     _layer("layer_norm/one_channel", lambda rng: layer_norm(rng, 1), 1, size=(9, 1)),
     _layer("layer_norm/wide", lambda rng: layer_norm(rng, 33), 33, size=(11, 5)),
+    LayerCase(
+        "layer_norm/far_from_zero",
+        lambda rng: layer_norm(rng, FILTERS),
+        _far_from_zero(100.0),
+        _far_from_zero(-1000.0),
+        run=lambda layer, x: {"y": layer(x)},
+        batched={"x": 0},
+        tolerances={"value": ROUNDING, "layer_batch": ROUNDING},
+        sizes=lambda layer, x: {"y": sensitivity(layer, x=x)},
+    ),
     _layer("gated_conv/plain", lambda rng: gated_conv(rng, FILTERS)),
     _layer(
         "gated_conv/with_context",
         lambda rng: gated_conv(rng, FILTERS, context=CONTEXT),
         context=CONTEXT,
     ),
+    _layer("gated_conv/dropout", lambda rng: _dropped(gated_conv(rng, FILTERS))),
+    _layer("gated_conv/three_by_three", lambda rng: gated_conv(rng, FILTERS, kernel=3)),
     _layer("gated_attention/heads", lambda rng: attention(rng, FILTERS, HEADS), position=True),
     _layer("gated_attention/one_head", lambda rng: attention(rng, FILTERS, 1)),
     _layer(
@@ -99,6 +143,8 @@ CASES = (
         position=True,
         size=(9, 5),
     ),
+    _layer("gated_attention/dropout", lambda rng: _dropped(attention(rng, FILTERS, HEADS))),
+    _layer("gated_maxout/dropout", lambda rng: _dropped(maxout(rng, FILTERS))),
     _layer("gated_maxout", lambda rng: maxout(rng, FILTERS), position=True),
     _layer("block/attention", lambda rng: block(rng), position=True),
     _layer("block/maxout", lambda rng: block(rng, mixing="maxout"), position=True),

@@ -98,7 +98,8 @@ def images(
     """
 
     def draw(rng: Rng) -> dict[str, np.ndarray]:
-        x = rng.integers(levels, size=(batch, *shape)).astype(np.uint8)
+        x = rng.integers(levels, size=(batch, *shape))
+        x = x.astype(np.uint8 if levels <= 256 else np.int32)
         x[0].flat[:2] = np.array([0, levels - 1])[: x[0].size]
         u = rng.random(x.shape) if noise == "uniform" else scale * rng.standard_normal(x.shape)
         own = scale * rng.standard_normal((batch, augment, *shape[1:]))
@@ -130,7 +131,8 @@ def initialized_elbo(model: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, 
     return elbo(fitted, x, noise)
 
 
-def _sample(dequantizer: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+def sample(dequantizer: Any, x: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the noise of a dequantizer, and its log-density."""
     u, log_q = dequantizer.sample(x, noise)
     return {"u": u, "log_q": log_q}
 
@@ -188,7 +190,7 @@ CASES = (
         lambda rng: UniformDequantizer(LEVELS),
         images(noise="uniform", shape=WIDE),
         images(noise="uniform", shape=WIDE),
-        _sample,
+        sample,
         BOTH,
     ),
     LayerCase(
@@ -196,7 +198,7 @@ CASES = (
         variational_dequantizer,
         images(noise="normal"),
         images(noise="normal", scale=2.0),
-        _sample,
+        sample,
         BOTH,
         tolerances=CONDITIONAL,
     ),
@@ -205,7 +207,7 @@ CASES = (
         truncated_normal_dequantizer,
         images(noise="uniform"),
         images(noise="uniform"),
-        _sample,
+        sample,
         BOTH,
         tolerances=CONDITIONAL,
     ),

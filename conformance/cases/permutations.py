@@ -19,6 +19,8 @@ from .draws import Rng, magnitudes, matrices, normal
 
 SHAPE = (2, 4, 6)
 FEW_POSITIONS = (2, 3)
+MANY = 40
+"""Channels of a matrix whose determinant, about 1e-52, is 0 in float32."""
 _CANCEL = "numbers of size 100 that cancel to 1"
 SUMS = {
     "forward": Tolerance(150, _CANCEL),
@@ -63,6 +65,13 @@ CASES = (
     _permutation("flip/six", Flip, 6, *FEW_POSITIONS),
     _conv("invertible_conv/joint", lambda rng: InvertibleConv(matrices(rng, 1, 6))),
     _conv("invertible_conv/halves", lambda rng: InvertibleConv(matrices(rng, 2, 3))),
+    Case(
+        "invertible_conv/small_determinant",
+        lambda rng: InvertibleConv(0.05 * matrices(rng, 1, MANY)),
+        normal(MANY, 1, 2),
+        magnitudes(MANY, 1, 2, largest=100.0),
+        tolerances=SUMS,
+    ),
     _conv("invertible_conv_lu/joint", lambda rng: _lu(rng, 1, 6)),
     _conv("invertible_conv_lu/halves", lambda rng: _lu(rng, 2, 3)),
 )

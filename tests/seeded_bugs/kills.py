@@ -27,6 +27,7 @@ from . import (  # noqa: F401  (each registers its bugs)
     in_models,
     in_networks,
     in_one_place,
+    in_ports,
     in_special_inputs,
 )
 from .catalogue import BUGS, Bug
