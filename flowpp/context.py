@@ -174,6 +174,8 @@ class ImageEncoder(ContextEncoder):
     Raises:
         ValueError: on use, contexts that are not `(B, K, h, w)`, whose height and width do not
             divide the image's by the same factor, or with values outside 0 ... levels - 1.
+
+    Numerics: on a CUDA device in training values are not read; those outside give NaN.
     """
 
     def __init__(self, levels: int, network: nn.Module) -> None:
@@ -189,15 +191,17 @@ class ImageEncoder(ContextEncoder):
         images = _checked(context, "context images", 4)
         if images.dtype in UNSIGNED:  # for which torch has no comparisons on a CPU
             images = images.to(torch.int64)
-        if may_read_values(images, self):
-            valid = (images >= 0) & (images <= self.levels - 1)
-            if not valid.all():
-                raise ValueError(
-                    f"context images must lie in 0 ... {self.levels - 1}, got "
-                    f"{images[~valid][0].item()}"
-                )
+        valid = (images >= 0) & (images <= self.levels - 1)
+        may_read = may_read_values(images, self)
+        if may_read and not valid.all():
+            raise ValueError(
+                f"context images must lie in 0 ... {self.levels - 1}, got "
+                f"{images[~valid][0].item()}"
+            )
         weight = next(self.network.parameters(), None)
         centred = images.to(torch.get_default_dtype() if weight is None else weight.dtype)
+        if not may_read:
+            centred = centred.where(valid, torch.nan)
         return self.network(_repeated(centred / self.levels - 0.5, image_shape))
 
 

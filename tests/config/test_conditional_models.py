@@ -208,6 +208,19 @@ def test_labels_that_may_not_be_read_give_nan(monkeypatch):
     assert total.isnan().tolist() == [False] * 4 + [True] * 2
 
 
+def test_context_images_that_may_not_be_read_give_nan(monkeypatch):
+    """The bounds of the other images have the same bits."""
+    model, (x, noise, context) = initialized("images")
+    context = context.int()
+    with torch.no_grad():
+        expected = model(x, noise, context).total
+        monkeypatch.setattr("flowpp.context.may_read_values", lambda tensor, owner: False)
+        context[1, 0, 0, 0], context[4, 1, 1, 1] = LEVELS, -1
+        total = model(x, noise, context).total
+    assert total.isnan().tolist() == [False, True, False, False, True, False]
+    assert torch.equal(total[~total.isnan()], expected[~total.isnan()])
+
+
 def test_equal_contexts_cannot_scale_their_influence():
     model = build_model(settings(), SHAPE, LEVELS, context=SPECS["labels"])
     x = torch.randint(LEVELS, (BATCH, *SHAPE)).float()
