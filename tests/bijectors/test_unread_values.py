@@ -72,7 +72,8 @@ def test_a_compiled_model_has_no_bound_for_an_image_that_is_not_one():
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     x, noise = torch.ones(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
     with use_backend("torch"):
-        assert torch.equal(compiled(x, noise).total, model(x, noise).total)
+        # Compiled code sums in another order.
+        torch.testing.assert_close(compiled(x, noise).total, model(x, noise).total)
         x[0, 0, 0, 0] = 17
         assert compiled(x, noise).total.isnan().tolist() == [True, False]
         with pytest.raises(ValueError, match="must be integers 0 ... 16, got 17"):
