@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from flowpp.config import checks
 from flowpp.config.command_line import warn
@@ -255,11 +255,21 @@ class Accuracy:
         largest = float(np.bincount(labels, minlength=classes).max() / count)
         return cls(mean, math.sqrt(mean * (1 - mean) / count), count, 1 / classes, largest)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval, which has a width at accuracies of 0 and 1 too."""
+        found = stats.binomtest(round(self.mean * self.count), self.count).proportion_ci(
+            0.95, method="wilson"
+        )
+        return float(found.low), float(found.high)
+
     def __str__(self) -> str:
         """Format the accuracy beside chance."""
+        low, high = self.interval
         return (
-            f"{self.mean:.1%} +- {self.standard_error:.1%} of {self.count} images; chance "
-            f"{self.chance:.1%}, the largest class alone {self.largest_class:.1%}"
+            f"{self.mean:.1%} +- {self.standard_error:.1%} of {self.count} images, 95 % interval "
+            f"{low:.1%} ... {high:.1%}; chance {self.chance:.1%}, the largest class alone "
+            f"{self.largest_class:.1%}"
         )
 
 

@@ -135,7 +135,10 @@ def test_accuracy_beside_chance():
     labels = np.array([0, 0, 0, 1, 2])
     accuracy = Accuracy.of(np.array([0, 0, 1, 1, 1]), labels, 4)
     assert accuracy == Accuracy(0.6, math.sqrt(0.24 / 5), 5, 0.25, 0.6)
-    assert "60.0% +- 21.9% of 5 images; chance 25.0%" in str(accuracy)
+    assert "60.0% +- 21.9% of 5 images, 95 % interval 23.1% ... 88.2%; chance" in str(accuracy)
+    assert "chance 25.0%, the largest class alone 60.0%" in str(accuracy)
+    z, certain = 1.959963984540054, Accuracy.of(labels, labels, 4)
+    assert certain.interval == pytest.approx((5 / (5 + z**2), 1.0))  # Wilson's, for 5 of 5
     matrix = confusion(np.array([0, 0, 1, 1, 1]), labels, 4)
     assert matrix.tolist() == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
 
