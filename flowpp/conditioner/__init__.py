@@ -12,8 +12,8 @@ from .conv2d import BEFORE_GATE, Conv2d
 from .gated_attention import GatedAttention
 from .gated_conv import GatedConv
 from .gated_maxout import GatedMaxout
-from .kernel_matrices import kernel_matrices, make_orthogonal
 from .layer_norm import LayerNorm
+from .matrices import kernel_matrices, make_orthogonal
 
 __all__ = [
     "BEFORE_GATE",
