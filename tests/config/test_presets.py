@@ -140,7 +140,6 @@ def test_the_recipe_changes_neither_the_model_nor_the_data(name):
         plus.model,
         flow=replace(plus.model.flow, **start),
         dequantizer=replace(plus.model.dequantizer, **start),
-        orthogonal=False,
     )
     assert model == released.model
     assert plus.data == released.data

@@ -84,8 +84,7 @@ CIFAR10_PLUS = with_recipe(
         CIFAR10,
         preset="cifar10-plus",
         description="Flow++ on CIFAR-10 (31.4M) with this library's recipe. Muon, a rate that "
-        "falls to zero, initial whitening, spread mixtures and orthogonal kernels; not trained to "
-        "the end yet.",
+        "falls to zero, initial whitening and spread mixtures; not trained to the end yet.",
         training=replace(CIFAR10.training, steps=100_000, schedule="warm-up 500, linear end 0"),
     ),
     learning_rate=2e-3,
@@ -112,8 +111,8 @@ CIFAR16_PLUS = with_recipe(
         CIFAR16,
         preset="cifar16-plus",
         description="The model of cifar16 with this library's recipe instead of the released one. "
-        "Muon, a rate that falls to zero, initial whitening, spread mixtures and orthogonal "
-        "kernels, initialized from 512 images.",
+        "Muon, a rate that falls to zero, initial whitening and spread mixtures, initialized from "
+        "512 images.",
         training=replace(
             CIFAR16.training, schedule="warm-up 40, linear end 0", init_batch_size=512
         ),

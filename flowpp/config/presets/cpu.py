@@ -43,7 +43,7 @@ DIGITS = with_recipe(
         ),
     ),
     learning_rate=3e-3,
-    orthogonal=False,
+    optimizer="muon",
 )
 
 # Squeezed first: attention over all 512 positions of a half would take most of the time.
@@ -79,7 +79,7 @@ PHOTOS = with_recipe(
         ),
     ),
     learning_rate=3e-3,
-    orthogonal=False,
+    optimizer="muon",
 )
 
 SMALL_FLOW = replace(PHOTOS_FLOW, dropout=0.1)
