@@ -109,4 +109,5 @@ SMALL = with_recipe(
         ),
     ),
     learning_rate=3e-3,
+    orthogonal=True,
 )
