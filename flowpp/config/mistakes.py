@@ -19,7 +19,7 @@ SYNONYMS = {
 """Usual names of other programs, by the last part of this library's flags."""
 
 LONGEST = 200
-"""Characters of arguments that are no flags in a message."""
+"""Characters of stray arguments that a message shows."""
 TAIL = r"Perhaps you meant|Arguments? similar to|Argument helptext|For full helptext"
 """Beginnings of the lines that follow the message itself."""
 REWORDED = {

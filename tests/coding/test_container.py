@@ -165,7 +165,7 @@ def test_images_coded_by_the_model_are_known():
 def test_images_without_roots_are_coded_plain_and_damage_without_roots_is_named(
     model, images, monkeypatch
 ):
-    """Of an inverse, in either direction: neither ends in a traceback."""
+    """A root that is not found, in coding or decoding, does not end in a traceback."""
 
     def failing(self, stack, given):
         raise RootError("no root")

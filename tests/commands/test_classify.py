@@ -240,7 +240,7 @@ def test_data_of_other_classes_than_the_models_are_not_used(monkeypatch, capsys)
 
 
 def test_validation_images_for_the_temperature_are_of_all_classes(monkeypatch):
-    """They lie class by class; those without a finite number are left out."""
+    """Images lie class by class; those without a finite number are left out."""
     valid = np.arange(60)
     data = SimpleNamespace(valid=valid, name="x", context_of=lambda part: valid // 20)
     given = []

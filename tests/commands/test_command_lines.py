@@ -245,7 +245,7 @@ def test_from_a_shell():
 
 
 def test_images_that_have_moved(capsys, tmp_path, tiny_run):
-    """The error of a resumed run says how to name their present place, and so do others."""
+    """The error says how to name the present place of the images, in training and elsewhere."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run[0], run)
     config = json.loads((run / "config.json").read_text())
@@ -258,7 +258,7 @@ def test_images_that_have_moved(capsys, tmp_path, tiny_run):
 
 
 def test_a_run_that_another_process_has_begun_meanwhile(capsys, tmp_path, monkeypatch):
-    """While this one was loading its data."""
+    """Another process creates the run while this one loads its data."""
     out = tmp_path / "run"
 
     def other(config, group):
@@ -282,7 +282,7 @@ def test_a_run_that_another_process_has_begun_meanwhile(capsys, tmp_path, monkey
 )
 @pytest.mark.parametrize("error", [RootError("no root"), NonFiniteImageError("no image")])
 def test_a_model_that_cannot_decode(tiny_run, tmp_path, monkeypatch, main, method, error):
-    """As after training at too high a rate."""
+    """Training at too high a rate can leave such a model."""
 
     def failed(*_, **__):
         raise error

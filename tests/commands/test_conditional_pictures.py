@@ -55,7 +55,7 @@ def test_interpolations_begin_and_end_with_the_images(run, tmp_path):
 
 @pytest.mark.parametrize("command", [reconstruct, interpolate])
 def test_classes_of_other_names_are_refused(command, tmp_path, capsys):
-    """Such as those of a folder to which a class was added: all labels would be others."""
+    """A class that was added to the folder would shift all labels."""
     data = dataclasses.replace(TINY.data, labels="folder")
     images, config = load(data), dataclasses.replace(TINY, data=data)
     trained = dataclasses.replace(images.context, names=images.context.names[::-1])

@@ -277,7 +277,7 @@ def test_labels_alone_have_one_for_none():
 
 
 def test_labels_and_vectors_mean_the_same_from_another_source():
-    """As after a run was resumed with its labels in a file; image contexts are of their source."""
+    """A run may be resumed with its labels in a file; image contexts depend on their source."""
     labels = ContextSpec("labels", "folder", ("cat", "dog"))
     assert labels.means(replace(labels, source="csv"))
     assert not labels.means(replace(labels, names=("dog", "cat")))

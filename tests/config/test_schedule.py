@@ -319,7 +319,7 @@ def test_a_warm_up_longer_than_the_run_is_said():
 
 
 def test_last_steps_at_rate_0_are_named():
-    """As after more steps of a run whose schedule has a step as its end."""
+    """A run with more steps whose schedule ends at a step number."""
     settings = TrainingConfig(steps=300, schedule="warm-up 10, linear 200 0")
     (line,) = zero_rate_note(settings)
     assert "0 after step 199" in line and "the last 101 steps change no weights" in line

@@ -42,7 +42,7 @@ def test_a_setting_that_is_used_is_accepted(arguments):
 
 
 def test_settings_left_from_another_data_set_are_accepted():
-    """Such as those of a run that is fine-tuned on other images."""
+    """A run that is fine-tuned on other images keeps the settings it does not use."""
     former = DataConfig(source="folder", path="x", channels=3, convert=False, size=16)
     check_used(former, DataConfig(source="digits", channels=3, convert=False))
 

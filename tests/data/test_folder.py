@@ -99,7 +99,7 @@ def test_bad_files_are_skipped_in_their_place(tmp_path):
 
 
 def test_a_truncated_image_is_named_with_what_to_do(tmp_path):
-    """Its header is intact, so that only decoding finds the damage."""
+    """A truncated file has an intact header: only decoding finds the damage."""
     fill(tmp_path, range(12))
     file = tmp_path / "05.png"
     file.write_bytes(file.read_bytes()[:-30])

@@ -89,7 +89,7 @@ def test_a_bad_file_in_an_archive_is_named_or_skipped(tmp_path):
 
 
 def test_a_damaged_member_of_an_archive_is_named_or_skipped(tmp_path, expected):
-    """Its checksum is wrong; the others are intact."""
+    """A member with a wrong checksum; the others are intact."""
     bad = b"content that will be damaged"
     path = write_zip(tmp_path / "set.zip", {**FILES, "set/Train/bad.png": bad}, zipfile.ZIP_STORED)
     content = path.read_bytes()

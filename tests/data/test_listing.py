@@ -55,7 +55,7 @@ def test_names_are_printable():
 
 
 def test_empty_folders_are_named(tmp_path):
-    """Such as that of a class whose images were not copied."""
+    """Images of a class may not have been copied."""
     for name in ("cat", "dog", "train/bird", ".git", "run/tensorboard"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("cat/1.png", "dog/.DS_Store", "run/config.json", "run/environment.json"):

@@ -137,7 +137,7 @@ def test_a_bad_file_is_skipped_and_counted(photos, kind):
 
 
 def test_a_truncated_file_among_images_of_one_size(tmp_path):
-    """These are decoded already to count their levels."""
+    """Counting their levels decodes these files before the data are loaded."""
     for number in range(20):
         save(tmp_path / f"{number:02}.png", 16, 16)
     file = tmp_path / "05.png"

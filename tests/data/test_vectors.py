@@ -9,7 +9,7 @@ from flowpp.data.vectors import read_array
 
 
 def test_differences_that_float32_does_not_resolve_are_refused(tmp_path):
-    """As of times in seconds since 1970, which would be equal or steps of two minutes."""
+    """Times in seconds since 1970 would be rounded to steps of two minutes."""
     file, draw = tmp_path / "a.npy", np.random.default_rng(0).normal(0, 1, (50, 1))
     seconds = np.hstack([draw, 1.7e9 + 3600 * draw])
     np.save(file, seconds)

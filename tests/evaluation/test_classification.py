@@ -107,7 +107,7 @@ def test_no_image_is_calibrated_by_its_own_label():
 
 @pytest.mark.parametrize("wrong", ["no prior", math.nan, math.inf, -math.inf])
 def test_images_that_say_nothing_of_the_temperature_are_left_out(wrong):
-    """One of them gives the same cost at every temperature, and the first would be taken."""
+    """A single one gives the same cost at every temperature, so that the first is taken."""
     draw = np.random.default_rng(3)
     log_probs, prior = draw.normal(0, 5, (60, 3)), np.array([0.5, 0.5, 0.0])
     labels = (log_probs[:, 1] + draw.normal(0, 5, 60) > log_probs[:, 0]).astype(int)

@@ -97,7 +97,7 @@ def test_kernels_that_do_not_compile_are_tried_once_and_torch_computes(cupy, cap
 
 
 def test_only_the_device_of_a_tensor_is_used(cupy, monkeypatch):
-    """Another one may have no memory left."""
+    """Another device may have no memory left."""
     asked = []
 
     def capability(device):

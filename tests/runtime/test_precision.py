@@ -138,7 +138,7 @@ def test_convolutions_of_threads_that_overlap_are_ieee_until_the_last_ends():
 
 
 def test_another_precision_is_set_when_no_convolution_needs_ieee():
-    """Set meanwhile, it would be lost at the end of the convolution."""
+    """A precision set meanwhile would be lost at the end of the convolution."""
     began = threading.Event()
     found = []
 

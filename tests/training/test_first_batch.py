@@ -41,7 +41,7 @@ def test_a_rare_attribute_is_in_the_first_batch():
 
 
 def test_each_column_that_varies_does_so_in_the_first_batch():
-    """One that did not had scale 1, so that rare values of 10^6 entered the networks."""
+    """A constant column has scale 1, and rare values of 10^6 would enter the networks."""
     vectors = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
     vectors[:, 1:] = [0, 7, 0, 0]
     vectors[300, 1] = vectors[301, 3] = vectors[302, 3] = vectors[300, 4] = 1e6

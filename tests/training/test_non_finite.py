@@ -77,7 +77,7 @@ def test_the_first_layer_that_is_not_finite_is_named(config):
 
 
 def test_the_cause_is_sought_in_the_parts_of_the_step(config, tmp_path, monkeypatch):
-    """More at once would need more memory than the step, and have another dropout."""
+    """A whole batch would need more memory than the step, and other dropout."""
     sizes, cause = [], non_finite.find_cause
     elbo = FlowPlusPlus.elbo
 
