@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Precision
 from flowpp.data.image_set import LABELS, Part
 from flowpp.evaluation.arguments import Channels, DataPath, check_not_read
-from flowpp.runtime.files import make_writable_folder, write_json
+from flowpp.runtime.files import make_writable_folder, unused_path, write_json
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -269,7 +268,7 @@ def _evaluate(arguments: Arguments, group: ProcessGroup) -> None:
     )  # fmt: skip
     with user_errors():
         if arguments.out is None:  # another evaluation may have begun in the same second
-            out = _free(out)
+            out = unused_path(out)
         write_json(out, result)
     print(f"receipt   {out}")
     if problem := not_finite(bounds):
@@ -336,12 +335,6 @@ def _folder(arguments: Arguments, name: str) -> Path:
 
 def _now() -> str:
     return f"{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _free(path: Path) -> Path:
-    """Return the path, with -2, -3 ... added to its stem if there is such a file."""
-    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return path if not path.exists() else next(name for name in names if not name.exists())
 
 
 def _check_output_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.evaluation.grids import output_path
-from flowpp.runtime.files import make_writable_folder
+from flowpp.runtime.files import make_writable_folder, unused_path
 
 DataPath = Annotated[
     str | None,
@@ -50,7 +50,8 @@ def csv_file(
     """Return the path of a CSV with a picture and a receipt beside it, and create its folder.
 
     Args:
-        out: path asked for; None for a file named like the images.
+        out: path asked for; None for a new file named like the images, with -2, -3 ... if there is
+            one already, which may be about a folder of the same name or another checkpoint.
         run: run directory, or checkpoint file.
         folder: where the file lies by default, in the run directory or beside the checkpoint.
         images: images that the file is about; None for the held-out ones.
@@ -62,7 +63,7 @@ def csv_file(
     """
     beside = run if run.is_dir() else run.parent
     stem = "held-out" if images is None else images.resolve().name.split(".")[0] or "images"
-    file = out or beside / folder / f"{stem}.csv"
+    file = out or unused_path(beside / folder / f"{stem}.csv", ".png", ".json")
     in_run = out is None and run.is_dir()  # whose pictures are not read as images
     if images is not None and not in_run and file.resolve().is_relative_to(images.resolve()):
         raise ValueError(

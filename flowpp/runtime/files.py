@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -75,6 +76,21 @@ def make_writable_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise PermissionError(f"folder {path} is not writable")
     return path
+
+
+def unused_path(path: Path, *suffixes: str) -> Path:
+    """Return the path, with -2, -3 ... added to its stem if there is such a file.
+
+    Args:
+        path: Path of a file to write.
+        *suffixes: Those of files beside it, which must not exist either.
+    """
+
+    def is_unused(name: Path) -> bool:
+        return not any(file.exists() for file in (name, *map(name.with_suffix, suffixes)))
+
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return path if is_unused(path) else next(filter(is_unused, numbered))
 
 
 def flush(path: Path) -> None:

@@ -52,6 +52,17 @@ def test_one_image_is_scored(tiny_run, tmp_path, capsys):
     assert [line.split(",")[0] for line in out.read_text().splitlines()] == ["image", "one.png"]
 
 
+def test_folders_of_one_name_do_not_overwrite_each_others_scores(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run[0], tmp_path / "run")
+    for place in "ab":
+        save(tmp_path / place / "images" / f"{place}.png")
+        score.main([str(run), str(tmp_path / place / "images")])
+    first, second = run / "scores" / "images.csv", run / "scores" / "images-2.csv"
+    assert first.read_text().splitlines()[1].startswith("a.png")
+    assert second.read_text().splitlines()[1].startswith("b.png")
+    assert second.with_suffix(".json").exists() and second.with_suffix(".png").exists()
+
+
 def test_pictures_of_run_directories_are_not_the_users(tiny_run, tmp_path):
     folder = tmp_path / "photos"
     save(folder / "a.png")

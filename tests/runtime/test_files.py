@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowpp.runtime.files import atomic_write, write_json
+from flowpp.runtime.files import atomic_write, unused_path, write_json
 from flowpp.runtime.locks import open_lock, try_lock
 from flowpp.runtime.scratch import LOCK, sweep, sweep_after_safetensors
 
@@ -137,3 +137,14 @@ def test_a_lock_is_a_file_of_its_own(tmp_path):
     for name in ("fifo", "link"):
         with pytest.raises(ValueError, match=f"{name} must be a regular file, got a"):
             open_lock(tmp_path / name)
+
+
+def test_unused_paths(tmp_path):
+    path = tmp_path / "a.csv"
+    assert unused_path(path, ".png", ".json") == path
+    path.with_suffix(".json").touch()
+    assert unused_path(path) == path
+    assert unused_path(path, ".png", ".json") == tmp_path / "a-2.csv"
+    (tmp_path / "a-2.png").touch()
+    (tmp_path / "a-3.csv").touch()
+    assert unused_path(path, ".png", ".json") == tmp_path / "a-4.csv"
