@@ -132,6 +132,7 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
         ValueError: a model without image contexts, or more rows than images.
     """
     from flowpp.evaluation import completion
+    from flowpp.evaluation.held_out import held_out_images
     from flowpp.evaluation.other_images import converting
 
     flow, data = model.model, model.config.data
@@ -139,7 +140,9 @@ def _given(arguments: Arguments, model: TrainedModel) -> Given:
     if arguments.mask is not None and spec.source != "mask":
         raise ValueError(f"mask needs a run trained with masks, got one of {spec.source} contexts")
     if arguments.images is None:
-        given = completion.held_out(flow, model.config, arguments.data_path)
+        held_out = held_out_images(arguments.run, model, arguments.data_path, warn)
+        assert held_out.contexts is not None
+        given = completion.Given(held_out.contexts, held_out.images)
     elif arguments.contexts or spec.source == "folder":
         given = completion.given_contexts(
             flow, data, arguments.images, skip_bad=arguments.skip_bad

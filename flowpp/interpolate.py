@@ -83,17 +83,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         import numpy as np
 
         from flowpp import trained_model  # imports torch
+        from flowpp.evaluation.held_out import held_out_images
         from flowpp.evaluation.inverse_errors import inverse_errors
-        from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
-        from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
-        data = load_images(model.config, arguments.data_path)
-        images, contexts = data.test, own_contexts(data, "test", model.context_spec)
+        held_out = held_out_images(arguments.run, model, arguments.data_path, warn)
+        images, contexts = held_out.images, held_out.contexts
         if 2 * arguments.pairs > len(images):
             raise ValueError(
                 f"pairs must be at most {len(images) // 2}, half the {len(images)} held-out "
@@ -115,21 +114,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     with inverse_errors():
         decoded = model.decode(np.concatenate(rows), path)
     with user_errors():
-        title, panel = _labelled(arguments, decoded, model.step)
+        title, panel = _labelled(arguments, decoded, model.step, held_out.name)
         save_labelled(out, title, [panel], model.levels)
         save_arrays(out.with_suffix(".npz"), images=decoded)
     rows_of = "1 row" if arguments.pairs == 1 else f"{arguments.pairs} rows"
     print(f"{rows_of} of {arguments.steps} images in {out} and {out.with_suffix('.npz').name}")
 
 
-def _labelled(arguments: Arguments, images: np.ndarray, step: int) -> tuple[str, Panel]:
+def _labelled(arguments: Arguments, images: np.ndarray, step: int, ends: str) -> tuple[str, Panel]:
     """Return the title and the labelled grid."""
     steps = arguments.steps
     if arguments.plain:
         return "", Panel(images, columns=steps)
     path = "line" if arguments.way == "straight" else "great circle"
     title = (
-        f"{arguments.run.resolve().name}, step {step}: held-out images in the first and last "
+        f"{arguments.run.resolve().name}, step {step}: {ends} in the first and last "
         f"column, between them images on the {path} between their z"
     )
     pairs = [f"{2 * row + 1} to {2 * row + 2}" for row in range(arguments.pairs)]

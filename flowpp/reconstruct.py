@@ -49,24 +49,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         import torch  # takes seconds to import: not for --help
 
         from flowpp import trained_model
+        from flowpp.evaluation.held_out import held_out_images
         from flowpp.evaluation.inverse_errors import inverse_errors
-        from flowpp.evaluation.part_contexts import own_contexts
         from flowpp.kernels.backend import check_variable
-        from flowpp.runs.open_model import load_images
 
         model = trained_model.load(
             arguments.run, device=arguments.device, checkpoint=arguments.checkpoint, warn=warn
         )
         check_variable(arguments.device)
         model.model.to(getattr(torch, arguments.dtype))
-        data = load_images(model.config, arguments.data_path)
-        held_out, contexts = data.test, own_contexts(data, "test", model.context_spec)
-        count = min(COUNT, len(held_out)) if arguments.count is None else arguments.count
-        if count > len(held_out):
-            raise ValueError(
-                f"count must be at most the {len(held_out)} held-out images, got {count}"
-            )
-        images = held_out[:count]
+        held_out = held_out_images(arguments.run, model, arguments.data_path, warn)
+        available = len(held_out.images)
+        count = min(COUNT, available) if arguments.count is None else arguments.count
+        if count > available:
+            raise ValueError(f"count must be at most the {available} held-out images, got {count}")
+        images, contexts = held_out.images[:count], held_out.contexts
         read = arguments.data_path or model.config.data.path
         out = arguments.output_file("reconstructed.png", read)
     context = None if contexts is None else contexts[:count]
@@ -78,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"(largest); {changed} of {images.size} pixel values changed"
     )
     title = f"{arguments.run.resolve().name}, step {model.step}, {arguments.dtype}: {error}"
-    labels = ("held-out images", "reconstructions from z")
+    labels = (held_out.name, "reconstructions from z")
     if arguments.plain:
         title, labels = "", ("", "")
     with user_errors():
@@ -88,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             out.with_suffix(".npz"), images=images, reconstructed=reconstructed, distance=distance
         )
     print(
-        f"{len(images)} held-out images, {arguments.dtype}: {error}\n"
+        f"{len(images)} {held_out.name}, {arguments.dtype}: {error}\n"
         f"images and their reconstructions side by side in {out}"
     )
 

@@ -68,6 +68,7 @@ class TrainedModel(nn.Module):
         precision: arithmetic of all methods, as in `TrainingConfig.precision`.
         receipt: what the weights reach on held-out images, if a file of weights records it, as
             those of pretrained models do.
+        data_sha256: hash of the images that it was trained on, if a file of weights records it.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class TrainedModel(nn.Module):
         step: int = 0,
         precision: Precision = "float32",
         receipt: Mapping[str, Any] | None = None,
+        data_sha256: str | None = None,
     ) -> None:
         super().__init__()
         self.model, self.config, self.image_shape = model, config, image_shape
         self.step, self.precision, self.receipt = step, precision, receipt
+        self.data_sha256 = data_sha256
         self.latent_shape = model.latent_shape_of(image_shape)
         """(C', H', W') of z."""
         self.train(model.training)
@@ -325,7 +328,8 @@ def load(
     checks.one_of("precision", precision, Precision)
     checks.one_of("checkpoint", which or checkpoint, Literal["newest", "best"])
     opened = open_model(Path(run), which=which or checkpoint, device=device, warn=warn)
+    facts = opened.checkpoint.facts
     return TrainedModel(
         opened.model, opened.config, opened.image_shape, opened.checkpoint.step, precision,
-        opened.checkpoint.facts.get("receipt"),
+        facts.get("receipt"), facts.get("data_sha256"),
     )  # fmt: skip

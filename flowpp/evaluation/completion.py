@@ -8,14 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from flowpp.config import Config, DataConfig
+from flowpp.config import DataConfig
 from flowpp.config.context_spec import ContextSpec
 from flowpp.data.contexts_of_others import contexts_of
 from flowpp.data.derived_contexts import masked
 from flowpp.data.unsplit import load_all
-from flowpp.evaluation.part_contexts import own_contexts
 from flowpp.model import FlowPlusPlus
-from flowpp.runs.open_model import load_images
 from flowpp.runtime.image_checks import Shape
 
 
@@ -54,23 +52,6 @@ def image_contexts_of(model: FlowPlusPlus) -> ContextSpec:
             f"needed, got {kind}: use python -m flowpp.sample"
         )
     return spec
-
-
-def held_out(model: FlowPlusPlus, config: Config, path: str | None) -> Given:
-    """Return the contexts of a run's held-out images, as those of its evaluations.
-
-    Args:
-        model: the model.
-        config: settings of the run.
-        path: of the data set, if it has moved.
-
-    Raises:
-        ValueError, FileNotFoundError: as `data.load`; contexts that are not the model's.
-    """
-    images = load_images(config, path)
-    contexts = own_contexts(images, "test", image_contexts_of(model))
-    assert contexts is not None
-    return Given(contexts, images.test)
 
 
 def made_of(model: FlowPlusPlus, data: DataConfig, path: Path, *, skip_bad: bool = False) -> Given:

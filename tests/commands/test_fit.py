@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import flowpp
-from flowpp import data, evaluate, in_memory, reconstruct
+from flowpp import data, evaluate, in_memory, interpolate, reconstruct
 from flowpp import train as train_command
 from flowpp.config import DataConfig
 from flowpp.runs.run import Run
@@ -59,6 +59,24 @@ def test_reconstruct_takes_what_is_held_out(images, tmp_path, tiny_config, capsy
     flowpp.fit(images, preset=tiny_config, out=out, **FEW)
     reconstruct.main([str(out), "--device", "cpu"])
     assert "6 held-out images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [reconstruct, interpolate])
+def test_images_of_other_data_are_not_called_held_out(
+    command, images, tmp_path, tiny_config, capsys
+):
+    out = tmp_path / "run"
+    flowpp.fit(images, preset=tiny_config, out=out, **FEW)
+    flowpp.fit(images[::-1].copy(), preset=tiny_config, out=tmp_path / "other", **FEW)
+    others = Run.open(tmp_path / "other").config().data.path
+    checkpoint = max(out.glob("checkpoints/*"))
+    flags = ["--device", "cpu"] + (["--pairs", "2"] if command is interpolate else [])
+    capsys.readouterr()
+    for run in (out, checkpoint):
+        command.main([str(run), *flags, "--data.path", others])
+        assert "may be among those of the training: " in capsys.readouterr().err
+        command.main([str(run), *flags])
+        assert "among those" not in capsys.readouterr().err
 
 
 def test_no_folder_is_left_of_images_that_are_refused(images, tmp_path, tiny_config, monkeypatch):
