@@ -14,6 +14,10 @@ KEYS = 2
 """Number of int32 keys of a mask."""
 
 
+LARGEST = 2**31
+"""Largest number of positions, which are hashed as int32."""
+
+
 def draw_keys(*shape: int, device: torch.device) -> Tensor:
     """Draw keys of this shape + (KEYS,) from torch's generator of a device."""
     return torch.randint(-(2**31), 2**31, (*shape, KEYS), dtype=torch.int32, device=device)
@@ -26,7 +30,15 @@ def hashed_dropout(x: Tensor, rate: float, keys: Tensor) -> Tensor:
         x: Tensor of at most 2^31 numbers.
         rate: In (0, 1).
         keys: int32 `(2,)`, drawn by `draw_keys`; others give an independent mask.
+
+    Raises:
+        ValueError: A larger tensor, whose masks would repeat.
     """
+    if x.numel() > LARGEST:
+        raise ValueError(
+            f"compiled dropout needs at most {LARGEST} numbers at once, got a tensor of shape "
+            f"{tuple(x.shape)}: use smaller batches or --training.compile none"
+        )
     kept = _hash(x, keys) >= round(rate * 2**32) - 2**31
     return torch.where(kept, x * (1 / (1 - rate)), 0)
 

@@ -135,3 +135,9 @@ def test_gradients_of_a_block_follow_the_masks(network):
     step = 1e-6
     slope = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
     torch.testing.assert_close((grad * direction).sum(), slope, rtol=1e-6, atol=0)
+
+
+def test_tensors_of_more_numbers_than_hashes_are_refused():
+    large = torch.zeros(()).expand(2**16, 2**15 + 1)
+    with pytest.raises(ValueError, match=r"at most 2147483648 numbers .* \(65536, 32769\)"):
+        hashed_dropout(large, 0.1, draw_keys(device=torch.device("cpu")))
