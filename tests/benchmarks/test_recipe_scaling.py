@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from flowpp.benchmark.recipe import figure, scaling
+from flowpp.benchmark.recipe.learning_curves import learning_curves
 from flowpp.benchmark.recipe.scaling import Point
+from flowpp.benchmark.recipe.scaling_picture import scaling_picture
 
 TRUE = {"floor": 3.0, "width_exponent": 0.4, "length_exponent": 0.6}
 WIDTHS, LENGTHS = (400_000, 1_500_000, 4_300_000), (6_000, 12_000, 24_000)
@@ -98,3 +100,48 @@ def test_the_picture_marks_runs_that_became_nan(tmp_path):
     figure.main([str(path), "--out", str(tmp_path / "b.svg")])
     assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+def test_learning_curves_are_means_over_seeds(tmp_path):
+    def seeds(*bounds):
+        return [
+            {"seed": i, "held_out": {"10": b + 1, "20": b}, "steps_done": 20, "failure": None}
+            for i, b in enumerate(bounds)
+        ]
+
+    rows = [
+        {**row("ours", 20, *seeds(3.0, 3.2)), "source": None},
+        {**row("theirs", 20, *seeds(4.0)), "source": "a file"},
+        {**row("not started", 20), "source": None},
+    ]
+    axes = learning_curves({"rows": rows, "steps": [10, 20, 30]}).axes[0]
+    lines = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+    np.testing.assert_allclose(lines["ours"].get_xydata(), [[10, 4.1], [20, 3.1]])
+    np.testing.assert_allclose(lines["theirs"].get_xydata(), [[10, 5], [20, 4]])
+    assert list(lines) == ["ours", "theirs"] and lines["theirs"].get_linestyle() == "--"
+    band = axes.collections[0].get_paths()[0].vertices
+    assert np.ptp(band[band[:, 0] == 20, 1]) == pytest.approx(2 * np.std([3.0, 3.2], ddof=1))
+    with pytest.raises(ValueError, match="held-out bounds, got none"):
+        learning_curves({"rows": rows[2:], "steps": [10]})
+
+
+def test_the_scaling_picture_has_a_line_of_the_law_for_each_width(tmp_path):
+    given = measured()
+    found = scaling.fit(given, resamples=2)
+    axes = scaling_picture(given, found).axes[0]
+    assert [c.get_label() for c in axes.containers] == [f"{n:,} weights" for n in sorted(WIDTHS)]
+    curve = axes.lines[0].get_xydata()
+    np.testing.assert_allclose(curve[:, 1], [loss(min(WIDTHS), d) for d in curve[:, 0]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["steps", "curves", "scaling"])
+def test_each_picture_is_drawn_by_the_command(kind, tmp_path, capsys):
+    rows = [
+        {**row("a", d // 16, run(d // 16, loss(n, d))), "weights": n, "source": None}
+        for n in WIDTHS
+        for d in LENGTHS
+    ]
+    path, out = tmp_path / "report.json", tmp_path / "a.svg"
+    path.write_text(json.dumps({"rows": rows, "steps": sorted(d // 16 for d in LENGTHS)}))
+    figure.main([str(path), "--kind", kind, "--out", str(out)])
+    assert out.read_text().startswith("<svg") and capsys.readouterr().out == f"{out}\n"

@@ -1,4 +1,4 @@
-"""python -m flowpp.benchmark.recipe.figure REPORT.json --out FILE.svg: how far each run came."""
+"""python -m flowpp.benchmark.recipe.figure REPORT.json --kind KIND --out FILE.svg: a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -26,6 +26,9 @@ class Arguments:
     """report.json of `python -m flowpp.benchmark recipe`."""
     out: Path
     """SVG file to write."""
+    kind: Literal["steps", "curves", "scaling"] = "steps"
+    """Kind of picture. steps: how far each row trained, and its bound; curves: bounds against
+    steps; scaling: bounds against images seen, with the law fitted to them."""
 
     def __post_init__(self) -> None:
         """Require an existing folder."""
@@ -71,6 +74,21 @@ def _bound(row: Mapping[str, Any]) -> str:
     return f"{statistics.fmean(numbers):.3f} bits/dim held out" if numbers else "in progress"
 
 
+def _drawn(report: Mapping[str, Any], kind: Literal["steps", "curves", "scaling"]) -> Any:
+    """Return the picture of a report."""
+    if kind == "steps":
+        return stability(report)
+    if kind == "curves":
+        from .learning_curves import learning_curves
+
+        return learning_curves(report)
+    from .scaling import fit, points
+    from .scaling_picture import scaling_picture
+
+    given = points(report)
+    return scaling_picture(given, fit(given))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the report and print the file's path."""
     with user_errors():
@@ -78,13 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             Arguments,
             sys.argv[1:] if argv is None else argv,
             prog="python -m flowpp.benchmark.recipe.figure",
-            description="Draw how many steps each row of a report trained, and its bound.",
+            description="Draw a report: how far its rows trained, their learning curves, or the "
+            "scaling law of their bounds.",
         )
         from flowpp.runtime.files import atomic_write
 
         from .outcomes import read_report
 
-        picture = svg(stability(read_report(arguments.report)))
+        picture = svg(_drawn(read_report(arguments.report), arguments.kind))
         with atomic_write(arguments.out) as temporary:
             temporary.write_text(f"{picture.rstrip()}\n", encoding="utf-8")
     print(arguments.out)
