@@ -24,11 +24,13 @@ for the laws of gradients:
 They return the gradient of `sum(grad_y * y) + sum(grad_log_det * log_det)`. A field path is
 dotted, with numbers for places in a tuple: `bijectors.0.weight`.
 
-A conditional model has one optional method, for the law of its gradients:
+Two more methods of a model are optional, for the laws of its gradients, those of
+`sum(weights * total)`:
 
-    context_gradient(x, noise, context, weights) -> the gradient of sum(weights * total)
+    bound_gradient(x, noise, context, weights) -> {"<field path>": ...}; context may be None
+    context_gradient(x, noise, context, weights) -> the gradient for the context
 
-A third optional method changes the parameters in place, for the law of caches:
+Another optional method changes the parameters in place, for the law of caches:
 
     assign(spec)   take the arrays of another specification of the same shapes
 

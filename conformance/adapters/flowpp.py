@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, get_args
 
@@ -143,6 +145,15 @@ class NumpyModule:
             (gradient,) = torch.autograd.grad((bound * self._in(weights)).sum(), leaf)
         return _arrays(gradient)
 
+    def bound_gradient(
+        self, x: np.ndarray, noise: np.ndarray, context: np.ndarray | None, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the gradients of sum(weights * total bound) for all fields, by autograd."""
+        given = [self._in(x), self._in(noise)] + ([] if context is None else [self._in(context)])
+        with float32_precision(self._float32), _requiring_gradients(self._twin) as tensors:
+            bound = self._twin.elbo(*given).total
+            return _gradients((bound * self._in(weights)).sum(), tensors)
+
     def initialize(self, *inputs: np.ndarray) -> tuple[NumpyModule, Any]:
         """Initialize a copy from a batch; return it and its output for the batch."""
         initialized = copy.deepcopy(self._twin)
@@ -173,27 +184,14 @@ class NumpyModule:
         grad_output: np.ndarray,
         grad_log_det: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        tensors = _tensor_fields(self._twin)
-        required_grad = {path: tensor.requires_grad for path, tensor in tensors.items()}
         inputs = {"x": self._in(x)} | ({} if context is None else {"context": self._in(context)})
-        try:
-            for tensor in (*tensors.values(), *inputs.values()):
+        with _requiring_gradients(self._twin) as tensors:
+            for tensor in inputs.values():
                 tensor.requires_grad_()
             output, log_det = getattr(self._twin, direction)(inputs["x"], inputs.get("context"))
             loss = (output * self._in(grad_output)).sum()
             loss = loss + (log_det * self._in(grad_log_det)).sum()
-            leaves = inputs | tensors
-            by_path = dict.fromkeys(leaves)
-            if loss.requires_grad:
-                gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-                by_path = dict(zip(leaves, gradients, strict=True))
-        finally:
-            for path, tensor in tensors.items():
-                tensor.requires_grad_(required_grad[path])
-        return {
-            path: _arrays(torch.zeros_like(leaves[path]) if gradient is None else gradient)
-            for path, gradient in by_path.items()
-        }
+            return _gradients(loss, inputs | tensors)
 
     def _with_arrays(self, function: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
@@ -216,6 +214,31 @@ class NumpyModule:
             value = value.copy()  # torch shares neither read-only memory nor negative strides
         tensor = torch.as_tensor(value, device=self._device)
         return tensor.to(self._dtype) if real else tensor
+
+
+@contextmanager
+def _requiring_gradients(twin: Any) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors of an object by path, which require gradients in this block."""
+    tensors = _tensor_fields(twin)
+    required = {path: tensor.requires_grad for path, tensor in tensors.items()}
+    try:
+        for tensor in tensors.values():
+            tensor.requires_grad_()
+        yield tensors
+    finally:
+        for path, tensor in tensors.items():
+            tensor.requires_grad_(required[path])
+
+
+def _gradients(loss: Tensor, leaves: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return the gradients of a number, zeros for those that it does not depend on."""
+    gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {
+        path: _arrays(torch.zeros_like(leaf) if gradient is None else gradient)
+        for (path, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+    }
 
 
 def _twin(kind: type | FunctionType, tree: str) -> Any:

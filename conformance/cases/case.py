@@ -98,6 +98,7 @@ class LayerCase:
         tolerances: Tolerances by law.
         without: Laws that do not apply, with reasons.
         alphabet: Whether the model has few enough images to enumerate.
+        bound: Whether the object is a model, whose bound is trained.
         contexts: Function of a random generator that returns contexts of a conditional model,
             one an entry: every label, or any others that its argument `context` may hold.
         sizes: Function `(reference object, **arguments) -> {name: array}` of the sizes of results
@@ -113,6 +114,7 @@ class LayerCase:
     tolerances: Tolerances = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     alphabet: bool = False
+    bound: bool = False
     contexts: Draw | None = None
     sizes: Callable[..., dict[str, np.ndarray]] | None = None
 

@@ -112,6 +112,7 @@ CASES = (
         ALL,
         tolerances=TOLERANCES,
         contexts=vectors,
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/colour_by_image",
@@ -122,5 +123,6 @@ CASES = (
         ALL,
         tolerances=TOLERANCES,
         contexts=_contexts,
+        bound=True,
     ),
 )

@@ -211,6 +211,7 @@ CASES = (
         ALL,
         tolerances=TOLERANCES,
         contexts=lambda rng: np.arange(LABELS),
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/by_vector",
@@ -221,6 +222,7 @@ CASES = (
         ALL,
         tolerances=TOLERANCES,
         contexts=vectors,
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/by_image",
@@ -231,6 +233,7 @@ CASES = (
         ALL,
         tolerances=TOLERANCES,
         contexts=context_images,
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/by_vector_initialized",

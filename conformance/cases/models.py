@@ -244,6 +244,7 @@ CASES = (
         elbo,
         BOTH,
         tolerances={"value": DEEP, "layer_batch": DEEP},
+        bound=True,
     ),
     LayerCase(
         "uniform_dequantizer/log_prob",
@@ -288,6 +289,7 @@ CASES = (
         elbo,
         BOTH,
         tolerances={"value": DEEP, "layer_batch": DEEP},
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/uniform",
@@ -296,6 +298,7 @@ CASES = (
         images(noise="uniform"),
         elbo,
         BOTH,
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/augmented",
@@ -305,6 +308,7 @@ CASES = (
         elbo,
         BOTH,
         tolerances={"value": DEEP, "layer_batch": DEEP},
+        bound=True,
     ),
     LayerCase(
         "flow_plus_plus/augmented_decode",

@@ -18,6 +18,7 @@ from . import (
     alphabet,
     assignment,
     batch,
+    bound,
     coding,
     conditional,
     consistency,
@@ -37,6 +38,7 @@ from . import (
 )
 from .law import Findings, Law
 
+DETACHED = "a result is passed on without its gradient"
 BATCH = "an example's result depends on the others in its batch"
 CONTEXT = "the context of an image is not used, or another image's is"
 SATURATION = "saturation: a clamp, or a sigmoid that rounds to 0 or 1"
@@ -202,6 +204,16 @@ LAWS: dict[str, Law] = {
             family="layer",
             rounding=False,
             hint=SPECIAL,
+        ),
+        Law(
+            "bound_gradients",
+            bound.bound_gradients,
+            4.5e7,
+            12,
+            family="layer",
+            requires="bound",
+            gradients=True,
+            hint=DETACHED,
         ),
         Law(
             "discrete_normalization",

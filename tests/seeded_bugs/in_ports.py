@@ -51,7 +51,7 @@ def log_q_averaged_over_the_channels(patch):
     wrap(patch, TruncatedNormalDequantizer, "sample", averaged)
 
 
-@bug("flow_plus_plus/colour_by_vector", "context_gradients", alone="context_gradients")
+@bug("flow_plus_plus/colour_by_vector", "bound_gradients context_gradients")
 def no_gradient_through_the_noise(patch):
     def detached(original, self, x, noise, context=None):
         u, log_q = original(self, x, noise, context)

@@ -22,6 +22,7 @@ from . import (  # noqa: F401  (each registers its bugs)
     in_bijectors,
     in_caches,
     in_conditional,
+    in_gradients,
     in_initialization,
     in_mixtures,
     in_models,
