@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.data.formats import count_of
-from flowpp.runtime.files import atomic_write, make_writable_folder
+from flowpp.runtime.files import atomic_write, check_can_be_written, make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -55,6 +55,7 @@ class Arguments:
             raise ValueError("IMAGES must name at least one folder or file")
         if self.out.suffix.lower() != ".fpp" or self.out.is_dir():
             raise ValueError(f"out must be a file that ends in .fpp, got {self.out}")
+        check_can_be_written(self.out)
         limits = {"delta_bits": (1, 26), "level_bits": (6, 16), "batch_size": (1, 4096),
                   "threads": (1, 256)}  # fmt: skip
         for name, (low, high) in limits.items():

@@ -19,7 +19,12 @@ from flowpp.config.command_line import parse, user_errors
 from flowpp.config.settings import Precision
 from flowpp.data.image_set import LABELS, Part
 from flowpp.evaluation.arguments import Channels, DataPath, check_not_read
-from flowpp.runtime.files import make_writable_folder, unused_path, write_json
+from flowpp.runtime.files import (
+    check_can_be_written,
+    make_writable_folder,
+    unused_path,
+    write_json,
+)
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # importing torch takes seconds: not for --help
@@ -111,6 +116,8 @@ class Arguments:
             raise ValueError(f"memory must be a positive number of megabytes, got {self.memory}")
         if self.seed is not None:
             checks.seed("seed", self.seed)
+        if self.out is not None:
+            check_can_be_written(self.out)
         if self.other_data and not (self.data_path or "").strip():
             raise ValueError("other_data needs --data.path, the folder or file of images")
         if self.other_data and self.fingerprint:

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from flowpp.config import checks
 from flowpp.config.command_line import parse, user_errors
 from flowpp.evaluation.arguments import DataPath
-from flowpp.runtime.files import atomic_write, make_writable_folder
+from flowpp.runtime.files import atomic_write, check_can_be_written, make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Arguments:
             raise ValueError(f"out must end in .html, got {self.out}")
         if self.out is not None and self.out.is_dir():
             raise ValueError(f"out must be a file, got the folder {self.out}")
+        if self.out is not None:
+            check_can_be_written(self.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

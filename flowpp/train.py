@@ -16,7 +16,7 @@ from flowpp.config import Config, DataConfig, ModelConfig, TrainingConfig, prese
 from flowpp.config.command_line import parse, user_errors, warn
 from flowpp.config.migration import check_flags
 from flowpp.config.unused_settings import check_used
-from flowpp.runtime.files import make_writable_folder
+from flowpp.runtime.files import check_can_be_written, make_writable_folder
 from flowpp.runtime.standard_output import exit_on_broken_pipe
 
 if TYPE_CHECKING:  # torch takes seconds to import: imported here for types only
@@ -209,6 +209,8 @@ def _train(request: TrainRequest, group: ProcessGroup) -> None:
         given = request.out
         if given and group.is_main and not request.resume and not is_new_or_aborted(given):
             check_new(given)
+        if group.is_main:
+            check_can_be_written((given or Path("runs", "new")) / "config.json")
         config: Config = request.config
         notes: list[str] = []
         if not request.resume:

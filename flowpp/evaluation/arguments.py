@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from flowpp.config import checks
 from flowpp.evaluation.grids import output_path
-from flowpp.runtime.files import make_writable_folder, unused_path
+from flowpp.runtime.files import check_can_be_written, make_writable_folder, unused_path
 
 DataPath = Annotated[
     str | None,
@@ -28,9 +28,12 @@ def check_csv(out: Path | None) -> None:
 
     Raises:
         ValueError: another suffix, or a folder.
+        OSError: its folder is not writable.
     """
     if out is not None and (out.suffix.lower() != ".csv" or out.is_dir()):
         raise ValueError(f"out must be a file that ends in .csv, got {out}")
+    if out is not None:
+        check_can_be_written(out)
 
 
 def check_not_read(path: Path, read: Sequence[Path | str | None]) -> None:

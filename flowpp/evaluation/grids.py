@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from flowpp.runtime.files import atomic_write
+from flowpp.runtime.files import atomic_write, check_can_be_written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,7 @@ def output_path(
     Raises:
         ValueError: the requested path does not end in .png, is a folder, or its folder does not
             exist.
+        OSError: its folder is not writable.
     """
     if requested is None:
         parent = run / folder if run.is_dir() else run.parent
@@ -38,6 +39,7 @@ def output_path(
         raise ValueError(f"out must be a file, got the folder {requested}")
     if not requested.parent.is_dir():
         raise ValueError(f"out must be in an existing folder, got {requested}")
+    check_can_be_written(requested)
     return requested
 
 

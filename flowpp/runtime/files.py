@@ -78,6 +78,20 @@ def make_writable_folder(path: Path) -> Path:
     return path
 
 
+def check_can_be_written(path: Path) -> None:
+    """Require that a file or folder could be written, before images are read; creates nothing.
+
+    Raises:
+        OSError: Its folder is not writable, or cannot be created.
+    """
+    parent = path.absolute().parent
+    folder = next(p for p in (parent, *parent.parents) if p.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"folder {path.parent} cannot be created: {folder} is a file")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"folder {folder} is not writable")
+
+
 def unused_path(path: Path, *suffixes: str) -> Path:
     """Return the path, with -2, -3 ... added to its stem if there is such a file.
 

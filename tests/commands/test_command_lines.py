@@ -12,7 +12,18 @@ import pytest
 
 import flowpp
 from documents import TINY_RUN
-from flowpp import data, evaluate, interpolate, reconstruct, report, sample, train
+from flowpp import (
+    classify,
+    compress,
+    data,
+    evaluate,
+    interpolate,
+    reconstruct,
+    report,
+    sample,
+    score,
+    train,
+)
 from flowpp.root_finding import RootError
 from flowpp.runs.checkpoint import Checkpoint
 from flowpp.runtime.image_tensors import NonFiniteImageError
@@ -214,6 +225,27 @@ def test_a_missing_sample_folder_is_created_and_an_unwritable_one_is_refused(
     monkeypatch.setattr(os, "access", lambda *_: False)
     message = refused_in_one_line(capsys, main, copy)
     assert f"{copy / 'samples'} is not writable" in message
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (train.main, ["small", "--data.path", "missing", "--out", "OUT/run"]),
+        (evaluate.main, ["missing", "--out", "OUT/a.json"]),
+        (score.main, ["missing", "missing", "--out", "OUT/a.csv"]),
+        (classify.main, ["missing", "missing", "--out", "OUT/a.csv"]),
+        (compress.main, ["missing", "missing", "--out", "OUT/a.fpp"]),
+        (report.main, ["missing", "--out", "OUT/a.html"]),
+        (sample.main, ["missing", "--out", "OUT/a.png"]),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_refused_before_images_are_read(
+    capsys, tmp_path, monkeypatch, main, arguments
+):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    given = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
+    message = refused_in_one_line(capsys, main, *given)
+    assert f"folder {tmp_path} is not writable" in message
 
 
 def test_a_file_instead_of_a_run(capsys, tiny_run):

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowpp.runtime.files import atomic_write, unused_path, write_json
+from flowpp.runtime.files import atomic_write, check_can_be_written, unused_path, write_json
 from flowpp.runtime.locks import open_lock, try_lock
 from flowpp.runtime.scratch import LOCK, sweep, sweep_after_safetensors
 
@@ -137,6 +138,18 @@ def test_a_lock_is_a_file_of_its_own(tmp_path):
     for name in ("fifo", "link"):
         with pytest.raises(ValueError, match=f"{name} must be a regular file, got a"):
             open_lock(tmp_path / name)
+
+
+def test_whether_a_file_can_be_written_is_known_without_creating_its_folder(tmp_path, monkeypatch):
+    check_can_be_written(tmp_path / "a" / "b" / "c.json")
+    check_can_be_written(Path("c.json"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="cannot be created: .*file is a file"):
+        check_can_be_written(tmp_path / "file" / "b" / "c.json")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError, match=f"{tmp_path} is not writable"):
+        check_can_be_written(tmp_path / "a" / "c.json")
 
 
 def test_unused_paths(tmp_path):
