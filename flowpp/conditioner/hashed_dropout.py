@@ -13,7 +13,6 @@ from torch import Tensor
 KEYS = 2
 """Number of int32 keys of a mask."""
 
-
 LARGEST = 2**31
 """Largest number of positions, which are hashed as int32."""
 
