@@ -32,9 +32,12 @@ class Arguments:
     """Run directory, checkpoint file, or name of a pretrained model."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGES")]
     """Folders of images, images, or files of them: zip, tar, .npy, .npz, .pt, .safetensors,
-    .parquet. All must have the model's size and be of its kind, grey or colour."""
+    .parquet. All must be of the model's kind, grey or colour, and without --tiles of its size."""
     out: Annotated[Path, arg(metavar="FILE")]
     """File to write, which ends in .fpp; if it is there, it is replaced."""
+    tiles: bool = False
+    """Cut images of any size into tiles of the model's size, of which the last ones are filled up
+    with the last row and column."""
     verify: bool = True
     """Decode the file and compare each image before it is written."""
     delta_bits: int = 14
@@ -84,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(str(error)) from error
         opened = open_model(arguments.run, which=arguments.checkpoint, warn=warn)
         exact(opened.model)
-        names, images = load_exact(arguments.images, opened.image_shape, opened.model.levels)
+        names, images = load_exact(
+            arguments.images, opened.image_shape, opened.model.levels, any_size=arguments.tiles
+        )
         make_writable_folder(arguments.out.parent)
     begin = time.monotonic()
     with user_errors():
@@ -103,9 +108,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _compressed(
-    arguments: Arguments, opened: OpenedModel, names: tuple[str, ...], images: np.ndarray
+    arguments: Arguments, opened: OpenedModel, names: tuple[str, ...], images: list[np.ndarray]
 ) -> tuple[Container, Coded]:
+    import numpy as np
+
     from flowpp.coding.compression import Options, compress
+    from flowpp.coding.tiles import Tiling
     from flowpp.config.serialization import to_dict
     from flowpp.evaluation.progress import progress_bar
 
@@ -113,14 +121,18 @@ def _compressed(
         arguments.delta_bits, arguments.level_bits, batch=arguments.batch_size,
         threads=arguments.threads,
     )  # fmt: skip
-    with progress_bar(len(images), silent=False) as advance:
+    tile = opened.image_shape[1:]
+    count = Tiling(tile, tuple(image.shape[1:] for image in images)).count
+    with progress_bar(count, silent=False) as advance:
         return compress(
-            opened.model, to_dict(opened.config.model), images, names, run=str(arguments.run),
-            options=options, progress=advance,
+            opened.model, to_dict(opened.config.model),
+            images if arguments.tiles else np.stack(images), names,
+            tile=tile if arguments.tiles else None, run=str(arguments.run), options=options,
+            progress=advance,
         )  # fmt: skip
 
 
-def _verify(opened: OpenedModel, container: Container, images: np.ndarray) -> None:
+def _verify(opened: OpenedModel, container: Container, images: list[np.ndarray]) -> None:
     """Decode the file's content, and compare.
 
     Raises:
@@ -141,24 +153,27 @@ def _verify(opened: OpenedModel, container: Container, images: np.ndarray) -> No
 
 
 def _summary(
-    opened: OpenedModel, images: np.ndarray, container: Container, coded: Coded, size: int
+    opened: OpenedModel, images: list[np.ndarray], container: Container, coded: Coded, size: int
 ) -> list[str]:
     """Return lines with bits per dimension of the file and its parts."""
     from flowpp.coding.comparison import bits_of_other_formats
     from flowpp.evaluation.importance import importance_log_probs
     from flowpp.objective import bits_per_dim
 
-    dims = images[0].size
+    tiles, unit = container.header.tiling.split(images), "tile"
+    if container.header.sizes is None:
+        unit = "image"
+    numbers, dims = sum(image.size for image in images), tiles[0].size
     plain = [bits for bits, batch in zip(coded.lengths, coded.batches, strict=True) if not batch]
-    chosen = images[coded.by_model]
+    chosen = tiles[coded.by_model]
     lines = [
         f"bits/dim of {count_of(len(images), 'image')}",
-        f"  file      {8 * size / images.size:.4f}  all of its {size:,} bytes",
+        f"  file      {8 * size / numbers:.4f}  all of its {size:,} bytes",
     ]
     if plain:
         lines.append(
             f"  initial   {sum(plain) / len(plain) / dims:.4f}  of "
-            f"{count_of(len(plain), 'image')} coded without the model"
+            f"{count_of(len(plain), unit)} coded without the model"
         )
     if len(chosen):
         net = (sum(coded.lengths) - sum(plain)) / len(chosen) / dims
@@ -166,12 +181,12 @@ def _summary(
 
         nats = importance_log_probs(opened.model, chosen, 1)[1]
         bound = bits_per_dim(torch.from_numpy(nats), dims).mean()
-        lines.append(f"  net       {net:.4f}  of {count_of(len(chosen), 'other image')}")
+        lines.append(f"  net       {net:.4f}  of {count_of(len(chosen), f'other {unit}')}")
         lines.append(f"  bound     {bound:.4f}  of them, with one sample")
     overhead = 8 * size - 32 * len(container.words)
-    lines.append(f"  overhead  {overhead / images.size:.4f}  names, settings and checksums")
+    lines.append(f"  overhead  {overhead / numbers:.4f}  names, settings and checksums")
     for name, bits in bits_of_other_formats(images, opened.model.levels).items():
-        lines.append(f"  {name:9} {bits / images.size:.4f}  a file for each image")
+        lines.append(f"  {name:9} {bits / numbers:.4f}  a file for each image")
     return lines
 
 

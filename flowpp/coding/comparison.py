@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,17 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def bits_of_other_formats(images: np.ndarray, levels: int) -> dict[str, int]:
-    """Return the bits of a file for each image `(N, C, H, W)`, by format.
+def bits_of_other_formats(images: Sequence[np.ndarray], levels: int) -> dict[str, int]:
+    """Return the bits of a file for each image `(C, H, W)`, by format.
 
     Empty for images of another number of channels than 1 or 3, or of more than 256 levels. WebP is
     missing where Pillow was built without it.
     """
-    if images.shape[1] not in (1, 3) or levels > 256:
+    if len(images[0]) not in (1, 3) or levels > 256:
         return {}
     usable = [name for name in FORMATS if name != "WebP" or features.check("webp")]
     bits = dict.fromkeys(usable, 0)
-    for image in images.astype(np.uint8):
+    for image in (image.astype(np.uint8) for image in images):
         picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
         for name in usable:
             content = io.BytesIO()

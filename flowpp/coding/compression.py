@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from flowpp.root_finding import RootError
 from .arithmetic import arithmetic_hash, exact, machine, model_hash, threads
 from .container import (
     LARGEST_BATCH,
+    LARGEST_SIDE,
     LIMITS,
     LONGEST_NAME,
     Container,
@@ -31,6 +33,7 @@ from .container import (
 from .images import Coder
 from .sequence import Coded, decode_images, encode_images
 from .stack import CodingError
+from .tiles import Tiling
 
 Progress = Callable[[int], None]
 WRONG_CHECKSUM = "the checksum of an image is wrong"
@@ -70,48 +73,77 @@ class Options:
 def compress(
     model: FlowPlusPlus,
     settings: Any,
-    images: np.ndarray,
+    images: np.ndarray | Sequence[np.ndarray],
     names: Sequence[str],
     *,
+    tile: tuple[int, int] | None = None,
     run: str = "",
     options: Options = Options(),  # noqa: B008  (it is frozen)
     progress: Progress = lambda count: None,
 ) -> tuple[Container, Coded]:
-    """Compress images `(N, C, H, W)`.
+    """Compress images `(N, C, H, W)`, or images `(C, H, W)` of any sizes in tiles.
 
     Args:
         model: trained model, of any dtype and device; it is copied.
         settings: its settings as plain values, which the file holds a hash of.
-        images: integers 0 ... levels - 1, of the model's shape.
+        images: integers 0 ... levels - 1, of the model's shape, or of its channels with `tile`.
         names: a name for each, made into that of a file by `file_names`.
+        tile: (height, width) of the model's images, into which images of any size are cut.
         run: where the model is found, for the file's reader.
         options: widths of bins, batch size and threads.
-        progress: called with the number of images of each batch.
+        progress: called with the number of images, or tiles, of each batch.
 
     Raises:
-        TypeError: images that are not an array of integers.
+        TypeError: images that are not arrays of integers.
         ValueError: a conditional model, images of another shape or with other values, another
             number of names, names that are not paths, or a run's name that is too long.
     """
-    _check_images(images, names, model)
+    pixels, sizes = images, None
+    if tile is not None:
+        pictures = list(images)
+        sizes = _sizes(pictures)
+        pixels = Tiling(tile, sizes).split(pictures)
+    pixels = _checked_images(pixels, model)
+    count = len(pixels) if sizes is None else len(sizes)
+    if len(names) != count:
+        raise ValueError(f"names must be {count}, one for each image, got {len(names)}")
     if len(run) > LONGEST_NAME:
         raise ValueError(f"run must have at most {LONGEST_NAME} characters, got {len(run)}")
-    shape = (images.shape[1], images.shape[2], images.shape[3])
+    shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
     with threads(options.threads):
         copied = exact(model)
         header = Header(
             run, model_hash(model, settings), shape, model.levels, options.delta_bits,
             options.level_bits, options.sigma, options.threads, arithmetic_hash(copied, shape),
-            machine(), (), file_names(names, shape, model.levels),
+            machine(), (), file_names(names, shape, model.levels), sizes,
         )  # fmt: skip
-        coded = encode_images(Coder(copied, header.precision), images, options.batch, progress)
-    checks = np.array([checksum(i, image) for i, image in enumerate(images)], np.uint32)
+        coded = encode_images(Coder(copied, header.precision), pixels, options.batch, progress)
+    checks = np.array([checksum(i, image) for i, image in enumerate(pixels)], np.uint32)
     facts = {**vars(header), "batches": coded.batches}
     return Container(Header(**facts), checks, coded.words), coded
 
 
-def _check_images(images: Any, names: Sequence[str], model: FlowPlusPlus) -> None:
-    """Require images that the model's code can hold, and a name for each."""
+def _sizes(images: Sequence[np.ndarray]) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of images to be cut into tiles, of one number of channels."""
+    if not images:
+        raise ValueError("images must be at least one, got none")
+    for image in images:
+        if not isinstance(image, np.ndarray) or image.dtype.kind not in "iu":
+            got = getattr(image, "dtype", type(image).__name__)
+            raise TypeError(f"images must be NumPy arrays of integers, got {got}")
+        if image.ndim != 3 or not image.size or max(image.shape) > LARGEST_SIDE:
+            raise ValueError(
+                f"images must have shapes (C, H, W) with sides of at most {LARGEST_SIDE}, got "
+                f"{image.shape}"
+            )
+    channels = sorted({len(image) for image in images})
+    if len(channels) > 1:
+        raise ValueError(f"images must have one number of channels, got {channels}")
+    return tuple((image.shape[1], image.shape[2]) for image in images)
+
+
+def _checked_images(images: Any, model: FlowPlusPlus) -> np.ndarray:
+    """Return images, or tiles, that the model's code can hold."""
     if not isinstance(images, np.ndarray) or images.dtype.kind not in "iu":
         got = getattr(images, "dtype", type(images).__name__)
         raise TypeError(f"images must be a NumPy array of integers, got {got}")
@@ -124,14 +156,13 @@ def _check_images(images: Any, names: Sequence[str], model: FlowPlusPlus) -> Non
     low, high = images.min(), images.max()
     if not (low >= 0 and high < model.levels):
         raise ValueError(f"images must have values 0 ... {model.levels - 1}, got {low} ... {high}")
-    if len(names) != len(images):
-        raise ValueError(f"names must be {len(images)}, one for each image, got {len(names)}")
+    return images
 
 
 def decompress(
     container: Container, model: FlowPlusPlus, settings: Any
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the place and the pixels of each image, the last one first.
+    """Yield the place and the pixels `(C, H, W)` of each image, the last one first.
 
     Args:
         container: the file.
@@ -143,6 +174,20 @@ def decompress(
             checksums that are damaged, after the images that are intact. A wrong image is never
             yielded. In a file that is `intact` as a whole, the first wrong image ends it.
     """
+    tiling, found = container.header.tiling, dict[int, np.ndarray]()
+    image = len(tiling.sizes) - 1
+    for place, tile in _decoded_tiles(container, model, settings):
+        while place < tiling.tiles_of(image).start:  # tiles of the image before were damaged
+            image, found = image - 1, {}
+        found[place] = tile
+        if len(found) == len(tiling.tiles_of(image)):
+            yield image, tiling.joined(image, np.stack([found[i] for i in sorted(found)]))
+
+
+def _decoded_tiles(
+    container: Container, model: FlowPlusPlus, settings: Any
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the place and the pixels of each tile, the last one first; raises as `decompress`."""
     header = container.header
     check_model(header, model, settings)
     with threads(header.threads):
@@ -152,7 +197,7 @@ def decompress(
                 f"the file needs the arithmetic of {header.machine} with {header.threads} "
                 f"threads, got {machine()}, which rounds otherwise"
             )
-        coder, left = Coder(copied, header.precision), len(header.names)
+        coder, left = Coder(copied, header.precision), header.tiling.count
         wrong: list[int] = []
         try:
             for batch in decode_images(coder, container.words, header.batches, header.shape):
@@ -217,9 +262,11 @@ def _stem(path: PurePosixPath, suffix: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() == suffix else str(path)
 
 
-def _damage(container: Container, damaged: Sequence[int], error: Exception) -> str:
-    """Describe the images at these places, which are in order."""
+def _damage(container: Container, tiles: Sequence[int], error: Exception) -> str:
+    """Describe the images whose tiles are at these places, which are in order."""
     header, reason = container.header, str(error)
+    ends = container.header.tiling.ends
+    damaged = list(dict.fromkeys(bisect.bisect_right(ends, tile) for tile in tiles))
     if container.intact:
         reason += (
             f"; the file is as it was written with {header.machine}: {machine()} may round "

@@ -3,11 +3,11 @@
 | bytes | content |
 |---|---|
 | 8 | `FLOWPP`, carriage return, line feed |
-| 4 | version of the format, as all numbers little-endian |
+| 4 | version of the format, as all numbers little-endian: 1, or 2 with tiles |
 | 4 | length of the header |
 | 32 | SHA-256 of all bytes after it |
 | header | JSON, compressed by zlib: see `Header` |
-| 4 N | checksum of each image: CRC-32 of its place and pixels |
+| 4 N | checksum of each image, or of each tile: CRC-32 of its place and pixels |
 | the rest | words of 32 bits of the stack |
 """
 
@@ -29,11 +29,12 @@ import numpy as np
 from flowpp.runtime.bounded import parse_json, read_bounded
 
 from .bins import Precision
+from .tiles import Tiling
 
 FORBIDDEN = '\\:*?"<>|'
 """Characters of names that some systems forbid."""
 MAGIC = b"FLOWPP\r\n"
-VERSION = 1
+VERSION, VERSION_WITH_TILES = 1, 2
 FIXED = struct.Struct("<8sII32s")
 LARGEST_FILE = 16 << 30
 LARGEST_HEADER = 256 << 20
@@ -64,7 +65,7 @@ class Header:
     Args:
         run: name of the run or pretrained model, as it was given.
         model: hash of settings and weights.
-        shape: (channels, height, width) of the images.
+        shape: (channels, height, width) of the images, or of their tiles.
         levels: number of values of a channel.
         delta_bits: -log2 of the width of a bin of numbers on the real line.
         level_bits: log2 of the number of bins of the dequantization noise.
@@ -74,6 +75,7 @@ class Header:
         machine: versions and processor, for messages.
         batches: see `sequence.Coded`.
         names: names of the files to write.
+        sizes: (height, width) of each image, if they are cut into tiles; see `tiles.Tiling`.
     """
 
     run: str
@@ -88,6 +90,13 @@ class Header:
     machine: str
     batches: tuple[int, ...]
     names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def tiling(self) -> Tiling:
+        """Tiles of the images, one of each if they are of the model's size."""
+        tile = self.shape[1], self.shape[2]
+        return Tiling(tile, (tile,) * len(self.names) if self.sizes is None else self.sizes)
 
     @property
     def precision(self) -> Precision:
@@ -101,7 +110,7 @@ class Container:
 
     Args:
         header: see `Header`.
-        checksums: of each image, uint32; see `checksum`.
+        checksums: of each image or tile, uint32; see `checksum`.
         words: the stack, uint32.
         intact: whether the SHA-256 of the file was right.
     """
@@ -113,11 +122,15 @@ class Container:
 
     def to_bytes(self) -> bytes:
         """Return the file's content."""
-        text = json.dumps(asdict(self.header), separators=(",", ":")).encode()
+        facts, version = asdict(self.header), VERSION_WITH_TILES
+        if self.header.sizes is None:
+            del facts["sizes"]
+            version = VERSION
+        text = json.dumps(facts, separators=(",", ":")).encode()
         header = zlib.compress(text, 9)
         rest = header + _bytes_of(self.checksums) + _bytes_of(self.words)
         digest = hashlib.sha256(rest).digest()
-        return FIXED.pack(MAGIC, VERSION, len(header), digest) + rest
+        return FIXED.pack(MAGIC, version, len(header), digest) + rest
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Container:
@@ -136,14 +149,17 @@ class Container:
         if len(content) < FIXED.size:
             raise ContainerError(f"{where} is truncated: it has {len(content)} bytes")
         _, version, length, digest = FIXED.unpack_from(content)
-        if version != VERSION:
-            raise ContainerError(f"{where} must be of version {VERSION}, got version {version}")
+        if version not in (VERSION, VERSION_WITH_TILES):
+            raise ContainerError(
+                f"{where} must be of version {VERSION} or {VERSION_WITH_TILES}, "
+                f"got version {version}"
+            )
         rest = content[FIXED.size :]
         if length > len(rest):
             raise ContainerError(f"{where} is truncated: its header needs {length} bytes")
-        header = _read_header(rest[:length], where)
+        header = _read_header(rest[:length], where, tiled=version == VERSION_WITH_TILES)
         numbers = rest[length:]
-        count = len(header.names)
+        count = header.tiling.count
         if len(numbers) % 4 or len(numbers) < 4 * count:
             raise ContainerError(f"{where} is truncated: it has {len(numbers)} bytes of images")
         words = np.frombuffer(numbers, "<u4").astype(np.uint32)
@@ -165,20 +181,21 @@ def _bytes_of(numbers: np.ndarray) -> bytes:
     return numbers.astype("<u4").tobytes()
 
 
-def _read_header(compressed: bytes, where: str) -> Header:
+def _read_header(compressed: bytes, where: str, *, tiled: bool) -> Header:
     unpacker = zlib.decompressobj()
     try:
         text = unpacker.decompress(compressed, LARGEST_HEADER)
         if not unpacker.eof or unpacker.unused_data:
             raise ValueError("its length is wrong")
-        return _checked(parse_json(text))
+        return _checked(parse_json(text), tiled=tiled)
     except (zlib.error, ValueError, TypeError, KeyError) as error:
         raise ContainerError(f"the header of {where} is damaged: {error}") from error
 
 
-def _checked(facts: Any) -> Header:
+def _checked(facts: Any, *, tiled: bool) -> Header:
     """Return a header of the right kinds and within limits."""
-    if not isinstance(facts, dict) or set(facts) != set(Header.__dataclass_fields__):
+    fields = set(Header.__dataclass_fields__) - (set() if tiled else {"sizes"})
+    if not isinstance(facts, dict) or set(facts) != fields:
         raise ValueError("it has other fields")
     for name in ("run", "model", "arithmetic", "machine"):
         if not isinstance(facts[name], str) or len(facts[name]) > LONGEST_NAME:
@@ -191,19 +208,38 @@ def _checked(facts: Any) -> Header:
         check_integer("shape", side, 1, LARGEST_SIDE)
     for size in batches:
         check_integer("batches", size, 0, LARGEST_BATCH)
-    if len(shape) != 3 or not names or sum(max(1, size) for size in batches) != len(names):
-        raise ValueError("shape, batches and names do not fit together")
+    if len(shape) != 3 or not names:
+        raise ValueError("shape and names do not fit together")
     channels, height, width = shape
+    sizes = _sizes(facts) if tiled else None
+    every = ((height, width),) * len(names) if sizes is None else sizes
+    coded = sum(max(1, size) for size in batches)
+    if len(every) != len(names) or coded != Tiling((height, width), every).count:
+        raise ValueError("shape, batches, names and sizes do not fit together")
     suffix = suffix_of((channels, height, width), facts["levels"])
     for name in names:
         check_name(name)
         if not name.endswith(suffix):
             raise ValueError(f"names must end in {suffix}, got {name!r:.100}")
     check_apart(names)
-    kept = {name: facts[name] for name in facts if name not in ("shape", "batches", "names")}
+    lists = ("shape", "batches", "names", "sizes")
+    kept = {name: facts[name] for name in facts if name not in lists}
     return Header(
-        **kept, shape=(channels, height, width), batches=tuple(batches), names=tuple(names)
-    )
+        **kept, shape=(channels, height, width), batches=tuple(batches), names=tuple(names),
+        sizes=sizes,
+    )  # fmt: skip
+
+
+def _sizes(facts: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the (height, width) of each image."""
+    found = []
+    for size in _list(facts, "sizes"):
+        if not isinstance(size, list) or len(size) != 2:
+            raise ValueError("sizes must be pairs")
+        for side in size:
+            check_integer("sizes", side, 1, LARGEST_SIDE)
+        found.append((size[0], size[1]))
+    return tuple(found)
 
 
 def _list(facts: dict[str, Any], name: str) -> list[Any]:

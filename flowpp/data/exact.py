@@ -28,17 +28,18 @@ INEXACT_MODES = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
 
 
 def load_exact(
-    paths: Sequence[Path], shape: tuple[int, int, int], levels: int
-) -> tuple[tuple[str, ...], np.ndarray]:
+    paths: Sequence[Path], shape: tuple[int, int, int], levels: int, *, any_size: bool = False
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Load all images of folders, archives or files.
 
     Args:
         paths: folders, files of images, or single images.
         shape: (channels, height, width) that all images must have.
         levels: number of values of a channel; values must be below it.
+        any_size: whether height and width may be others.
 
     Returns:
-        Names, which differ, and pixels (N, C, H, W).
+        Names, which differ, and pixels (C, H, W) of each image.
 
     Raises:
         FileNotFoundError: nothing at a path.
@@ -48,33 +49,35 @@ def load_exact(
     pixels: list[np.ndarray] = []
     for path in paths:
         files = opened(path.expanduser())
-        found = _read(files, shape, levels)
+        found = _read(files, shape, levels, any_size=any_size)
         if not found:
             reasons = "; ".join(["got none", *files.listing.notes()])
             raise ValueError(f"{files.where} must have images, {reasons}")
         folder = "" if len(paths) == 1 or path.is_file() else f"{path.resolve().name}/"
         names += [f"{folder}{image}" for image in found]
         pixels += found.values()
-    return tuple(names), np.stack(pixels)
+    return tuple(names), pixels
 
 
 def _read(
-    files: ImageFiles, shape: tuple[int, int, int], levels: int
+    files: ImageFiles, shape: tuple[int, int, int], levels: int, *, any_size: bool
 ) -> dict[PurePosixPath, np.ndarray]:
-    channels, height, width = shape
+    channels = shape[0]
     bits = DEEP if levels > 256 else 8
-    target = Target(height, width, channels, bits=bits, of_model=True)
 
     def read(item: tuple[PurePosixPath, Source]) -> tuple[PurePosixPath, np.ndarray]:
         image, source = item
         who = files.who(image)
         header = read_header(source, who)
         got = (header.kind, header.height, header.width)
-        if got != shape or header.bits != bits:
+        wanted = (channels, *got[1:]) if any_size else shape
+        if got != wanted or header.bits != bits:
+            hint = "; --tiles takes images of any size" if got[0] == channels else ""
             raise ValueError(
-                f"{who} must be {_described(shape, bits)}, as the model's images, "
-                f"got {_described(got, header.bits)}"
+                f"{who} must be {_described(wanted, bits)}, as the model's images, "
+                f"got {_described(got, header.bits)}{hint}"
             )
+        target = Target(*wanted[1:], channels, bits=bits, of_model=True)
         decoded = decode(source, who, target)
         if "frames" in decoded.facts:
             raise ValueError(f"{who} must be one image, got an animation")

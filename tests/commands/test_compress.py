@@ -71,6 +71,25 @@ def test_images_that_do_not_fit_are_refused(digits, tmp_path, capsys):
     assert not file.exists()
 
 
+def test_images_of_any_size_in_tiles(tmp_path, capsys):
+    digits = load_digits().images.astype(np.uint8)
+    wide, small = np.hstack([*digits[:3], digits[3][:, :5]]), digits[4][:3]
+    folder, file = tmp_path / "in", tmp_path / "a.fpp"
+    folder.mkdir()
+    for name, image in (("wide", wide), ("small", small)):
+        Image.fromarray(image).save(folder / f"{name}.png")
+    refused(compress.main, "digits", folder, "--out", file)
+    assert "got 3x8, grey, 8 bits; --tiles takes images of any size" in capsys.readouterr().err
+    compress.main(["digits", str(folder), "--out", str(file), "--tiles"])
+    printed = capsys.readouterr().out
+    assert "bits/dim of 2 images" in printed and "5 tiles coded without the model" in printed
+    assert "every image is exact" in printed
+    decompress.main([str(file), "--out", str(tmp_path / "out")])
+    assert "2 images in" in capsys.readouterr().out
+    for name, image in (("wide", wide), ("small", small)):
+        assert (np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) == image).all()
+
+
 def test_mistakes_are_one_line(digits, tmp_path, capsys, monkeypatch):
     folder, file = folder_of(digits[:1], tmp_path / "in"), tmp_path / "a.fpp"
     refused(compress.main, "digits", folder, "--out", tmp_path / "a.zip")
