@@ -13,7 +13,8 @@ import numpy as np
 
 from conformance.adapter import NotSupported
 from conformance.laws.directions import along
-from conformance.laws.guard import guarded, real_array, require_shape
+from conformance.laws.gradients import checked_gradients
+from conformance.laws.guard import guarded
 from conformance.laws.law import Findings
 from conformance.laws.layer_trial import Arrays, LayerTrial
 from conformance.laws.trial import Violation, generator
@@ -80,15 +81,8 @@ def _gradients(trial: LayerTrial, weights: np.ndarray, arrays: Arrays) -> Arrays
     given = trial.arguments["x"], trial.arguments["noise"], trial.arguments.get("context"), weights
     result = guarded(method)(*(None if a is None else trial.cast(a) for a in given))
     trial.calls += 1
-    if not isinstance(result, dict):
-        name = type(result).__name__
-        raise Violation(f"bound_gradient returned {name}, not a dictionary of arrays")
-    missing = sorted(set(arrays) - set(result))
-    if missing:
-        raise Violation(f"no gradient for {', '.join(missing)}")
-    got = {path: real_array(result[path], f"the gradient for {path}") for path in arrays}
-    for path, array in arrays.items():
-        require_shape(got[path], array.shape, f"the gradient for {path}")
+    got = checked_gradients(result, "bound_gradient", arrays)
+    for path in arrays:
         if not np.isfinite(got[path]).all():
             raise Violation(f"the gradient for {path} is not finite")
     return got

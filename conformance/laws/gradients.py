@@ -9,6 +9,7 @@ random directions, to which every entry contributes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -121,10 +122,20 @@ def gradient(
     """
     arguments = at, trial.context, w, v
     result = trial.optional(method)(*(trial.cast(array) for array in arguments))
+    return checked_gradients(result, method, {"x": at, **_with_gradients(trial)})
+
+
+def checked_gradients(
+    result: Any, method: str, arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the gradients that a method has returned, by name of their arrays.
+
+    Raises:
+        Violation: A gradient is missing, or has another shape than its array.
+    """
     if not isinstance(result, dict):
         raise Violation(f"{method} returned {type(result).__name__}, not a dictionary of arrays")
     got = {name: real_array(array, f"gradient for {name}") for name, array in result.items()}
-    arrays = {"x": at, **_with_gradients(trial)}
     missing = sorted(set(arrays) - set(got))
     if missing:
         raise Violation(f"no gradient for {', '.join(missing)}")
