@@ -1,8 +1,8 @@
 """The law that the gradients that train a model equal finite differences of the reference.
 
-A model's parts may each have right gradients and the model wrong ones: where the noise of the
-dequantizer, its log-density or the features of a context are passed on without a gradient, all
-values are right, and training goes on with a part of the gradient.
+Each part of a model may have the right gradients and the whole still be wrong: if the dequantized
+noise, its log-density or the features of a context are detached on the way, every value is
+correct, and training silently loses part of the gradient.
 """
 
 from __future__ import annotations

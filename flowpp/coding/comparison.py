@@ -25,8 +25,9 @@ def bits_of_other_formats(images: Sequence[np.ndarray], levels: int) -> dict[str
         return {}
     usable = [name for name in FORMATS if name != "WebP" or features.check("webp")]
     bits = dict.fromkeys(usable, 0)
-    for image in (image.astype(np.uint8) for image in images):
-        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    for image in images:
+        pixels = image.astype(np.uint8)
+        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         for name in usable:
             content = io.BytesIO()
             picture.save(content, **FORMATS[name])

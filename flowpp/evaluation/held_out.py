@@ -18,7 +18,7 @@ from flowpp.runtime.image_checks import Shape
 
 
 class Trained(Protocol):
-    """What a trained model records about its images; `TrainedModel` has these."""
+    """Settings and facts of a trained model that its data are checked against."""
 
     config: Config
     image_shape: Shape

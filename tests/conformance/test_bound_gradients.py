@@ -1,4 +1,4 @@
-"""What the law of a model's gradients accepts, and what it refuses."""
+"""The law of a whole model's gradients, on right and wrong ones."""
 
 from __future__ import annotations
 
